@@ -1,0 +1,44 @@
+"""The small contract that every network of this project follows."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Network(nn.Module, ABC):
+    """An image classifier that also shows its feature map.
+
+    A network of your own subclasses this, takes at least the three arguments below, passes them (and every further
+    argument of its own, by keyword) to ``super().__init__`` and writes the two abstract methods. It then works in every
+    task by its ``class_path``.
+
+    Args:
+        num_classes: Number of classes, 2 or more.
+        in_channels: Channels of an image: 1 (grey) or 3 (colour).
+        image_size: Height and width of an image in pixels.
+        further: What else the subclass's constructor took: plain values, kept to build the network again from a file.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: int, **further: bool | int | float | str) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.in_channels = in_channels
+        self.image_size = image_size
+        self.arguments: dict[str, bool | int | float | str] = {
+            "num_classes": num_classes,
+            "in_channels": in_channels,
+            "image_size": image_size,
+            **further,
+        }
+
+    @abstractmethod
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Return the last feature map, ``(B, C, H, W)``, of normalized images ``(B, in_channels, S, S)``."""
+
+    @abstractmethod
+    def classify(self, feature_map: Tensor) -> Tensor:
+        """Return the logits, ``(B, num_classes)``, of a feature map ``(B, C, H, W)``."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, ``(B, num_classes)``, of normalized images ``(B, in_channels, S, S)``."""
+        return self.classify(self.feature_map(images))

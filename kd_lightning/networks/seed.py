@@ -1,0 +1,70 @@
+"""DeepNN and LightNN: the teacher and the student of PyTorch's knowledge distillation tutorial."""
+
+from torch import Tensor, nn
+
+from kd_lightning.networks.base import Network
+
+
+def _convolutions(in_channels: int, plan: tuple[int | str, ...]) -> nn.Sequential:
+    """Build 3x3 convolutions with ReLU; ``"M"`` in the plan is 2x2 max pooling."""
+    layers: list[nn.Module] = []
+    for step in plan:
+        if isinstance(step, str):
+            layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
+        else:
+            layers += [nn.Conv2d(in_channels, step, kernel_size=3, padding=1), nn.ReLU()]
+            in_channels = step
+    return nn.Sequential(*layers)
+
+
+def _head(in_features: int, hidden: int, num_classes: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Dropout(0.1), nn.Linear(hidden, num_classes))
+
+
+class _SeedNetwork(Network):
+    """What DeepNN and LightNN share: ``features`` gives the map, ``classifier`` the logits."""
+
+    features: nn.Sequential
+    classifier: nn.Sequential
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Return the map after the last pooling: (B, 3, S, S) -> (B, C, S/4, S/4)."""
+        return self.features(images)  # type: ignore[no-any-return]
+
+    def classify(self, feature_map: Tensor) -> Tensor:
+        """Return the logits of a map: (B, C, S/4, S/4) -> (B, num_classes)."""
+        return self.classifier(feature_map.flatten(1))  # type: ignore[no-any-return]
+
+
+class DeepNN(_SeedNetwork):
+    """The seed's teacher: four convolutions and a hidden layer of 512; 1,186,986 parameters for CIFAR-10.
+
+    Its feature map has 32 channels and a quarter of the image's height and width.
+
+    Args:
+        num_classes: Number of classes, 2 or more.
+        in_channels: Channels of an image: 1 (grey) or 3 (colour).
+        image_size: Height and width of an image in pixels, 4 or more.
+    """
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
+        super().__init__(num_classes, in_channels, image_size)
+        self.features = _convolutions(in_channels, (128, 64, "M", 64, 32, "M"))
+        self.classifier = _head(32 * (image_size // 4) ** 2, 512, num_classes)
+
+
+class LightNN(_SeedNetwork):
+    """The seed's student: two convolutions and a hidden layer of 256; 267,738 parameters for CIFAR-10.
+
+    Its feature map has 16 channels and a quarter of the image's height and width.
+
+    Args:
+        num_classes: Number of classes, 2 or more.
+        in_channels: Channels of an image: 1 (grey) or 3 (colour).
+        image_size: Height and width of an image in pixels, 4 or more.
+    """
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
+        super().__init__(num_classes, in_channels, image_size)
+        self.features = _convolutions(in_channels, (16, "M", 16, "M"))
+        self.classifier = _head(16 * (image_size // 4) ** 2, 256, num_classes)
