@@ -1,0 +1,8 @@
+"""When and where: what happens around training."""
+
+from kd_lightning.callbacks.export_onnx import ExportONNX, QuantizeONNX
+from kd_lightning.callbacks.interrupt import SaveOnInterrupt, StoppedByUser
+from kd_lightning.callbacks.run_summary import RunSummary
+from kd_lightning.callbacks.save_weights import SaveWeights
+
+__all__ = ["ExportONNX", "QuantizeONNX", "RunSummary", "SaveOnInterrupt", "SaveWeights", "StoppedByUser"]

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 
@@ -19,7 +20,9 @@ class Network(nn.Module, ABC):
         further: What else the subclass's constructor took: plain values, kept to build the network again from a file.
     """
 
-    def __init__(self, num_classes: int, in_channels: int, image_size: int, **further: bool | int | float | str) -> None:
+    def __init__(
+        self, num_classes: int, in_channels: int, image_size: int, **further: bool | int | float | str
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.in_channels = in_channels
@@ -42,3 +45,13 @@ class Network(nn.Module, ABC):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, ``(B, num_classes)``, of normalized images ``(B, in_channels, S, S)``."""
         return self.classify(self.feature_map(images))
+
+    @torch.no_grad()
+    def feature_shape(self) -> tuple[int, ...]:
+        """Return the shape (C, H, W) of the feature map of one image."""
+        training, parameter = self.training, next(self.parameters())
+        self.eval()  # one blank image must not move running statistics
+        size = (1, self.in_channels, self.image_size, self.image_size)
+        shape = self.feature_map(torch.zeros(size, device=parameter.device, dtype=parameter.dtype)).shape
+        self.train(training)
+        return tuple(shape[1:])

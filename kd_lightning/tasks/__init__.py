@@ -1,0 +1,8 @@
+"""LightningModules: one task a file over one base."""
+
+from kd_lightning.tasks.base import Task
+from kd_lightning.tasks.classifier import Classifier
+from kd_lightning.tasks.cosine import CosineDistill
+from kd_lightning.tasks.regress import FeatureRegressDistill
+
+__all__ = ["Classifier", "CosineDistill", "FeatureRegressDistill", "Task"]

@@ -1,0 +1,112 @@
+"""ONNX files of the trained network, verified before they get their names."""
+
+from dataclasses import replace
+from typing import Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from kd_lightning.callbacks.run_folder import run_folder
+from kd_lightning.errors import UserError
+from kd_lightning.export import ExportReport, ExportSettings, GateError, Gates, Variant, export_variants
+from kd_lightning.export.onnx import Preprocess, export_onnx
+from kd_lightning.export.quantize import DynamicLayers
+from kd_lightning.tasks import Task
+
+
+class ExportONNX(Callback):
+    """Export the trained network to ONNX when training ends, and check before training that this will work.
+
+    The file holds the network alone (no teacher, no regressor), takes batches of any size, and says what prediction
+    needs to know. It is compared with the network on the test images; one that fails is kept as ``*.rejected.onnx``.
+
+    Args:
+        filename: Name of the fp32 file in the run's folder.
+        preprocess: ``outside``: the file takes normalized float32 images (B, C, S, S) and gives logits. ``inside``: it
+            takes plain uint8 pixels (B, S, S, C) and gives probabilities.
+        max_difference: Largest allowed difference of a logit from torch's.
+        max_drop: Largest allowed loss of accuracy of a quantized file, in percentage points.
+        measure_speed: Measure each file's speed on this machine.
+    """
+
+    def __init__(
+        self,
+        filename: str = "model.onnx",
+        preprocess: Preprocess = "outside",
+        max_difference: float = 1e-4,
+        max_drop: float = 0.5,
+        measure_speed: bool = True,
+    ) -> None:
+        self.names: dict[Variant, str] = {"fp32": filename}
+        gates = Gates(difference=max_difference, drop=max_drop)
+        self.settings = ExportSettings(preprocess=preprocess, gates=gates, speed=measure_speed)
+        self.report: ExportReport | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Export once before training, so that nobody learns only at the end that it cannot work."""
+        assert isinstance(pl_module, Task)
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trial = run_folder(trainer) / ".trial.onnx"
+            export_onnx(pl_module.network, pl_module.model_info(), trial)
+            trial.unlink()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write all files of the run in one pass, so that they are measured side by side."""
+        error: UserError | None = None
+        if trainer.is_global_zero:
+            try:
+                self.report = self._export(trainer, pl_module)
+            except UserError as caught:
+                self.report = caught.report if isinstance(caught, GateError) else None
+                error = caught
+        failed = trainer.strategy.broadcast(None if error is None else str(error))
+        if failed is not None:
+            raise error or UserError(failed)
+
+    def _export(self, trainer: Trainer, task: LightningModule) -> ExportReport:
+        assert isinstance(task, Task)
+        train, test = task.data.split("train"), task.data.split("test")
+        folder = run_folder(trainer)
+        return export_variants(
+            task.network, task.model_info(), folder, self.names, train=train, test=test, settings=self.settings
+        )
+
+
+class QuantizeONNX(Callback):
+    """Let ``ExportONNX``, which must stand beside it, write a smaller form of the network too.
+
+    Args:
+        filename: Name of the file in the run's folder.
+        variant: ``dynamic``: int8 weights of the linear layers. ``static``: int8 weights and activations throughout,
+            calibrated on training images. ``fp16``: half precision.
+        layers: Of ``dynamic``: ``linear``, or ``all``: convolutions too, which is slower than fp32.
+        reduce_range: Of ``static``: ``true`` keeps the accuracy on every CPU; ``auto`` only where this CPU needs it.
+        calibration_images: Of ``static``: number of training images that fix the ranges, drawn evenly from the classes.
+    """
+
+    def __init__(
+        self,
+        filename: str = "model_int8.onnx",
+        variant: Literal["dynamic", "static", "fp16"] = "dynamic",
+        layers: DynamicLayers = "linear",
+        reduce_range: bool | Literal["auto"] = True,
+        calibration_images: int = 512,
+    ) -> None:
+        self.filename = filename
+        self.variant: Variant = variant
+        self.layers: DynamicLayers = layers
+        self.reduce_range: bool | Literal["auto"] = reduce_range
+        self.calibration_images = calibration_images
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Hand the file to ``ExportONNX``."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        export = next((callback for callback in callbacks if isinstance(callback, ExportONNX)), None)
+        if export is None:
+            raise UserError("QuantizeONNX needs ExportONNX beside it; add it to trainer.callbacks.")
+        export.names[self.variant] = self.filename
+        if self.variant == "dynamic":
+            export.settings = replace(export.settings, dynamic_layers=self.layers)
+        elif self.variant == "static":
+            export.settings = replace(
+                export.settings, reduce_range=self.reduce_range, calibration_images=self.calibration_images
+            )

@@ -1,0 +1,116 @@
+"""What a run did, for people and for programs."""
+
+import json
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from kd_lightning.callbacks.export_onnx import ExportONNX
+from kd_lightning.callbacks.run_folder import run_folder
+from kd_lightning.callbacks.summary_text import summary_text
+from kd_lightning.files import written_whole
+from kd_lightning.networks import Network
+from kd_lightning.tasks import Task
+from kd_lightning.tasks.distill import DistillTask
+
+SHOWN = (".yaml", ".ckpt", ".pth", ".onnx")
+
+
+class RunSummary(Callback):
+    """Write ``summary.json`` and ``summary.txt`` when a fit has been tested.
+
+    Args:
+        name: Name of the run: its config's.
+
+    Attributes:
+        text: The summary for people, once it is written.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._started = time.monotonic()
+        self._trained: float | None = None
+        self.text = ""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of training."""
+        self._training_started = time.monotonic()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock of training."""
+        self._trained = time.monotonic() - self._training_started
+        self._fit_metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what the fit of this process did."""
+        if self._trained is None or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, Task)
+        folder = run_folder(trainer)
+        summary = self._summary(trainer, pl_module, folder)
+        text = summary_text(summary, _report(trainer))
+        with written_whole(folder / "summary.json") as path:
+            path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        with written_whole(folder / "summary.txt") as path:
+            path.write_text(text, encoding="utf-8")
+        self.text = text
+
+    def _summary(self, trainer: Trainer, task: Task, folder: Path) -> dict[str, Any]:
+        data, metrics = task.data, {name: float(value) for name, value in trainer.callback_metrics.items()}
+        export = _report(trainer)
+        return {
+            "name": self.name,
+            "folder": str(folder),
+            "task": type(task).__name__,
+            "network": _describe(task.network),
+            "teacher": _teacher(task, metrics),
+            "data": {
+                "name": data.name,
+                "classes": list(data.class_names),
+                "train_images": len(data.train_rows()[1]),
+                "val_images": len(data.val_rows()[1]) if data.has_val else 0,
+                "test_images": len(data.test_rows()[1]),
+                "mean": list(data.normalization.mean),
+                "std": list(data.normalization.std),
+            },
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "metrics": {**self._fit_metrics, **metrics},
+            "seconds": {"training": round(self._trained or 0, 2), "total": round(time.monotonic() - self._started, 2)},
+            "files": {str(path): path.stat().st_size for path in _files(folder)},
+            "export": None if export is None else export.to_plain(),
+            "device": _device(trainer),
+            "versions": {name: version(name) for name in ("torch", "torchvision", "lightning", "onnxruntime")},
+        }
+
+
+def _report(trainer: Trainer) -> Any:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback.report for callback in callbacks if isinstance(callback, ExportONNX)), None)
+
+
+def _describe(network: Network) -> dict[str, Any]:
+    return {"name": type(network).__name__, "parameters": sum(values.numel() for values in network.parameters())}
+
+
+def _teacher(task: Task, metrics: dict[str, float]) -> dict[str, Any] | None:
+    if not isinstance(task, DistillTask):
+        return None
+    accuracy = metrics.get("test/teacher_accuracy")
+    return {**_describe(task.teacher.network), "weights": task.teacher.weights, "test_accuracy": accuracy}
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.suffix in SHOWN and path.name != "hparams.yaml"]
+
+
+def _device(trainer: Trainer) -> str:
+    root = trainer.strategy.root_device
+    if root.type == "cuda":
+        return f"{trainer.world_size} x {torch.cuda.get_device_name(root)}"
+    return f"{root.type} ({platform.machine()}, {torch.get_num_threads()} threads)"

@@ -1,0 +1,42 @@
+"""Weights as one small file."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from kd_lightning.callbacks.run_folder import run_folder
+from kd_lightning.tasks import Task
+from kd_lightning.weights import save_weights
+
+
+class SaveWeights(Callback):
+    """Write the trained network's weights when training ends, and again with its accuracy when it has been tested.
+
+    The file holds what prediction needs (network, class names, normalization, image size) beside the weights, in
+    tensors and plain values only.
+
+    Args:
+        filename: Name of the file in the run's folder.
+    """
+
+    def __init__(self, filename: str = "weights.pth") -> None:
+        self.filename = filename
+        self.files: list[Path] = []
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the weights of the last epoch."""
+        self.files = [run_folder(trainer) / self.filename]
+        self._save(trainer, pl_module, accuracy=None)
+        trainer.strategy.barrier()  # other processes may read it next
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file of this process's own fit again, with the test accuracy."""
+        if self.files:
+            self._save(trainer, pl_module, accuracy=float(trainer.callback_metrics["test/accuracy"]))
+            trainer.strategy.barrier()
+
+    def _save(self, trainer: Trainer, task: LightningModule, accuracy: float | None) -> None:
+        assert isinstance(task, Task)
+        if trainer.is_global_zero:
+            save_weights(self.files[0], task.network, replace(task.model_info(), accuracy=accuracy))

@@ -1,0 +1,68 @@
+"""The summary of a run as text."""
+
+from typing import Any
+
+from kd_lightning.export import ExportReport
+
+WIDTH = 10
+
+
+def summary_text(summary: dict[str, Any], report: ExportReport | None) -> str:
+    """Return what a person wants to know of a run, line by line.
+
+    Args:
+        summary: What ``summary.json`` holds.
+        report: What the export measured, where there was one.
+    """
+    lines = ["", f"Summary of {summary['name']} ({summary['folder']})", ""]
+    lines += [f"  {title:{WIDTH}}{text}" for title, text in _rows(summary) if text]
+    lines += ["", "  files"]
+    lines += [f"    {_size(size):>10}  {path}" for path, size in summary["files"].items()]
+    if report is not None:
+        lines += ["", report.to_text()]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    data, metrics, teacher = summary["data"], summary["metrics"], summary["teacher"]
+    images = (
+        f"{data['train_images']:,} training, {data['val_images']:,} validation, {data['test_images']:,} test images"
+    )
+    return [
+        ("trained", f"{_network(summary['network'])} by {summary['task']} for {summary['epochs']} epochs"),
+        ("data", f"{data['name']}: {len(data['classes'])} classes, {images}"),
+        ("accuracy", f"{_percent(metrics['test/accuracy'])} on the test images"),
+        ("", _validation(metrics)),
+        ("teacher", "" if teacher is None else _teacher_line(teacher, metrics)),
+        ("time", f"{_time(summary['seconds']['training'])} of training, {_time(summary['seconds']['total'])} in all"),
+        ("device", summary["device"]),
+    ]
+
+
+def _validation(metrics: dict[str, float]) -> str:
+    parts = [("validation", "val/accuracy"), ("training", "train/accuracy")]
+    return ", ".join(f"{_percent(metrics[key])} on the {name} images" for name, key in parts if key in metrics)
+
+
+def _teacher_line(teacher: dict[str, Any], metrics: dict[str, float]) -> str:
+    agreement = _percent(metrics["test/teacher_agreement"])
+    accuracy = _percent(teacher["test_accuracy"])
+    return f"{_network(teacher)}: {accuracy} on the test images; the student agrees with it on {agreement}"
+
+
+def _network(network: dict[str, Any]) -> str:
+    return f"{network['name']} ({network['parameters']:,} parameters)"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -1,0 +1,58 @@
+"""The command line: one table of commands; each is imported only when it is called."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from kd_lightning.errors import UserError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "fit": ("kd_lightning.training", "train a network, with a teacher or without; test, export and sum up at the end"),
+    "validate": ("kd_lightning.training", "measure a checkpoint on the validation images"),
+    "test": ("kd_lightning.training", "measure a checkpoint on the test images"),
+    "predict": ("kd_lightning.predict_command", "classify image files and folders with a trained model"),
+    "export": ("kd_lightning.export_command", "write the ONNX files of a trained model"),
+}
+"""Each command's module, which has a ``main(args)``, and what it does."""
+
+USAGE = """usage: python -m kd_lightning COMMAND [OPTION ...]
+
+Knowledge distillation with PyTorch Lightning.
+
+commands:
+{commands}
+
+`python -m kd_lightning COMMAND --help` lists a command's options.
+First run, without any download: python -m kd_lightning fit --config quickstart.yaml"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, or 2 for a mistake that the user can mend."""
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if args else 2
+    if args[0] == "--version":
+        print(import_module("importlib.metadata").version("kd_lightning"))
+        return 0
+    try:
+        return _command(args[0])(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def usage() -> str:
+    """Return the help text that lists every command."""
+    width = max(map(len, COMMANDS)) + 2
+    return USAGE.format(commands="\n".join(f"  {name:{width}}{text}" for name, (_, text) in COMMANDS.items()))
+
+
+def _command(name: str) -> Callable[[Sequence[str]], int]:
+    if name not in COMMANDS:
+        raise UserError(f"there is no command '{name}'; choose one of {', '.join(COMMANDS)}.")
+    command: Callable[[Sequence[str]], int] = import_module(COMMANDS[name][0]).main
+    return command

@@ -1,0 +1,207 @@
+"""The datamodule under every data source: one uint8 tensor, served in whole batches, normalized on the device."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from kd_lightning.data.augment import Augmentation, Pipeline
+from kd_lightning.data.loader import Batch, BatchLoader, LabelledImages, RowSampler
+from kd_lightning.data.normalize import IMAGENET, Normalization, channel_statistics
+from kd_lightning.data.split import stratified_split
+from kd_lightning.errors import UserError
+
+Split = Literal["train", "val", "test"]
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Serve a labelled set of images in whole batches of rows.
+
+    A subclass says what its images are (``class_names``, ``in_channels``, ``image_size``; known before anything is
+    loaded, so that networks can be built for them) and loads them (``load``). Each split is loaded once and kept as one
+    uint8 tensor, on the GPU where it fits there.
+
+    Args:
+        batch_size: Images a training batch, per process.
+        val_size: Validation images that are split off the training images, stratified: a share in [0, 1) or a number of
+            images. 0 validates on nothing. It does not count where the source has validation images of its own.
+        normalize: ``imagenet`` (the seed's mean and std), ``auto`` (the exact statistics of the training images), or a
+            mean and std a channel.
+        augment: Random changes of the training images, in this order; none by default.
+        split_seed: Seed of the split of validation images.
+        shuffle_seed: Seed of the order of training images; the trainer's ``seed_everything`` where it is not given.
+        eval_batch_size: Images a batch in validation and test.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 128,
+        val_size: float = 0.1,
+        normalize: Literal["imagenet", "auto"] | Normalization = "imagenet",
+        augment: Sequence[Augmentation] = (),
+        split_seed: int = 0,
+        shuffle_seed: int | None = None,
+        eval_batch_size: int = 1000,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or eval_batch_size < 1:
+            raise UserError(f"batch sizes {batch_size} and {eval_batch_size} must be 1 or more; set --data.batch_size.")
+        if val_size < 0:
+            raise UserError(
+                f"val_size {val_size} must be a share in [0, 1) or a number of images; set --data.val_size."
+            )
+        self.batch_size = batch_size
+        self.val_size = val_size
+        self.normalize = normalize
+        self.augment = list(augment)
+        self.name: str = type(self).__name__.removesuffix("DataModule")  # what people call this data
+        self.split_seed = split_seed
+        self.shuffle_seed = shuffle_seed
+        self.eval_batch_size = eval_batch_size
+        self._loaded: dict[Split, LabelledImages | None] = {}
+        self._rows: tuple[Tensor, Tensor] | None = None
+        self._normalization: Normalization | None = None
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels; known before loading."""
+
+    @property
+    @abstractmethod
+    def in_channels(self) -> int:
+        """Channels of an image: 1 (grey) or 3 (colour); known before loading."""
+
+    @property
+    @abstractmethod
+    def image_size(self) -> int:
+        """Height and width of an image in pixels; known before loading."""
+
+    @abstractmethod
+    def load(self, split: Split) -> LabelledImages | None:
+        """Read one split of the source; ``None`` where it has none of that name (``val`` alone may be missing)."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """What the training images go through."""
+        return Pipeline(self.augment, self.num_classes)
+
+    @property
+    def has_val(self) -> bool:
+        """Whether there are validation images; known before loading."""
+        return self.val_size > 0
+
+    @property
+    def normalization(self) -> Normalization:
+        """What normalizes the images; ``auto`` reads the training images for it."""
+        if self._normalization is None:
+            self._normalization = self._chosen_normalization()
+        return self._normalization
+
+    def _chosen_normalization(self) -> Normalization:
+        if self.normalize == "auto":
+            return channel_statistics(self.split("train").images)
+        chosen = Normalization(*IMAGENET) if isinstance(self.normalize, str) else self.normalize
+        if len(chosen.mean) != self.in_channels:
+            raise UserError(
+                f"the images have {self.in_channels} channel(s), but the normalization {len(chosen.mean)}; "
+                "use --data.normalize auto."
+            )
+        return chosen
+
+    def split(self, name: Split) -> LabelledImages:
+        """Return all images that the source keeps under this name; they are loaded on the first call.
+
+        Raises:
+            UserError: The source has no such split.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = self.load(name)
+        data = self._loaded[name]
+        if data is None:
+            raise UserError(
+                f"{type(self).__name__} has no {name} images of its own; they are split off its training images."
+            )
+        return data
+
+    def train_rows(self) -> tuple[LabelledImages, Tensor]:
+        """Return the set that holds the training images, and their rows in it."""
+        return self.split("train"), self._split_rows()[0]
+
+    def val_rows(self) -> tuple[LabelledImages, Tensor]:
+        """Return the set that holds the validation images, and their rows in it."""
+        rows = self._split_rows()[1]
+        own = self._loaded["val"]
+        return (self.split("train"), rows) if own is None else (own, torch.arange(len(own.labels)))
+
+    def test_rows(self) -> tuple[LabelledImages, Tensor]:
+        """Return the set that holds the test images, and their rows in it."""
+        data = self.split("test")
+        return data, torch.arange(len(data.labels))
+
+    def _split_rows(self) -> tuple[Tensor, Tensor]:
+        """Return the rows of the training images that train, and those that validate."""
+        if self._rows is None:
+            if "val" not in self._loaded:
+                self._loaded["val"] = self.load("val")
+            labels = self.split("train").labels
+            size = self.val_size if self._loaded["val"] is None else 0
+            self._rows = stratified_split(labels, size, self.split_seed)
+        return self._rows
+
+    def setup(self, stage: str) -> None:
+        """Load what the stage needs, before anything runs."""
+        if stage == "test":
+            self.split("test")
+        else:
+            self._split_rows()
+        _ = self.normalization
+
+    def train_dataloader(self) -> BatchLoader:
+        """Serve the training images, shuffled."""
+        data, rows = self.train_rows()
+        seed = torch.initial_seed() if self.shuffle_seed is None else self.shuffle_seed
+        return self._loader(data, rows, self.batch_size, shuffle=True, seed=seed)
+
+    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        """Serve the validation images in order; nothing where there are none."""
+        if not self.has_val:
+            return []
+        return self._loader(*self.val_rows(), self.eval_batch_size, shuffle=False)
+
+    def test_dataloader(self) -> BatchLoader:
+        """Serve the test images in order."""
+        return self._loader(*self.test_rows(), self.eval_batch_size, shuffle=False)
+
+    def _loader(
+        self, data: LabelledImages, rows: Tensor, batch_size: int, *, shuffle: bool, seed: int = 0
+    ) -> BatchLoader:
+        rank, world_size, device = 0, 1, torch.device("cpu")
+        if self.trainer is not None:
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+            device = self.trainer.strategy.root_device
+        sampler = RowSampler(rows, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
+        return BatchLoader(_resident(data, device), sampler, batch_size)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Turn raw pixels (B, H, W, C) into the network's normalized images (B, C, H, W), augmented while training."""
+        images, labels = batch.images.permute(0, 3, 1, 2), batch.labels
+        if self.trainer is not None and self.trainer.training:
+            images, labels = self.pipeline(images, labels, batch.rows, self.trainer.current_epoch)
+        return Batch(self.normalization.apply(images), labels, batch.rows)
+
+
+def _resident(data: LabelledImages, device: torch.device) -> LabelledImages:
+    """Move a set to the GPU where it takes less than half of what is free there."""
+    if device.type != "cuda" or data.images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return data
+    return LabelledImages(data.images.to(device), data.labels.to(device))

@@ -1,0 +1,121 @@
+"""Whole batches of rows: what takes the place of a DataLoader when a data set is one tensor."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class LabelledImages(NamedTuple):
+    """A set of images as tensors.
+
+    Attributes:
+        images: Pixels, ``(N, H, W, C)``, uint8.
+        labels: Class indices, ``(N,)``, int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+class Batch(NamedTuple):
+    """What a task's step receives.
+
+    Attributes:
+        images: Normalized images ``(B, C, H, W)``, float, in channels-last memory. Raw pixels ``(B, H, W, C)``, uint8,
+            before they reach the device.
+        labels: Class indices ``(B,)``, int64, or class probabilities ``(B, num_classes)`` where labels are mixed.
+        rows: Row numbers of the images in their data set, ``(B,)``, int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+    rows: Tensor
+
+
+class RowSampler:
+    """Orders the rows of a split, anew for every epoch if they are shuffled.
+
+    The order depends on the seed and the epoch alone, so a resumed run sees what an undisturbed one would have seen.
+
+    Args:
+        rows: Row numbers of the split, ``(N,)``, int64.
+        shuffle: Whether the order changes with the epoch.
+        seed: Seed of the orders.
+        rank: This process among ``world_size``; each takes its own part of the rows.
+        world_size: Number of processes. Shuffled rows are repeated until all processes have equally many.
+    """
+
+    def __init__(self, rows: Tensor, *, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        self.rows = rows
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is given; Lightning calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        padded = len(self.rows) + (-len(self.rows) % self.world_size if self.shuffle else 0)
+        return len(range(self.rank, padded, self.world_size))
+
+    def ordered(self) -> Tensor:
+        """Return this process's rows in the order of the epoch, ``(len(self),)``."""
+        if not self.shuffle:
+            return self.rows[self.rank :: self.world_size]
+        generator = torch.Generator().manual_seed(_mixed_seed(self.seed, self.epoch))
+        shuffled = self.rows[torch.randperm(len(self.rows), generator=generator)]
+        missing = -len(shuffled) % self.world_size
+        return torch.cat([shuffled, shuffled[:missing]])[self.rank :: self.world_size]
+
+
+def _mixed_seed(seed: int, epoch: int) -> int:
+    """Give every pair of seed and epoch a generator seed of its own."""
+    return (seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + 1) % 2**63
+
+
+class BatchLoader:
+    """Serves batches of rows of one tensor; no work is done an image.
+
+    It can be saved and resumed in the middle of an epoch (Lightning stores its ``state_dict`` in checkpoints).
+
+    Args:
+        data: The whole set, in memory, in a memory map or on the device.
+        sampler: The rows to serve and their order.
+        batch_size: Rows a batch; the last one may have fewer.
+    """
+
+    batch_sampler = None  # Lightning looks for one beside a sampler, as in a DataLoader
+
+    def __init__(self, data: LabelledImages, sampler: RowSampler, batch_size: int) -> None:
+        self.data = data
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self._served = 0
+        self._resume = {"epoch": -1, "batches": 0}
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        rows = self.sampler.ordered()
+        self._served = self._resume["batches"] if self._resume["epoch"] == self.sampler.epoch else 0
+        for batch_rows in rows.split(self.batch_size)[self._served :]:
+            self._served += 1
+            yield self._gather(batch_rows)
+
+    def _gather(self, rows: Tensor) -> Batch:
+        rows = rows.to(self.data.labels.device, non_blocking=True)
+        return Batch(self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows), rows)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and the number of batches served in it."""
+        return {"epoch": self.sampler.epoch, "batches": self._served}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind the batches that were served in the state's epoch."""
+        self._resume = dict(state)

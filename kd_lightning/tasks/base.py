@@ -1,0 +1,175 @@
+"""The task under every task: network, loss terms, metrics, steps, optimizer, in this order."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from torch import Tensor, nn
+from torch.optim import Adam
+from torchmetrics.classification import MulticlassAccuracy
+
+from kd_lightning.data.base import ImageDataModule
+from kd_lightning.data.loader import Batch
+from kd_lightning.errors import UserError
+from kd_lightning.model_info import ModelInfo
+from kd_lightning.networks import Network
+from kd_lightning.weights import INFO_KEY, class_path
+
+Stage = Literal["train", "val", "test"]
+
+
+def seed_optimizer(parameters: Any) -> Adam:
+    """Return the seed's optimizer: Adam with a learning rate of 5e-5."""
+    return Adam(parameters, lr=5e-5)
+
+
+class Outcome(NamedTuple):
+    """What a task makes of a batch.
+
+    Attributes:
+        logits: The trained network's logits, (B, num_classes).
+        terms: Loss terms by name, unweighted scalars.
+        teacher_logits: The teacher's logits, (B, num_classes), where there is a teacher.
+    """
+
+    logits: Tensor
+    terms: dict[str, Tensor]
+    teacher_logits: Tensor | None = None
+
+
+class Task(LightningModule, ABC):
+    """Train a network by a weighted sum of named loss terms.
+
+    Args:
+        network: The network to train.
+        loss_weights: Weight of each loss term, by the term's name.
+        optimizer: Makes the optimizer of the trained parameters.
+        lr_scheduler: Makes the learning rate schedule; none by default.
+        lr_interval: Whether the schedule moves on every ``epoch`` or every ``step``.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss_weights: dict[str, float],
+        optimizer: OptimizerCallable = seed_optimizer,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.loss_weights = loss_weights
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.lr_interval = lr_interval
+        accuracy = MulticlassAccuracy(network.num_classes, average="micro")
+        self.train_accuracy, self.val_accuracy, self.test_accuracy = (accuracy.clone() for _ in range(3))
+        self._rng_state: Tensor | None = None
+
+    @abstractmethod
+    def outcome(self, batch: Batch) -> Outcome:
+        """Return the logits and the loss terms of a batch."""
+
+    def trained_parameters(self) -> Iterator[nn.Parameter]:
+        """Give the parameters that the optimizer trains."""
+        yield from self.network.parameters()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of normalized images (B, C, H, W)."""
+        return self.network(images)  # type: ignore[no-any-return]
+
+    def shared_step(self, batch: Batch, stage: Stage) -> Tensor:
+        """Return the weighted loss of a batch; log it, its terms and the metrics."""
+        outcome = self.outcome(batch)
+        loss = torch.stack([self.loss_weights[name] * term for name, term in outcome.terms.items()]).sum()
+        losses = {f"{stage}/{name}": term.detach() for name, term in {"loss": loss, **outcome.terms}.items()}
+        self.log_dict(losses, on_step=False, on_epoch=True, batch_size=len(batch.rows), sync_dist=stage != "train")
+        self.log_metrics(outcome, batch, stage)
+        return loss
+
+    def log_metrics(self, outcome: Outcome, batch: Batch, stage: Stage) -> None:
+        """Count the batch in the stage's metrics."""
+        labels = batch.labels.argmax(1) if batch.labels.ndim == 2 else batch.labels
+        accuracy: MulticlassAccuracy = getattr(self, f"{stage}_accuracy")
+        accuracy.update(outcome.logits.detach(), labels)
+        self.log(f"{stage}/accuracy", accuracy, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss that is minimized."""
+        return self.shared_step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log loss and accuracy on validation images."""
+        self.shared_step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log loss and accuracy on test images."""
+        self.shared_step(batch, "test")
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimizer of the trained parameters, and its schedule."""
+        optimizer = self.optimizer(self.trained_parameters())
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = self.lr_scheduler(optimizer)
+        entry: dict[str, Any] = {"scheduler": scheduler, "interval": self.lr_interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            entry["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": entry}
+
+    @property
+    def data(self) -> ImageDataModule:
+        """The datamodule of the running trainer."""
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(datamodule, ImageDataModule):
+            raise UserError(
+                f"{type(self).__name__} needs an ImageDataModule, not {type(datamodule).__name__}; see --data."
+            )
+        return datamodule
+
+    def setup(self, stage: str) -> None:
+        """Check that network and data fit."""
+        for name in ("num_classes", "in_channels", "image_size"):
+            network, data = getattr(self.network, name), getattr(self.data, name)
+            if network != data:
+                raise UserError(
+                    f"{name} of the network is {network}, of the data {data}; build the network for this data."
+                )
+
+    def model_info(self) -> ModelInfo:
+        """Return what a file must say about the trained network besides its weights."""
+        data = self.data
+        return ModelInfo(
+            network=class_path(self.network),
+            arguments=self.network.arguments,
+            class_names=data.class_names,
+            mean=data.normalization.mean,
+            std=data.normalization.std,
+            image_size=data.image_size,
+            data=data.name,
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the random state, so that a resumed run drops out what an undisturbed one does."""
+        checkpoint["rng_state"] = torch.get_rng_state()
+        checkpoint[INFO_KEY] = self.model_info().to_plain()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another network or task."""
+        self._rng_state = checkpoint.get("rng_state")
+        own, found = self.state_dict(), checkpoint["state_dict"]
+        if own.keys() != found.keys() or any(own[key].shape != found[key].shape for key in own):
+            raise UserError(
+                f"the checkpoint is for another network or task than {type(self).__name__} with "
+                f"{type(self.network).__name__} for {self.network.num_classes} classes; "
+                "give --ckpt_path a checkpoint of this config."
+            )
+
+    def on_train_start(self) -> None:
+        """Go on with the random state of the checkpoint that was loaded."""
+        if self._rng_state is not None:
+            torch.set_rng_state(self._rng_state.cpu())
+            self._rng_state = None

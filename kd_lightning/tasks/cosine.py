@@ -1,0 +1,65 @@
+"""Distillation by the cosine between hidden representations."""
+
+from math import prod
+from typing import Literal
+
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch.nn import functional
+
+from kd_lightning.data.loader import Batch
+from kd_lightning.errors import UserError
+from kd_lightning.losses import flattened_cosine_loss
+from kd_lightning.networks import Network
+from kd_lightning.tasks.base import Outcome, seed_optimizer
+from kd_lightning.tasks.distill import DistillTask
+from kd_lightning.teacher import Teacher
+
+
+class CosineDistill(DistillTask):
+    """Train a student on the labels and on the direction of the teacher's hidden representation.
+
+    The seed's objective: cross-entropy, and one minus the cosine between the flattened feature maps, the teacher's
+    pooled to the student's length.
+
+    Args:
+        network: The student.
+        teacher: The teacher; it never changes.
+        ce_loss_weight: Weight of the cross-entropy with the labels.
+        hidden_rep_loss_weight: Weight of the cosine loss.
+        optimizer: Makes the optimizer of the trained parameters.
+        lr_scheduler: Makes the learning rate schedule; none by default.
+        lr_interval: Whether the schedule moves on every ``epoch`` or every ``step``.
+
+    Raises:
+        UserError: The teacher's representation does not pool to the student's length.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        teacher: Teacher,
+        ce_loss_weight: float = 0.75,
+        hidden_rep_loss_weight: float = 0.25,
+        optimizer: OptimizerCallable = seed_optimizer,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        weights = {"ce_loss": ce_loss_weight, "hidden_rep_loss": hidden_rep_loss_weight}
+        super().__init__(network, teacher, weights, optimizer, lr_scheduler, lr_interval)
+        student_size, teacher_size = (prod(net.feature_shape()) for net in (network, teacher.network))
+        if teacher_size % student_size:
+            raise UserError(
+                f"the teacher's representation has {teacher_size} values, which do not pool to the student's "
+                f"{student_size}; choose a teacher with a multiple of it, or FeatureRegressDistill."
+            )
+
+    def outcome(self, batch: Batch) -> Outcome:
+        """Return the student's logits, their cross-entropy, and the cosine loss between the representations."""
+        student_map = self.network.feature_map(batch.images)  # (B, C, H, W)
+        logits = self.network.classify(student_map)
+        teacher = self.ask_teacher(batch)
+        terms = {
+            "ce_loss": functional.cross_entropy(logits, batch.labels),
+            "hidden_rep_loss": flattened_cosine_loss(student_map, teacher.feature_map),
+        }
+        return Outcome(logits, terms, teacher.logits)

@@ -1,0 +1,63 @@
+"""The teacher: a network that is frozen for good."""
+
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from kd_lightning.networks import Network
+from kd_lightning.weights import load_weights
+
+
+class TeacherOutput(NamedTuple):
+    """What an objective can learn from.
+
+    Attributes:
+        logits: (B, num_classes).
+        feature_map: (B, C, H, W).
+    """
+
+    logits: Tensor
+    feature_map: Tensor
+
+
+class Teacher(nn.Module):
+    """A trained network that students learn from: frozen, in evaluation mode, absent from state dicts and optimizers.
+
+    Args:
+        network: The teacher's network.
+        weights: File with its weights (``.pth`` or ``.ckpt``). Where it is not given, ``fit`` takes the newest weights
+            of the runs of ``config``, and the Python API takes the network as it is.
+        config: Config with which ``fit`` trains the teacher first where there are no weights yet.
+    """
+
+    def __init__(self, network: Network, weights: str | None = None, config: str = "teacher.yaml") -> None:
+        super().__init__()
+        self.network = network
+        self.weights = weights
+        self.config = config
+        self.info = None if weights is None else load_weights(network, weights)
+        self.requires_grad_(False)
+        self.train(False)
+        self.register_load_state_dict_pre_hook(_keep_own_weights)  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> TeacherOutput:
+        """Return the teacher's outputs for normalized images (B, C, H, W)."""
+        feature_map = self.network.feature_map(images)
+        return TeacherOutput(self.network.classify(feature_map), feature_map)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever is asked for."""
+        return super().train(False)
+
+    def state_dict(  # type: ignore[override]  # torch's overloads say the same at more length
+        self, *args: Any, destination: dict[str, Any] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Return nothing of its own: checkpoints hold the student alone."""
+        return {} if destination is None else destination
+
+
+def _keep_own_weights(teacher: Teacher, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Let a strict load find the teacher's own weights, which no checkpoint holds."""
+    state_dict.update(nn.Module.state_dict(teacher, prefix=prefix))

@@ -1,0 +1,218 @@
+"""One LightningCLI over this project's tasks and data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import ActionConfigFile, Namespace
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import kd_lightning.callbacks
+import kd_lightning.data
+import kd_lightning.networks
+import kd_lightning.teacher  # noqa: F401  bare class names are those of imported classes
+from kd_lightning.callbacks import RunSummary, SaveOnInterrupt, SaveWeights, StoppedByUser
+from kd_lightning.callbacks.run_folder import run_folder
+from kd_lightning.data.base import ImageDataModule
+from kd_lightning.errors import UserError
+from kd_lightning.export import GateError
+from kd_lightning.tasks import Task
+from kd_lightning.training import teacher_first
+from kd_lightning.training.config_files import ConfigFile, run_name
+from kd_lightning.training.console import quieten, say
+from kd_lightning.training.parse_errors import explain
+from kd_lightning.weights import read_file
+
+LOGS = "lightning_logs"
+
+
+class Parser(LightningArgumentParser):
+    """LightningCLI's parser with bare config names and errors of one sentence."""
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Add an argument; configs are found by their bare names."""
+        if kwargs.get("action") is ActionConfigFile:
+            kwargs["action"] = ConfigFile
+        return super().add_argument(*args, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Turn a parsing error into one for users; parsers inside of this one hand theirs out to it."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise UserError(explain(message))
+
+
+class TrainingCLI(LightningCLI):
+    """``fit``, ``validate`` and ``test``."""
+
+    datamodule: ImageDataModule
+    model: Task
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Offer what we need of Lightning's commands; ``predict`` is our own."""
+        return {name: {*skip, "weights_only"} for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and look at the checkpoint before anything else is done with it."""
+        super().parse_arguments(parser, args)
+        checkpoint = self.config[self.config.subcommand].get("ckpt_path")
+        if checkpoint not in (None, "best", "last"):
+            read_file(Path(checkpoint))
+
+    def _parse_ckpt_path(self) -> None:
+        """Let no checkpoint change the config, as Lightning would."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Let the data say what networks are built for."""
+        for network in ("network", "teacher.init_args.network"):
+            for name in ("num_classes", "in_channels", "image_size"):
+                target = f"model.init_args.{network}.init_args.{name}"
+                parser.link_arguments(f"data.{name}", target, apply_on="instantiate")
+
+    @property
+    def own(self) -> Namespace:
+        """The config of the command that runs."""
+        own: Namespace = self.config[str(self.subcommand)]
+        return own
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """The trainer's callbacks."""
+        return self.trainer.callbacks  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def logs(self) -> Path:
+        """The folder of all runs."""
+        return Path(self.own.trainer.default_root_dir or ".") / LOGS
+
+    @property
+    def name(self) -> str:
+        """The name under which this run is kept: its config's, or its task's."""
+        configs = self.own.get("config") or []
+        return run_name(Path(configs[0].relative)) if configs else self.own.model.class_path.rpartition(".")[2]
+
+    def before_instantiate_classes(self) -> None:
+        """Name the teacher's file, which ``fit`` trains first where there is none."""
+        settings = teacher_first.teacher_settings(self.own)
+        if settings is None:
+            return
+        if self.subcommand != "fit":
+            settings.weights = str(teacher_first.require_teacher(settings, self.logs))
+            return
+        weights = teacher_first.find_teacher(settings, self.logs)
+        if weights is None:
+            weights = teacher_first.train_teacher(settings, self.logs, self.overrides(), fit)
+            seed_everything(self.own.seed_everything, verbose=False)  # as if the teacher had been there
+        teacher_first.introduce(weights)
+        settings.weights = str(weights)
+
+    def overrides(self) -> dict[str, Any]:
+        """Return what a teacher's run takes over: the data, the seed, and what was changed of the config's trainer."""
+        parser = self._parser("fit")
+        resolved = _plain(parser, self.own)
+        configs = self.own.get("config") or []
+        base = parser.parse_args(["--config", str(configs[0].absolute)]) if configs else parser.get_defaults()
+        unchanged = _plain(parser, base)["trainer"]
+        changed = {key: value for key, value in resolved["trainer"].items() if value != unchanged.get(key)}
+        for key in ("callbacks", "logger"):
+            changed.pop(key, None)
+        return {"seed_everything": resolved["seed_everything"], "data": resolved["data"], "trainer": changed}
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with a TensorBoard folder named after the config, and what every fit has."""
+        trainer = self.config_init[str(self.subcommand)].trainer
+        if trainer.logger in (None, True):
+            kwargs["logger"] = TensorBoardLogger(str(self.logs.parent), f"{LOGS}/{self.name}", default_hp_metric=False)
+        if self.subcommand == "fit":
+            kwargs["callbacks"] = self.fit_callbacks(trainer.enable_checkpointing is not False) + (
+                trainer.callbacks or []
+            )
+        return super().instantiate_trainer(**kwargs)
+
+    def fit_callbacks(self, checkpoints: bool) -> list[Callback]:
+        """Return what every fit has: a summary, a way to stop, checkpoints of the last and the best epoch."""
+        callbacks: list[Callback] = [RunSummary(self.name), SaveOnInterrupt()]
+        if checkpoints:
+            callbacks.append(
+                ModelCheckpoint(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+            )
+        if checkpoints and self.datamodule.has_val:
+            callbacks.append(
+                ModelCheckpoint(filename="best", monitor="val/accuracy", mode="max", enable_version_counter=False)
+            )
+        return callbacks
+
+    def fit(self, model: Task, **kwargs: Any) -> None:
+        """Train, then evaluate the test split once; a failed export is reported when all the rest is done."""
+        failed: GateError | None = None
+        try:
+            self.trainer.fit(model, weights_only=True, **kwargs)
+        except GateError as error:
+            failed = error
+        except SystemExit as stop:  # Lightning's answer to Ctrl-C outside of training steps
+            raise StoppedByUser(run_folder(self.trainer)) from stop
+        self.trainer.test(model, datamodule=self.datamodule, verbose=False)
+        say(next(callback.text for callback in self.callbacks if isinstance(callback, RunSummary)))
+        if failed is not None:
+            raise failed
+
+    def validate(self, model: Task, **kwargs: Any) -> None:
+        """Measure on the validation images."""
+        if not self.datamodule.has_val:
+            raise UserError("there are no validation images; set --data.val_size above 0, or use test.")
+        self.trainer.validate(model, weights_only=True, **kwargs)
+
+    def test(self, model: Task, **kwargs: Any) -> None:
+        """Measure on the test images."""
+        self.trainer.test(model, weights_only=True, **kwargs)
+
+
+def _plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
+    """Return a config as plain values."""
+    values: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_none=False, skip_validation=True))
+    return values
+
+
+def main(args: Sequence[str]) -> int:
+    """Run ``fit``, ``validate`` or ``test``; the first argument names it."""
+    quieten()
+    try:
+        run(args)
+    except StoppedByUser as stopped:
+        say(str(stopped))
+        return 130
+    return 0
+
+
+def run(args: Sequence[str]) -> TrainingCLI:
+    """Run a command and return it with its trainer, model and datamodule."""
+    return TrainingCLI(
+        Task,
+        ImageDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        parser_class=Parser,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False},
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        args=list(args),
+    )
+
+
+def fit(args: Sequence[str]) -> Path:
+    """Run ``fit`` and return the weights file that it wrote.
+
+    Raises:
+        UserError: Its config has no ``SaveWeights``.
+    """
+    files = [path for callback in run(args).callbacks if isinstance(callback, SaveWeights) for path in callback.files]
+    if not files:
+        raise UserError("the teacher's config writes no weights; give its trainer the callback SaveWeights.")
+    return files[0]

@@ -1,0 +1,51 @@
+"""Finding configs by their bare names."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ActionConfigFile
+
+from kd_lightning.errors import UserError
+
+PACKAGE = Path(__file__).parents[1]
+SHIPPED = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
+"""The configs that come with the project: in the installed package, or beside it in a checkout."""
+
+
+def find_config(name: str) -> Path:
+    """Find a config in the working directory, then in ``./configs``, then among the shipped ones.
+
+    Raises:
+        UserError: It is nowhere.
+    """
+    for folder in (Path(), Path("configs"), SHIPPED):
+        if (folder / name).is_file():
+            return folder / name
+    shipped = ", ".join(sorted(path.name for path in SHIPPED.glob("*.yaml")))
+    raise UserError(f"there is no config '{name}', neither here nor in ./configs; the shipped configs are {shipped}.")
+
+
+def run_name(config: Path) -> str:
+    """Return the name under which a config's runs are kept; a run's own ``config.yaml`` keeps its run's name."""
+    if config.name == "config.yaml" and config.resolve().parent.name.startswith("version_"):
+        return config.resolve().parents[1].name
+    return config.stem
+
+
+class ConfigFile(ActionConfigFile):
+    """``--config`` that also takes the bare name of a config."""
+
+    def __call__(
+        self, parser: ArgumentParser, namespace: Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        """Read the config that is meant into the namespace."""
+        path = find_config(values)
+        try:
+            yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            place = getattr(error, "problem_mark", None)
+            line = f" in line {place.line + 1}" if place else ""
+            raise UserError(f"the config {path} is no valid YAML{line}; mend it.") from error
+        super().__call__(parser, namespace, str(path), option_string)  # type: ignore[no-untyped-call]

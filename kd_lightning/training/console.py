@@ -1,0 +1,38 @@
+"""What the training commands print."""
+
+import logging
+import warnings
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+QUIET_WARNINGS = (
+    r"LightningCLI's args parameter",  # our front end hands the arguments on
+    r"Found \d+ module\(s\) in eval mode",  # the teacher stays in evaluation mode on purpose
+    r"The `srun` command is available",
+    r"You defined a `validation_step` but have no `val_dataloader`",  # val_size: 0 asks for it
+    r"Checkpoint directory .* exists and is not empty",  # a run's own last.ckpt
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own call into torch
+    r"The number of training batches \(\d+\) is smaller than the logging interval",  # curves have a point an epoch
+    r"The dirpath has changed from",  # a resumed run is a run of its own
+)
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Print a line, once however many processes there are."""
+    print(text, flush=True)
+
+
+def quieten() -> None:
+    """Leave out what Lightning says about itself rather than about the run."""
+    for pattern in QUIET_WARNINGS:
+        warnings.filterwarnings("ignore", pattern)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(_is_about_the_run)
+
+
+def _is_about_the_run(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return not message.startswith(
+        ("GPU available", "TPU available", "HPU available", "Seed set", "💡 Tip", "`Trainer.fit` stopped")
+    )

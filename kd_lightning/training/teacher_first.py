@@ -1,0 +1,101 @@
+"""Distillation in one command: find the teacher that a config means, or train it first."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from kd_lightning.errors import UserError
+from kd_lightning.files import written_whole
+from kd_lightning.training.config_files import find_config, run_name
+from kd_lightning.training.console import say
+from kd_lightning.weights import read_weights
+
+Fit = Callable[[Sequence[str]], Path]
+"""Runs ``fit`` with arguments and returns the weights file that it wrote."""
+
+
+def teacher_settings(config: Namespace) -> Namespace | None:
+    """Return the teacher's part of a command's config, where it has one."""
+    arguments = config.model.get("init_args") or Namespace()
+    teacher = arguments.get("teacher")
+    return teacher.init_args if isinstance(teacher, Namespace) else None
+
+
+def find_teacher(settings: Namespace, logs: Path) -> Path | None:
+    """Return the teacher's weights: the file that is named, or else the newest that its config's runs have written."""
+    if settings.weights is not None:
+        named = Path(settings.weights)
+        return named if named.is_file() else None
+    return newest_weights(logs / run_name(Path(settings.config)))
+
+
+def newest_weights(runs: Path) -> Path | None:
+    """Return the ``.pth`` of the newest of the runs ``version_N`` in a folder that has one."""
+    versions = sorted(runs.glob("version_*"), key=_version, reverse=True)
+    return next((path for version in versions for path in sorted(version.glob("*.pth"))), None)
+
+
+def _version(folder: Path) -> int:
+    number = folder.name.removeprefix("version_")
+    return int(number) if number.isdecimal() else -1
+
+
+def train_teacher(settings: Namespace, logs: Path, overrides: dict[str, Any], fit: Fit) -> Path:
+    """Train the teacher with its config and return its weights file.
+
+    Args:
+        settings: The teacher's part of the config.
+        logs: Folder of all runs.
+        overrides: What takes precedence over the teacher's config: the data, and what the user changed of the trainer.
+        fit: Runs ``fit``.
+    """
+    target = settings.weights or f"{logs / run_name(Path(settings.config))}/version_*/*.pth"
+    say(f"There is no teacher yet: {settings.config} trains one first and writes it to {target}.")
+    config = str(find_config(settings.config))
+    with tempfile.TemporaryDirectory() as folder:
+        overlay = Path(folder, "overrides.yaml")
+        overlay.write_text(yaml.safe_dump(overrides), encoding="utf-8")
+        weights = fit(["fit", "--config", config, "--config", str(overlay)])
+    if settings.weights is None:
+        return weights
+    _copy(weights, Path(settings.weights))
+    return Path(settings.weights)
+
+
+@rank_zero_only
+def _copy(source: Path, target: Path) -> None:
+    with written_whole(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def introduce(weights: Path) -> None:
+    """Print which teacher is used and how good it is."""
+    _, info = read_weights(weights)
+    if info is None:
+        say(f"Teacher: {weights} (a bare state dict; its accuracy is measured at the end)")
+        return
+    network = info.network.rpartition(".")[2]
+    accuracy = "not measured" if info.accuracy is None else f"{100 * info.accuracy:.2f} %"
+    say(f"Teacher: {weights} ({network} trained on {info.data}, test accuracy {accuracy})")
+
+
+def require_teacher(settings: Namespace, logs: Path) -> Path:
+    """Return the teacher's weights for a command that does not train.
+
+    Raises:
+        UserError: There are none.
+    """
+    weights = find_teacher(settings, logs)
+    if weights is None:
+        place = settings.weights or logs / run_name(Path(settings.config))
+        raise UserError(
+            f"there is no teacher at {place}; train it with `python -m kd_lightning fit --config {settings.config}`, "
+            "or name its file with --model.teacher.weights."
+        )
+    return weights

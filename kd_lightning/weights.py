@@ -1,0 +1,177 @@
+"""Weight files: written whole, read without running any code of theirs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kd_lightning.data.normalize import IMAGENET
+from kd_lightning.errors import UserError
+from kd_lightning.files import written_whole
+from kd_lightning.model_info import ModelInfo
+from kd_lightning.networks import DeepNN, LightNN, Network
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""The classes that a bare state dict with ten of them is read with."""
+
+INFO_KEY = "model_info"
+"""Where ``.pth`` files and checkpoints keep what ``ModelInfo`` says."""
+
+
+def class_path(network: Network) -> str:
+    """Return the import path of a network's class."""
+    return f"{type(network).__module__}.{type(network).__qualname__}"
+
+
+def save_weights(path: str | Path, network: Network, info: ModelInfo) -> None:
+    """Write a ``.pth`` with the weights and all that prediction needs; tensors and plain values only.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    state_dict = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    with written_whole(path) as temporary:
+        torch.save({INFO_KEY: info.to_plain(), "state_dict": state_dict}, temporary)
+
+
+def load_model(path: str | Path) -> tuple[Network, ModelInfo]:
+    """Build the network that a file describes and load its weights.
+
+    Args:
+        path: A ``.pth`` or ``.ckpt`` of ours, or a bare state dict of ``DeepNN`` or ``LightNN`` (recognized by its
+            shapes; CIFAR-10's classes and the seed's normalization are assumed).
+
+    Returns:
+        The network on the CPU, in evaluation mode, and what its file says about it.
+
+    Raises:
+        UserError: The file is missing, damaged, holds pickled code, or is for no network that is known here.
+    """
+    state_dict, info = read_weights(path)
+    if info is None:
+        info = _recognize(state_dict, path)
+    network = _build(info, path)
+    _load(network, state_dict, path)
+    return network.eval(), info
+
+
+def load_weights(network: Network, path: str | Path) -> ModelInfo | None:
+    """Load a file's weights into a network that is there already.
+
+    Returns:
+        What the file says about the network; ``None`` for a bare state dict.
+
+    Raises:
+        UserError: The file is missing, damaged, holds pickled code, or its weights are for another network.
+    """
+    state_dict, info = read_weights(path)
+    if info is not None and info.network != class_path(network):
+        expected, found = type(network).__name__, info.network.rpartition(".")[2]
+        raise UserError(f"{path} holds weights of {found}, not of {expected}; name a {expected} file or that network.")
+    if info is not None and info.arguments.get("num_classes") != network.num_classes:
+        raise UserError(
+            f"{path} tells {info.arguments.get('num_classes')} classes apart, but the data has {network.num_classes}; "
+            "name weights that were trained on this data (--model.teacher.weights for a teacher: a file that does not "
+            "exist yet is trained first)."
+        )
+    _load(network, state_dict, path)
+    return info
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]:
+    """Read a network's state dict and what its file says about it, without running any code from the file.
+
+    Raises:
+        UserError: The file is missing, damaged, holds pickled code or no state dict.
+    """
+    content = read_file(Path(path))
+    if not isinstance(content, Mapping):
+        raise UserError(
+            f"{path} holds a {type(content).__name__}, not weights; give a .pth or .ckpt file of a network."
+        )
+    state_dict, info = content.get("state_dict", content), None
+    if INFO_KEY in content:
+        info = _parse_info(content[INFO_KEY], path)
+    if "pytorch-lightning_version" in content:
+        prefix = "network."
+        state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    if not state_dict or not all(isinstance(value, Tensor) for value in state_dict.values()):
+        raise UserError(f"{path} holds no weights of a network; give a .pth or .ckpt file written by fit.")
+    return dict(state_dict), info
+
+
+def read_file(path: Path) -> Any:
+    """Read a file of torch's without running any code from it; raise ``UserError`` where that cannot be done."""
+    if not path.is_file():
+        raise UserError(f"no model file {path}; give the path of a file that fit has written.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise UserError(
+            f"{path} is damaged or holds pickled code, which is never run; give a file with tensors and plain values "
+            "only, such as torch.save(network.state_dict(), path) writes."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise UserError(f"{path} is no readable weight file; give a .pth or .ckpt file.") from error
+
+
+def _parse_info(values: Any, path: str | Path) -> ModelInfo:
+    try:
+        return ModelInfo.from_plain(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"what {path} says about its network cannot be read; write the file again with fit.") from error
+
+
+def _recognize(state_dict: Mapping[str, Tensor], path: str | Path) -> ModelInfo:
+    """Tell DeepNN from LightNN by the shapes of a bare state dict."""
+    kind, channels = (DeepNN, 32) if "features.7.weight" in state_dict else (LightNN, 16)
+    try:
+        in_channels = state_dict["features.0.weight"].shape[1]
+        image_size = 4 * round((state_dict["classifier.0.weight"].shape[1] / channels) ** 0.5)
+        num_classes = state_dict["classifier.3.weight"].shape[0]
+    except (KeyError, IndexError) as error:
+        raise UserError(
+            f"{path} is a state dict of neither DeepNN nor LightNN; give the .pth that fit wrote."
+        ) from error
+    names = CIFAR10_CLASSES if num_classes == len(CIFAR10_CLASSES) else tuple(f"class {i}" for i in range(num_classes))
+    arguments: dict[str, bool | int | float | str] = {
+        "num_classes": num_classes,
+        "in_channels": in_channels,
+        "image_size": image_size,
+    }
+    mean, std = (values[:in_channels] for values in IMAGENET)
+    return ModelInfo(f"{kind.__module__}.{kind.__qualname__}", arguments, names, mean, std, image_size)
+
+
+def _build(info: ModelInfo, path: str | Path) -> Network:
+    """Build the network that a file names; only classes that are imported already or ours are looked up."""
+    known = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in _subclasses(Network)}  # type: ignore[type-abstract]
+    if info.network not in known:
+        raise UserError(
+            f"{path} was trained with the network {info.network}, which is not known here; import it before predicting "
+            "from Python, or use the run's ONNX file, which needs no network class."
+        )
+    try:
+        return known[info.network](**info.arguments)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path} does not fit the network {info.network} ({error}); train it again.") from error
+
+
+def _subclasses(kind: type[Network]) -> set[type[Network]]:
+    return {kind}.union(*(_subclasses(sub) for sub in kind.__subclasses__()))
+
+
+def _load(network: Network, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
+    """Load a state dict, or say that it is for another network."""
+    own = network.state_dict()
+    weights = {key: value for key, value in state_dict.items() if not key.startswith("regressor.")}
+    if own.keys() != weights.keys() or any(own[key].shape != weights[key].shape for key in own):
+        raise UserError(
+            f"{path} holds weights of another network than {type(network).__name__}"
+            f"({', '.join(f'{key}={value}' for key, value in network.arguments.items())}); "
+            "name a file that was trained with this network and data."
+        )
+    network.load_state_dict(weights)
