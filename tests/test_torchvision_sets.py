@@ -1,0 +1,275 @@
+import gzip
+import hashlib
+import io
+import pickle
+import struct
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from file_server import FileServer
+from numpy.typing import NDArray
+from torchvision import datasets
+
+from kd_lightning.data.formats import read_cifar
+from kd_lightning.data.torchvision_sets import (
+    CIFAR10DataModule,
+    CIFAR100DataModule,
+    DownloadedDataModule,
+    FashionMNISTDataModule,
+    MNISTDataModule,
+    SVHNDataModule,
+)
+from kd_lightning.errors import UserError
+
+Files = dict[str, bytes]
+NUMBERS = np.random.default_rng(0)
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data).hexdigest()
+
+
+def python2_string(data: bytes) -> bytes:
+    return b"T" + struct.pack("<i", len(data)) + data
+
+
+def cifar_batch(planes: NDArray[np.uint8], labels: list[int], key: str) -> bytes:
+    """Pickle a batch as the real files were, by Python 2: byte strings, protocol 2, numpy.core."""
+    dtype = b"cnumpy\ndtype\n" + python2_string(b"u1") + b"K\x00K\x01\x87R"
+    dtype += b"(K\x03" + python2_string(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    shape = b"M" + struct.pack("<H", len(planes)) + b"M" + struct.pack("<H", 3072) + b"\x86"
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + python2_string(b"b") + b"\x87R"
+    array += b"(K\x01" + shape + dtype + b"\x89" + python2_string(planes.tobytes()) + b"tb"
+    numbers = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
+    return b"\x80\x02}(" + python2_string(key.encode()) + numbers + python2_string(b"data") + array + b"u."
+
+
+def tar_gz(folder: str, files: Files) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"{folder}/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return gzip.compress(buffer.getvalue(), mtime=0)
+
+
+def put(folder: Path, files: Files) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def loaded(data: DownloadedDataModule, split: str) -> tuple[NDArray[np.uint8], list[int]]:
+    result = data.load("train" if split == "train" else "test")
+    assert result is not None
+    assert result.images.dtype == torch.uint8
+    assert result.images.is_contiguous()
+    assert result.labels.dtype == torch.int64
+    return result.images.numpy(), result.labels.tolist()
+
+
+@pytest.fixture(params=[CIFAR10DataModule, CIFAR100DataModule])
+def cifar(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[type[CIFAR10DataModule], Files]:
+    """A CIFAR datamodule whose checksums are those of a small set in the real layout, and the files of this set."""
+    module: type[CIFAR10DataModule] = request.param
+    layout = module.layout
+    key = "labels" if layout is datasets.CIFAR10 else "fine_labels"
+    files: Files = {}
+    for number, (name, _) in enumerate(layout.train_list + layout.test_list):
+        planes = NUMBERS.integers(0, 256, (4, 3072), dtype=np.uint8)
+        files[name] = cifar_batch(planes, [number, 1, 2, 9], key)
+    files[layout.meta["filename"]] = pickle.dumps({layout.meta["key"]: list(module.class_names)}, protocol=2)
+    checksums = {name: md5(content) for name, content in files.items()}
+    for name in ("train_list", "test_list"):
+        monkeypatch.setattr(layout, name, [[batch, checksums[batch]] for batch, _ in getattr(layout, name)])
+    monkeypatch.setattr(layout, "meta", {**layout.meta, "md5": checksums[layout.meta["filename"]]})
+    monkeypatch.setattr(layout, "tgz_md5", md5(tar_gz(layout.base_folder, files)))
+    return module, files
+
+
+@pytest.fixture
+def cifar_server(cifar: tuple[type[CIFAR10DataModule], Files]) -> Iterator[FileServer]:
+    with FileServer(tar_gz(cifar[0].layout.base_folder, cifar[1])) as server:
+        yield server
+
+
+def assert_equals_torchvision(data: CIFAR10DataModule) -> None:
+    for split in ("train", "test"):
+        images, labels = loaded(data, split)
+        expected = data.layout(str(data.root), train=split == "train")
+        np.testing.assert_array_equal(images, expected.data)
+        assert labels == expected.targets
+
+
+def test_cifar_is_downloaded_unpacked_and_equals_torchvision_s(
+    tmp_path: Path, cifar: tuple[type[CIFAR10DataModule], Files], cifar_server: FileServer
+) -> None:
+    assert_equals_torchvision(cifar[0](root=str(tmp_path), mirrors=[cifar_server.source("plain")]))
+    assert len(cifar_server.requests) == 1
+
+
+def test_cifar_s_extracted_folder_is_used_without_a_network(
+    tmp_path: Path, cifar: tuple[type[CIFAR10DataModule], Files]
+) -> None:
+    module, files = cifar
+    put(tmp_path / module.layout.base_folder, files)
+    assert_equals_torchvision(module(root=str(tmp_path), mirrors=[]))
+
+
+def test_cifar_s_archive_is_used_without_a_network_and_mends_a_broken_batch(
+    tmp_path: Path, cifar: tuple[type[CIFAR10DataModule], Files]
+) -> None:
+    module, files = cifar
+    layout = module.layout
+    put(tmp_path, {layout.filename: tar_gz(layout.base_folder, files)})
+    put(tmp_path / layout.base_folder, {**files, layout.train_list[0][0]: b"half a batch"})
+    assert_equals_torchvision(module(root=str(tmp_path), mirrors=[]))
+
+
+def test_cifar_without_files_or_network_says_where_to_put_the_archive(
+    tmp_path: Path, cifar: tuple[type[CIFAR10DataModule], Files]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        cifar[0](root=str(tmp_path), mirrors=[]).load("train")
+    assert str(tmp_path / cifar[0].layout.filename) in str(caught.value)
+    assert "quickstart.yaml" in str(caught.value)
+
+
+def test_only_the_known_files_of_an_archive_are_unpacked(
+    tmp_path: Path, cifar: tuple[type[CIFAR10DataModule], Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, files = cifar
+    archive = tar_gz("..", {"evil": b"x", **files})
+    monkeypatch.setattr(module.layout, "tgz_md5", md5(archive))
+    put(tmp_path / "data", {module.layout.filename: archive})
+    assert_equals_torchvision(module(root=str(tmp_path / "data"), mirrors=[]))
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert {path.name for path in (tmp_path / "data" / module.layout.base_folder).iterdir()} == set(files)
+
+
+def test_a_batch_that_names_a_function_is_refused_and_not_run(tmp_path: Path) -> None:
+    batch = tmp_path / "data_batch_1"
+    batch.write_bytes(b"cos\nmkdir\n(V" + str(tmp_path / "made").encode() + b"\ntR.")
+    with pytest.raises(UserError, match=r"os\.mkdir is not part of an array"):
+        read_cifar(batch)
+    assert not (tmp_path / "made").exists()
+
+
+def idx(array: NDArray[np.uint8]) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape) + array.tobytes()
+
+
+@pytest.fixture(params=[MNISTDataModule, FashionMNISTDataModule])
+def mnist(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[type[MNISTDataModule], Files]:
+    """A datamodule of idx files whose checksums are those of a small set, and the files of this set, uncompressed."""
+    module: type[MNISTDataModule] = request.param
+    files: Files = {}
+    for part, count in (("train", 20), ("t10k", 7)):
+        files[f"{part}-images-idx3-ubyte"] = idx(NUMBERS.integers(0, 256, (count, 28, 28), dtype=np.uint8))
+        files[f"{part}-labels-idx1-ubyte"] = idx(NUMBERS.integers(0, 10, count, dtype=np.uint8))
+    monkeypatch.setattr(module, "idx_md5", {name: md5(content) for name, content in files.items()})
+    return module, files
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["raw", "gz"])
+@pytest.mark.parametrize("folder", ["{name}/raw", "."], ids=["torchvision's folder", "root"])
+def test_idx_files_are_used_where_they_lie_and_equal_torchvision_s(
+    tmp_path: Path, mnist: tuple[type[MNISTDataModule], Files], compressed: bool, folder: str
+) -> None:
+    module, files = mnist
+    here = {f"{name}.gz": gzip.compress(content, 1) for name, content in files.items()} if compressed else files
+    put(tmp_path / folder.format(name=module.layout.__name__), here)
+    put(tmp_path / "reference" / module.layout.__name__ / "raw", files)
+    for split in ("train", "test"):
+        images, labels = loaded(module(root=str(tmp_path), mirrors=[]), split)
+        expected = module.layout(str(tmp_path / "reference"), train=split == "train")
+        np.testing.assert_array_equal(images, expected.data.numpy()[..., None])
+        assert labels == expected.targets.tolist()
+
+
+def test_three_channels_repeat_the_grey_value(tmp_path: Path, mnist: tuple[type[MNISTDataModule], Files]) -> None:
+    module, files = mnist
+    put(tmp_path, files)
+    grey, colour = module(root=str(tmp_path)), module(root=str(tmp_path), channels=3)
+    assert (grey.in_channels, colour.in_channels) == (1, 3)
+    np.testing.assert_array_equal(loaded(colour, "test")[0], np.repeat(loaded(grey, "test")[0], 3, axis=-1))
+
+
+def test_idx_files_of_another_set_are_not_taken(tmp_path: Path, mnist: tuple[type[MNISTDataModule], Files]) -> None:
+    module, files = mnist
+    put(tmp_path, {name: content[:-1] + b"\x00" for name, content in files.items()})
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz could not be downloaded"):
+        module(root=str(tmp_path), mirrors=[]).load("train")
+
+
+def test_idx_files_are_downloaded_where_torchvision_keeps_them(
+    tmp_path: Path, mnist: tuple[type[MNISTDataModule], Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, files = mnist
+    name = "t10k-labels-idx1-ubyte"
+    archive = gzip.compress(files[name])
+    monkeypatch.setattr(module.layout, "resources", [(f"{name}.gz", md5(archive))])
+    put(tmp_path, {other: content for other, content in files.items() if other != name})
+    with FileServer(archive) as server:
+        images, labels = loaded(module(root=str(tmp_path), mirrors=[server.source("plain")]), "test")
+    assert len(images) == len(labels) == 7
+    assert (tmp_path / module.layout.__name__ / "raw" / f"{name}.gz").read_bytes() == archive
+
+
+@pytest.fixture
+def svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a small SVHN, whose checksums torchvision now expects."""
+    io = pytest.importorskip("scipy.io")
+    checksums = {}
+    for split, count in (("train", 12), ("test", 11)):
+        path = tmp_path / f"{split}_32x32.mat"
+        labels = np.arange(count, dtype=np.uint8)[:, None] % 10 + 1  # 10 stands for the digit 0
+        io.savemat(path, {"X": NUMBERS.integers(0, 256, (32, 32, 3, count), dtype=np.uint8), "y": labels})
+        checksums[split] = ["", path.name, md5(path.read_bytes())]
+    monkeypatch.setattr(datasets.SVHN, "split_list", checksums)
+    return tmp_path
+
+
+def test_svhn_equals_torchvision_s(svhn: Path) -> None:
+    for split in ("train", "test"):
+        images, labels = loaded(SVHNDataModule(root=str(svhn), mirrors=[]), split)
+        expected = datasets.SVHN(str(svhn), split=split)
+        np.testing.assert_array_equal(images, expected.data.transpose(0, 2, 3, 1))
+        assert labels == expected.labels.tolist()
+
+
+def test_svhn_without_scipy_says_what_to_install(svhn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with pytest.raises(UserError, match="pip install scipy"):
+        SVHNDataModule(root=str(svhn), mirrors=[]).load("train")
+
+
+def test_what_a_network_needs_to_know_is_known_before_loading() -> None:
+    known = [
+        (data.num_classes, data.in_channels, data.image_size, data.class_names[0], data.class_names[-1])
+        for data in (module(root="nowhere") for module in (CIFAR10DataModule, CIFAR100DataModule, SVHNDataModule))
+    ]
+    assert known == [(10, 3, 32, "airplane", "truck"), (100, 3, 32, "apple", "worm"), (10, 3, 32, "0", "9")]
+    grey = FashionMNISTDataModule(root="nowhere")
+    assert (grey.num_classes, grey.in_channels, grey.image_size) == (10, 1, 28)
+    assert grey.class_names[0] == "T-shirt/top"
+    assert not Path("nowhere").exists()
+
+
+def test_cifar_10_keeps_the_seed_s_normalization_and_the_others_measure_their_own() -> None:
+    assert CIFAR10DataModule().normalization.mean == (0.485, 0.456, 0.406)
+    assert MNISTDataModule().normalize == SVHNDataModule().normalize == "auto"
+
+
+def test_an_official_host_is_among_the_sources_of_every_set() -> None:
+    assert datasets.CIFAR10.url.rpartition("/")[0] in CIFAR10DataModule.sources
+    assert datasets.CIFAR100.url.rpartition("/")[0] in CIFAR100DataModule.sources
+    assert {mirror.rstrip("/") for mirror in datasets.MNIST.mirrors} <= set(MNISTDataModule.sources)
+    assert {mirror.rstrip("/") for mirror in datasets.FashionMNIST.mirrors} <= set(FashionMNISTDataModule.sources)
+    assert datasets.SVHN.split_list["train"][0].rpartition("/")[0] in SVHNDataModule.sources
