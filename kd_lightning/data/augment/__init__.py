@@ -1,0 +1,21 @@
+"""Augmentation of whole batches on the device, each image with its own draw."""
+
+from kd_lightning.data.augment.base import Augmentation
+from kd_lightning.data.augment.color import ColorJitter
+from kd_lightning.data.augment.erasing import Cutout
+from kd_lightning.data.augment.mixing import CutMix, Mixup
+from kd_lightning.data.augment.moves import HorizontalFlip, PixelMove, RandomCrop, RandomTranslate
+from kd_lightning.data.augment.pipeline import Pipeline
+
+__all__ = [
+    "Augmentation",
+    "ColorJitter",
+    "CutMix",
+    "Cutout",
+    "HorizontalFlip",
+    "Mixup",
+    "Pipeline",
+    "PixelMove",
+    "RandomCrop",
+    "RandomTranslate",
+]

@@ -1,0 +1,49 @@
+"""The small contract that every augmentation follows."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
+
+from kd_lightning.data import draws
+from kd_lightning.errors import UserError
+
+
+class Augmentation(ABC):
+    """A random change of a batch in which every image has its own draw.
+
+    A draw depends on the seed, the epoch, the image's row in the data set and the class's name, and on nothing else.
+    So a batch comes out the same on any device (but for float32's rounding of colours), and teacher and student see the
+    same view. An augmentation of your own subclasses this, writes ``apply`` with the numbers that ``uniform`` gives,
+    and works by its ``class_path``.
+
+    Attributes:
+        seed: Any integer; with another seed the same images get other draws.
+        flips_only: Whether an image comes out as it is or mirrored, and never otherwise.
+        mixes_labels: Whether ``apply`` takes and gives labels as ``(B, K)`` probabilities.
+    """
+
+    seed: int
+    flips_only: ClassVar[bool] = False
+    mixes_labels: ClassVar[bool] = False
+
+    @abstractmethod
+    def apply(self, images: Tensor, labels: Tensor, rows: Tensor, epoch: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Return the changed images and labels; change no argument in place.
+
+        Args:
+            images: ``(B, C, H, W)`` in channels_last memory, uint8 or float32, values in [0, 255].
+            labels: ``(B,)`` int64, or ``(B, K)`` float32 probabilities.
+            rows: ``(B,)`` int64: the images' row numbers in the data set.
+            epoch: The epoch, 0 or more, or a 0-d int64 tensor of it on the images' device.
+        """
+
+    def uniform(self, rows: Tensor, epoch: int | Tensor, count: int) -> Tensor:
+        """Return ``(count, B)`` draws, float32, uniform in [0, 1)."""
+        return draws.uniform(rows, epoch, self.seed, count, type(self).__name__).T
+
+    def require(self, valid: bool, name: str, expected: str) -> None:
+        """Raise a ``UserError`` that names the argument ``name`` and what was ``expected``, unless it is ``valid``."""
+        if not valid:
+            kind = type(self).__name__
+            raise UserError(f"{name} of {kind} is {getattr(self, name)}: give {expected} in --data.augment.")
