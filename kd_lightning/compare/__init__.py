@@ -1,0 +1,1 @@
+"""Fair comparison: what a study measured, what that shows, and how it is told."""

@@ -1,0 +1,237 @@
+"""What a study measured, as plain data: a runner fills it, every report reads it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd_lightning.errors import UserError
+
+Role = Literal["teacher", "baseline", "student"]
+TeacherPolicy = Literal["one for all seeds", "one per seed"]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One value an epoch; all four as long as ``epochs``, except that validation is empty where no split was held out.
+
+    Attributes:
+        epochs: Epoch numbers, from 1.
+        train_loss: Mean training loss of the epoch.
+        train_accuracy: Training accuracy in [0, 1].
+        val_loss: Validation loss.
+        val_accuracy: Validation accuracy in [0, 1].
+    """
+
+    epochs: tuple[int, ...] = ()
+    train_loss: tuple[float, ...] = ()
+    train_accuracy: tuple[float, ...] = ()
+    val_loss: tuple[float, ...] = ()
+    val_accuracy: tuple[float, ...] = ()
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return lists that JSON accepts; a value that is not finite becomes ``None``."""
+        return {item.name: [finite(value) for value in getattr(self, item.name)] for item in fields(self)}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Self:
+        """Build it from what ``to_plain`` gave."""
+        losses = {item.name: tuple(_number(value) for value in values[item.name]) for item in fields(cls)[1:]}
+        return cls(epochs=tuple(int(epoch) for epoch in values["epochs"]), **losses)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run, evaluated once on the test split at its last epoch.
+
+    Attributes:
+        seed: Seed of the run; runs of different rows with the same seed are paired.
+        test_loss: Mean cross-entropy on the test split.
+        calibration_error: Expected calibration error in [0, 1].
+        teacher_agreement: Share of test images where teacher and student predict the same class, in [0, 1].
+        confusion: Test images by (true class, predicted class), K x K counts.
+        correct: Which test image was classified rightly, (N,) bool, in the order of the test split.
+        curves: Training and validation, an epoch at a time.
+        parameters: Trained and fixed parameters of the network.
+        multiply_adds: Multiply-adds of one image's forward.
+        training_seconds: Wall-clock time of ``fit``.
+        onnx_bytes: Size of the exported ONNX file.
+        latency_ms: Milliseconds that ONNX Runtime takes for one image.
+    """
+
+    seed: int
+    test_loss: float
+    calibration_error: float
+    confusion: tuple[tuple[int, ...], ...]
+    correct: NDArray[np.bool_] = field(compare=False, repr=False)
+    parameters: int
+    multiply_adds: int
+    training_seconds: float
+    curves: Curves = field(default_factory=Curves)
+    teacher_agreement: float | None = None
+    onnx_bytes: int | None = None
+    latency_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        counts = np.array(self.confusion)
+        if self.correct.dtype != np.bool_ or self.correct.ndim != 1:
+            raise ValueError(f"correct must be (N,) bool, got {self.correct.dtype} of shape {self.correct.shape}")
+        if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+            raise ValueError(f"confusion must be square, got shape {counts.shape}")
+        if (int(counts.trace()), int(counts.sum())) != (int(self.correct.sum()), len(self.correct)):
+            raise ValueError("confusion and correct disagree about how many test images were classified rightly")
+
+    @property
+    def test_accuracy(self) -> float:
+        """Share of test images classified rightly, in [0, 1]."""
+        return int(self.correct.sum()) / len(self.correct)
+
+    @property
+    def class_accuracy(self) -> tuple[float, ...]:
+        """Accuracy of each class in [0, 1]; NaN for a class without test images."""
+        return tuple(line[k] / sum(line) if any(line) else math.nan for k, line in enumerate(self.confusion))
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return everything but ``correct`` as values that JSON accepts, accuracies included for the reader."""
+        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "correct"}
+        plain["curves"] = self.curves.to_plain()
+        plain["test_loss"], plain["calibration_error"] = finite(self.test_loss), finite(self.calibration_error)
+        plain["test_accuracy"] = self.test_accuracy
+        plain["class_accuracy"] = [finite(value) for value in self.class_accuracy]
+        return plain
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any], correct: NDArray[np.bool_]) -> Self:
+        """Build it from what ``to_plain`` gave; ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
+        given = {item.name: values[item.name] for item in fields(cls) if item.name != "correct"}
+        given["curves"] = Curves.from_plain(values["curves"])
+        given["confusion"] = tuple(tuple(int(count) for count in line) for line in values["confusion"])
+        given["test_loss"], given["calibration_error"] = (
+            _number(values["test_loss"]),
+            _number(values["calibration_error"]),
+        )
+        return cls(correct=correct, **given)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not finish, with the reason in one line."""
+
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One config and its runs.
+
+    Attributes:
+        name: Short name for people, unique in the study.
+        config: Name of the config that was run.
+        role: ``baseline`` is what students are held against; ``teacher`` is shown, but not compared.
+        runs: Finished runs, one a seed.
+        failures: Runs that failed.
+        reported: Test accuracy in [0, 1] that others reported for this row.
+    """
+
+    name: str
+    config: str
+    role: Role = "student"
+    runs: tuple[Run, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    reported: float | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a study was run: what a reader needs to judge it and to run it again.
+
+    Attributes:
+        data: The data in words, such as ``CIFAR-10 (JPEG copy)``.
+        protocol: Which images train, which choose, and when the test split is evaluated, in one sentence.
+        teacher: Whether all seeds share one teacher or each has its own.
+        epochs: Epochs of a student's run.
+        seeds: The seeds asked for, finished or not.
+        machine: Processor and accelerator.
+        versions: Package name to version.
+        command: The command line that runs the study again.
+        date: Day of the last run, as ``2026-01-31``.
+        seconds: Time that the study took in all, where known.
+    """
+
+    data: str
+    protocol: str
+    teacher: TeacherPolicy
+    epochs: int
+    seeds: tuple[int, ...]
+    machine: str
+    versions: dict[str, str]
+    command: str
+    date: str = ""
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """Rows to compare on the same test images, with one baseline among them.
+
+    Raises:
+        UserError: Two rows have the same name, or there is not exactly one baseline.
+        ValueError: A row has two runs of one seed, or the runs were not evaluated on equally many images and classes.
+    """
+
+    name: str
+    settings: Settings
+    class_names: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        names = [row.name for row in self.rows]
+        if len(set(names)) < len(names):
+            raise UserError(f"the rows of study {self.name} must have different names, got {', '.join(names)}.")
+        baselines = [row.name for row in self.rows if row.role == "baseline"]
+        if len(baselines) != 1:
+            raise UserError(f"study {self.name} needs exactly one baseline, got {', '.join(baselines) or 'none'}.")
+        if any(len({run.seed for run in row.runs}) < len(row.runs) for row in self.rows):
+            raise ValueError(f"a row of study {self.name} has two runs of the same seed")
+        sizes = {(len(run.confusion), len(run.correct)) for row in self.rows for run in row.runs}
+        if len(sizes | {(len(self.class_names), images) for _, images in sizes}) > 1:
+            raise ValueError(f"runs of study {self.name} differ in (classes, test images): {sorted(sizes)}")
+
+    @property
+    def baseline(self) -> Row:
+        """The row that the students are held against."""
+        return next(row for row in self.rows if row.role == "baseline")
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return everything but the runs' ``correct`` as values that JSON accepts."""
+        rows = [{**vars(row), "runs": [run.to_plain() for run in row.runs]} for row in self.rows]
+        for row in rows:
+            row["failures"] = [asdict(failure) for failure in row["failures"]]
+        names = {"name": self.name, "class_names": list(self.class_names)}
+        return {**names, "settings": asdict(self.settings), "rows": rows}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any], correct: list[NDArray[np.bool_]]) -> Self:
+        """Build it from what ``to_plain`` gave and, a row at a time, the runs' ``correct`` as (runs, N) arrays."""
+        settings = Settings(**{**values["settings"], "seeds": tuple(values["settings"]["seeds"])})
+        rows = tuple(_row(row, right) for row, right in zip(values["rows"], correct, strict=True))
+        return cls(str(values["name"]), settings, tuple(values["class_names"]), rows)
+
+
+def _row(values: Mapping[str, Any], correct: NDArray[np.bool_]) -> Row:
+    runs = tuple(Run.from_plain(run, right) for run, right in zip(values["runs"], correct, strict=True))
+    failures = tuple(Failure(**failure) for failure in values["failures"])
+    return Row(**{**values, "runs": runs, "failures": failures})
+
+
+def finite(value: float | None) -> float | None:
+    """Return the value, or ``None`` where it is NaN or infinite, which JSON cannot say."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

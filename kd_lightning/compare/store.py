@@ -1,0 +1,62 @@
+"""A study on disk: one file for each finished run, and one for the whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from kd_lightning.compare.results import Run, Study
+from kd_lightning.errors import UserError
+from kd_lightning.files import written_whole
+
+UNREADABLE = (OSError, EOFError, BadZipFile, KeyError, TypeError, ValueError, AttributeError)
+
+
+def write_run(run: Run, path: Path) -> None:
+    """Write a finished run as JSON to ``path``, after its ``correct`` as ``.npy`` beside it: ``path`` comes last."""
+    with written_whole(path.with_suffix(".npy")) as temporary:
+        np.save(temporary, run.correct)
+    _write_json(run.to_plain(), path)
+
+
+def read_run(path: Path) -> Run:
+    """Read what ``write_run`` wrote.
+
+    Raises:
+        UserError: It is not a whole run.
+    """
+    try:
+        correct = np.load(path.with_suffix(".npy"), allow_pickle=False)
+        return Run.from_plain(json.loads(path.read_text(encoding="utf-8")), correct)
+    except UNREADABLE as error:
+        raise UserError(f"{path} is not a finished run ({error}): delete it and start the study again.") from error
+
+
+def write_study(study: Study, path: Path) -> None:
+    """Write a whole study as JSON to ``path``, after what its runs got right (``.npz`` beside it)."""
+    with written_whole(path.with_suffix(".npz")) as temporary:
+        empty = np.zeros((0, 0), dtype=np.bool_)
+        arrays = [np.stack([run.correct for run in row.runs]) if row.runs else empty for row in study.rows]
+        np.savez_compressed(temporary, *arrays)
+    _write_json(study.to_plain(), path)
+
+
+def read_study(path: Path) -> Study:
+    """Read what ``write_study`` wrote.
+
+    Raises:
+        UserError: It is not a whole study.
+    """
+    try:
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+            correct = [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
+        return Study.from_plain(json.loads(path.read_text(encoding="utf-8")), correct)
+    except UNREADABLE as error:
+        raise UserError(f"{path} is not the results of a study ({error}): start the study again.") from error
+
+
+def _write_json(plain: dict[str, Any], path: Path) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(plain, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")

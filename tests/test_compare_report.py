@@ -1,0 +1,253 @@
+"""The report's forms and a study on disk."""
+
+import csv
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compare_example import CLASSES, example_run, example_study, with_failure
+from PIL import Image
+from rich.console import Console
+from scipy import stats
+
+from kd_lightning.compare.analysis import Analysis, analyse
+from kd_lightning.compare.figures import accuracy_figure, classes_figure, curves_figure, latency_figure, size_figure
+from kd_lightning.compare.outputs import write_report
+from kd_lightning.compare.report import runs_to_csv, to_csv, to_json, to_markdown, to_terminal
+from kd_lightning.compare.results import Curves, Row, Study
+from kd_lightning.compare.store import read_run, read_study, write_run, write_study
+from kd_lightning.compare.tables import headline, method
+from kd_lightning.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def analysis() -> Analysis:
+    return analyse(example_study())
+
+
+def printed(analysis: Analysis, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(to_terminal(analysis))
+    return console.export_text()
+
+
+def diverged(study: Study) -> Study:
+    """Give the last row's first run a loss that is not a number."""
+    *others, last = study.rows
+    curves = replace(last.runs[0].curves, train_loss=(math.nan,) * len(last.runs[0].curves.epochs))
+    broken = replace(last.runs[0], test_loss=math.nan, curves=curves)
+    return replace(study, rows=(*others, replace(last, runs=(broken, *last.runs[1:]))))
+
+
+def test_a_run_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
+    run = replace(example_run(3, 0.6), test_loss=math.inf)
+    write_run(run, tmp_path / "run.json")
+    back = read_run(tmp_path / "run.json")
+    assert back.to_plain() == run.to_plain()
+    assert back.correct.dtype == np.bool_
+    assert np.array_equal(back.correct, run.correct)
+
+
+def test_a_study_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
+    study = with_failure(example_study(), "out of memory")
+    study = replace(study, rows=(*study.rows, Row("nothing yet", "nothing")))
+    write_study(study, tmp_path / "study.json")
+    back = read_study(tmp_path / "study.json")
+    assert back.to_plain() == study.to_plain()
+    assert back.settings == study.settings
+    assert to_csv(analyse(back)) == to_csv(analyse(study))
+
+
+@pytest.mark.parametrize("broken", ["run.json", "run.npy"])
+def test_a_run_that_is_not_whole_is_refused_in_one_sentence(tmp_path: Path, broken: str) -> None:
+    write_run(example_run(0, 0.6), tmp_path / "run.json")
+    whole = (tmp_path / broken).read_bytes()
+    for content in (b"", b"garbage", whole[: len(whole) // 2]):
+        (tmp_path / broken).write_bytes(content)
+        with pytest.raises(UserError, match=r"run\.json is not a finished run"):
+            read_run(tmp_path / "run.json")
+    (tmp_path / broken).unlink()
+    with pytest.raises(UserError, match="not a finished run"):
+        read_run(tmp_path / "run.json")
+
+
+def test_what_a_run_got_right_is_never_unpickled(tmp_path: Path) -> None:
+    write_run(example_run(0, 0.6), tmp_path / "run.json")
+    np.save(tmp_path / "run.npy", np.array([object()]), allow_pickle=True)
+    with pytest.raises(UserError, match="not a finished run"):
+        read_run(tmp_path / "run.json")
+
+
+def test_a_study_needs_one_baseline_and_different_names() -> None:
+    study = example_study(seeds=[0])
+    with pytest.raises(UserError, match="exactly one baseline, got none"):
+        replace(study, rows=(study.rows[0],))
+    with pytest.raises(UserError, match="different names"):
+        replace(study, rows=(*study.rows, study.rows[0]))
+    with pytest.raises(ValueError, match="two runs of the same seed"):
+        replace(study, rows=(study.rows[0], replace(study.rows[1], runs=study.rows[1].runs * 2)))
+
+
+def test_the_headline_answers_first() -> None:
+    study = example_study()
+    baseline, cosine, regress = study.rows[1:]
+    assert headline(analyse(study)) == (
+        "cosine hurts: \N{MINUS SIGN}1.02 points against student. "
+        "Cannot tell after 5 runs whether regress differs from student."
+    )
+    swapped = (replace(baseline, role="student"), replace(cosine, role="baseline"))
+    assert headline(analyse(replace(study, rows=swapped))) == "student helps: +1.02 points against cosine."
+    both = (*swapped, regress)
+    assert headline(analyse(replace(study, rows=both))).startswith("student and regress help, ")
+    assert "takes two paired runs" in headline(analyse(example_study(seeds=[0])))
+    assert headline(analyse(replace(study, rows=(baseline,)))) == "Nothing is compared to student."
+
+
+def test_the_terminal_report_fits_80_columns(analysis: Analysis) -> None:
+    text = printed(analysis)
+    assert "…" not in text
+    assert text.startswith("cosine hurts")
+    assert "64.38 ± 0.29" in text
+    assert "66.32" in text
+    assert "cannot tell" in text
+    assert "more runs would tell a difference this large" in " ".join(text.split())
+
+
+def test_markdown_has_every_column_in_every_line_and_no_name_breaks_it() -> None:
+    study = example_study(seeds=range(2))
+    renamed = replace(study.rows[2], name="a|b <b>c")
+    text = to_markdown(analyse(replace(study, rows=(*study.rows[:2], renamed, study.rows[3]))))
+    tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
+    assert len(tables) == 3
+    for lines in tables:
+        assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    assert "a\\|b &lt;b>c" in text
+    assert study.settings.command in text
+    assert "torch 2.14.1" in text
+
+
+def test_the_runs_in_csv_give_the_reported_statistics_again(analysis: Analysis) -> None:
+    runs = list(csv.DictReader(io.StringIO(runs_to_csv(analysis))))
+    accuracies = {
+        name: [float(run["test_accuracy"]) for run in runs if run["row"] == name] for name in ("student", "cosine")
+    }
+    test = stats.ttest_rel(accuracies["cosine"], accuracies["student"])
+    line = next(line for line in csv.DictReader(io.StringIO(to_csv(analysis))) if line["row"] == "cosine")
+    assert float(line["p_value"]) == pytest.approx(test.pvalue)
+    interval = (float(line["difference_low"]), float(line["difference_high"]))
+    assert interval == pytest.approx(tuple(test.confidence_interval(0.95)))
+    assert float(line["test_accuracy_mean"]) == pytest.approx(np.mean(accuracies["cosine"]))
+    assert (line["verdict"], line["runs"]) == ("hurts", "5")
+
+
+def test_json_holds_the_whole_study_and_is_strict_even_after_a_diverged_run() -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    study = diverged(example_study())
+    plain = json.loads(to_json(analyse(study)), parse_constant=refuse)
+    assert plain["headline"] == headline(analyse(study))
+    assert plain["study"] == json.loads(json.dumps(study.to_plain()))
+    cosine = plain["rows"][2]
+    assert cosine["comparison"]["verdict"] == "hurts"
+    assert cosine["comparison"]["sentence"].startswith("hurts: ")
+    assert plain["rows"][3]["measures"]["test_loss"]["mean"] is None
+
+
+def test_a_failed_run_is_told_in_every_form() -> None:
+    analysis = analyse(with_failure(example_study(), "out of memory"))
+    told = "regress, seed 4 failed: out of memory"
+    assert told in printed(analysis)
+    assert told in to_markdown(analysis)
+    assert "4 of 5" in to_markdown(analysis)
+    assert runs_to_csv(analysis).splitlines()[-1] == "regress,4,,,,,,,,,,out of memory"
+    assert json.loads(to_json(analysis))["study"]["rows"][3]["failures"] == [{"seed": 4, "reason": "out of memory"}]
+
+
+def test_one_teacher_for_all_seeds_is_named_as_a_limit() -> None:
+    study = example_study(seeds=range(2))
+    shared = replace(study, settings=replace(study.settings, teacher="one for all seeds"))
+    assert any("share one teacher" in line for line in method(analyse(shared)))
+    assert not any("share one teacher" in line for line in method(analyse(study)))
+
+
+def test_every_output_is_written_and_every_picture_shows_something(analysis: Analysis, tmp_path: Path) -> None:
+    paths = write_report(analysis, tmp_path / "report")
+    pictures = ("accuracy", "differences", "curves", "classes", "confusion", "size", "latency")
+    texts = {"report.html", "report.md", "report.csv", "runs.csv", "report.json"}
+    names = {path.relative_to(tmp_path / "report").as_posix() for path in paths}
+    assert names == texts | {f"figures/{name}.png" for name in pictures}
+    assert sorted(path for path in (tmp_path / "report").rglob("*") if path.is_file()) == sorted(paths)
+    for path in paths:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                assert len(image.convert("RGB").getcolors(1 << 24) or []) > 50, path.name
+
+
+def test_pictures_draw_every_row_run_and_class(analysis: Analysis) -> None:
+    accuracy, curves, classes = (draw(analysis) for draw in (accuracy_figure, curves_figure, classes_figure))
+    assert accuracy is not None
+    assert [label.get_text() for label in accuracy.axes[0].get_yticklabels()] == [
+        "teacher", "student", "cosine", "regress",
+    ]  # fmt: skip
+    drawn = [len(np.asarray(dots.get_offsets())) for dots in accuracy.axes[0].collections]
+    assert drawn.count(5) == 4  # every row's runs
+    assert curves is not None
+    assert [len(axes.lines) for axes in curves.axes] == [4, 4, 4, 4]
+    assert classes is not None
+    assert tuple(label.get_text() for label in classes.axes[0].get_yticklabels()) == CLASSES
+
+
+def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path: Path) -> None:
+    study = example_study(seeds=[0])
+    renamed = replace(study.rows[2], name="$\\nonsense{$")
+    rows = (study.rows[1], renamed)
+    assert write_report(analyse(replace(study, rows=rows)), tmp_path)
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    study = example_study(seeds=range(2))
+    rows = [
+        replace(
+            row,
+            runs=tuple(
+                replace(
+                    run,
+                    latency_ms=None,
+                    onnx_bytes=None,
+                    curves=replace(run.curves, val_loss=(), val_accuracy=()),
+                )
+                for run in row.runs
+            ),
+        )
+        for row in study.rows
+    ]
+    analysis = analyse(replace(study, rows=tuple(rows)))
+    curves, size = curves_figure(analysis), size_figure(analysis)
+    assert curves is not None
+    assert [axes.get_title(loc="left") for axes in curves.axes] == ["train accuracy (%)", "train loss"]
+    assert size is not None
+    assert size.axes[0].get_xlabel() == "Parameters (k)"
+    assert latency_figure(analysis) is None
+    assert "Latency" not in to_markdown(analysis)
+
+
+def test_curves_are_averaged_over_the_epochs_that_all_runs_have() -> None:
+    study = example_study(seeds=range(2))
+    short = replace(study.rows[1].runs[0], curves=Curves((1, 2), (2.0, 1.0), (0.1, 0.2), (), ()))
+    row = replace(study.rows[1], runs=(short, study.rows[1].runs[1]))
+    figure = curves_figure(analyse(replace(study, rows=(row,))))
+    assert figure is not None
+    assert np.asarray(figure.axes[0].lines[0].get_xdata()).tolist() == [1, 2]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seeds", [[], [7]], ids=["no run", "one run"])
+def test_a_study_that_has_hardly_begun_is_reported_too(seeds: list[int], tmp_path: Path) -> None:
+    analysis = analyse(example_study(seeds=seeds))
+    assert (tmp_path / "report.html") in write_report(analysis, tmp_path)
+    assert printed(analysis).startswith("Cannot tell whether cosine or regress differs")

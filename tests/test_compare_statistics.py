@@ -1,0 +1,210 @@
+"""The statistics of a comparison, held against scipy and against simulated studies with a known effect."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from compare_example import example_run, example_study
+from numpy.typing import NDArray
+from scipy import stats
+
+from kd_lightning.compare.analysis import analyse, class_differences, points, shown_classes
+from kd_lightning.compare.results import Row, Study
+from kd_lightning.compare.statistics import (
+    MOST_RUNS,
+    Interval,
+    Verdict,
+    bootstrap_interval,
+    holm,
+    judge,
+    paired_test,
+    power,
+    runs_to_tell,
+    spread,
+)
+
+
+def simulated_studies(studies: int, rows: int, seeds: int, effect: float) -> NDArray[np.float64]:
+    """Differences (studies, rows, seeds) to a shared baseline, in standard deviations of the differences."""
+    generator = np.random.default_rng(seeds)
+    baseline = generator.normal(size=(studies, 1, seeds))
+    differences: NDArray[np.float64] = effect + (generator.normal(size=(studies, rows, seeds)) - baseline) / np.sqrt(2)
+    return differences
+
+
+def with_again(study: Study) -> Study:
+    """Put the baseline's own runs in once more, as a student."""
+    return replace(study, rows=(*study.rows, replace(study.baseline, name="again", role="student")))
+
+
+def test_the_paired_test_is_scipys() -> None:
+    generator = np.random.default_rng(3)
+    ours, theirs = generator.normal(0.65, 0.01, 7), generator.normal(0.64, 0.01, 7)
+    found, expected = paired_test(ours - theirs), stats.ttest_rel(ours, theirs)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert found.difference == pytest.approx((ours - theirs).mean())
+    assert found.std == pytest.approx((ours - theirs).std(ddof=1))
+
+
+def test_mean_and_interval_of_one_row_are_scipys() -> None:
+    values = [0.61, 0.64, 0.66, 0.65]
+    found = spread(values)
+    assert found is not None
+    assert (found.mean, found.std) == pytest.approx((np.mean(values), stats.tstd(values)))
+    assert found.interval == pytest.approx(stats.t.interval(0.95, 3, np.mean(values), stats.sem(values)))
+    assert spread([]) is None
+
+
+def test_holm_gives_the_textbook_values_and_keeps_rows_without_a_test() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.01, None]) == [pytest.approx(0.02), None]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(("rows", "seeds"), [(1, 3), (3, 5)])
+def test_of_1000_studies_without_effect_at_most_5_percent_are_called(rows: int, seeds: int) -> None:
+    studies = simulated_studies(1000, rows, seeds, effect=0.0)
+    called = sum(any(told is not Verdict.CANNOT_TELL for *_, told in judge(study)) for study in studies)
+    assert called <= 50 + 3 * np.sqrt(1000 * 0.05 * 0.95)
+    assert called >= 10  # a method that never tells would pass the line above
+
+
+def test_an_effect_of_one_standard_deviation_is_found_in_nearly_all_studies_of_20_seeds() -> None:
+    studies = simulated_studies(300, rows=3, seeds=20, effect=1.0)
+    told = [told for study in studies for *_, told in judge(study)]
+    assert np.mean([verdict is Verdict.HELPS for verdict in told]) > 0.95
+    assert Verdict.HURTS not in told
+    hurt = [told for study in -studies[:50] for *_, told in judge(study)]
+    assert np.mean([verdict is Verdict.HURTS for verdict in hurt]) > 0.9
+
+
+@pytest.mark.parametrize(("effect", "runs"), [(1.0, 14), (0.5, 30), (2.0, 4)])
+def test_power_is_what_simulation_finds(effect: float, runs: int) -> None:
+    differences = np.random.default_rng(1).normal(effect, 1, (20_000, runs))
+    found = np.mean(stats.ttest_1samp(differences, 0, axis=1).pvalue < 0.05 / 3)
+    assert power(effect, runs, 0.05 / 3) == pytest.approx(found, abs=0.015)
+
+
+def test_runs_to_tell_is_the_first_number_with_enough_power() -> None:
+    differences = np.array([0.02, -0.01, 0.01, 0.03, -0.005])
+    test = paired_test(differences)
+    needed = runs_to_tell(test, rows=3)
+    assert needed is not None
+    effect = differences.mean() / differences.std(ddof=1)
+    assert power(effect, needed, 0.05 / 3) >= 0.8 > power(effect, needed - 1, 0.05 / 3)
+    assert runs_to_tell(paired_test(differences - differences.mean() + 1e-5), rows=3) is None, MOST_RUNS
+
+
+def test_the_bootstrap_is_the_exact_one_over_seeds_when_all_test_images_agree() -> None:
+    of_seed = np.array([1, 0, -1, 1, 1, 0, 1, -1], dtype=np.int8)
+    chances = np.ones(1)
+    for _ in of_seed:  # the sum of eight draws from two -1, two 0 and four 1
+        chances = np.convolve(chances, [0.25, 0.25, 0.5])
+    low, high = np.searchsorted(chances.cumsum(), [0.025, 0.975]) / 8 - 1
+    found = bootstrap_interval(np.repeat(of_seed[:, None], 50, axis=1))
+    assert found == pytest.approx((low, high), abs=0.01)
+
+
+def test_the_bootstrap_holds_the_effect_on_other_images_where_the_t_interval_does_not() -> None:
+    generator = np.random.default_rng(5)
+    within_t, within_bootstrap = 0, 0
+    for _ in range(40):
+        of_image = generator.choice([-1, 0, 1], size=(1, 100))  # no effect but on these images
+        differences = np.where(generator.random((8, 100)) < 0.1, 0, of_image).astype(np.int8)
+        interval, bootstrap = paired_test(differences.mean(axis=1)).interval, bootstrap_interval(differences)
+        within_t += interval is None or interval.low <= 0 <= interval.high
+        within_bootstrap += bootstrap is not None and bootstrap.low <= 0 <= bootstrap.high
+    assert within_bootstrap >= 36
+    assert within_t < 24
+
+
+def test_the_same_runs_differ_by_exactly_zero_and_cannot_be_told() -> None:
+    by = next(by for row, by in analyse(with_again(example_study())).compared if row.name == "again")
+    assert (by.test.difference, by.test.std, by.test.interval, by.test.p_value) == (0.0, 0.0, (0.0, 0.0), 1.0)
+    assert by.bootstrap == Interval(0.0, 0.0)
+    assert by.verdict is Verdict.CANNOT_TELL
+    assert by.sentence() == "cannot tell: 0.00 points (0.00 to 0.00); the difference is exactly 0 in every run"
+
+
+def test_a_difference_without_any_spread_is_not_called() -> None:
+    ((test, adjusted, told),) = judge([np.full(3, 0.01)])
+    assert (test.interval, test.p_value, adjusted, told) == (None, None, None, Verdict.CANNOT_TELL)
+
+
+def test_one_run_cannot_tell() -> None:
+    for _, by in analyse(example_study(seeds=[4])).compared:
+        assert by.verdict is Verdict.CANNOT_TELL
+        assert by.sentence().endswith("points; one run shows no spread")
+        assert (by.test.interval, by.adjusted_p, by.bootstrap, by.more_runs) == (None, None, None, None)
+
+
+def test_only_seeds_that_both_rows_finished_are_compared() -> None:
+    study = example_study()
+    cosine = replace(study.rows[2], runs=study.rows[2].runs[1:])
+    student = replace(study.rows[1], runs=study.rows[1].runs[:-1][::-1])
+    found = analyse(replace(study, rows=(study.rows[0], student, cosine))).rows[2].comparison
+    ours, theirs = ([run.test_accuracy for run in row.runs] for row in (study.rows[2], study.rows[1]))
+    assert found is not None
+    assert found.test.p_value == pytest.approx(stats.ttest_rel(ours[1:4], theirs[1:4]).pvalue)
+    assert found.test.runs == 3
+
+
+def test_teacher_and_baseline_are_not_compared_and_do_not_count_in_the_correction() -> None:
+    study = example_study()
+    alone = replace(study, rows=study.rows[:3])
+    assert [row.name for row, _ in analyse(study).compared] == ["cosine", "regress"]
+    ((_, by),) = analyse(alone).compared
+    assert by.adjusted_p == by.test.p_value
+
+
+def test_the_verdict_follows_the_corrected_p_value() -> None:
+    runs = np.array([0.010, 0.012, -0.001, 0.013, 0.009])
+    ((test, _, alone),) = judge([runs])
+    assert test.p_value is not None
+    assert 0.05 / 3 < test.p_value < 0.05
+    assert alone is Verdict.HELPS
+    noise = np.array([0.01, -0.01, 0.02, -0.02, 0.001])
+    assert judge([runs, noise, -noise])[0][2] is Verdict.CANNOT_TELL
+
+
+def test_class_differences_are_paired_means() -> None:
+    study = example_study()
+    found = class_differences(study.rows[2], study.baseline)
+    by_hand = [
+        np.subtract(run.class_accuracy, other.class_accuracy)
+        for run, other in zip(study.rows[2].runs, study.baseline.runs, strict=True)
+    ]
+    assert [value.mean for value in found if value] == pytest.approx(np.mean(by_hand, axis=0))
+
+
+def test_of_many_classes_pictures_show_those_that_differ_most() -> None:
+    names = tuple(f"class {index}" for index in range(40))
+    run = replace(
+        example_run(0, 0.5), confusion=tuple(map(tuple, np.eye(40, dtype=int))), correct=np.ones(40, np.bool_)
+    )
+    moved = np.eye(40, dtype=int)
+    moved[5:30] = np.roll(moved[5:30], 1, axis=1)  # the classes from 5 to 29 are all taken for others
+    wrong = replace(run, confusion=tuple(map(tuple, moved)), correct=moved.diagonal() == 1)
+    rows = (Row("baseline", "", "baseline", (run,)), Row("student", "", "student", (wrong,)))
+    shown = shown_classes(replace(example_study([]), class_names=names, rows=rows))
+    assert len(shown) == 30
+    assert set(range(5, 30)) < set(shown)
+
+
+def test_a_row_without_runs_has_no_numbers() -> None:
+    study = example_study()
+    row = analyse(replace(study, rows=(*study.rows, Row("empty", "empty")))).rows[-1]
+    assert row.measures["test_accuracy"] is None
+    assert row.comparison is not None
+    assert row.comparison.sentence() == "cannot tell: no run to compare"
+
+
+def test_points_have_a_sign_unless_they_are_zero() -> None:
+    assert (points(0.0123), points(-0.0123), points(-1e-9)) == ("+1.23", "\N{MINUS SIGN}1.23", "0.00")
+
+
+def test_accuracy_and_confusion_must_agree() -> None:
+    run = example_run(0, 0.5)
+    with pytest.raises(ValueError, match="disagree"):
+        replace(run, correct=~run.correct[:-1])
