@@ -41,7 +41,7 @@ class ModelInfo:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Self:
-        """Build it from what ``to_plain`` gave; raise ``KeyError``, ``TypeError`` or ``ValueError`` for other values."""
+        """Build it from what ``to_plain`` gave; raise ``KeyError``, ``TypeError`` or ``ValueError`` for others."""
         return cls(
             network=str(values["network"]),
             arguments=dict(values["arguments"]),

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kd_lightning.data.normalize import IMAGENET
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
 from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import DeepNN, LightNN, Network
+from kd_lightning.normalize import IMAGENET
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """The classes that a bare state dict with ten of them is read with."""

@@ -33,7 +33,7 @@ class SaveOnInterrupt(Callback):
     """Answer Ctrl-C by saving a checkpoint behind the running step and stopping there.
 
     Resumed from it, a run on one CPU gives the weights that an undisturbed run gives, bit for bit. A second Ctrl-C
-    stops at once. With several processes Lightning's own handling stands, and the last epoch's checkpoint is what is saved.
+    stops at once. With several processes Lightning's own handling stands, and what is saved is the last epoch.
     """
 
     def __init__(self) -> None:
@@ -64,6 +64,11 @@ class SaveOnInterrupt(Callback):
             folder = run_folder(trainer)
             trainer.save_checkpoint(last_checkpoint(folder), weights_only=False)  # the optimizer too
             raise StoppedByUser(folder)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop behind an epoch, whose checkpoint has just been written."""
+        if self._asked:
+            raise StoppedByUser(run_folder(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give Ctrl-C back."""

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from kd_lightning.data.augment import Augmentation, Pipeline
 from kd_lightning.data.loader import Batch, BatchLoader, LabelledImages, RowSampler
-from kd_lightning.data.normalize import IMAGENET, Normalization, channel_statistics
 from kd_lightning.data.split import stratified_split
 from kd_lightning.errors import UserError
+from kd_lightning.normalize import IMAGENET, Normalization, channel_statistics
 
 Split = Literal["train", "val", "test"]
 
@@ -33,7 +33,8 @@ class ImageDataModule(LightningDataModule, ABC):
             mean and std a channel.
         augment: Random changes of the training images, in this order; none by default.
         split_seed: Seed of the split of validation images.
-        shuffle_seed: Seed of the order of training images; the trainer's ``seed_everything`` where it is not given.
+        shuffle_seed: Seed of the order of the training images and of their random changes; the trainer's
+            ``seed_everything`` where it is not given.
         eval_batch_size: Images a batch in validation and test.
     """
 
@@ -60,7 +61,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.augment = list(augment)
         self.name: str = type(self).__name__.removesuffix("DataModule")  # what people call this data
         self.split_seed = split_seed
-        self.shuffle_seed = shuffle_seed
+        self.seed = torch.initial_seed() % 2**31 if shuffle_seed is None else shuffle_seed
         self.eval_batch_size = eval_batch_size
         self._loaded: dict[Split, LabelledImages | None] = {}
         self._rows: tuple[Tensor, Tensor] | None = None
@@ -169,8 +170,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> BatchLoader:
         """Serve the training images, shuffled."""
         data, rows = self.train_rows()
-        seed = torch.initial_seed() if self.shuffle_seed is None else self.shuffle_seed
-        return self._loader(data, rows, self.batch_size, shuffle=True, seed=seed)
+        return self._loader(data, rows, self.batch_size, shuffle=True, seed=self.seed)
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """Serve the validation images in order; nothing where there are none."""
@@ -196,7 +196,8 @@ class ImageDataModule(LightningDataModule, ABC):
         """Turn raw pixels (B, H, W, C) into the network's normalized images (B, C, H, W), augmented while training."""
         images, labels = batch.images.permute(0, 3, 1, 2), batch.labels
         if self.trainer is not None and self.trainer.training:
-            images, labels = self.pipeline(images, labels, batch.rows, self.trainer.current_epoch)
+            epoch = self.trainer.current_epoch + (self.seed << 32)  # a run with another seed draws other changes
+            images, labels = self.pipeline(images, labels, batch.rows, epoch)
         return Batch(self.normalization.apply(images), labels, batch.rows)
 
 

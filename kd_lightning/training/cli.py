@@ -24,7 +24,7 @@ from kd_lightning.tasks import Task
 from kd_lightning.training import teacher_first
 from kd_lightning.training.config_files import ConfigFile, run_name
 from kd_lightning.training.console import quieten, say
-from kd_lightning.training.parse_errors import explain
+from kd_lightning.training.parse_errors import explain, users_mistake
 from kd_lightning.weights import read_file
 
 LOGS = "lightning_logs"
@@ -123,20 +123,29 @@ class TrainingCLI(LightningCLI):
             changed.pop(key, None)
         return {"seed_everything": resolved["seed_everything"], "data": resolved["data"], "trainer": changed}
 
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; a user's mistake comes out as it was raised inside of the parser."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise users_mistake(error) or error from None
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with a TensorBoard folder named after the config, and what every fit has."""
         trainer = self.config_init[str(self.subcommand)].trainer
         if trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(str(self.logs.parent), f"{LOGS}/{self.name}", default_hp_metric=False)
         if self.subcommand == "fit":
-            kwargs["callbacks"] = self.fit_callbacks(trainer.enable_checkpointing is not False) + (
-                trainer.callbacks or []
-            )
+            kwargs["callbacks"] = [
+                *self.stopping_callbacks(trainer.enable_checkpointing is not False),
+                *(trainer.callbacks or []),
+                RunSummary(self.name),  # behind those whose files it lists
+            ]
         return super().instantiate_trainer(**kwargs)
 
-    def fit_callbacks(self, checkpoints: bool) -> list[Callback]:
-        """Return what every fit has: a summary, a way to stop, checkpoints of the last and the best epoch."""
-        callbacks: list[Callback] = [RunSummary(self.name), SaveOnInterrupt()]
+    def stopping_callbacks(self, checkpoints: bool) -> list[Callback]:
+        """Return what lets a fit stop and go on: Ctrl-C, checkpoints of the last and the best epoch."""
+        callbacks: list[Callback] = [SaveOnInterrupt()]
         if checkpoints:
             callbacks.append(
                 ModelCheckpoint(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
@@ -174,7 +183,7 @@ class TrainingCLI(LightningCLI):
 
 def _plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
     """Return a config as plain values."""
-    values: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_none=False, skip_validation=True))
+    values: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_unset=False, skip_validation=True))
     return values
 
 

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.augment import Augmentation
+from kd_lightning.errors import UserError
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Task
 
@@ -62,3 +63,11 @@ def _expected(message: str) -> Iterator[str]:
         yield {"int": "a whole number", "float": "a number", "NoneType": "null", "bool": "true or false"}.get(
             name, name
         )
+
+
+def users_mistake(error: BaseException) -> UserError | None:
+    """Return the ``UserError`` that an error was raised from, where there is one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__
+    return cause

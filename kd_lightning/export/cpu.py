@@ -1,0 +1,35 @@
+"""What this machine's CPU is and can do."""
+
+import platform
+from pathlib import Path
+
+
+def needs_reduce_range() -> bool:
+    """Tell whether this CPU's int8 sums saturate: x86 without VNNI, or a CPU that cannot be told."""
+    if platform.machine().lower() in {"arm64", "aarch64"}:
+        return False
+    return not {"avx512_vnni", "avx_vnni"} & cpu_flags()
+
+
+def int8_flags() -> list[str]:
+    """Return what decides the speed of int8 on this CPU: the instruction sets it has of those that matter."""
+    known = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
+    return [name for name in known if name in cpu_flags()]
+
+
+def cpu_flags() -> set[str]:
+    """Return the names of the CPU's instruction sets as Linux lists them; empty elsewhere."""
+    return set(_cpu_field("flags", "Features").split())
+
+
+def cpu_name() -> str:
+    """Return the CPU's name for people."""
+    return _cpu_field("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_field(*names: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() in names), "")

@@ -1,0 +1,163 @@
+"""What an export says about its files: one row each, and which to use on this machine."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+from rich.console import Console
+from rich.table import Table
+
+from kd_lightning.errors import UserError
+from kd_lightning.export.cpu import cpu_name, int8_flags
+from kd_lightning.export.speed import LARGE_BATCH, Speed, cores
+from kd_lightning.export.verify import Measured, Variant
+
+COLUMNS = (
+    "file",
+    "size",
+    "difference",
+    "same labels",
+    "accuracy",
+    "one image: median, p95",
+    f"batch of {LARGE_BATCH}",
+    f"speed to fp32: 1, {LARGE_BATCH}",
+)
+NOISE = 1.05  # ratios nearer to each other than this are equal
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known about one file.
+
+    Attributes:
+        variant: ``fp32``, ``dynamic``, ``static`` or ``fp16``.
+        path: The file; where it failed, its ``*.rejected.onnx``.
+        size: Its size in bytes.
+        smaller: How many times smaller than fp32.
+        measured: How it compares with torch.
+        float_layers: The layers that a static file keeps in float, because its accuracy would have been too low.
+        failure: The gate it failed, or ``None``.
+        may_saturate: Whether it may be less accurate on CPUs with AVX2 but without VNNI.
+        speed: Its speed on this machine, or ``None`` where it was not measured.
+    """
+
+    variant: Variant
+    path: Path
+    size: int
+    smaller: float
+    measured: Measured
+    float_layers: tuple[str, ...] = ()
+    failure: str | None = None
+    may_saturate: bool = False
+    speed: Speed | None = None
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """The rows of one export, in the order in which the files were asked for."""
+
+    rows: Sequence[Row]
+
+    @property
+    def machine(self) -> str:
+        """The CPU, what it has for int8, the threads and the runtime that the speeds hold for."""
+        flags = ", ".join(int8_flags()) or "no int8 instructions known"
+        return f"{cpu_name()} ({flags}), {cores()} threads, onnxruntime {onnxruntime.__version__}"
+
+    @property
+    def best(self) -> Row | None:
+        """The fastest good file for one image; of equally fast ones the smallest."""
+        rows = [(row, row.speed.ratio) for row in self.rows if row.failure is None and row.speed is not None]
+        if not rows:
+            return None
+        fastest = max(ratio for _, ratio in rows)
+        return min((row for row, ratio in rows if ratio * NOISE >= fastest), key=lambda row: row.size)
+
+    @property
+    def recommendation(self) -> str:
+        """One line that says which file to use on this machine; empty where no speed was measured."""
+        row = self.best
+        if row is None or row.speed is None:
+            return ""
+        change = "" if row.measured.change is None else f", {row.measured.change:+.2f} points of accuracy"
+        return (
+            f"For this machine: {row.path.name}, {row.speed.ratio:.2f} times fp32's speed for one image "
+            f"({row.speed.batch_ratio:.2f} in batches of {LARGE_BATCH}), {row.smaller:.1f} times smaller{change}."
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as values that JSON knows."""
+        rows = [asdict(row) | {"path": str(row.path)} for row in self.rows]
+        return {"machine": self.machine, "rows": rows, "recommendation": self.recommendation}
+
+    def to_table(self) -> Table:
+        """Return the table for a terminal, a row a file."""
+        table = Table(caption=self.machine, caption_justify="left")
+        for name in COLUMNS:
+            table.add_column(name, no_wrap=name == "file")
+        for row in self.rows:
+            table.add_row(*cells(row))
+        return table
+
+    def to_markdown(self) -> str:
+        """Return table, notes and recommendation for TensorBoard or a README."""
+        lines = [COLUMNS, ("---",) * len(COLUMNS), *(cells(row) for row in self.rows)]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return "\n\n".join(part for part in (table, self.machine, *self.notes(), self.recommendation) if part) + "\n"
+
+    def to_text(self, width: int = 150) -> str:
+        """Return the table, the layers kept in float and the recommendation as plain text."""
+        console = Console(file=io.StringIO(), width=width, color_system=None)
+        console.print(self.to_table())
+        for line in (*self.notes(), self.recommendation):
+            console.print(line, markup=False, highlight=False)
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue().rstrip() + "\n"
+
+    def notes(self) -> list[str]:
+        """Return what the table has no room for, a sentence each."""
+        return [f"{row.path.name} {note}." for row in self.rows for note in _notes(row)]
+
+
+class GateError(UserError):
+    """An exported file is not good enough.
+
+    Attributes:
+        report: What there is to say about all files of the export.
+    """
+
+    def __init__(self, report: ExportReport) -> None:
+        failures = [f"{row.path.name} fails its gate: {row.failure}." for row in report.rows if row.failure]
+        super().__init__(" ".join(failures))
+        self.report = report
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """Return the text of a row's cells, one for each of ``COLUMNS``."""
+    measured, speed = row.measured, row.speed
+    accuracy = "" if measured.accuracy is None else f"{100 * measured.accuracy:.2f} %"
+    change = "" if measured.change is None else f" ({measured.change:+.2f})"
+    return (
+        row.path.name,
+        f"{row.size / 1e6:.2f} MB (1/{row.smaller:.1f})",
+        f"{measured.difference:.1e}",
+        f"{100 * measured.agreement:.2f} %",
+        accuracy + change,
+        "" if speed is None else f"{speed.median_ms:.2f} ms, {speed.p95_ms:.2f} ms",
+        "" if speed is None else f"{speed.images_per_second:.0f} images/s",
+        "" if speed is None else f"{speed.ratio:.2f}x, {speed.batch_ratio:.2f}x",
+    )
+
+
+def _notes(row: Row) -> list[str]:
+    notes = []
+    if row.failure:
+        notes.append(f"fails its gate: {row.failure}")
+    if row.float_layers:
+        notes.append(f"keeps {', '.join(row.float_layers)} in float, for its accuracy")
+    if row.may_saturate:
+        notes.append("may lose accuracy on CPUs with AVX2 but without VNNI; reduce_range prevents it")
+    return notes

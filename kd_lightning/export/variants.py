@@ -1,0 +1,144 @@
+"""Export a network in several forms; each is compared with torch before it gets its name."""
+
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kd_lightning.errors import UserError
+from kd_lightning.export.build import Builder
+from kd_lightning.export.calibration import draw_rows, normalized_batches
+from kd_lightning.export.onnx import export_onnx
+from kd_lightning.export.quantize import may_saturate
+from kd_lightning.export.report import ExportReport, GateError, Row
+from kd_lightning.export.settings import ExportSettings
+from kd_lightning.export.speed import measure_speeds
+from kd_lightning.export.verify import Reference, Variant, torch_reference
+from kd_lightning.model_info import ModelInfo
+from kd_lightning.networks import Network
+from kd_lightning.onnx_predictor import Floats, Pixels
+
+
+def export_variants(
+    network: Network,
+    info: ModelInfo,
+    folder: Path,
+    names: Mapping[Variant, str],
+    *,
+    train: tuple[Tensor, Tensor] | None,
+    test: tuple[Tensor, Tensor] | None,
+    settings: ExportSettings | None = None,
+) -> ExportReport:
+    """Write one verified file per variant; one that fails its gate is kept as ``NAME.rejected.onnx`` only.
+
+    Args:
+        network: The network to export; it is left as it was.
+        info: What prediction needs to know about it.
+        folder: The folder to write to.
+        names: File name of each variant to export: ``fp32``, ``dynamic``, ``static``, ``fp16``.
+        train: Training images (N, S, S, C), uint8, and their labels (N,), for the calibration of ``static``.
+        test: The same of the test split; without it no accuracy is measured, and torch is compared on noise.
+        settings: How to export.
+
+    Raises:
+        GateError: A file failed its gate; the error's ``report`` has what there is to say about all files.
+        UserError: There is no calibration set, the network cannot be exported, or a file cannot be written.
+    """
+    settings = settings or ExportSettings()
+    calibration = _calibration(info, train, settings) if "static" in names else []
+    with _workplace(folder) as work:
+        export_onnx(network, info, work / "fp32.onnx")
+        builder = Builder(work / "fp32.onnx", info, settings, calibration, _reference(network, info, test))
+        rows = [_make(builder, variant, folder / name) for variant, name in names.items()]
+        report = ExportReport(_timed(rows, builder) if settings.speed else rows)
+    if any(row.failure for row in rows):
+        raise GateError(report)
+    return report
+
+
+def rehearse_export(
+    network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings | None = None
+) -> None:
+    """Export a network that may be untrained to a passing folder, on one image of noise: run it before training.
+
+    Args:
+        network: The network; it is left as it was.
+        info: What prediction needs to know about it.
+        variants: The variants that will be exported.
+        settings: How they will be exported.
+
+    Raises:
+        UserError: The export would fail: the network cannot be translated, or its file does not do what torch does.
+    """
+    image = _noise(info, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        fp32 = Path(folder, "fp32.onnx")
+        export_onnx(network, info, fp32)
+        reference = torch_reference(network, info, image, None)
+        builder = Builder(fp32, info, settings or ExportSettings(), normalized_batches(image, info), reference)
+        for variant in variants:
+            if failure := builder.attempt(variant).failure:
+                raise UserError(f"the export of {type(network).__name__} as {variant} would fail: {failure}.")
+
+
+def _make(builder: Builder, variant: Variant, target: Path) -> Row:
+    """Build a variant and move it to its name, or to ``*.rejected.onnx``."""
+    built = builder.build(variant)
+    rejected = target.with_suffix(".rejected.onnx")
+    rejected.unlink(missing_ok=True)
+    path = built.path.replace(rejected if built.failure else target)
+    size = path.stat().st_size
+    return Row(
+        variant=variant,
+        path=path,
+        size=size,
+        smaller=builder.fp32.stat().st_size / size,
+        measured=built.measured,
+        float_layers=built.float_layers,
+        failure=built.failure,
+        may_saturate=may_saturate(path),
+    )
+
+
+def _timed(rows: Sequence[Row], builder: Builder) -> list[Row]:
+    """Add to each good file its speed in comparison with fp32."""
+    files: dict[str, Path] = {row.variant: row.path for row in rows if row.failure is None}
+    speeds = measure_speeds({"fp32": builder.fp32} | files, "fp32", builder.info)
+    return [replace(row, speed=speeds[row.variant]) if row.failure is None else row for row in rows]
+
+
+@contextmanager
+def _workplace(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder in ``folder``, so that finished files are only renamed; it is removed afterwards."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as work:
+            yield Path(work)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write to {folder}: {reason}; free or choose another folder.") from error
+
+
+def _calibration(info: ModelInfo, train: tuple[Tensor, Tensor] | None, settings: ExportSettings) -> list[Floats]:
+    if train is None:
+        raise UserError("static needs training images to calibrate with: give --data, or leave static out.")
+    images, labels = train
+    rows = draw_rows(labels.cpu().numpy(), settings.calibration_images, settings.seed)
+    return normalized_batches(images[torch.from_numpy(rows)].cpu().numpy(), info)
+
+
+def _reference(network: Network, info: ModelInfo, test: tuple[Tensor, Tensor] | None) -> Reference:
+    if test is None:
+        return torch_reference(network, info, _noise(info, 128), None)
+    images, labels = test
+    return torch_reference(network, info, images.cpu().numpy(), labels.cpu().numpy())
+
+
+def _noise(info: ModelInfo, count: int) -> Pixels:
+    shape = (count, info.image_size, info.image_size, info.in_channels)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)

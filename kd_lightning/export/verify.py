@@ -1,0 +1,169 @@
+"""Prove that an exported file is what it should be: the same network, as accurate, in a fresh session."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+
+from kd_lightning.errors import UserError
+from kd_lightning.export.onnx import on_cpu
+from kd_lightning.model_info import ModelInfo
+from kd_lightning.networks import Network
+from kd_lightning.normalize import Normalization
+from kd_lightning.onnx_predictor import Floats, OnnxPredictor, Pixels, softmax
+
+Variant = Literal["fp32", "dynamic", "static", "fp16"]
+Labels = npt.NDArray[np.int64]
+PARITY_BATCHES = (1, 7, 128)
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Gates:
+    """How far an exported file may be from the network.
+
+    Attributes:
+        difference: Largest difference of an fp32 logit from torch's; where logits exceed 10 in size, that times 1e-5.
+        drop: Largest loss of top-1 accuracy of a quantized file, in percentage points; one image always passes.
+        fp16_drop: The same for fp16.
+    """
+
+    difference: float = 1e-4
+    drop: float = 0.5
+    fp16_drop: float = 0.1
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What torch says about the test images.
+
+    Attributes:
+        images: The images, (N, S, S, C), uint8.
+        logits: The network's logits, (N, K).
+        labels: The true classes, (N,), or ``None`` where they are unknown.
+    """
+
+    images: Pixels
+    logits: Floats
+    labels: Labels | None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Top-1 accuracy of the network in [0, 1]."""
+        return accuracy(self.logits, self.labels)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How a file compares with torch.
+
+    Attributes:
+        difference: Largest difference of an output (a logit, or a probability with the softmax inside) from torch's.
+        agreement: Share of images that get torch's label.
+        accuracy: Top-1 accuracy in [0, 1], or ``None`` without labels.
+        change: Accuracy minus torch's, in percentage points.
+    """
+
+    difference: float
+    agreement: float
+    accuracy: float | None
+    change: float | None
+
+
+def torch_reference(network: Network, info: ModelInfo, images: Pixels, labels: Labels | None) -> Reference:
+    """Run the network in torch on the CPU in full float32 precision on images (N, S, S, C), uint8."""
+    network = on_cpu(network).to(memory_format=torch.channels_last)
+    normalization = Normalization(info.mean, info.std)
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")  # "medium", which training may have set, means bfloat16
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+            parts = [
+                network(normalization.apply(torch.from_numpy(np.array(part)).permute(0, 3, 1, 2))).numpy()
+                for part in batches(images)
+            ]
+    finally:
+        torch.set_float32_matmul_precision(precision)
+    return Reference(images, np.concatenate(parts), labels)
+
+
+def measure(path: Path, reference: Reference) -> Measured:
+    """Check the file in full, open it in a fresh session and compare it with torch on the reference's images.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    check_file(path)
+    predictor = OnnxPredictor(path)
+    expected = softmax(reference.logits) if predictor.inside else reference.logits
+    images = reference.images
+    parity = [np.abs(predictor.outputs(images[:size]) - expected[:size]).max() for size in PARITY_BATCHES]
+    outputs = np.concatenate([predictor.outputs(part) for part in batches(images)])
+    difference = float(np.max([*parity, np.abs(outputs - expected).max()]))
+    right = accuracy(outputs, reference.labels)
+    change = None if right is None or reference.accuracy is None else 100 * (right - reference.accuracy)
+    return Measured(difference, agreement(outputs, expected), right, change)
+
+
+def check_file(path: Path) -> None:
+    """Run onnx's full check of a file; raise ``UserError`` where it fails."""
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except Exception as error:  # the checker's and protobuf's errors share no narrower base
+        raise UserError(f"{path} is damaged or no ONNX file; export it again.") from error
+
+
+def gate_failure(variant: Variant, measured: Measured, reference: Reference, gates: Gates) -> str | None:
+    """Say which gate a file fails, by how much and what to try; ``None`` where it is as good as ``gates`` asks."""
+    if not np.isfinite(measured.difference):
+        return f"it gives values that are not finite; leave out {variant}"
+    if variant == "fp32":
+        return _parity_failure(measured, tolerance(reference.logits, gates.difference))
+    drop = gates.fp16_drop if variant == "fp16" else gates.drop
+    allowed = max(drop, 100 / len(reference.images))  # a single image may always change
+    if measured.change is None or -measured.change <= allowed + 1e-9:
+        return None
+    return f"it loses {-measured.change:.2f} points of top-1 accuracy, allowed are {allowed:.2f}; {_ADVICE[variant]}"
+
+
+_ADVICE: dict[Variant, str] = {
+    "dynamic": "try static, or allow a larger drop",
+    "static": "try reduce_range, more calibration images or dynamic, or allow a larger drop",
+    "fp16": "try fp32 or dynamic, or allow a larger drop",
+}
+
+
+def _parity_failure(measured: Measured, limit: float) -> str | None:
+    if measured.difference > limit:
+        return (
+            f"its outputs differ from torch's by up to {measured.difference:.1e}, allowed are {limit:.1e}; "
+            "look for layers that are random or change in evaluation"
+        )
+    if measured.agreement < 1:
+        return f"only {100 * measured.agreement:.2f} % of the images get torch's label; report this as a bug"
+    return None
+
+
+def batches(images: Pixels) -> list[Pixels]:
+    """Split images into parts of at most 256."""
+    return [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+
+
+def accuracy(outputs: Floats, labels: Labels | None) -> float | None:
+    """Return the top-1 accuracy in [0, 1], or ``None`` without labels."""
+    return None if labels is None else float((outputs.argmax(axis=1) == labels).mean())
+
+
+def agreement(outputs: Floats, expected: Floats) -> float:
+    """Return the share of images whose label is torch's; between classes that torch holds for equal, either will do."""
+    chosen = np.take_along_axis(expected, outputs.argmax(axis=1, keepdims=True), axis=1)[:, 0]
+    return float((expected.max(axis=1) - chosen <= 2 * tolerance(expected, Gates.difference)).mean())
+
+
+def tolerance(expected: Floats, difference: float) -> float:
+    """Return the allowed difference of a value: float32 cannot keep a fixed one where the values are large."""
+    return max(difference, 1e-5 * float(np.abs(expected).max()))

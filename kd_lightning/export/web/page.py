@@ -1,0 +1,130 @@
+"""Write the page: ``index.html`` and, beside it, the networks and the runtime as scripts.
+
+The binaries are scripts (gzip, then base64) because a browser reads no other file for a page that was opened with a
+double click; the runtime shrinks to a third by it.
+"""
+
+import base64
+import gzip
+import io
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files as resources
+from pathlib import Path
+from string import Template
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from kd_lightning.errors import UserError
+from kd_lightning.export.web.runtime import MODULE, runtime_files
+from kd_lightning.files import written_whole
+from kd_lightning.images import MAX_PIXELS, Pixels
+from kd_lightning.model_info import ModelInfo
+from kd_lightning.onnx_predictor import factor_and_offset
+
+NAMED_CLASSES = 12  # more are not told by name
+SCRIPTS = ("pixels.js", "network.js", "page.js")
+
+
+class Example(NamedTuple):
+    """An image that the page offers to try, pixels (S, S, C), and the name of its class."""
+
+    pixels: Pixels
+    class_name: str
+
+
+def write_web_page(
+    folder: Path,
+    files: Mapping[str, Path],
+    info: ModelInfo,
+    *,
+    examples: Sequence[Example] = (),
+    runtime: Path | None = None,
+) -> Path:
+    """Write a page that classifies the reader's images with each of ``files``; return its ``index.html``.
+
+    Any web server can serve the folder, and a double click on ``index.html`` opens it too.
+
+    Args:
+        folder: The folder to write ``index.html``, ``networks.js`` and ``runtime.js`` to.
+        files: Files that ``kd_lightning export`` wrote by the name to show, such as ``fp32`` and ``int8``; the others
+            are held against the first.
+        info: What the files say about themselves.
+        examples: Test images for a reader who has none at hand; the page shows the first when it opens.
+        runtime: An unpacked onnxruntime-web package; without it npm downloads one.
+
+    Raises:
+        UserError: There is no such file, the runtime cannot be had, or the folder cannot be written to.
+    """
+    networks = {name: _read(path) for name, path in files.items()}
+    found = runtime_files(runtime)
+    banner = found[MODULE].decode().partition("*/")[0] + "*/\n"  # the licence
+    _write(folder / "runtime.js", banner + _script("RUNTIME", found))
+    _write(folder / "networks.js", _script("NETWORKS", networks))
+    sizes = {name: len(content) for name, content in networks.items()}
+    page = folder / "index.html"
+    _write(page, _page(info, _about(info, sizes, examples)))
+    return page
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; make it with `kd_lightning export`.") from error
+
+
+def _write(path: Path, text: str) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _script(name: str, contents: Mapping[str, bytes]) -> str:
+    packed = {key: base64.b64encode(gzip.compress(content, mtime=0)).decode() for key, content in contents.items()}
+    return f"globalThis.{name} = {json.dumps(packed)};\n"
+
+
+def _about(info: ModelInfo, sizes: Mapping[str, int], examples: Sequence[Example]) -> dict[str, Any]:
+    """Return what the page's script must know."""
+    factor, offset = factor_and_offset(info)
+    return {
+        "classes": info.class_names,
+        "size": info.image_size,
+        "channels": info.in_channels,
+        "maxPixels": MAX_PIXELS,
+        "factor": factor.tolist(),
+        "offset": offset.tolist(),
+        "bytes": sizes,
+        "examples": [{"truth": class_name, "png": _png(pixels)} for pixels, class_name in examples],
+    }
+
+
+def _png(pixels: Pixels) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _page(info: ModelInfo, about: Mapping[str, Any]) -> str:
+    network = info.network.rpartition(".")[2]
+    accuracy = "" if info.accuracy is None else f"{100 * info.accuracy:.1f} % of test images right"
+    facts = (network, info.data, accuracy, f"sees {info.image_size} × {info.image_size} pixels")
+    return Template(_part("page.html")).substitute(
+        title=escape(f"{network} on {info.data}" if info.data else network),
+        facts=escape(" · ".join(filter(None, facts))),
+        classes=escape(_classes(info.class_names)),
+        about=json.dumps(about, allow_nan=False).replace("<", "\\u003c"),
+        style=_part("page.css"),
+        script="\n".join(map(_part, SCRIPTS)),
+    )
+
+
+def _classes(names: Sequence[str]) -> str:
+    more = len(names) - NAMED_CLASSES
+    return ", ".join(names[:NAMED_CLASSES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _part(name: str) -> str:
+    return (resources("kd_lightning.export.web") / name).read_text(encoding="utf-8")

@@ -1,0 +1,59 @@
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from tiny import TinyDataModule
+
+from kd_lightning.data.loader import Batch
+from kd_lightning.errors import UserError
+from kd_lightning.networks import LightNN
+from kd_lightning.normalize import Normalization
+from kd_lightning.tasks import Classifier
+
+
+def first_batch(data: TinyDataModule) -> Batch:
+    return next(iter(data.train_dataloader()))
+
+
+def test_training_and_validation_images_are_disjoint_and_test_images_untouched() -> None:
+    data = TinyDataModule(count=100, val_size=0.2)
+    (train, train_rows), (val, val_rows) = data.train_rows(), data.val_rows()
+    assert train is val is data.split("train")
+    assert len(train_rows) == 80
+    assert not set(train_rows.tolist()) & set(val_rows.tolist())
+    assert len(data.test_rows()[1]) == 100
+
+
+def test_without_validation_images_all_train_and_nothing_validates() -> None:
+    data = TinyDataModule(count=40, val_size=0)
+    assert len(data.train_rows()[1]) == 40
+    assert data.val_dataloader() == []
+
+
+def test_images_are_normalized_on_the_device_to_mean_zero_and_deviation_one() -> None:
+    data = TinyDataModule(count=400, val_size=0, batch_size=400)
+    images = data.on_after_batch_transfer(first_batch(data), 0).images
+    assert images.shape == (400, 3, 8, 8)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(images.mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(images.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-4)
+
+
+def test_a_given_normalization_is_used_and_one_for_other_channels_refused() -> None:
+    data = TinyDataModule(normalize=Normalization((0.5,) * 3, (0.25,) * 3))
+    batch = first_batch(data)
+    expected = (batch.images.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    assert torch.allclose(data.on_after_batch_transfer(batch, 0).images, expected, atol=1e-5)
+    with pytest.raises(UserError, match=r"3 channel\(s\), but the normalization 1"):
+        _ = TinyDataModule(normalize=Normalization((0.5,), (0.25,))).normalization
+
+
+@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"val_size": -1}])
+def test_values_out_of_range_are_refused(arguments: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="must be"):
+        TinyDataModule(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_network_for_other_data_is_refused_before_training() -> None:
+    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    with pytest.raises(UserError, match="num_classes of the network is 10, of the data 4"):
+        trainer.fit(Classifier(LightNN(image_size=8)), datamodule=TinyDataModule())

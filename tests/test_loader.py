@@ -1,0 +1,68 @@
+import torch
+from tiny import tiny_images
+
+from kd_lightning.data.loader import BatchLoader, LabelledImages, RowSampler
+from kd_lightning.data.split import stratified_split
+
+
+def make_loader(data: LabelledImages, shuffle: bool = True) -> BatchLoader:
+    return BatchLoader(data, RowSampler(torch.arange(len(data.labels)), shuffle=shuffle, seed=3), batch_size=8)
+
+
+def test_batches_hold_the_rows_they_name_and_every_row_once() -> None:
+    data = tiny_images(21, classes=3, seed=0)
+    batches = list(make_loader(data))
+    assert [len(batch.rows) for batch in batches] == [8, 8, 5]
+    assert len(make_loader(data)) == 3
+    for batch in batches:
+        assert torch.equal(batch.images, data.images[batch.rows])
+        assert torch.equal(batch.labels, data.labels[batch.rows])
+    assert torch.cat([batch.rows for batch in batches]).sort().values.tolist() == list(range(21))
+
+
+def test_orders_differ_between_epochs_and_come_again_with_the_epoch() -> None:
+    sampler = RowSampler(torch.arange(50), shuffle=True, seed=3)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(sampler.ordered().tolist())
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_processes_share_the_rows_evenly_when_training_and_without_repeats_otherwise() -> None:
+    rows = torch.arange(10)
+    shuffled = [RowSampler(rows, shuffle=True, rank=rank, world_size=4).ordered() for rank in range(4)]
+    assert [len(part) for part in shuffled] == [3, 3, 3, 3]
+    assert set(torch.cat(shuffled).tolist()) == set(range(10))
+    ordered = [RowSampler(rows, shuffle=False, rank=rank, world_size=4).ordered() for rank in range(4)]
+    assert sorted(torch.cat(ordered).tolist()) == list(range(10))
+
+
+def test_a_loader_resumes_in_the_middle_of_its_epoch_only() -> None:
+    data = tiny_images(40, classes=4, seed=0)
+    whole = [batch.rows.tolist() for batch in make_loader(data)]
+    stopped = make_loader(data)
+    iterator = iter(stopped)
+    for _ in range(2):
+        next(iterator)
+    resumed = make_loader(data)
+    resumed.load_state_dict(stopped.state_dict())
+    assert [batch.rows.tolist() for batch in resumed] == whole[2:]
+    resumed.sampler.set_epoch(1)
+    assert len(list(resumed)) == len(whole)
+
+
+def test_a_stratified_split_keeps_the_classes_shares_and_loses_no_row() -> None:
+    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+    first, second = stratified_split(labels, 0.2, seed=1)
+    assert torch.bincount(labels[second]).tolist() == [12, 6, 2]
+    assert sorted(torch.cat([first, second]).tolist()) == list(range(100))
+    again, other = stratified_split(labels, 0.2, seed=1)[1], stratified_split(labels, 0.2, seed=2)[1]
+    assert torch.equal(second, again)
+    assert not torch.equal(second, other)
+
+
+def test_a_split_can_be_given_as_a_number_of_images_or_as_nothing() -> None:
+    labels = torch.arange(50) % 5
+    assert len(stratified_split(labels, 10, seed=0)[1]) == 10
+    assert len(stratified_split(labels, 0, seed=0)[1]) == 0

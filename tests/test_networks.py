@@ -1,0 +1,47 @@
+import pytest
+import torch
+from tiny import TinyNetwork
+
+from kd_lightning.networks import DeepNN, LightNN, Network
+
+
+@pytest.mark.parametrize(("kind", "parameters", "channels"), [(DeepNN, 1_186_986, 32), (LightNN, 267_738, 16)])
+def test_the_seeds_networks_have_their_parameters_and_shapes(
+    kind: type[DeepNN | LightNN], parameters: int, channels: int
+) -> None:
+    network = kind()
+    images = torch.randn(2, 3, 32, 32)
+    assert sum(values.numel() for values in network.parameters()) == parameters
+    assert network(images).shape == (2, 10)
+    assert network.feature_map(images).shape == (2, channels, 8, 8)
+    assert network.feature_shape() == (channels, 8, 8)
+
+
+def test_state_dicts_have_the_seeds_keys() -> None:
+    layers = {"features.0", "features.2", "features.5", "features.7", "classifier.0", "classifier.3"}
+    assert {key.rpartition(".")[0] for key in DeepNN().state_dict()} == layers
+    assert {key.rpartition(".")[0] for key in LightNN().state_dict()} == layers - {
+        "features.2",
+        "features.5",
+        "features.7",
+    } | {"features.3"}
+
+
+@pytest.mark.parametrize("kind", [DeepNN, LightNN])
+def test_networks_are_built_for_other_images_and_classes(kind: type[DeepNN | LightNN]) -> None:
+    network = kind(num_classes=7, in_channels=1, image_size=28)
+    assert network(torch.randn(1, 1, 28, 28)).shape == (1, 7)
+
+
+def test_logits_are_those_of_the_feature_map() -> None:
+    network: Network = LightNN().eval()
+    images = torch.randn(3, 3, 32, 32)
+    assert torch.equal(network(images), network.classify(network.feature_map(images)))
+
+
+def test_asking_for_the_feature_shape_changes_no_running_statistics() -> None:
+    network = TinyNetwork()
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    assert network.feature_shape() == (4, 4, 4)
+    assert network.training
+    assert all(torch.equal(before[name], values) for name, values in network.state_dict().items())

@@ -1,0 +1,147 @@
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from tiny import TinyDataModule, TinyNetwork
+from torch.nn import functional
+
+from kd_lightning.data.loader import Batch
+from kd_lightning.errors import UserError
+from kd_lightning.losses import flattened_cosine_loss
+from kd_lightning.networks import DeepNN, LightNN
+from kd_lightning.tasks import Classifier, CosineDistill, FeatureRegressDistill, Task
+from kd_lightning.teacher import Teacher
+
+
+def light() -> LightNN:
+    return LightNN(num_classes=4, image_size=8)
+
+
+def deep() -> DeepNN:
+    return DeepNN(num_classes=4, image_size=8)
+
+
+def make_batch() -> Batch:
+    return Batch(torch.randn(6, 3, 8, 8), torch.arange(6) % 4, torch.arange(6))
+
+
+def quick_trainer(epochs: int = 1) -> Trainer:
+    return Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+@pytest.mark.parametrize("kind", [CosineDistill, FeatureRegressDistill])
+def test_the_teacher_is_bit_identical_and_in_evaluation_mode_after_training(
+    kind: type[CosineDistill | FeatureRegressDistill],
+) -> None:
+    network = TinyNetwork()  # with running statistics, which a careless training mode would move
+    student = TinyNetwork()
+    task = kind(student, Teacher(network))
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    trainer = quick_trainer()
+    trainer.fit(task, datamodule=TinyDataModule())
+    assert all(torch.equal(before[name], values) for name, values in network.state_dict().items())
+    assert not any(module.training for module in task.teacher.modules())
+    optimized = {id(values) for group in trainer.optimizers[0].param_groups for values in group["params"]}
+    assert not optimized & {id(values) for values in network.parameters()}
+    assert optimized == {id(values) for values in task.trained_parameters()}
+
+
+def test_checkpoints_leave_the_teacher_out_and_load_strictly_without_it() -> None:
+    task = FeatureRegressDistill(light(), Teacher(deep()))
+    state = task.state_dict()
+    assert not [key for key in state if key.startswith("teacher.network")]
+    assert any(key.startswith("regressor") for key in state)
+    other = FeatureRegressDistill(light(), Teacher(deep()))
+    teacher = {name: values.clone() for name, values in other.teacher.named_parameters()}
+    other.load_state_dict(state, strict=True)
+    assert all(torch.equal(teacher[name], values) for name, values in other.teacher.named_parameters())
+    with pytest.raises(RuntimeError, match=r"network\.classifier\.3\.bias"):
+        other.load_state_dict({key: values for key, values in state.items() if key != "network.classifier.3.bias"})
+
+
+def test_cosine_distillation_has_the_seeds_terms_and_weights() -> None:
+    task = CosineDistill(light(), Teacher(deep())).eval()
+    batch = make_batch()
+    student_map = task.network.feature_map(batch.images)
+    teacher_map = task.teacher.network.feature_map(batch.images)
+    terms = task.outcome(batch).terms
+    assert torch.allclose(terms["ce_loss"], functional.cross_entropy(task.network(batch.images), batch.labels))
+    assert torch.allclose(terms["hidden_rep_loss"], flattened_cosine_loss(student_map, teacher_map))
+    assert task.loss_weights == {"ce_loss": 0.75, "hidden_rep_loss": 0.25}
+
+
+def test_feature_regression_compares_the_regressed_map_with_the_teachers() -> None:
+    task = FeatureRegressDistill(light(), Teacher(deep())).eval()
+    batch = make_batch()
+    regressed = task.regressor(task.network.feature_map(batch.images))
+    expected = functional.mse_loss(regressed, task.teacher.network.feature_map(batch.images))
+    assert torch.allclose(task.outcome(batch).terms["feature_map_loss"], expected)
+    assert task.loss_weights == {"ce_loss": 0.75, "feature_map_loss": 0.25}
+
+
+def test_no_gradient_reaches_the_teacher_and_all_trained_parameters_get_one() -> None:
+    task = FeatureRegressDistill(light(), Teacher(deep()))
+    torch.stack(list(task.outcome(make_batch()).terms.values())).sum().backward()
+    assert all(values.grad is None for values in task.teacher.parameters())
+    assert all(values.grad is not None for values in task.trained_parameters())
+
+
+def test_the_logged_loss_is_the_weighted_sum_of_the_logged_terms() -> None:
+    trainer = quick_trainer()
+    trainer.fit(CosineDistill(light(), Teacher(deep())), datamodule=TinyDataModule())
+    metrics = trainer.callback_metrics
+    for stage in ("train", "val"):
+        total = 0.75 * metrics[f"{stage}/ce_loss"] + 0.25 * metrics[f"{stage}/hidden_rep_loss"]
+        assert torch.allclose(metrics[f"{stage}/loss"], total, atol=1e-6)
+        assert 0 <= metrics[f"{stage}/accuracy"] <= 1
+
+
+def test_a_trained_network_is_far_better_than_chance_on_test_images() -> None:
+    seed_everything(0, verbose=False)
+    task = Classifier(light(), optimizer=lambda parameters: torch.optim.Adam(parameters, lr=3e-3))
+    trainer = quick_trainer(epochs=8)
+    trainer.fit(task, datamodule=TinyDataModule(count=400))
+    accuracy = trainer.test(task, datamodule=TinyDataModule(count=400), verbose=False)[0]["test/accuracy"]
+    assert accuracy > 0.8
+
+
+def test_tests_measure_the_teacher_beside_the_student() -> None:
+    task = CosineDistill(light(), Teacher(deep()))
+    data = TinyDataModule()
+    metrics = quick_trainer().test(task, datamodule=data, verbose=False)[0]
+    images = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
+    right = (task.teacher(images.images).logits.argmax(1) == images.labels).float().mean()
+    assert metrics["test/teacher_accuracy"] == pytest.approx(float(right))
+
+
+def test_mixed_labels_train_every_task() -> None:
+    batch = make_batch()
+    mixed = batch._replace(labels=torch.full((6, 4), 0.25))
+    task: Task = CosineDistill(light(), Teacher(deep()))
+    assert torch.isfinite(task.outcome(mixed).terms["ce_loss"])
+
+
+def test_maps_that_do_not_fit_are_refused_at_once() -> None:
+    with pytest.raises(UserError, match="4x4, the teacher's 2x2"):
+        FeatureRegressDistill(TinyNetwork(), Teacher(deep()))
+    with pytest.raises(UserError, match="do not pool to the student's 128"):
+        CosineDistill(deep(), Teacher(light()))
+
+
+def test_a_schedule_moves_the_learning_rate_on_every_step() -> None:
+    task = Classifier(
+        light(),
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
+        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5),
+        lr_interval="step",
+    )
+    trainer = quick_trainer()
+    trainer.fit(task, datamodule=TinyDataModule())
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.5**trainer.global_step

@@ -1,0 +1,193 @@
+"""The commands fit, validate and test, run in this process on tiny images."""
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback
+
+from kd_lightning.cli import main
+from kd_lightning.training.cli import run
+from kd_lightning.weights import load_model, read_weights
+
+CONFIGS = sorted(path.name for path in (Path(__file__).parents[1] / "configs").glob("*.yaml"))
+TINY = [
+    "--data=tiny.TinyDataModule",
+    "--data.batch_size=32",
+    "--trainer.max_epochs=2",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+]
+NO_EXPORT = "--trainer.callbacks=[SaveWeights]"
+
+
+@pytest.fixture
+def plain_teacher(workplace: Path) -> None:
+    """A teacher.yaml in the working directory, which comes before the shipped one, that exports nothing."""
+    config = yaml.safe_load((Path(__file__).parents[1] / "configs" / "teacher.yaml").read_text())
+    config["trainer"]["callbacks"] = config["trainer"]["callbacks"][:1]
+    Path("teacher.yaml").write_text(yaml.safe_dump(config))
+
+
+def fit(config: str, *options: str) -> Any:
+    return run(["fit", f"--config={config}", *TINY, *options])
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_config_says_how_to_run_it_and_does(
+    config: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first_line = (Path(__file__).parents[1] / "configs" / config).read_text().splitlines()[0]
+    assert first_line == f"# python -m kd_lightning fit --config {config}"
+    name = config.removesuffix(".yaml")
+    assert main([*first_line.split()[4:], *TINY]) == 0
+    folder = workplace / "lightning_logs" / name / "version_0"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["epochs"] == 2
+    assert (folder / "summary.txt").read_text() in capsys.readouterr().out
+    network, info = load_model(next(folder.glob("*.pth")))
+    assert info.accuracy == pytest.approx(summary["metrics"]["test/accuracy"])
+    assert type(network).__name__ == summary["network"]["name"]
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert list(folder.glob("events.out.tfevents.*"))
+    for file, size in summary["files"].items():
+        assert (workplace / file).stat().st_size == size
+
+
+def test_distillation_trains_its_teacher_first_and_takes_it_as_it_is_the_next_time(
+    plain_teacher: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = fit("cosine.yaml", NO_EXPORT, "--data.count=60")
+    teacher = Path("lightning_logs/teacher/version_0/NNDeep.pth")
+    out = capsys.readouterr().out
+    assert "There is no teacher yet: teacher.yaml trains one first" in out
+    assert re.search(rf"Teacher: {teacher} \(DeepNN trained on Tiny, test accuracy [\d.]+ %\)", out)
+    summary = json.loads((teacher.parent / "summary.json").read_text())
+    assert (summary["epochs"], summary["data"]["test_images"]) == (2, 60)  # the overrides reached it
+    before = teacher.read_bytes()
+
+    second = fit("cosine.yaml", NO_EXPORT, "--data.count=60")
+    assert "There is no teacher yet" not in capsys.readouterr().out
+    assert teacher.read_bytes() == before
+    assert not Path("lightning_logs/teacher/version_1").exists()
+    for mine, other in zip(first.model.network.parameters(), second.model.network.parameters(), strict=True):
+        assert torch.equal(mine, other)  # whether the teacher was trained just now or before makes no difference
+
+
+def test_a_teacher_that_is_named_but_missing_is_trained_and_put_there(plain_teacher: None) -> None:
+    fit("cosine.yaml", NO_EXPORT, "--model.teacher.weights=mine/net.pth")
+    assert (
+        read_weights("mine/net.pth")[0].keys() == read_weights("lightning_logs/teacher/version_0/NNDeep.pth")[0].keys()
+    )
+
+
+def test_a_teacher_of_other_classes_or_another_network_is_refused_before_training(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("teacher.yaml", NO_EXPORT)
+    fit("student.yaml", NO_EXPORT)
+    deep, light = "lightning_logs/teacher/version_0/weights.pth", "lightning_logs/student/version_0/weights.pth"
+    capsys.readouterr()
+    command = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT]
+    assert main([*command, "--data.classes=5", f"--model.teacher.weights={deep}"]) == 2
+    assert "4 classes apart, but the data has 5" in capsys.readouterr().err
+    assert main([*command, f"--model.teacher.weights={light}"]) == 2
+    assert "weights of LightNN, not of DeepNN" in capsys.readouterr().err
+    assert not list(Path("lightning_logs/cosine").glob("version_*/checkpoints"))
+
+
+class InterruptAt(Callback):
+    """Presses Ctrl-C in a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("step", [2, 3, 5])  # in the first epoch, in its last batch, in the second epoch
+def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
+    step: int, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    undisturbed = fit("student.yaml", NO_EXPORT)
+    callbacks = f"[SaveWeights, {{class_path: test_training.InterruptAt, init_args: {{step: {step}}}}}]"
+    assert main(["fit", "--config=student.yaml", *TINY, f"--trainer.callbacks={callbacks}"]) == 130
+    command = re.search(r"python -m kd_lightning (fit .*)", capsys.readouterr().out)
+    assert command is not None
+    assert not list(Path("lightning_logs/student/version_1").glob("*.pth"))
+    resumed = run([*command[1].split(), NO_EXPORT])
+    assert resumed.trainer.global_step == undisturbed.trainer.global_step == 8
+    for mine, other in zip(undisturbed.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(mine, other)
+    assert Path("lightning_logs/student/version_2/summary.json").is_file()  # a run's own config keeps its name
+
+
+def test_a_saved_run_is_tested_and_validated_from_its_own_config(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted = fit("student.yaml", NO_EXPORT)
+    accuracy = float(fitted.trainer.callback_metrics["test/accuracy"])
+    folder = "lightning_logs/student/version_0"
+    options = [f"--config={folder}/config.yaml", f"--ckpt_path={folder}/checkpoints/last.ckpt"]
+    tested = run(["test", *options])
+    assert float(tested.trainer.callback_metrics["test/accuracy"]) == pytest.approx(accuracy)
+    assert main(["validate", *options]) == 0
+    assert main(["validate", *options, "--data.val_size=0"]) == 2
+    assert "no validation images" in capsys.readouterr().err
+
+
+def test_without_validation_images_a_run_still_ends_with_all_its_files(workplace: Path) -> None:
+    fit("student.yaml", NO_EXPORT, "--data.val_size=0")
+    folder = Path("lightning_logs/student/version_0")
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["last.ckpt"]
+    assert json.loads((folder / "summary.json").read_text())["data"]["val_images"] == 0
+
+
+MISTAKES = {
+    "no config": (["--config=nope.yaml"], "there is no config 'nope.yaml'"),
+    "no YAML": (["--config=broken.yaml"], "broken.yaml is no valid YAML in line 1"),
+    "no class": (["--config=student.yaml", "--model=Foo"], "there is no 'Foo' for --model; choose one of Classifier"),
+    "no network": (
+        ["--config=student.yaml", "--model.network=Foo"],
+        "no 'Foo' for --model.network; choose one of DeepNN",
+    ),
+    "no option": (["--config=student.yaml", *TINY, "--data.foo=1"], "there is no option --data.foo"),
+    "no number": (
+        ["--config=student.yaml", "--trainer.max_epochs=x"],
+        "--trainer.max_epochs is x, but it must be a whole",
+    ),
+    "no folder": (
+        ["--config=student.yaml", "--data=ImageFolderDataModule", "--data.root=nowhere"],
+        "nowhere",
+    ),
+    "no images": (["--config=student.yaml", "--data=ImageFolderDataModule", "--data.root=empty"], "empty"),
+    "no checkpoint": (["--config=student.yaml", *TINY, "--ckpt_path=nope.ckpt"], "no model file nope.ckpt"),
+    "other checkpoint": (["--config=student.yaml", *TINY, "--ckpt_path=other.ckpt"], "for another network or task"),
+    "pickled checkpoint": (
+        ["--config=student.yaml", *TINY, "--ckpt_path=evil.ckpt"],
+        "pickled code, which is never run",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_with_one_sentence_and_status_2(
+    mistake: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("broken.yaml").write_text("trainer: [1")
+    Path("empty").mkdir()
+    torch.save({"state_dict": {"network.a": torch.zeros(1)}, "pytorch-lightning_version": "2.6.0"}, "other.ckpt")
+    torch.save({"state_dict": main}, "evil.ckpt")
+    options, expected = MISTAKES[mistake]
+    assert main(["fit", *options]) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
