@@ -38,17 +38,16 @@ class Speed:
     batch_ratio: float
 
 
-def measure_speeds(files: Mapping[str, Path], base: str, info: ModelInfo, threads: int = 0) -> dict[str, Speed]:
+def measure_speeds(files: Mapping[str, Path], base: str, info: ModelInfo) -> dict[str, Speed]:
     """Time the files in turns, so that what else the machine does falls on all of them alike.
 
     Args:
         files: The files to time.
         base: Which of them the others are compared with.
         info: Size and channels of the images.
-        threads: CPU threads; 0 takes one a core.
     """
-    predictors = {name: OnnxPredictor(path, threads=threads or cores()) for name, path in files.items()}
-    single, batch = _rounds(predictors, _noise(info, 1)), _rounds(predictors, _noise(info, LARGE_BATCH))
+    predictors = {name: OnnxPredictor(path, threads=cores()) for name, path in files.items()}
+    single, batch = _rounds(predictors, noise(info, 1)), _rounds(predictors, noise(info, LARGE_BATCH))
     return {name: _speed((single[name], single[base]), (batch[name], batch[base])) for name in files}
 
 
@@ -97,6 +96,7 @@ def _ratio(rounds: Rounds, base: Rounds) -> float:
     return median(min(slow) / min(fast) for fast, slow in zip(rounds, base, strict=True))
 
 
-def _noise(info: ModelInfo, count: int) -> Pixels:
+def noise(info: ModelInfo, count: int) -> Pixels:
+    """Return images of noise, (N, S, S, C), always the same."""
     shape = (count, info.image_size, info.image_size, info.in_channels)
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,11 +16,11 @@ from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.quantize import may_saturate
 from kd_lightning.export.report import ExportReport, GateError, Row
 from kd_lightning.export.settings import ExportSettings
-from kd_lightning.export.speed import measure_speeds
+from kd_lightning.export.speed import measure_speeds, noise
 from kd_lightning.export.verify import Reference, Variant, torch_reference
 from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import Network
-from kd_lightning.onnx_predictor import Floats, Pixels
+from kd_lightning.onnx_predictor import Floats
 
 
 def export_variants(
@@ -75,7 +74,7 @@ def rehearse_export(
     Raises:
         UserError: The export would fail: the network cannot be translated, or its file does not do what torch does.
     """
-    image = _noise(info, 1)
+    image = noise(info, 1)
     with tempfile.TemporaryDirectory() as folder:
         fp32 = Path(folder, "fp32.onnx")
         export_onnx(network, info, fp32)
@@ -134,11 +133,6 @@ def _calibration(info: ModelInfo, train: tuple[Tensor, Tensor] | None, settings:
 
 def _reference(network: Network, info: ModelInfo, test: tuple[Tensor, Tensor] | None) -> Reference:
     if test is None:
-        return torch_reference(network, info, _noise(info, 128), None)
+        return torch_reference(network, info, noise(info, 128), None)
     images, labels = test
     return torch_reference(network, info, images.cpu().numpy(), labels.cpu().numpy())
-
-
-def _noise(info: ModelInfo, count: int) -> Pixels:
-    shape = (count, info.image_size, info.image_size, info.in_channels)
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)

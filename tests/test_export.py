@@ -1,0 +1,249 @@
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from export_example import (
+    held_out_split,
+    info_of,
+    normalized,
+    sensitive_network,
+    torch_logits,
+    train_split,
+    trained_network,
+)
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.export import (
+    ExportReport,
+    ExportSettings,
+    GateError,
+    Gates,
+    Row,
+    export_variants,
+    rehearse_export,
+    speed,
+)
+from kd_lightning.export.calibration import draw_rows
+from kd_lightning.export.onnx import export_onnx
+from kd_lightning.export.speed import Speed
+from kd_lightning.export.verify import Measured, Variant
+from kd_lightning.model_info import ModelInfo
+from kd_lightning.networks import Network
+
+VARIANTS: tuple[Variant, ...] = ("fp32", "dynamic", "static", "fp16")
+NAMES: dict[Variant, str] = {variant: f"student.{variant}.onnx" for variant in VARIANTS}
+LENIENT = ExportSettings(gates=Gates(drop=3.0, fp16_drop=3.0), speed=False)
+
+
+class Branching(Network):
+    """Cannot be exported: which way it goes depends on the values."""
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        return images if images.sum() > 0 else -images
+
+    def classify(self, feature_map: Tensor) -> Tensor:
+        return feature_map.flatten(1)[:, : self.num_classes]
+
+
+class AlwaysDropping(Network):
+    """Forgets that evaluation has no dropout."""
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        return nn.functional.dropout(images + 1, 0.5, training=True)
+
+    def classify(self, feature_map: Tensor) -> Tensor:
+        return feature_map.flatten(1)[:, : self.num_classes]
+
+
+@pytest.fixture(scope="module")
+def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network = trained_network()
+    path = tmp_path_factory.mktemp("fp32") / "student.onnx"
+    export_onnx(network, info_of(network), path)
+    return path
+
+
+def run(path: Path, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    session = onnxruntime.InferenceSession(path)
+    result: np.ndarray[Any, Any] = session.run(None, {session.get_inputs()[0].name: inputs})[0]
+    return result
+
+
+@pytest.mark.parametrize("size", [1, 7, 128])
+def test_a_file_takes_batches_of_any_size_and_gives_the_logits_of_torch(fp32: Path, size: int) -> None:
+    network, images = trained_network(), held_out_split()[0][:size]
+    logits = run(fp32, normalized(network, images).numpy())
+    assert np.abs(logits - torch_logits(network, images).numpy()).max() < 1e-4
+
+
+def test_an_export_prints_nothing_and_leaves_the_network_as_it_was(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network = trained_network().train()
+    network.features.eval()
+    network.classifier[0].weight.requires_grad_(False)
+    modes = [module.training for module in network.modules()]
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    export_onnx(network, info_of(network), tmp_path / "student.onnx")
+    assert capfd.readouterr() == ("", "")
+    assert [module.training for module in network.modules()] == modes
+    assert [weight.requires_grad for weight in network.parameters()].count(False) == 1
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    kinds = {node.op_type for node in onnx.load(tmp_path / "student.onnx").graph.node}
+    assert kinds == {"Conv", "Relu", "MaxPool", "Reshape", "Gemm"}  # its dropout stays behind
+
+
+def test_a_file_is_one_file_that_says_what_it_is(fp32: Path) -> None:
+    model = onnx.load(fp32)
+    assert ModelInfo.from_metadata({item.key: item.value for item in model.metadata_props}) == info_of(
+        trained_network()
+    )
+    assert model.producer_name == "pytorch"
+    assert model.producer_version == torch.__version__
+    assert [opset.version for opset in model.opset_import if opset.domain == ""] == [18]
+    assert list(fp32.parent.iterdir()) == [fp32]
+
+
+def test_a_file_says_nothing_about_the_machine_that_made_it(fp32: Path) -> None:
+    content = fp32.read_bytes()
+    assert os.fsencode(Path(__file__).parent.parent) not in content
+    assert b"stack_trace" not in content
+    assert b'.py"' not in content
+
+
+def test_layers_in_a_file_have_their_names_in_the_network(fp32: Path) -> None:
+    names = [node.name for node in onnx.load(fp32).graph.node if node.op_type in {"Conv", "Gemm"}]
+    assert names == ["features.0", "features.3", "classifier.0", "classifier.3"]
+
+
+def test_with_the_preprocessing_inside_a_file_takes_pixels_and_gives_probabilities(tmp_path: Path) -> None:
+    network, images = trained_network(), held_out_split()[0][:50]
+    export_onnx(network, info_of(network), tmp_path / "student.onnx", preprocess="inside")
+    onnx.checker.check_model(tmp_path / "student.onnx", full_check=True)
+    probabilities = run(tmp_path / "student.onnx", images.numpy())
+    np.testing.assert_allclose(probabilities, torch_logits(network, images).softmax(1).numpy(), atol=1e-5)
+
+
+def test_a_network_that_cannot_be_exported_is_named_in_one_sentence(tmp_path: Path) -> None:
+    network = Branching(10, 1, 8)
+    with pytest.raises(UserError, match=r"^Branching cannot be exported to ONNX \(.*\); write its forward") as caught:
+        export_onnx(network, info_of(network), tmp_path / "student.onnx")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_variant_is_written_and_says_its_own_accuracy(tmp_path: Path) -> None:
+    network = trained_network()
+    report = export_variants(
+        network, info_of(network), tmp_path, NAMES, train=train_split(), test=held_out_split(), settings=LENIENT
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NAMES.values())
+    for row in report.rows:
+        stored = {item.key: item.value for item in onnx.load(row.path).metadata_props}
+        assert ModelInfo.from_metadata(stored).accuracy == row.measured.accuracy
+        assert row.measured.accuracy is not None
+        assert row.measured.accuracy > 0.85
+    assert [row.smaller > 1.8 for row in report.rows] == [False, True, True, True]
+
+
+def test_a_file_that_fails_its_gate_is_set_aside_and_the_others_are_kept(tmp_path: Path) -> None:
+    names: dict[Variant, str] = {"fp32": "a.onnx", "dynamic": "b.onnx", "fp16": "c.onnx"}
+    arguments: dict[str, Any] = {"train": None, "test": held_out_split(), "settings": LENIENT}
+    network = sensitive_network()
+    with pytest.raises(
+        GateError, match=r"^b\.rejected\.onnx fails its gate: it loses \d+\.\d\d points .* try "
+    ) as caught:
+        export_variants(network, info_of(network), tmp_path, names, **arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "b.rejected.onnx", "c.onnx"]
+    assert [row.failure is None for row in caught.value.report.rows] == [True, False, True]
+    export_variants(trained_network(), info_of(network), tmp_path, names, **arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "b.onnx", "c.onnx"]
+
+
+def test_static_without_training_images_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    network = trained_network()
+    with pytest.raises(UserError, match=r"static needs training images .* give --data"):
+        export_variants(network, info_of(network), tmp_path, NAMES, train=None, test=None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_ends_in_one_sentence_with_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_half(model: onnx.ModelProto, path: Path) -> None:
+        Path(path).write_bytes(model.SerializeToString()[:1000])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(onnx, "save", write_half)
+    network = trained_network()
+    with pytest.raises(UserError, match=r"cannot write .*: No space left on device; free or choose another folder\.$"):
+        export_variants(network, info_of(network), tmp_path, {"fp32": "a.onnx"}, train=None, test=None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the place of a folder")
+    network = trained_network()
+    with pytest.raises(UserError, match=r"^cannot write to .*file: .*; free or choose another folder\.$"):
+        export_variants(network, info_of(network), tmp_path / "file", {"fp32": "a.onnx"}, train=None, test=None)
+
+
+def test_a_rehearsal_passes_for_a_network_that_can_be_exported_and_finds_one_that_cannot() -> None:
+    network = trained_network()
+    rehearse_export(network, info_of(network), VARIANTS)
+    with pytest.raises(UserError, match=r"the export of AlwaysDropping as fp32 would fail: .* random"):
+        rehearse_export(AlwaysDropping(10, 1, 8), info_of(network), ["fp32"])
+
+
+def test_calibration_images_are_drawn_by_class_and_by_seed() -> None:
+    labels = np.repeat(np.arange(4), [400, 300, 200, 100])
+    rows = draw_rows(labels, 101, seed=0)
+    assert len(set(rows.tolist())) == 101
+    assert np.abs(np.bincount(labels[rows]) - np.array([40.4, 30.3, 20.2, 10.1])).max() <= 1
+    assert np.array_equal(rows, draw_rows(labels, 101, seed=0))
+    assert not np.array_equal(rows, draw_rows(labels, 101, seed=1))
+    assert draw_rows(labels[:5], 512, seed=0).tolist() == [0, 1, 2, 3, 4]
+
+
+def make_row(name: str, size: int, ratio: float, failure: str | None = None) -> Row:
+    measured = Measured(difference=1e-6, agreement=1.0, accuracy=0.9, change=-0.1)
+    timed = None if failure else Speed(1.0, 2.0, 100.0, ratio, ratio)
+    return Row("static", Path(f"{name}.onnx"), size, 100 / size, measured, (), failure, False, timed)
+
+
+def test_the_fastest_good_file_is_recommended_and_of_equally_fast_ones_the_smallest() -> None:
+    report = ExportReport([make_row("fp32", 100, 1.0), make_row("int8", 25, 0.6), make_row("fp16", 50, 0.99)])
+    assert report.recommendation.startswith("For this machine: fp16.onnx, 0.99 times fp32's speed for one image")
+    report = ExportReport(
+        [make_row("fp32", 100, 1.0), make_row("int8", 25, 1.8), make_row("bad", 20, 9.0, "it is bad")]
+    )
+    assert report.recommendation.startswith("For this machine: int8.onnx, 1.80 times")
+    assert ExportReport([make_row("bad", 20, 9.0, "it is bad")]).recommendation == ""
+
+
+def test_a_report_is_shown_as_text_and_markdown_and_kept_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "ROUNDS", 1)
+    network = trained_network()
+    settings = replace(LENIENT, speed=True)
+    names: dict[Variant, str] = {"fp32": "a.onnx", "fp16": "b.onnx"}
+    arguments: dict[str, Any] = {"train": None, "test": held_out_split(), "settings": settings}
+    report = export_variants(network, info_of(network), tmp_path, names, **arguments)
+    plain = json.loads(json.dumps(report.to_plain()))
+    assert [row["variant"] for row in plain["rows"]] == ["fp32", "fp16"]
+    assert plain["rows"][0]["speed"]["ratio"] == 1.0
+    assert 0 < plain["rows"][1]["speed"]["median_ms"] <= plain["rows"][1]["speed"]["p95_ms"]
+    for shown in (report.to_text(), report.to_markdown()):
+        assert "b.onnx" in shown
+        assert report.machine in shown
+        assert "For this machine:" in shown
