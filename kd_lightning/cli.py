@@ -10,8 +10,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("kd_lightning.training", "train a network, with a teacher or without; test, export and sum up at the end"),
     "validate": ("kd_lightning.training", "measure a checkpoint on the validation images"),
     "test": ("kd_lightning.training", "measure a checkpoint on the test images"),
-    "predict": ("kd_lightning.predict_command", "classify image files and folders with a trained model"),
-    "export": ("kd_lightning.export_command", "write the ONNX files of a trained model"),
+    "predict": ("kd_lightning.prediction.command", "classify image files and folders with a trained model"),
+    "data": ("kd_lightning.commands.data", "show what a data source holds, with a sheet of examples"),
+    "stats": ("kd_lightning.commands.stats", "the exact mean and standard deviation of a data source's channels"),
+    "export": ("kd_lightning.commands.export", "write the ONNX files of a trained model"),
 }
 """Each command's module, which has a ``main(args)``, and what it does."""
 

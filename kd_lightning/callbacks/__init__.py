@@ -2,7 +2,16 @@
 
 from kd_lightning.callbacks.export_onnx import ExportONNX, QuantizeONNX
 from kd_lightning.callbacks.interrupt import SaveOnInterrupt, StoppedByUser
+from kd_lightning.callbacks.log_contact_sheet import LogContactSheet
 from kd_lightning.callbacks.run_summary import RunSummary
 from kd_lightning.callbacks.save_weights import SaveWeights
 
-__all__ = ["ExportONNX", "QuantizeONNX", "RunSummary", "SaveOnInterrupt", "SaveWeights", "StoppedByUser"]
+__all__ = [
+    "ExportONNX",
+    "LogContactSheet",
+    "QuantizeONNX",
+    "RunSummary",
+    "SaveOnInterrupt",
+    "SaveWeights",
+    "StoppedByUser",
+]

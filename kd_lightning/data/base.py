@@ -13,6 +13,7 @@ from kd_lightning.data.augment import Augmentation, Pipeline
 from kd_lightning.data.loader import Batch, BatchLoader, LabelledImages, RowSampler
 from kd_lightning.data.split import stratified_split
 from kd_lightning.errors import UserError
+from kd_lightning.images import BrokenImageError
 from kd_lightning.normalize import IMAGENET, Normalization, channel_statistics
 
 Split = Literal["train", "val", "test"]
@@ -118,6 +119,11 @@ class ImageDataModule(LightningDataModule, ABC):
                 "use --data.normalize auto."
             )
         return chosen
+
+    @property
+    def broken(self) -> tuple[BrokenImageError, ...]:
+        """The files that could not be read and were left out; reads them all."""
+        return ()
 
     def split(self, name: Split) -> LabelledImages:
         """Return all images that the source keeps under this name; they are loaded on the first call.

@@ -7,11 +7,18 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from kd_lightning.data.augment import Pipeline
+from kd_lightning.data.base import ImageDataModule
 
 MARGIN, GAP, NAMES, HEAD = 16, 2, 150, 26
 """Pixels: around the sheet's parts, between two images, for the classes' names, and for the headings."""
 INK, FAINT, PAPER = "#1f2328", "#6e7781", "#ffffff"
 FONT_SIZE = 14
+
+
+def training_sheet(data: ImageDataModule) -> Image.Image:
+    """Draw the contact sheet of a data source's training images, as stored and as augmented."""
+    (images, labels), rows = data.train_rows()
+    return contact_sheet(images, labels, data.class_names, data.pipeline, rows)
 
 
 def contact_sheet(

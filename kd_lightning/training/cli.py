@@ -15,7 +15,7 @@ import kd_lightning.callbacks
 import kd_lightning.data
 import kd_lightning.networks
 import kd_lightning.teacher  # noqa: F401  bare class names are those of imported classes
-from kd_lightning.callbacks import RunSummary, SaveOnInterrupt, SaveWeights, StoppedByUser
+from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt, SaveWeights, StoppedByUser
 from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
@@ -137,15 +137,15 @@ class TrainingCLI(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(str(self.logs.parent), f"{LOGS}/{self.name}", default_hp_metric=False)
         if self.subcommand == "fit":
             kwargs["callbacks"] = [
-                *self.stopping_callbacks(trainer.enable_checkpointing is not False),
+                *self.usual_callbacks(trainer.enable_checkpointing is not False),
                 *(trainer.callbacks or []),
                 RunSummary(self.name),  # behind those whose files it lists
             ]
         return super().instantiate_trainer(**kwargs)
 
-    def stopping_callbacks(self, checkpoints: bool) -> list[Callback]:
-        """Return what lets a fit stop and go on: Ctrl-C, checkpoints of the last and the best epoch."""
-        callbacks: list[Callback] = [SaveOnInterrupt()]
+    def usual_callbacks(self, checkpoints: bool) -> list[Callback]:
+        """Return what every fit has: a way to stop, a sheet of images, checkpoints of the last and the best epoch."""
+        callbacks: list[Callback] = [SaveOnInterrupt(), LogContactSheet()]
         if checkpoints:
             callbacks.append(
                 ModelCheckpoint(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)

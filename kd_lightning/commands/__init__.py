@@ -1,0 +1,1 @@
+"""The commands that Lightning lacks, each with a ``main(args)``."""

@@ -1,0 +1,59 @@
+"""``data``: what a data source holds, and how it looks."""
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+import torch
+
+from kd_lightning.commands.options import data_parser, parse
+from kd_lightning.data import ImageDataModule
+from kd_lightning.data.base import Split
+from kd_lightning.data.contact_sheet import training_sheet
+from kd_lightning.data.loader import LabelledImages
+from kd_lightning.files import written_whole
+
+
+def main(args: Sequence[str]) -> int:
+    """Print what is there and write a contact sheet."""
+    parser = data_parser("data", "Show what a data source holds, and write a sheet of examples.")
+    parser.add_argument("--output", type=str, default="data.png", help="The PNG to write the sheet to.")
+    config = parse(parser, args)
+    data: ImageDataModule = config.data
+    print("\n".join(describe(data)))
+    sheet = Path(config.output)
+    with written_whole(sheet) as path:
+        training_sheet(data).save(path, format="PNG")
+    print(f"sheet: {sheet}")
+    return 0
+
+
+def describe(data: ImageDataModule) -> list[str]:
+    """Return what there is to say about a data source, line by line."""
+    parts: dict[Split, tuple[LabelledImages, torch.Tensor]] = {"train": data.train_rows(), "test": data.test_rows()}
+    if data.has_val:
+        parts["val"] = data.val_rows()
+    sets = {id(images): images.images.nbytes for images, _ in parts.values()}
+    mean, std = (", ".join(f"{value:.4f}" for value in values) for values in astuple(data.normalization))
+    return [
+        f"{data.name}: {data.num_classes} classes of {data.image_size}x{data.image_size} images, "
+        f"{data.in_channels} channel(s)",
+        f"memory: {sum(sets.values()) / 1e6:.1f} MB",
+        f"normalization: mean {mean}; std {std}",
+        f"augmentation: {', '.join(type(step).__name__ for step in data.augment) or 'none'}",
+        f"broken files left out: {len(data.broken)}",
+        *(f"  {error.path}: {error.reason}" for error in data.broken),
+        "",
+        *_counts(parts, data.class_names),
+        "",
+    ]
+
+
+def _counts(parts: dict[Split, tuple[LabelledImages, torch.Tensor]], class_names: Sequence[str]) -> list[str]:
+    """Return a table of the number of images of each class in each split."""
+    columns = [torch.bincount(images.labels[rows], minlength=len(class_names)) for images, rows in parts.values()]
+    table = [[int(column[index]) for column in columns] for index in range(len(class_names))]
+    totals = [int(column.sum()) for column in columns]
+    named = zip([*class_names, "all"], [*table, totals], strict=True)
+    head = f"{'class':<24}" + "".join(f"{name:>10}" for name in parts)
+    return [head, *(f"{name:<24}" + "".join(f"{count:>10,}" for count in row) for name, row in named)]

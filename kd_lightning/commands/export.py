@@ -1,0 +1,90 @@
+"""``export``: the ONNX files of a model that was trained before."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import Namespace
+
+from kd_lightning.commands.options import data_parser, parse
+from kd_lightning.data import ImageDataModule
+from kd_lightning.errors import UserError
+from kd_lightning.export import ExportSettings, GateError, Gates, export_variants
+from kd_lightning.export.onnx import Preprocess
+from kd_lightning.export.quantize import DynamicLayers
+from kd_lightning.export.verify import Variant
+from kd_lightning.model_info import ModelInfo
+from kd_lightning.weights import load_model
+
+DESCRIPTION = """Write a trained model as ONNX files and compare each with the model.
+
+With --data the comparison is made on that data's test images, and static quantization can be calibrated on its training
+images; without, on noise."""
+
+OPTIONS: dict[str, tuple[Any, Any, str]] = {
+    "output": (str | None, None, "Folder of the files; the model's own by default."),
+    "variants": (list[Variant] | None, None, "Forms to write; by default fp32, dynamic and, with --data, static."),
+    "preprocess": (Preprocess, "outside", "inside: the files take uint8 pixels (B, S, S, C), give probabilities."),
+    "layers": (DynamicLayers, "linear", "Layers that dynamic quantizes; all, as in the seed, is slower than fp32."),
+    "reduce_range": (bool | Literal["auto"], True, "Of static: true is accurate on every CPU, auto on this one."),
+    "calibration_images": (int, 512, "Of static: number of training images that fix its ranges."),
+    "max_drop": (float, 0.5, "Allowed loss of a quantized file's accuracy, in percentage points."),
+}
+"""Each option's type, default and help."""
+
+
+def main(args: Sequence[str]) -> int:
+    """Export a model and print what was measured."""
+    parser = data_parser("export", DESCRIPTION, required=False)
+    parser.add_argument("--model", type=str, required=True, help="The model: a .pth or .ckpt file.")
+    for name, (kind, default, text) in OPTIONS.items():
+        parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+    options = parse(parser, args)
+    model = Path(options.model)
+    network, info = load_model(model)
+    data: ImageDataModule | None = options.get("data")
+    if data is not None:
+        _check_data(data, info, model)
+    folder = model.parent if options.output is None else Path(options.output)
+    try:
+        report = export_variants(
+            network,
+            info,
+            folder,
+            _names(model, options, data),
+            train=None if data is None else data.split("train"),
+            test=None if data is None else data.split("test"),
+            settings=_settings(options),
+        )
+    except GateError as error:
+        print(error.report.to_text())
+        raise
+    print(report.to_text())
+    return 0
+
+
+def _names(model: Path, options: Namespace, data: ImageDataModule | None) -> dict[Variant, str]:
+    variants: list[Variant] = ["fp32", "dynamic"] if data is None else ["fp32", "dynamic", "static"]
+    chosen = options.variants or variants
+    return {
+        variant: f"{model.stem}.onnx" if variant == "fp32" else f"{model.stem}_{variant}.onnx" for variant in chosen
+    }
+
+
+def _settings(options: Namespace) -> ExportSettings:
+    return ExportSettings(
+        preprocess=options.preprocess,
+        dynamic_layers=options.layers,
+        reduce_range=options.reduce_range,
+        calibration_images=options.calibration_images,
+        gates=Gates(drop=options.max_drop),
+    )
+
+
+def _check_data(data: ImageDataModule, info: ModelInfo, model: Path) -> None:
+    for name in ("class_names", "image_size", "in_channels"):
+        found, expected = getattr(data, name), getattr(info, name)
+        if found != expected:
+            raise UserError(
+                f"{model} was trained with {name} {expected}, but --data has {found}; give the data it was trained on."
+            )

@@ -1,0 +1,29 @@
+"""What the commands that take ``--data`` share."""
+
+from collections.abc import Sequence
+
+from jsonargparse import Namespace
+
+from kd_lightning.data import ImageDataModule
+from kd_lightning.training.cli import Parser
+from kd_lightning.training.parse_errors import users_mistake
+
+
+def data_parser(command: str, description: str, *, required: bool = True) -> Parser:
+    """Return a parser with ``--data``, which takes any data source and its options."""
+    parser = Parser(prog=f"kd_lightning {command}", description=description)
+    parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True, required=required)
+    return parser
+
+
+def parse(parser: Parser, args: Sequence[str]) -> Namespace:
+    """Parse a command's arguments and build its data source.
+
+    Raises:
+        UserError: An argument is wrong, or the data source refuses its options.
+    """
+    config = parser.parse_args(list(args[1:]))
+    try:
+        return parser.instantiate(config)  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise users_mistake(error) or error from None
