@@ -1,5 +1,6 @@
 """The command line: one table of commands; each is imported only when it is called."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -30,21 +31,27 @@ First run, without any download: python -m kd_lightning fit --config quickstart.
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, or 2 for a mistake that the user can mend."""
-    args = list(sys.argv[1:] if args is None else args)
-    if not args or args[0] in ("-h", "--help"):
-        print(usage())
-        return 0 if args else 2
-    if args[0] == "--version":
-        print(import_module("importlib.metadata").version("kd_lightning"))
-        return 0
     try:
-        return _command(args[0])(args)
+        return _main(list(sys.argv[1:] if args is None else args))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of our output, as in `| head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _main(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help"):
+        print(usage(), flush=True)
+        return 0 if args else 2
+    if args[0] == "--version":
+        print(import_module("importlib.metadata").version("kd_lightning"))
+        return 0
+    return _command(args[0])(args)
 
 
 def usage() -> str:

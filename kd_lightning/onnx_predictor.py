@@ -28,6 +28,7 @@ class OnnxPredictor:
     Args:
         path: The ``.onnx`` file, with the normalization outside or inside its graph.
         threads: CPU threads; 0 takes one a physical core.
+        spin: Whether threads that wait for work keep their cores: faster where nothing else needs these.
 
     Attributes:
         info: What the file says about itself: class names, mean, standard deviation, image size.
@@ -37,8 +38,8 @@ class OnnxPredictor:
         UserError: There is no such file, it is damaged, or it is not one of this project's.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
-        self.session = open_session(Path(path), threads)
+    def __init__(self, path: str | Path, *, threads: int = 0, spin: bool = True) -> None:
+        self.session = open_session(Path(path), threads, spin)
         metadata = self.session.get_modelmeta().custom_metadata_map
         try:
             self.info = ModelInfo.from_metadata(metadata)
@@ -77,12 +78,13 @@ class OnnxPredictor:
         return channels_first
 
 
-def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+def open_session(path: Path, threads: int = 0, spin: bool = True) -> onnxruntime.InferenceSession:
     """Open ``path`` on the CPU; raise ``UserError`` where it is missing or damaged."""
     if not path.is_file():
         raise UserError(f"there is no file {path}; make one with `python -m kd_lightning export`.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     options.log_severity_level = 3  # errors only
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

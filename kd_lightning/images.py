@@ -1,0 +1,159 @@
+"""The one place where an image file becomes pixels: for training, for prediction and for exported models alike.
+
+Needs only NumPy and Pillow, so that an exported model can be used where torch is not loaded.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from errno import ENOENT
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from kd_lightning.errors import UserError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow's others include EPS, which would run a program
+MAX_PIXELS = 80_000_000  # below 89 million, where Pillow's own first limit lies
+
+Pixels = NDArray[np.uint8]
+
+
+class BrokenImageError(UserError):
+    """A file that does not hold an image that can be read.
+
+    Attributes:
+        path: The file.
+        reason: What is wrong with it, a few words.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"cannot read the image {path}: {reason}; mend the file or take it away.")
+        self.path = path
+        self.reason = reason
+
+
+def find_images(folder: str | Path) -> list[Path]:
+    """Find the image files in a folder and in the folders in it, sorted by path.
+
+    Endings count in upper and lower case. Links are followed, a folder that several links lead to is read once, and
+    hidden files and folders (``._photo.jpg``, ``.ipynb_checkpoints``) are left out.
+
+    Args:
+        folder: The folder to search.
+
+    Raises:
+        UserError: It is no folder, or a folder in it cannot be listed.
+    """
+    return [Path(name) for name in image_names(folder)]
+
+
+def image_names(folder: str | Path) -> list[str]:
+    """Do what ``find_images`` does, with text in place of paths: a million images take a fifth of the memory."""
+    if not Path(folder).is_dir():
+        raise UserError(f"there is no folder {folder}; give the folder that holds the images.")
+    return sorted(_walk(Path(folder).as_posix()))
+
+
+def read_image(path: str | Path, image_size: int | None, channels: int = 3) -> Pixels:
+    """Read an image file as ``(S, S, C)`` pixels in 0 to 255, as ``uint8``.
+
+    The first frame is taken, turned as its EXIF orientation says; what is transparent shows white; 16-bit and
+    floating-point pixels are scaled to 8 bits; it is resized to a square with antialiasing. An image that already has
+    that size keeps its exact pixels.
+
+    Args:
+        path: The file: PNG, JPEG, WebP, BMP, GIF or TIFF, whatever its ending says.
+        image_size: Height and width ``S`` to resize to, in pixels; ``None`` keeps the image's own.
+        channels: ``C``: 3 for red, green and blue, 1 for grey.
+
+    Raises:
+        BrokenImageError: The file is missing, no image, damaged, or would decode to more than 80 million pixels.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise FileNotFoundError(ENOENT, "there is no such file")
+        with Image.open(path, formats=FORMATS) as image:
+            return _decode(image, image_size, channels)
+    except Exception as error:  # on broken input the decoders raise nearly anything: struct.error, SyntaxError, ...
+        raise BrokenImageError(path, _reason(path, error)) from error
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Yield the names of the image files below a folder, without entering a folder twice."""
+
+    def is_new(path: str) -> bool:
+        status = os.stat(path)  # noqa: PTH116 - plain text, as os.walk gives it
+        before = len(seen)
+        seen.add((status.st_dev, status.st_ino))
+        return len(seen) > before
+
+    seen: set[tuple[int, int]] = set()
+    is_new(folder)
+    for parent, folders, names in os.walk(folder, onerror=_stop, followlinks=True):
+        visible = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in visible if is_new(f"{parent}/{name}")]
+        for name in names:
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
+                yield f"{parent}/{name}"
+
+
+def _stop(error: OSError) -> None:
+    """Stop the search at a folder that cannot be listed."""
+    raise UserError(f"cannot list {error.filename}: {error.strerror}; make the folder readable.") from error
+
+
+def _decode(image: Image.Image, image_size: int | None, channels: int) -> Pixels:
+    """Return the pixels, ``(H, W, C)``, of a file of which only the header has been read."""
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    if image_size is not None:
+        image.draft(None, (2 * image_size, 2 * image_size))  # a large JPEG decodes faster at a half, quarter or eighth
+    image.load()
+    with suppress(Exception):  # a photo whose EXIF block is damaged is still a photo
+        ImageOps.exif_transpose(image, in_place=True)
+    flat = _over_white(_eight_bit(image)).convert("L" if channels == 1 else "RGB")
+    if image_size is not None and flat.size != (image_size, image_size):
+        flat = flat.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    return np.array(flat).reshape(flat.height, flat.width, channels)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scale wide grey pixels to 0 to 255, where Pillow would clip them."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    pixels = np.asarray(image).astype(np.float64)
+    if not np.isfinite(pixels).all():
+        raise ValueError("it has pixels that are no finite numbers")
+    black, white = _value_range(image.mode, float(pixels.min()), float(pixels.max()))
+    return Image.fromarray(np.rint((pixels - black) * (255 / (white - black))).astype(np.uint8))
+
+
+def _value_range(mode: str, low: float, high: float) -> tuple[float, float]:
+    """Return the values of black and white: the smallest usual range that holds all pixels, or else their own range."""
+    usual = (1, 255, 65535) if mode == "F" else (65535, 2**31 - 1)
+    if low < 0 or high > usual[-1]:
+        return low, max(high, low + 1)
+    return 0, next(white for white in usual if high <= white)
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Lay an image that has transparent pixels over white."""
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Say in a few words what is wrong with a file."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image of a known format" if path.stat().st_size else "the file is empty"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"it would decode to more than {MAX_PIXELS // 10**6} million pixels"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__

@@ -1,0 +1,95 @@
+"""The options of ``predict``, without importing what carries them out."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from kd_lightning.errors import UserError
+
+OUTPUT_ENDINGS = (".json", ".jsonl", ".csv")
+
+
+class Options(argparse.Namespace):
+    """What the user asked for.
+
+    Attributes:
+        images: Image files and folders, as they were given.
+        model: The model file.
+        output: The file of results, or ``None``.
+        sheet: The contact sheet, or ``None``.
+        top: How many of the likeliest classes are shown, 1 or more.
+        threshold: Probability in [0, 1] below which the network counts as not sure.
+        batch_size: Images that go through the network at once.
+        threads: CPU threads; 0 takes what there is.
+    """
+
+    images: list[str]
+    model: Path
+    output: Path | None
+    sheet: Path | None
+    top: int
+    threshold: float
+    batch_size: int
+    threads: int
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` lists the options.")
+
+
+def parse(args: Sequence[str]) -> Options:
+    """Return the options of ``predict``; print the help and exit where it is asked for.
+
+    Raises:
+        UserError: An option is unknown, missing or out of range.
+    """
+    parser = _Parser(
+        prog="python -m kd_lightning predict",
+        description="Classify image files, and all images in folders and the folders in them.",
+        epilog="The exit status is 1 where images could not be read; the others are predicted all the same.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="an image file, or a folder of images")
+    add("--model", required=True, type=Path, metavar="FILE", help="an .onnx (needs no torch), .pth or .ckpt of a run")
+    add(
+        "--output", type=_output, metavar="FILE", help="write the results too; the ending says how: .json, .jsonl, .csv"
+    )
+    add("--top", type=_count, default=2, metavar="K", help="show the K likeliest classes (default: 2)")
+    add("--threshold", type=_share, default=0, metavar="P", help='say "not sure" below this probability (default: 0)')
+    add("--batch_size", type=_count, default=32, metavar="N", help="images in the network at once (default: 32)")
+    add("--threads", type=_count, default=0, metavar="N", help="CPU threads to use (default: all)")
+    add("--sheet", type=_sheet, metavar="PNG", help="draw a contact sheet of the predictions")
+    return parser.parse_intermixed_args(args, Options())
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no probability from 0 to 1")
+    return value
+
+
+def _output(text: str) -> Path:
+    return _with_ending(text, OUTPUT_ENDINGS)
+
+
+def _sheet(text: str) -> Path:
+    return _with_ending(text, (".png",))
+
+
+def _with_ending(text: str, endings: tuple[str, ...]) -> Path:
+    if Path(text).suffix.lower() not in endings:
+        raise argparse.ArgumentTypeError(f"the file {text} must end in {', '.join(endings)}")
+    return Path(text)

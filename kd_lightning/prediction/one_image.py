@@ -1,0 +1,51 @@
+"""Predict one image, as in a loop over files."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kd_lightning.prediction.predictors import Predictor, is_onnx, open_predictor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kd_lightning.onnx_predictor import Floats
+
+
+def predict_image(image_path: str | Path, model_path: str | Path) -> "tuple[str, Tensor | Floats]":
+    """Predict the class of one image; the opened model is kept for the next call.
+
+    Args:
+        image_path: The image file.
+        model_path: An ``.onnx``, a ``.pth``, a ``.ckpt``, or a bare state dict of ``DeepNN`` or ``LightNN``.
+
+    Returns:
+        The name of the likeliest class, and the probabilities of all classes, (K,), in the order of the network's
+        classes: a tensor, or with an ``.onnx`` a NumPy array, for which torch is not loaded.
+
+    Raises:
+        UserError: The image or the model cannot be read.
+    """
+    predictor = _kept(str(model_path), *_state(Path(model_path)))
+    probabilities = predictor.probabilities(predictor.read(Path(image_path))[None])[0]
+    label = predictor.info.class_names[int(probabilities.argmax())]
+    if is_onnx(model_path):
+        return label, probabilities
+    import torch
+
+    return label, torch.from_numpy(probabilities)
+
+
+@lru_cache(maxsize=4)
+def _kept(path: str, _changed: int, _size: int) -> Predictor:
+    """Open a model file, again only where it was written anew."""
+    return open_predictor(path)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return when a file was changed, in nanoseconds, and its size in bytes; zeros where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size

@@ -1,0 +1,51 @@
+"""Open a model file for prediction, by its ending: ``.onnx`` with onnxruntime, anything else with torch."""
+
+from pathlib import Path
+from typing import Protocol
+
+from kd_lightning.errors import UserError
+from kd_lightning.images import Pixels
+from kd_lightning.model_info import ModelInfo
+from kd_lightning.onnx_predictor import Floats, OnnxPredictor
+
+
+class Predictor(Protocol):
+    """What a model of either kind offers.
+
+    Attributes:
+        info: What the file says about itself: class names, mean, standard deviation, image size.
+    """
+
+    info: ModelInfo
+
+    def probabilities(self, images: Pixels) -> Floats:
+        """Return the probabilities (B, K) of images (B, S, S, C), uint8."""
+
+    def read(self, path: Path) -> Pixels:
+        """Return the pixels (S, S, C), uint8, of an image file, as this network was trained to see them."""
+
+
+def is_onnx(path: str | Path) -> bool:
+    """Return whether a model file is for onnxruntime."""
+    return Path(path).suffix.lower() == ".onnx"
+
+
+def open_predictor(path: str | Path, threads: int = 0) -> Predictor:
+    """Open a model file.
+
+    Args:
+        path: An ``.onnx``, a ``.pth``, a ``.ckpt``, or a bare state dict of ``DeepNN`` or ``LightNN``.
+        threads: CPU threads for the network; 0 leaves the number to onnxruntime or torch.
+
+    Raises:
+        UserError: The file is missing or damaged, is for no network that is known here, or needs torch where it is not.
+    """
+    if is_onnx(path):
+        return OnnxPredictor(path, threads=threads, spin=False)  # the next images are being decoded on these cores
+    try:
+        from kd_lightning.prediction.torch_predictor import TorchPredictor  # torch takes seconds to import
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise UserError(f"{path} needs torch, which is not installed; give the run's .onnx file.") from error
+    return TorchPredictor(path, threads=threads)

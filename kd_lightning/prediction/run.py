@@ -1,0 +1,84 @@
+"""Carry out ``predict``: find the images, stream them through the network, show and write what it says."""
+
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from kd_lightning.errors import UserError
+from kd_lightning.images import IMAGE_SUFFIXES, BrokenImageError, image_names
+from kd_lightning.prediction.arguments import Options
+from kd_lightning.prediction.outputs import results_file
+from kd_lightning.prediction.predictors import Predictor, open_predictor
+from kd_lightning.prediction.sheet import contact_sheet
+from kd_lightning.prediction.stream import Prediction, predict_files
+from kd_lightning.prediction.table import Table, printable
+
+Show = Callable[[Prediction], None]
+MOST_THREADS = 8  # above, Python's lock lets threads that decode small images wait
+
+
+def run(options: Options) -> int:
+    """Predict and return the exit status: 1 where images could not be read, else 0.
+
+    Raises:
+        UserError: There are no images, the model cannot be opened, or a file cannot be written.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a file's name may have letters that the terminal has not
+    files = list_images(options.images)
+    predictor = open_predictor(options.model, options.threads)
+    with ExitStack() as stack:
+        broken = _predict_all(predictor, files, options, _outputs(stack, predictor, files, options))
+    if broken:
+        print(f"{broken:,} of {len(files):,} images could not be read.", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def list_images(named: Sequence[str]) -> list[str]:
+    """Return the files that are named and those in the folders that are named.
+
+    Raises:
+        UserError: A name leads nowhere, or a folder holds no images.
+    """
+    files: list[str] = []
+    for name in named:
+        if Path(name).is_dir():
+            found = image_names(name)
+            if not found:
+                raise UserError(f"the folder {name} holds no images; {', '.join(IMAGE_SUFFIXES)} files count.")
+            files += found
+        elif os.path.lexists(name):
+            files.append(name)
+        else:
+            raise UserError(f"there is no image or folder {name}; give the path of one.")
+    return files
+
+
+def _outputs(stack: ExitStack, predictor: Predictor, files: Sequence[str], options: Options) -> list[Show]:
+    """Open all that the results go to; it ends with the stack."""
+    outputs: list[Show] = [Table(files, predictor.info.class_names, options.top, options.threshold).show]
+    if options.output:
+        names = predictor.info.class_names
+        outputs.append(stack.enter_context(results_file(options.output, names, options.top, options.threshold)))
+    if options.sheet:
+        name = options.model.name
+        outputs.append(stack.enter_context(contact_sheet(options.sheet, files, name, options.threshold)))
+    return outputs
+
+
+def _predict_all(predictor: Predictor, files: Sequence[str], options: Options, outputs: Sequence[Show]) -> int:
+    """Send each prediction to all outputs, name each broken image, and return how many of these there are."""
+    broken = 0
+    threads = options.threads or min(MOST_THREADS, os.cpu_count() or 1)
+    with closing(predict_files(predictor, files, options.batch_size, threads)) as results:
+        for result in results:
+            if isinstance(result, BrokenImageError):
+                broken += 1
+                print(printable(str(result)), file=sys.stderr)
+                continue
+            for show in outputs:
+                show(result)
+    return broken

@@ -1,0 +1,135 @@
+"""A contact sheet: the images with what the network says about each."""
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont
+
+from kd_lightning.files import written_whole
+from kd_lightning.images import read_image
+from kd_lightning.prediction.stream import Prediction
+from kd_lightning.prediction.table import percent, printable
+
+MOST_IMAGES = 120
+MOST_COLUMNS = 12
+TILE, GAP, MARGIN = 128, 18, 28
+"""Pixels: an image's side, between two of them, around them all."""
+HEAD, CAPTION = 40, 76
+"""Pixels: height of the title, and of what is written below an image."""
+INK, FAINT, LINE, SHADE, PAPER = "#1f2328", "#6e7781", "#d0d7de", "#eff2f5", "#ffffff"
+SURE, UNSURE = "#0969da", "#d4a72c"
+
+
+class Tile(NamedTuple):
+    """An image, no larger than its place on the sheet, and its prediction."""
+
+    picture: Image.Image
+    prediction: Prediction
+
+
+@contextmanager
+def contact_sheet(
+    path: Path, files: Sequence[str], model: str, threshold: float
+) -> Iterator[Callable[[Prediction], None]]:
+    """Give a function that puts a prediction on the sheet, which is written when the block ends.
+
+    Of more than 120 images, 120 are drawn, evenly spaced.
+
+    Args:
+        path: The PNG file.
+        files: All images that will come.
+        model: The model's name, for the title.
+        threshold: Probability in [0, 1] below which a label is drawn as not sure.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    chosen = {files[number * len(files) // MOST_IMAGES] for number in range(MOST_IMAGES)}
+    tiles: list[Tile] = []
+
+    def add(prediction: Prediction) -> None:
+        if prediction.image in chosen and len(tiles) < MOST_IMAGES:
+            tiles.append(Tile(_picture(prediction.image), prediction))
+
+    with written_whole(path) as temporary:
+        yield add
+        title = f"{model}: {len(tiles)} of {len(files):,} images" + (f", ? below {threshold:.0%}" if threshold else "")
+        draw_sheet(tiles, title, threshold).save(temporary)
+    if len(files) > MOST_IMAGES:
+        print(f"{path} shows {len(tiles)} of {len(files):,} images, evenly spaced.", file=sys.stderr)
+
+
+def draw_sheet(tiles: Sequence[Tile], title: str, threshold: float) -> Image.Image:
+    """Draw the tiles in rows below a title.
+
+    Args:
+        tiles: What to draw.
+        title: What stands above them.
+        threshold: Probability in [0, 1] below which a label is drawn as not sure.
+    """
+    columns = min(MOST_COLUMNS, max(4, math.ceil(math.sqrt(1.6 * len(tiles)))))
+    rows = math.ceil(len(tiles) / columns)
+    width = 2 * MARGIN + columns * (TILE + GAP) - GAP
+    sheet = Image.new("RGB", (width, 2 * MARGIN + HEAD + rows * (TILE + CAPTION)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN - 6), _cut(printable(title), 20, width - 2 * MARGIN), INK, _font(20))
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        _draw_tile(sheet, tile, MARGIN + column * (TILE + GAP), MARGIN + HEAD + row * (TILE + CAPTION), threshold)
+    return sheet
+
+
+def _picture(name: str) -> Image.Image:
+    """Return an image as it fits its place: a large one made smaller, a tiny one enlarged pixel by pixel."""
+    picture = Image.fromarray(read_image(name, None))
+    picture.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
+    times = TILE // max(picture.size)
+    return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+
+
+def _draw_tile(sheet: Image.Image, tile: Tile, left: int, top: int, threshold: float) -> None:
+    draw, bottom = ImageDraw.Draw(sheet), top + TILE
+    draw.rectangle((left - 1, top - 1, left + TILE, bottom), fill=SHADE, outline=LINE)
+    sheet.paste(tile.picture, (left + (TILE - tile.picture.width) // 2, top + (TILE - tile.picture.height) // 2))
+    (label, probability), *others = tile.prediction.best(2)
+    sure = probability >= threshold
+    _draw_bar(draw, left, bottom, probability, SURE if sure else UNSURE)
+    _write_class(draw, (left, bottom + 9), label if sure else f"{label}?", probability, 14, INK)
+    for name, share in others:
+        _write_class(draw, (left, bottom + 27), name, share, 12, FAINT)
+    name = _cut(printable(tile.prediction.image), 11, TILE, keep_end=True)
+    draw.text((left, bottom + 43), name, FAINT, _font(11))
+
+
+def _draw_bar(draw: ImageDraw.ImageDraw, left: int, top: int, share: float, colour: str) -> None:
+    draw.rectangle((left - 1, top, left + TILE, top + 5), fill=SHADE, outline=LINE)
+    draw.rectangle((left, top + 1, left + max(1, round(share * TILE)) - 1, top + 4), fill=colour)
+
+
+def _write_class(
+    draw: ImageDraw.ImageDraw, at: tuple[int, int], name: str, share: float, size: int, colour: str
+) -> None:
+    """Write a class's name on the left and its probability on the right of a tile's width."""
+    font, number = _font(size), percent(share).strip()
+    draw.text((at[0] + TILE, at[1]), number, colour, font, anchor="ra")
+    draw.text(at, _cut(printable(name), size, TILE - 6 - font.getlength(number)), colour, font)
+
+
+def _cut(text: str, size: int, width: float, *, keep_end: bool = False) -> str:
+    """Return as much of a text as fits into ``width`` pixels."""
+    font = _font(size)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[1:] if keep_end else text[:-1]
+    return f"…{text}" if keep_end else f"{text}…"
+
+
+@cache
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)

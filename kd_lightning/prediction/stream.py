@@ -1,0 +1,89 @@
+"""Predict any number of image files, in their order, holding two batches of them at a time."""
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kd_lightning.images import BrokenImageError, Pixels
+from kd_lightning.onnx_predictor import Floats
+from kd_lightning.prediction.predictors import Predictor
+
+Decoded = list[Pixels | BrokenImageError]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says about an image.
+
+    Attributes:
+        image: The file, as it was named.
+        probabilities: Of each class, (K,), in the order of ``class_names``.
+        class_names: Names of the classes.
+    """
+
+    image: str
+    probabilities: Floats
+    class_names: tuple[str, ...]
+
+    def best(self, count: int) -> list[tuple[str, float]]:
+        """Return the ``count`` likeliest classes with their probabilities, the likeliest first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.class_names[index], float(self.probabilities[index])) for index in order]
+
+
+def predict_files(
+    predictor: Predictor, files: Sequence[str], batch_size: int, threads: int
+) -> Generator[Prediction | BrokenImageError, None, None]:
+    """Yield what is predicted for each file, in order; for a broken one, what is wrong with it.
+
+    While a batch goes through the network, the next one is decoded.
+
+    Args:
+        predictor: The opened model.
+        files: Names of image files.
+        batch_size: Images that go through the network at once, 1 or more.
+        threads: Threads that decode, 1 or more.
+    """
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[tuple[Sequence[str], list[Future[Decoded]]]] = deque()
+    try:
+        for start in range(0, len(files), batch_size):
+            names = files[start : start + batch_size]
+            share = -(-len(names) // threads)  # one task a thread: a task an image costs as much as a small image
+            parts = [names[first : first + share] for first in range(0, len(names), share)]
+            waiting.append((names, [pool.submit(_decode, predictor, part) for part in parts]))
+            if len(waiting) == 2:
+                yield from _predict(predictor, *waiting.popleft())
+        while waiting:
+            yield from _predict(predictor, *waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode(predictor: Predictor, names: Sequence[str]) -> Decoded:
+    """Return the pixels of each file, or the error that says what is wrong with it."""
+    decoded: Decoded = []
+    for name in names:
+        try:
+            decoded.append(predictor.read(Path(name)))
+        except BrokenImageError as error:
+            decoded.append(error)
+    return decoded
+
+
+def _predict(
+    predictor: Predictor, names: Sequence[str], parts: list[Future[Decoded]]
+) -> Iterator[Prediction | BrokenImageError]:
+    """Yield the results of one batch."""
+    decoded = [item for part in parts for item in part.result()]
+    images = [item for item in decoded if not isinstance(item, BrokenImageError)]
+    rows = iter(predictor.probabilities(np.stack(images)) if images else ())
+    for name, item in zip(names, decoded, strict=True):
+        if isinstance(item, BrokenImageError):
+            yield item
+        else:
+            yield Prediction(name, next(rows), predictor.info.class_names)

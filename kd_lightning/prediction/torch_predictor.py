@@ -1,0 +1,43 @@
+"""Predict with weights, in torch."""
+
+from pathlib import Path
+
+import torch
+
+from kd_lightning.images import Pixels, read_image
+from kd_lightning.normalize import Normalization
+from kd_lightning.onnx_predictor import Floats
+from kd_lightning.weights import load_model
+
+
+class TorchPredictor:
+    """Opens weights and gives the probabilities of images, on the CPU.
+
+    Args:
+        path: What ``kd_lightning.weights.load_model`` takes: ``.pth``, ``.ckpt`` or a bare state dict.
+        threads: CPU threads for torch, in the whole process; 0 leaves them as they are.
+
+    Attributes:
+        info: What the file says about itself: class names, mean, standard deviation, image size.
+
+    Raises:
+        UserError: The file is missing or damaged, or is for no network that is known here.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
+        network, self.info = load_model(path)
+        self._network = network.to(memory_format=torch.channels_last)
+        self._normalization = Normalization(self.info.mean, self.info.std)
+        if threads:
+            torch.set_num_threads(threads)
+
+    @torch.inference_mode()
+    def probabilities(self, images: Pixels) -> Floats:
+        """Return the probabilities (B, K) of images (B, S, S, C), uint8."""
+        channels_last = torch.from_numpy(images).permute(0, 3, 1, 2)  # (B, S, S, C) -> (B, C, S, S)
+        logits = self._network(self._normalization.apply(channels_last))
+        return logits.softmax(dim=1).numpy()  # type: ignore[no-any-return]
+
+    def read(self, path: Path) -> Pixels:
+        """Return the pixels (S, S, C) of an image file, as this network was trained to see them."""
+        return read_image(path, self.info.image_size, self.info.in_channels)

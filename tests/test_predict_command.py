@@ -1,0 +1,263 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from difficult_images import DifficultImages, write_difficult_images
+from PIL import Image
+
+from kd_lightning.errors import UserError
+from kd_lightning.export.onnx import export_onnx
+from kd_lightning.model_info import ModelInfo
+from kd_lightning.networks import LightNN
+from kd_lightning.normalize import IMAGENET
+from kd_lightning.onnx_predictor import OnnxPredictor
+from kd_lightning.prediction.command import main
+from kd_lightning.prediction.sheet import MOST_IMAGES, Tile, draw_sheet
+from kd_lightning.prediction.stream import Prediction
+from kd_lightning.weights import class_path, save_weights
+
+CLASSES = ("ant", "bee", "wasp, hornet", "fly")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network as ``light.pth`` and ``light.onnx``, and eight images in ``images``."""
+    folder = tmp_path_factory.mktemp("work")
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(3)
+        network = LightNN(num_classes=4, image_size=16).eval()
+    network.state_dict()["classifier.3.weight"].mul_(20)  # probabilities that differ
+    info = ModelInfo(class_path(network), network.arguments, CLASSES, *IMAGENET, 16)
+    save_weights(folder / "light.pth", network, info)
+    export_onnx(network, info, folder / "light.onnx")
+    random = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    for number in range(8):
+        pixels = random.integers(0, 256, (1 + number, 3, 3), np.uint8)
+        Image.fromarray(pixels).resize((24, 20), Image.Resampling.BICUBIC).save(folder / "images" / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def difficult(tmp_path_factory: pytest.TempPathFactory) -> DifficultImages:
+    return write_difficult_images(tmp_path_factory.mktemp("difficult") / "images")
+
+
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder, as the working directory."""
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def _expected(path: str) -> list[float]:
+    predictor = OnnxPredictor("light.onnx")
+    return predictor.probabilities(predictor.read(Path(path))[None])[0].tolist()  # type: ignore[no-any-return]
+
+
+@pytest.mark.usefixtures("here")
+def test_the_table_has_a_line_for_each_image(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "images", "--model", "light.onnx"]) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["image", "label", "probability", "runner-up"]
+    for number, line in enumerate(lines):
+        probabilities = _expected(f"images/{number}.png")
+        first, second = np.argsort(probabilities)[:-3:-1]
+        assert line.startswith(f"images/{number}.png  {CLASSES[first]} ")
+        assert f" {100 * probabilities[first]:.1f} %  {CLASSES[second]} " in line
+        assert line.endswith(f" {100 * probabilities[second]:.1f} %")
+        assert line.index("%") == heading.index("probability") + len("probability") - 1
+    assert len(lines) == 8
+
+
+@pytest.mark.usefixtures("here")
+def test_files_and_folders_are_taken_in_the_order_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["predict", "images/5.png", "--model", "light.onnx", "images", "images/2.png", "--batch_size", "3"]) == 0
+    )
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert names == [f"images/{number}.png" for number in (5, *range(8), 2)]
+
+
+@pytest.mark.usefixtures("here")
+def test_top_sets_how_many_classes_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    for top, shown in ((1, 1), (3, 3), (9, 4)):
+        main(["predict", "images/0.png", "--model", "light.onnx", "--top", str(top)])
+        assert capsys.readouterr().out.splitlines()[1].count("%") == shown
+
+
+@pytest.mark.usefixtures("here")
+def test_below_the_threshold_the_table_says_not_sure(capsys: pytest.CaptureFixture[str]) -> None:
+    highest = [max(_expected(f"images/{number}.png")) for number in range(8)]
+    threshold = (min(highest) + max(highest)) / 2
+    main(["predict", "images", "--model", "light.onnx", "--threshold", str(threshold), "--output", "sure.jsonl"])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert ["not sure (" in line for line in lines] == [value < threshold for value in highest]
+    records = [json.loads(line) for line in Path("sure.jsonl").read_text().splitlines()]
+    assert [record["sure"] for record in records] == [value >= threshold for value in highest]
+
+
+@pytest.mark.usefixtures("here")
+def test_json_json_lines_and_csv_say_the_same() -> None:
+    for name in ("out.json", "out.jsonl", "new/out.csv"):
+        assert main(["predict", "images", "--model", "light.onnx", "--output", name, "--top", "3"]) == 0
+    records = json.loads(Path("out.json").read_text())
+    assert records == [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    with Path("new/out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for number, (record, row) in enumerate(zip(records, rows, strict=True)):
+        assert record["image"] == row["image"] == f"images/{number}.png"
+        np.testing.assert_allclose(record["probabilities"], _expected(row["image"]), atol=1e-6)
+        assert [float(row[f"p({name})"]) for name in CLASSES] == record["probabilities"]
+        best = CLASSES[int(np.argmax(record["probabilities"]))]
+        assert record["predicted_class"] == row["predicted_class"] == best
+        assert record["probability"] == float(row["probability"]) == max(record["probabilities"])
+        assert list(record["top"].values()) == sorted(record["probabilities"], reverse=True)[:3]
+        assert (record["sure"], row["sure"]) == (True, "true")
+
+
+@pytest.mark.parametrize("model", ["light.onnx", "light.pth"])
+def test_broken_images_are_named_and_the_others_predicted(
+    model: str, here: Path, difficult: DifficultImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, output = difficult.good[0].parent, tmp_path / "out.json"
+    assert main(["predict", str(images), "--model", model, "--output", str(output), "--batch_size", "4"]) == 1
+    printed = capsys.readouterr()
+    *named, count = printed.err.splitlines()
+    for line, path in zip(named, difficult.broken, strict=True):
+        assert line.startswith(f"cannot read the image {path}: ")
+    assert count == f"{len(difficult.broken)} of {len(difficult.broken + difficult.good)} images could not be read."
+    records = {record["image"]: record for record in json.loads(output.read_text())}
+    assert sorted(records) == sorted(path.as_posix() for path in difficult.good)
+    for path, record in records.items():
+        np.testing.assert_allclose(record["probabilities"], _expected(path), atol=1e-5)
+        assert record["predicted_class"] == CLASSES[int(np.argmax(_expected(path)))]
+
+
+def test_only_broken_images_make_an_empty_list(here: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_text("no image")
+    command = ["predict", str(tmp_path / "broken.png"), "--model", "light.onnx", "--sheet", str(tmp_path / "sheet.png")]
+    for name, content in (("out.json", "[]\n"), ("out.jsonl", "")):
+        assert main([*command, "--output", str(tmp_path / name)]) == 1
+        assert (tmp_path / name).read_text() == content
+
+
+def test_the_onnx_path_loads_neither_torch_nor_lightning_nor_rich(folder: Path, tmp_path: Path) -> None:
+    program = """
+import sys
+from kd_lightning.cli import main
+status = main(["predict", *sys.argv[1:]])
+heavy = ("torch", "torchvision", "lightning", "jsonargparse", "rich", "onnx", "scipy", "matplotlib", "yaml")
+print(status, [name for name in heavy if name in sys.modules])
+"""
+    model, output, sheet = folder / "light.onnx", tmp_path / "out.json", tmp_path / "sheet.png"
+    options = ["--model", str(model), "--output", str(output), "--sheet", str(sheet)]
+    command = [sys.executable, "-c", program, str(folder / "images"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+    assert done.stderr == ""
+    assert output.is_file()
+    assert sheet.is_file()
+
+
+def test_names_that_would_steer_a_terminal_are_printed_harmlessly(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steering = tmp_path / "\x1b[31m.png"
+    steering.write_bytes((here / "images" / "0.png").read_bytes())
+    (tmp_path / "\x1b[32m.png").write_bytes(b"")
+    assert main(["predict", str(tmp_path), "--model", "light.onnx", "--output", str(tmp_path / "out.json")]) == 1
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
+    assert json.loads((tmp_path / "out.json").read_text())[0]["image"] == str(steering)
+
+
+def test_a_reader_that_stops_ends_the_command_quietly(folder: Path, tmp_path: Path) -> None:
+    images = [str(folder / "images")] * 200
+    command = [sys.executable, "-m", "kd_lightning", "predict", *images, "--model", str(folder / "light.onnx")]
+    output = ["--output", str(tmp_path / "unread.json")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*command, *output], stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 141
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("images", r"the following arguments are required: --model; `.*predict --help` lists the options\."),
+        ("--model light.onnx", r"the following arguments are required: IMAGE_OR_FOLDER; "),
+        ("images --model light.onnx --batch-size 3", r"unrecognized arguments: --batch-size 3; "),
+        ("images --model light.onnx --top 0", r"argument --top: '0' is no whole number of 1 or more; "),
+        ("images --model light.onnx --threads two", r"argument --threads: 'two' is no whole number of 1 or more; "),
+        ("images --model light.onnx --threshold 60", r"argument --threshold: '60' is no probability from 0 to 1; "),
+        ("images --model light.onnx --threshold nan", r"argument --threshold: 'nan' is no probability"),
+        ("images --model light.onnx --output a.txt", r"--output: the file a\.txt must end in \.json, \.jsonl, \.csv; "),
+        ("images --model light.onnx --sheet a.jpg", r"--sheet: the file a\.jpg must end in \.png; "),
+        ("images nowhere --model light.onnx", r"there is no image or folder nowhere; give the path of one\."),
+        ("images --model none.onnx", r"there is no file none\.onnx"),
+        ("images --model none.pth", r"no model file none\.pth"),
+        ("images --model light.onnx --output light.onnx/out.csv", r"cannot write light\.onnx/out\.csv: "),
+    ],
+)
+def test_a_mistake_ends_in_one_clear_sentence(args: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        main(["predict", *args.split()])
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_images_is_named(here: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the folder .* holds no images; \.png, .* files count\."):
+        main(["predict", str(tmp_path), "--model", "light.onnx"])
+
+
+def test_help_needs_neither_numpy_nor_onnxruntime() -> None:
+    program = """
+import sys
+from kd_lightning.cli import main
+try:
+    main(["predict", "--help"])
+finally:
+    print([name for name in ("numpy", "PIL", "onnxruntime") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "--threshold P" in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.usefixtures("here")
+def test_the_sheet_shows_the_images_with_bars_as_long_as_their_probabilities(tmp_path: Path) -> None:
+    red = Image.new("RGB", (128, 128), "red")
+    tiles = [
+        Tile(red, Prediction("a.png", np.array(values, np.float32), ("a", "b")))
+        for values in ([0.75, 0.25], [0.5, 0.5])
+    ]
+    pixels = np.asarray(draw_sheet(tiles, "net", threshold=0.6)).astype(int)
+    assert (pixels == (255, 0, 0)).all(axis=2).sum() == 2 * 128 * 128
+    assert (pixels == (9, 105, 218)).all(axis=2).sum() == 4 * 96  # sure
+    assert (pixels == (212, 167, 44)).all(axis=2).sum() == 4 * 64  # not sure
+
+
+def test_a_sheet_of_many_images_is_bounded_and_says_so(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["predict", "images", "--model", "light.onnx", "--sheet", str(tmp_path / "few.png")])
+    assert capsys.readouterr().err == ""
+    for number in range(MOST_IMAGES + 30):
+        (tmp_path / f"{number:03}.png").symlink_to(here / "images" / "1.png")
+    main(["predict", str(tmp_path), "--model", "light.onnx", "--sheet", str(tmp_path / "many.png")])
+    assert capsys.readouterr().err == f"{tmp_path}/many.png shows 120 of 151 images, evenly spaced.\n"
+    with Image.open(tmp_path / "few.png") as few, Image.open(tmp_path / "many.png") as many:
+        assert few.width < many.width < 1800
+        assert few.height < many.height < 2200
