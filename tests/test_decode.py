@@ -1,0 +1,342 @@
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from difficult_images import SIZE, picture, write_difficult_images
+from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
+
+from kd_lightning import image_worker
+from kd_lightning.data import decode, decode_parallel, page_release
+from kd_lightning.data.decode import Decoded, decode_images
+from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
+from kd_lightning.errors import UserError
+from kd_lightning.images import BrokenImageError, Pixels, read_image
+
+
+class Source:
+    """A folder of images that counts how often it is decoded."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = folder / "images"
+        self.cache = folder / "cache"
+        self.root.mkdir()
+        self.decodings = 0
+        for number in range(5):
+            self.add(f"{number}.bmp", number)
+        monkeypatch.setattr(decode, "decode_in_order", self._counted)
+
+    def _counted(self, names: Sequence[str], image_size: int, channels: int, workers: int) -> Iterator[Part]:
+        self.decodings += 1
+        return decode_in_order(names, image_size, channels, workers)
+
+    def add(self, name: str, value: int) -> None:
+        Image.fromarray(np.full((SIZE, SIZE, 3), value, np.uint8)).save(self.root / name)
+
+    def names(self) -> list[str]:
+        return sorted(map(str, self.root.iterdir()))
+
+    def decode(self, image_size: int = SIZE, channels: int = 3) -> Decoded:
+        return decode_images(self.names(), image_size, channels, root=self.root, cache_dir=self.cache)
+
+    def caches(self) -> list[Path]:
+        return sorted(path for path in self.cache.iterdir() if path.suffix != ".lock")
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    return Source(tmp_path, monkeypatch)
+
+
+def first_values(images: Pixels) -> list[int]:
+    values: list[int] = images[:, 0, 0, 0].tolist()
+    return values
+
+
+def test_the_second_start_reads_a_memory_map_and_decodes_nothing(source: Source) -> None:
+    first, second = source.decode(), source.decode()
+    assert source.decodings == 1
+    assert isinstance(second.images, np.memmap)
+    assert first_values(second.images) == [0, 1, 2, 3, 4]
+    assert np.array_equal(first.images, second.images)
+    assert second.kept.tolist() == [0, 1, 2, 3, 4]
+    assert second.broken == ()
+
+
+def test_a_changed_file_is_seen_although_its_size_stays(source: Source) -> None:
+    source.decode()
+    path = source.root / "2.bmp"
+    size = path.stat().st_size
+    source.add("2.bmp", 9)
+    os.utime(path, ns=(0, 12345))
+    assert path.stat().st_size == size
+    assert first_values(source.decode().images) == [0, 1, 9, 3, 4]
+    assert len(source.caches()) == 1
+
+
+def test_added_and_removed_and_renamed_files_are_seen(source: Source) -> None:
+    source.decode()
+    source.add("5.bmp", 5)
+    assert first_values(source.decode().images) == [0, 1, 2, 3, 4, 5]
+    (source.root / "0.bmp").unlink()
+    assert first_values(source.decode().images) == [1, 2, 3, 4, 5]
+    (source.root / "1.bmp").rename(source.root / "6.bmp")
+    assert first_values(source.decode().images) == [2, 3, 4, 5, 1]
+    assert len(source.caches()) == 1
+
+
+def test_the_cache_holds_however_the_folder_is_written(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    source.decode()
+    monkeypatch.chdir(source.root)
+    for root in (Path(), Path("../images"), source.root / ".." / "images"):
+        names = [(root / f"{number}.bmp").as_posix() for number in range(5)]
+        decode_images(names, SIZE, 3, root=root, cache_dir=source.cache)
+    assert source.decodings == 1
+
+
+def test_each_size_and_number_of_channels_has_a_cache_of_its_own(source: Source) -> None:
+    shapes = [(SIZE, 3), (SIZE, 1), (8, 3)]
+    for _ in range(2):
+        assert [source.decode(*shape).images.shape[1:] for shape in shapes] == [(s, s, c) for s, c in shapes]
+    assert source.decodings == 3
+
+
+def test_a_run_that_stops_while_decoding_leaves_no_cache(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(names: Sequence[str], image_size: int, channels: int, workers: int) -> Iterator[Part]:
+        yield image_worker.decode(names[:2], image_size, channels)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "decode_in_order", stops)
+        with pytest.raises(KeyboardInterrupt):
+            source.decode()
+    assert source.caches() == []
+    assert first_values(source.decode().images) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("left", [0, 100, 5000, -1])
+def test_a_cache_that_was_cut_off_is_not_used(source: Source, left: int) -> None:
+    source.decode()
+    cache = source.caches()[0]
+    cache.write_bytes(cache.read_bytes()[:left])
+    assert first_values(source.decode().images) == [0, 1, 2, 3, 4]
+    assert source.decodings == 2
+
+
+def test_what_a_killed_process_left_is_removed(source: Source) -> None:
+    source.decode()
+    leftover = source.cache / f".{source.caches()[0].stem}-xyz.npy"
+    leftover.touch()
+    source.add("5.bmp", 5)
+    source.decode()
+    assert not leftover.exists()
+
+
+def test_of_two_that_start_at_once_one_decodes_and_both_have_the_images(source: Source) -> None:
+    results: list[Decoded] = []
+    threads = [threading.Thread(target=lambda: results.append(source.decode())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert source.decodings == 1
+    assert [first_values(result.images) for result in results] == [[0, 1, 2, 3, 4]] * 4
+
+
+def test_where_no_cache_can_be_written_the_images_are_decoded_in_memory(source: Source) -> None:
+    source.cache.write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match=r"decoded images cannot be kept in .*cache_dir") as warned:
+        decoded = source.decode()
+    assert first_values(decoded.images) == [0, 1, 2, 3, 4]
+    assert len(warned) == 1
+
+
+def test_a_full_disk_ends_in_memory_and_leaves_nothing(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.warns(UserWarning, match="No space left on device"):
+        decoded = source.decode()
+    assert first_values(decoded.images) == [0, 1, 2, 3, 4]
+    assert source.caches() == []
+
+
+def test_the_cache_lies_in_the_users_cache_folder(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(source.cache))
+    decode_images(source.names(), SIZE, 3, root=source.root)
+    assert [path.suffix for path in sorted((source.cache / "kd_lightning").iterdir())] == [".npy", ".lock"]
+
+
+def test_broken_files_stop_with_all_of_them_listed(tmp_path: Path) -> None:
+    difficult = write_difficult_images(tmp_path / "images")
+    names = sorted(map(str, difficult.good + difficult.broken))
+    with pytest.raises(UserError) as caught:
+        decode_images(names, SIZE, 3, root=tmp_path / "images", cache_dir=tmp_path / "cache")
+    message = str(caught.value)
+    assert message.startswith(f"{len(difficult.broken)} of {len(names)} images cannot be read:")
+    assert all(f"{path}: " in message for path in difficult.broken)
+    assert not any(f"{path}: " in message for path in difficult.good)
+    assert "--data.on_broken skip" in message
+
+
+def test_of_very_many_broken_files_twenty_are_named(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(30)]
+    for path in paths:
+        path.touch()
+    with pytest.raises(UserError) as caught:
+        decode_images(list(map(str, paths)), SIZE, 3, root=tmp_path, cache_dir=tmp_path / "cache")
+    assert str(caught.value).count("the file is empty") == 20
+    assert "and 10 more" in str(caught.value)
+
+
+def test_broken_files_can_be_left_out_now_and_from_the_cache(tmp_path: Path) -> None:
+    difficult = write_difficult_images(tmp_path / "images")
+    names = sorted(map(str, difficult.good + difficult.broken))
+    for _ in range(2):
+        decoded = decode_images(
+            names, SIZE, 3, root=tmp_path / "images", on_broken="skip", cache_dir=tmp_path / "cache"
+        )
+        assert [names[position] for position in decoded.kept] == list(map(str, difficult.good))
+        assert [error.path for error in decoded.broken] == difficult.broken
+        assert all(error.reason for error in decoded.broken)
+        for path, pixels in zip(difficult.good, decoded.images, strict=True):
+            assert np.array_equal(pixels, read_image(path, SIZE)), path
+
+
+def test_only_broken_files_give_no_images(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    for _ in range(2):
+        decoded = decode_images(
+            [str(tmp_path / "a.png")], 8, 1, root=tmp_path, on_broken="skip", cache_dir=tmp_path / "c"
+        )
+        assert decoded.images.shape == (0, 8, 8, 1)
+        assert len(decoded.broken) == 1
+
+
+def test_a_file_that_can_be_read_again_is_not_left_out_for_ever(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: str, image_size: int, channels: int) -> Pixels:
+        if path.endswith("3.bmp"):
+            raise BrokenImageError(Path(path), "Permission denied")
+        return read_image(path, image_size, channels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_worker, "read_image", denied)
+        with pytest.raises(UserError, match=r"3\.bmp: Permission denied"):
+            source.decode()
+    assert first_values(source.decode().images) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_files_come_in_their_order_however_many_processes_decode(
+    tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode_parallel, "PART_FILES", 3)
+    names = [str(tmp_path / f"größe {number}.png") for number in range(40)]
+    for number, name in enumerate(names):
+        Image.fromarray(np.full((4, 4), number, np.uint8)).save(name)
+    Path(names[7]).write_bytes(b"")
+    Path(names[38]).write_bytes(b"text")
+    parts = list(decode_in_order(names, 4, 1, workers))
+    assert np.concatenate([pixels for pixels, _ in parts])[:, 0, 0, 0].tolist() == [
+        n for n in range(40) if n not in (7, 38)
+    ]
+    reasons = {position: reason for _, broken in parts for position, reason in broken.items()}
+    assert reasons == {7: "the file is empty", 38: "it is no image of a known format"}
+
+
+def test_a_process_that_dies_is_reported_and_not_waited_for(tmp_path: Path) -> None:
+    worker = decode_parallel._Worker(SIZE, 3)
+    worker._process.kill()
+    with pytest.raises(UserError, match="ended with status -9"):
+        worker.decode([str(tmp_path / "a.png")])
+    worker.close()
+
+
+def test_a_caller_that_stops_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[decode_parallel._Worker] = []
+    make = decode_parallel._Worker
+
+    def remembered(image_size: int, channels: int) -> decode_parallel._Worker:
+        started.append(make(image_size, channels))
+        return started[-1]
+
+    monkeypatch.setattr(decode_parallel, "_Worker", remembered)
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    parts = decode_in_order([str(tmp_path / "a.png")] * 1000, SIZE, 3, 2)
+    next(parts)
+    parts.close()  # type: ignore[attr-defined]
+    assert [worker._process.poll() for worker in started] == [0, 0]
+
+
+def test_processes_are_started_only_for_much_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert worker_count(500, 10**6) == 1
+    assert worker_count(5000, 10**6) == 5
+    assert worker_count(60_000, 10**8) == 8
+    assert worker_count(100, 10**8) == 8
+
+
+@pytest.mark.parametrize(("rank", "seconds", "shown"), [(0, 5.0, True), (0, 0.0, False), (1, 5.0, False)])
+def test_progress_is_shown_by_the_first_process_where_decoding_takes_long(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rank: int,
+    seconds: float,
+    shown: bool,
+) -> None:
+    times = iter([0.0])
+    monkeypatch.setattr(decode_parallel, "time", SimpleNamespace(monotonic=lambda: next(times, seconds)))
+    monkeypatch.setattr(rank_zero_only, "rank", rank)
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    list(decode_in_order([str(tmp_path / "a.png")] * 3, SIZE, 3, 1))
+    output = capsys.readouterr()
+    assert ("Decoding images" in output.err and "3/3" in output.err) == shown
+    assert output.out == ""
+
+
+def resident(path: Path) -> int:
+    """Return how many bytes of a file are mapped into this process's memory."""
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    starts = [number for number, line in enumerate(lines) if line.endswith(str(path))]
+    return (
+        sum(int(next(line for line in lines[start:] if line.startswith("Rss:")).split()[1]) for start in starts) * 1024
+    )
+
+
+def watchers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "release_pages"]
+
+
+def test_pages_of_a_large_map_do_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_release, "LARGE", 2**24)
+    monkeypatch.setattr(page_release, "BUDGET", 2**24)
+    path = tmp_path / "large.npy"
+    np.save(path, np.ones((2**16, 32, 32, 1), np.uint8))
+    images = np.load(path, mmap_mode="r")
+    page_release.release_pages(images)
+    (watcher,) = watchers()
+    assert images.sum() == 2**26
+    deadline = time.monotonic() + 30
+    while resident(path) > 2**24 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert resident(path) <= 2**24
+    assert images[-1].sum() == 2**10
+    del images
+    watcher.join(30)
+    assert not watcher.is_alive()
+
+
+def test_small_maps_and_arrays_are_left_in_memory(tmp_path: Path) -> None:
+    np.save(tmp_path / "small.npy", np.ones(1000, np.uint8))
+    page_release.release_pages(np.load(tmp_path / "small.npy", mmap_mode="r"))
+    page_release.release_pages(np.ones(1000, np.uint8))
+    assert watchers() == []

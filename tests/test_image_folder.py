@@ -1,0 +1,235 @@
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from difficult_images import write_difficult_images
+from lightning.pytorch import Trainer
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from kd_lightning.data.image_folder import ImageFolderDataModule
+from kd_lightning.data.loader import LabelledImages
+from kd_lightning.errors import UserError
+from kd_lightning.networks import LightNN
+from kd_lightning.normalize import channel_statistics
+from kd_lightning.tasks import Classifier
+
+CLASSES = ("ant", "bee", "cat")
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def write_split(folder: Path, counts: dict[str, int], start: int = 0) -> None:
+    """Write images whose red says the class and whose green is a number of their own."""
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(start, start + count):
+            pixels = np.full((8, 8, 3), (CLASSES.index(name), number, 0), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+def module(root: Path, **options: object) -> ImageFolderDataModule:
+    return ImageFolderDataModule(str(root), image_size=8, **options)  # type: ignore[arg-type]
+
+
+def numbers(data: LabelledImages, rows: torch.Tensor) -> set[tuple[int, int]]:
+    """Return class and number of the images in these rows, after checking that the labels say the class, too."""
+    pixels = data.images[rows][:, 0, 0]
+    assert pixels[:, 0].tolist() == data.labels[rows].tolist()
+    return {(red, green) for red, green, _ in pixels.tolist()}
+
+
+def test_images_lie_in_their_splits_with_the_labels_of_their_folders(tmp_path: Path) -> None:
+    write_split(tmp_path / "data" / "train", {"bee": 4, "cat": 2, "ant": 3})
+    write_split(tmp_path / "data" / "test", {"cat": 1, "ant": 2}, start=50)
+    write_split(tmp_path / "data" / "val", {"bee": 2}, start=90)
+    data = module(tmp_path / "data")
+    assert data.class_names == CLASSES
+    assert (data.num_classes, data.in_channels, data.image_size, data.name) == (3, 3, 8, "data")
+    assert data.has_val
+    assert numbers(*data.train_rows()) == {(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 1)}
+    assert numbers(*data.test_rows()) == {(0, 50), (0, 51), (2, 50)}
+    assert numbers(*data.val_rows()) == {(1, 90), (1, 91)}
+
+
+def test_what_the_network_needs_is_known_before_anything_is_decoded(tmp_path: Path) -> None:
+    write_split(tmp_path / "data", {"ant": 1, "bee": 1})
+    for path in (tmp_path / "data").rglob("*.png"):
+        path.write_bytes(b"no image")
+    data = module(tmp_path / "data", channels=1)
+    assert (data.class_names, data.in_channels, data.image_size) == (("ant", "bee"), 1, 8)
+
+
+def test_classes_are_in_the_order_of_their_names_and_hidden_folders_are_none(tmp_path: Path) -> None:
+    names = ("ant", "ant eater", "ant-lion", "Bee", "10", "9", ".trash")
+    assert module(folders(tmp_path / "data", *names)).class_names == ("10", "9", "Bee", "ant", "ant eater", "ant-lion")
+
+
+def test_without_a_test_folder_a_stratified_part_is_split_off_that_no_one_trains_on(tmp_path: Path) -> None:
+    write_split(tmp_path / "data" / "train", {"ant": 50, "bee": 100})
+    data = module(tmp_path / "data", val_size=0.1)
+    train, val, test = (numbers(*rows()) for rows in (data.train_rows, data.val_rows, data.test_rows))
+    assert [len(part) for part in (train, val, test)] == [108, 12, 30]
+    assert len(train | val | test) == 150
+    assert sum(label for label, _ in test) == 20  # bees
+    assert sum(label for label, _ in val) == 8
+
+
+def test_the_part_that_is_split_off_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    write_split(tmp_path / "data" / "train", {"ant": 20, "bee": 20})
+    first, again, other = (numbers(*module(tmp_path / "data", split_seed=seed).test_rows()) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_test_images_do_not_count_in_the_statistics_of_the_training_images(tmp_path: Path) -> None:
+    write_split(tmp_path / "data" / "train", {"ant": 50, "bee": 50})
+    for path in (tmp_path / "data").rglob("*.png"):
+        noise = np.random.default_rng(int(path.stem)).integers(256, size=(8, 8, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+    data = module(tmp_path / "data", val_size=0)
+    images, rows = data.train_rows()
+    assert len(images.labels) == len(rows) == 80
+    assert data.normalization == channel_statistics(images.images[rows])
+
+
+def test_a_folder_of_class_folders_counts_as_train(tmp_path: Path) -> None:
+    write_split(tmp_path / "data", {"ant": 10, "bee": 10})
+    data = module(tmp_path / "data", test_size=4)
+    assert len(data.train_rows()[1]) == 14
+    assert len(data.test_rows()[1]) == 4
+
+
+def test_own_validation_images_leave_all_training_images_for_training(tmp_path: Path) -> None:
+    write_split(tmp_path / "data" / "train", {"ant": 5, "bee": 5})
+    write_split(tmp_path / "data" / "test", {"ant": 1, "bee": 1})
+    write_split(tmp_path / "data" / "val", {"ant": 1, "bee": 1})
+    assert len(module(tmp_path / "data").train_rows()[1]) == 10
+    assert module(tmp_path / "data", val_size=0).has_val
+
+
+def test_difficult_images_stop_the_run_before_it_starts_with_the_broken_ones_of_all_splits(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_split(root / "train", {"ant": 2})
+    difficult = write_difficult_images(root / "train" / "bee")
+    write_split(root / "test", {"ant": 2})
+    (root / "test" / "ant" / "late.png").write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        module(root).prepare_data()
+    assert f"{len(difficult.broken) + 1} of " in str(caught.value)
+    assert all(str(path) in str(caught.value) for path in [*difficult.broken, root / "test" / "ant" / "late.png"])
+
+
+def test_difficult_images_that_are_broken_can_be_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_split(root / "train", {"ant": 2})
+    difficult = write_difficult_images(root / "train" / "bee")
+    write_split(root / "test", {"ant": 2}, start=50)
+    (root / "test" / "ant" / "0.png").write_bytes(b"")
+    data = module(root, on_broken="skip", val_size=0)
+    with pytest.warns(UserWarning, match=f"{len(difficult.broken) + 1} of .* images cannot be read and are left out"):
+        data.prepare_data()
+    assert data.train_rows()[0].labels.tolist() == [0] * 2 + [1] * len(difficult.good)
+    assert numbers(*data.test_rows()) == {(0, 50), (0, 51)}
+    assert len(data.broken) == len(difficult.broken) + 1
+
+
+@pytest.mark.filterwarnings("ignore:.*images cannot be read")
+def test_a_class_whose_images_are_all_broken_is_named(tmp_path: Path) -> None:
+    write_split(tmp_path / "data" / "train", {"ant": 9, "bee": 9})
+    for path in (tmp_path / "data" / "train" / "bee").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="no training image of the class bee can be read"):
+        module(tmp_path / "data", on_broken="skip").prepare_data()
+
+
+@pytest.mark.filterwarnings("ignore:.*images cannot be read")
+def test_a_split_whose_images_are_all_broken_is_named(tmp_path: Path) -> None:
+    write_split(tmp_path / "data" / "train", {"ant": 9, "bee": 9})
+    write_split(tmp_path / "data" / "test", {"ant": 1})
+    (tmp_path / "data" / "test" / "ant" / "0.png").write_bytes(b"")
+    with pytest.raises(UserError, match="no test image can be read"):
+        module(tmp_path / "data", on_broken="skip").prepare_data()
+
+
+def test_a_second_module_reads_the_memory_map_of_the_first(tmp_path: Path) -> None:
+    write_split(tmp_path / "data" / "train", {"ant": 5, "bee": 5})
+    first = module(tmp_path / "data").split("train").images
+    second = module(tmp_path / "data").split("train").images
+    assert torch.equal(first, second)
+    assert len(list((tmp_path / "cache" / "kd_lightning").glob("*.npy"))) == 1
+    module(tmp_path / "data", cache_dir=str(tmp_path / "mine")).prepare_data()
+    assert len(list((tmp_path / "mine").glob("*.npy"))) == 1
+
+
+def folders(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch() if "." in name else (root / name).mkdir(parents=True)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), "there is no folder .*data.root"),
+        (("notes.txt",), r"must hold train/CLASS/IMAGE .* but it holds notes\.txt"),
+        (("test/ant/1.png", "test/bee/1.png"), "must hold train/CLASS/IMAGE .* but it holds test/"),
+        (("Train/ant/1.png", "Test/ant/1.png"), "must hold train/CLASS/IMAGE .* but it holds Test/, Train/"),
+        (("train/ant/1.png",), "two classes or more"),
+        (("photos/train/ant/1.png", "photos/train/bee/1.png"), "two classes or more, but it holds photos/"),
+        (("train/1.png", "train/2.png"), "must hold train/CLASS/IMAGE"),
+        (("train/ant/1.png", "train/bee/1.png", "test/cow/1.png"), "holds cow, but .* no class of that name"),
+        (("train/ant/1.png", "train/bee/1.png", "val/Ant/1.png"), "holds Ant, but .* no class of that name"),
+    ],
+)
+def test_a_wrong_layout_is_described_at_once(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        module(folders(tmp_path / "data", *names))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("train/ant/1.png", "train/bee/notes.txt"), "the class folder .*bee holds no images"),
+        (("train/ant/1.png", "train/bee/1.png", "test/ant"), "the class folder .*ant holds no images"),
+        (("train/ant/1.png", "train/bee/1.png", "val/1.png"), "val holds no class folders"),
+        (("train/ant/1.png", "train/bee/1.png"), "2 images are too few to split off"),
+    ],
+)
+def test_missing_images_are_named_before_decoding(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        module(folders(tmp_path / "data", *names)).prepare_data()
+
+
+@pytest.mark.parametrize(("option", "value"), [("test_size", 0), ("test_size", -1)])
+def test_a_value_out_of_range_is_refused(tmp_path: Path, option: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"set --data.{option}"):
+        module(folders(tmp_path / "data", "ant/1.png", "bee/1.png"), **{option: value})
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+def test_real_digits_written_as_pngs_train_in_grey(tmp_path: Path) -> None:
+    digits = load_digits()
+    for number, (pixels, label) in enumerate(zip(digits.images[:400], digits.target[:400], strict=True)):
+        folder = tmp_path / "digits" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 255 / 16).astype(np.uint8)).save(folder / f"{number}.png")
+    data = module(tmp_path / "digits", channels=1, batch_size=32)
+    network = LightNN(data.num_classes, data.in_channels, data.image_size)
+    task = Classifier(network, optimizer=partial(torch.optim.Adam, lr=1e-2))
+    trainer = Trainer(
+        max_epochs=4,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, datamodule=data)
+    assert trainer.test(task, datamodule=data, verbose=False)[0]["test/accuracy"] > 0.7

@@ -1,0 +1,274 @@
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from difficult_images import SIZE, picture, png_of_zeros, write_difficult_images
+from numpy.typing import NDArray
+from PIL import Image
+
+from kd_lightning.errors import UserError
+from kd_lightning.images import MAX_PIXELS, BrokenImageError, Pixels, find_images, read_image
+
+
+def saved(path: Path, pixels: NDArray[np.generic], **options: object) -> Path:
+    Image.fromarray(pixels).save(path, None, **options)
+    return path
+
+
+def grey_of(pixels: Pixels) -> Pixels:
+    return np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.png", {}),
+        ("a.bmp", {}),
+        ("a.tif", {}),
+        ("a.tiff", {"compression": "tiff_lzw"}),
+        ("a.webp", {"lossless": True}),
+    ],
+)
+def test_an_image_of_the_right_size_keeps_its_exact_pixels(
+    tmp_path: Path, name: str, options: dict[str, object]
+) -> None:
+    assert np.array_equal(read_image(saved(tmp_path / name, picture(), **options), SIZE), picture())
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.jpg", {"quality": 95}), ("a.webp", {"quality": 95})])
+def test_a_lossy_format_gives_nearly_the_same_pixels(tmp_path: Path, name: str, options: dict[str, object]) -> None:
+    pixels = read_image(saved(tmp_path / name, picture(), **options), SIZE)
+    assert np.abs(pixels.astype(int) - picture()).mean() < 5
+
+
+def test_every_difficult_image_is_read_as_the_same_picture(tmp_path: Path) -> None:
+    grey = {"grey.png", "sixteen_bit.png", "sixteen_bit.tif", "integers.tif", "floats.tif"}
+    transparent = {"grey_alpha.png", "rgba.png", "rgba.webp", "rgba.tif"}
+    for path in write_difficult_images(tmp_path / "images").good:
+        pixels = read_image(path, SIZE).astype(int)
+        expected = picture()
+        if path.name in grey | {"grey_alpha.png"}:
+            expected = np.repeat(grey_of(expected)[..., None], 3, axis=-1)
+        if path.name in transparent:
+            assert (pixels[:, SIZE // 2 :] == 255).all(), path.name
+            pixels, expected = pixels[:, : SIZE // 2], expected[:, : SIZE // 2]
+        if path.name in ("one_bit.png", "one_bit.tif"):
+            assert set(np.unique(pixels)) == {0, 255}
+            assert abs(pixels.mean() - grey_of(picture()).mean()) < 5
+        elif path.name != "palette_transparent.png":
+            assert np.abs(pixels - expected).mean() < 6, path.name
+
+
+def test_each_file_that_is_no_image_says_why(tmp_path: Path) -> None:
+    reasons = {}
+    for path in write_difficult_images(tmp_path / "images").broken:
+        with pytest.raises(BrokenImageError) as caught:
+            read_image(path, SIZE)
+        assert caught.value.path == path
+        assert str(path) in str(caught.value)
+        reasons[path.name] = caught.value.reason
+    assert reasons["text.png"] == "it is no image of a known format"
+    assert reasons["empty.png"] == "the file is empty"
+    assert reasons["dangling.jpg"] == "there is no such file"
+    assert reasons["bomb.png"] == "it would decode to more than 80 million pixels"
+    assert "truncated" in reasons["truncated.jpg"]
+    assert all(0 < len(reason) < 80 and "\n" not in reason for reason in reasons.values())
+
+
+def test_a_pipe_is_no_image_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(BrokenImageError, match="there is no such file"):
+        read_image(tmp_path / "pipe.png", SIZE)
+
+
+def test_a_broken_image_is_a_mistake_of_the_user() -> None:
+    assert issubclass(BrokenImageError, UserError)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [8945, 10_000, 14_000])  # Pillow alone: reads, warns, refuses
+def test_an_image_above_the_limit_is_refused_at_every_level_of_pillow(tmp_path: Path, side: int) -> None:
+    assert side * side > MAX_PIXELS
+    (tmp_path / "bomb.png").write_bytes(png_of_zeros(side))
+    with pytest.raises(BrokenImageError, match="80 million pixels"):
+        read_image(tmp_path / "bomb.png", SIZE)
+
+
+def test_the_bomb_is_a_correct_png() -> None:
+    with Image.open(io.BytesIO(png_of_zeros(1000))) as image:
+        image.verify()
+    with Image.open(io.BytesIO(png_of_zeros(1000))) as image:
+        assert image.size == (1000, 1000)
+        assert np.asarray(image).max() == 0
+
+
+def test_pixels_that_are_transparent_show_white(tmp_path: Path) -> None:
+    rgba = np.dstack([picture(), np.full((SIZE, SIZE), 128, np.uint8)])
+    pixels = read_image(saved(tmp_path / "half.png", rgba), SIZE)
+    assert np.abs(pixels.astype(int) - (picture() * (128 / 255) + 127)).max() <= 1
+
+
+def test_a_transparent_colour_of_a_palette_or_of_plain_pixels_shows_white(tmp_path: Path) -> None:
+    colours = Image.fromarray(picture())
+    colours.save(tmp_path / "plain.png", transparency=(20, 0, 0))
+    quantized = colours.quantize(64)
+    first = quantized.getpixel((0, 0))
+    quantized.save(tmp_path / "palette.png", transparency=first)
+    quantized.save(tmp_path / "palette.gif", transparency=first)
+    quantized.save(tmp_path / "alphas.png", transparency=bytes([0 if n == first else 255 for n in range(64)]))
+    for path in tmp_path.iterdir():
+        pixels = read_image(path, SIZE)
+        assert (pixels[0, 0] == 255).all(), path.name
+        assert np.abs(pixels[-1, -1].astype(int) - picture()[-1, -1]).max() <= 2, path.name
+
+
+@pytest.mark.parametrize("name", ["wide.png", "wide.tif"])
+def test_sixteen_bits_are_scaled_to_eight_and_not_clipped(tmp_path: Path, name: str) -> None:
+    wide = np.linspace(0, 65535, SIZE * SIZE).astype(np.uint16).reshape(SIZE, SIZE)
+    pixels = read_image(saved(tmp_path / name, wide), SIZE, channels=1)[..., 0]
+    assert np.array_equal(pixels, np.rint(wide / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[0, 65535]], np.int32), [0, 255]),
+        (np.array([[0, 2**31 - 1]], np.int32), [0, 255]),
+        (np.array([[-100, 300]], np.int32), [0, 255]),
+        (np.array([[-5, -5]], np.int32), [0, 0]),
+        (np.array([[0.2, 1.0]], np.float32), [51, 255]),
+        (np.array([[51.0, 255.0]], np.float32), [51, 255]),
+        (np.array([[0.0, 65535.0]], np.float32), [0, 255]),
+        (np.array([[1.0, 1e30]], np.float32), [0, 255]),
+    ],
+)
+def test_integers_and_floats_are_scaled_by_the_range_that_holds_them(
+    tmp_path: Path, values: NDArray[np.generic], expected: list[int]
+) -> None:
+    assert read_image(saved(tmp_path / "values.tif", values), None, channels=1).ravel().tolist() == expected
+
+
+def test_pixels_that_are_not_finite_are_a_broken_image(tmp_path: Path) -> None:
+    with pytest.raises(BrokenImageError, match="no finite numbers"):
+        read_image(saved(tmp_path / "nan.tif", np.array([[0, np.nan]], np.float32)), None)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_its_exif_says(tmp_path: Path, orientation: int) -> None:
+    upright = picture(24, 40)
+    seen = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright, 1),
+        7: np.rot90(upright[::-1], 1),
+        8: np.rot90(upright, -1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in ("a.png", "a.tif"):
+        path = saved(tmp_path / name, np.ascontiguousarray(seen[orientation]), exif=exif)
+        assert np.array_equal(read_image(path, None), upright), name
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_damaged_exif_block_does_not_lose_the_photo(tmp_path: Path) -> None:
+    path = saved(tmp_path / "photo.jpg", picture(), exif=b"Exif\x00\x00MM\x00\x2bgarbage")
+    assert read_image(path, SIZE).shape == (SIZE, SIZE, 3)
+
+
+def test_shrinking_averages_so_that_a_fine_pattern_turns_grey(tmp_path: Path) -> None:
+    checks = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    pixels = read_image(saved(tmp_path / "checks.png", checks), SIZE)
+    assert np.abs(pixels.astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 50), (64, 64), (7, 3), (1, 1)])
+def test_any_size_becomes_the_square_that_is_asked_for(tmp_path: Path, height: int, width: int) -> None:
+    path = saved(tmp_path / "a.png", picture(height, width))
+    assert read_image(path, SIZE).shape == (SIZE, SIZE, 3)
+    assert read_image(path, SIZE, channels=1).shape == (SIZE, SIZE, 1)
+    assert read_image(path, None).shape == (height, width, 3)
+
+
+def test_a_large_jpeg_read_the_fast_way_looks_as_if_read_in_full(tmp_path: Path) -> None:
+    path = saved(tmp_path / "photo.jpg", picture(900, 1200), quality=95)
+    with Image.open(path) as image:
+        full = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(read_image(path, SIZE) - full).mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "LA", "RGBA", "1", "P"])
+def test_one_channel_is_the_grey_of_the_three(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(picture()).convert(mode).save(path)
+    assert np.array_equal(read_image(path, SIZE, channels=1)[..., 0], grey_of(read_image(path, SIZE)))
+
+
+def test_the_ending_does_not_decide_how_a_file_is_read(tmp_path: Path) -> None:
+    saved(tmp_path / "a.png", picture())
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    assert np.array_equal(read_image(tmp_path / "a.jpg", SIZE), picture())
+
+
+def test_a_postscript_program_is_no_image(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    with pytest.raises(BrokenImageError, match="no image of a known format"):
+        read_image(tmp_path / "a.png", SIZE)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow has much to say about damaged files
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "bmp", "gif", "tif"])
+def test_damaged_bytes_give_pixels_or_a_broken_image_and_nothing_else(tmp_path: Path, ending: str) -> None:
+    data = saved(tmp_path / f"whole.{ending}", picture()).read_bytes()
+    generator = np.random.default_rng(0)
+    path = tmp_path / f"damaged.{ending}"
+    broken = 0
+    for _ in range(200):
+        damaged = bytearray(data[: generator.integers(1, 2 * len(data))])
+        for position in generator.integers(0, min(len(damaged), 400), size=generator.integers(0, 4)):
+            damaged[position] = generator.integers(256)
+        path.write_bytes(damaged)
+        try:
+            assert read_image(path, SIZE).shape == (SIZE, SIZE, 3)
+        except BrokenImageError:
+            broken += 1
+    assert broken > 20
+
+
+def test_images_are_found_in_nested_folders_with_any_ending_sorted_and_without_hidden_ones(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a/z.jpeg", "a/deep/x.TiF", "a.gif", "notes.txt", "._b.png", ".hidden/c.png", "a/png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    names = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
+    assert names == ["a.gif", "a/deep/x.TiF", "a/z.jpeg", "b.PNG"]
+
+
+def test_links_are_followed_and_loops_of_links_end(tmp_path: Path) -> None:
+    (tmp_path / "root" / "sub").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("root/a.png", "root/sub/b.png", "elsewhere/c.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "root" / "sub" / "up").symlink_to("..")
+    (tmp_path / "root" / "self").symlink_to("self")
+    (tmp_path / "root" / "out").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "link.png").symlink_to("a.png")
+    names = [path.relative_to(tmp_path / "root").as_posix() for path in find_images(tmp_path / "root")]
+    assert names == ["a.png", "link.png", "out/c.png", "sub/b.png"]
+
+
+def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no folder"):
+        find_images(tmp_path / "nowhere")
+
+
+def test_reading_images_needs_no_torch() -> None:
+    code = "import sys, kd_lightning.images, kd_lightning.image_worker; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
