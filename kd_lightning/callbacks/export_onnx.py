@@ -1,6 +1,7 @@
 """ONNX files of the trained network, verified before they get their names."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -58,10 +59,11 @@ class ExportONNX(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write all files of the run in one pass, so that they are measured side by side."""
+        folder = run_folder(trainer)
         error: UserError | None = None
         if trainer.is_global_zero:
             try:
-                self.report = self._export(trainer, pl_module)
+                self.report = self._export(pl_module, folder)
             except UserError as caught:
                 self.report = caught.report if isinstance(caught, GateError) else None
                 error = caught
@@ -76,10 +78,9 @@ class ExportONNX(Callback):
             if isinstance(logger, TensorBoardLogger) and self.report is not None:
                 logger.experiment.add_text("export", self.report.to_markdown())
 
-    def _export(self, trainer: Trainer, task: LightningModule) -> ExportReport:
+    def _export(self, task: LightningModule, folder: Path) -> ExportReport:
         assert isinstance(task, Task)
         train, test = task.data.split("train"), task.data.split("test")
-        folder = run_folder(trainer)
         return export_variants(
             task.network, task.model_info(), folder, self.names, train=train, test=test, settings=self.settings
         )

@@ -48,10 +48,10 @@ class RunSummary(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what the fit of this process did."""
+        folder = run_folder(trainer)
         if self._trained is None or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, Task)
-        folder = run_folder(trainer)
         summary = self._summary(trainer, pl_module, folder)
         text = summary_text(summary, _report(trainer))
         with written_whole(folder / "summary.json") as path:
