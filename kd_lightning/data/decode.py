@@ -1,0 +1,201 @@
+"""Image files as one array that is decoded once and kept on disk."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple
+
+import numpy as np
+import PIL
+from filelock import FileLock
+from lightning.pytorch.utilities import rank_zero_warn
+from numpy.lib.format import write_array_header_1_0
+from numpy.typing import NDArray
+
+from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
+from kd_lightning.data.page_release import release_pages
+from kd_lightning.errors import UserError
+from kd_lightning.files import written_whole
+from kd_lightning.image_worker import decode
+from kd_lightning.images import BrokenImageError, Pixels
+
+VERSION = 1  # to be raised when read_image gives other pixels for the same file
+NAMED = 20  # broken files that a message names
+
+
+class Decoded(NamedTuple):
+    """What was read from a list of image files.
+
+    Attributes:
+        images: Pixels of the files that can be read, ``(K, S, S, C)``, uint8: a read-only memory map of the cache, or
+            an array where there is no cache.
+        kept: Positions of these files in the list, ascending, ``(K,)``, int64.
+        broken: The other files.
+    """
+
+    images: Pixels
+    kept: NDArray[np.int64]
+    broken: tuple[BrokenImageError, ...]
+
+
+def decode_images(
+    names: Sequence[str],
+    image_size: int,
+    channels: int,
+    *,
+    root: str | Path,
+    on_broken: Literal["stop", "skip"] = "stop",
+    cache_dir: str | Path | None = None,
+) -> Decoded:
+    """Decode image files on all cores; the next time they come from a cache on disk, if none has changed.
+
+    A cache holds for one list of names with their sizes and times, one image size and one number of channels. It is
+    there whole or not at all, and takes the place of older ones of the same root.
+
+    Args:
+        names: The files, in the order that the images shall have.
+        image_size: Height and width ``S`` in pixels.
+        channels: ``C``: 1 (grey) or 3 (colour).
+        root: The folder that holds the files.
+        on_broken: Whether broken files stop it or are left out.
+        cache_dir: Folder of the caches; ``None`` takes ``kd_lightning`` in the user's folder of caches. Where it cannot
+            be written to, the images are decoded in memory, with a warning.
+
+    Raises:
+        UserError: Files are broken and ``on_broken`` is ``stop``; it lists them.
+    """
+    files = _Files(names, image_size, channels, Path(root))
+    folder = _user_cache_dir() if cache_dir is None else Path(cache_dir)
+    try:
+        images, broken = _cached(files, folder)
+    except (OSError, NotImplementedError, UserError) as error:  # NotImplementedError: no locks on this file system
+        reason = error.__cause__ if isinstance(error, UserError) else error
+        if reason is None:
+            raise
+        rank_zero_warn(
+            f"decoded images cannot be kept in {folder} ({getattr(reason, 'strerror', None) or reason}) and are "
+            "decoded anew at every start; choose a folder with --data.cache_dir."
+        )
+        images, broken = files.decoded()
+    if broken and on_broken == "stop":
+        raise UserError(_listing(names, broken))
+    release_pages(images)
+    kept = np.delete(np.arange(len(names)), list(broken))
+    return Decoded(images, kept, tuple(BrokenImageError(Path(names[at]), reason) for at, reason in broken.items()))
+
+
+def _user_cache_dir() -> Path:
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "kd_lightning"
+
+
+def _listing(names: Sequence[str], broken: dict[int, str]) -> str:
+    lines = [f"  {names[position]}: {reason}" for position, reason in list(broken.items())[:NAMED]]
+    more = [f"  and {len(broken) - NAMED:,} more"] if len(broken) > NAMED else []
+    head = f"{len(broken):,} of {len(names):,} images cannot be read:"
+    return "\n".join(
+        [head, *lines, *more, "Mend them or take them away, or leave them out with --data.on_broken skip."]
+    )
+
+
+def _digest(texts: Sequence[str]) -> str:
+    digest = blake2b(digest_size=12)
+    for text in texts:
+        digest.update(os.fsencode(text) + b"\0")
+    return digest.hexdigest()
+
+
+def _cached(files: "_Files", folder: Path) -> Part:
+    """Read the cache; of several processes that find none, one decodes and the others wait for it."""
+    path = folder / f"{files.source}-{files.key}.npy"
+    found = files.read(path)
+    if found is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{files.source}.lock"):
+            found = files.read(path) or files.write(path)
+            _remove_others(path, files.source)
+    return found
+
+
+def _remove_others(path: Path, source: str) -> None:
+    """Remove older caches of the same source, and what killed processes left; the caller holds the lock."""
+    for pattern in (f"{source}-*.npy", f".{source}-*.npy"):
+        for other in path.parent.glob(pattern):
+            if other != path:
+                with suppress(OSError):  # Windows keeps a file that another process reads
+                    other.unlink()
+
+
+class _Files:
+    """A list of image files in the state that they are in now.
+
+    Attributes:
+        source: A digest of the root, the image size and the channels.
+        key: A digest of the names below the root, the sizes and the times.
+    """
+
+    def __init__(self, names: Sequence[str], image_size: int, channels: int, root: Path) -> None:
+        self.names = names
+        self.shape = (image_size, image_size, channels)
+        self.size = 0
+        self.source = _digest([os.fspath(root.resolve()), str(self.shape)])
+        states = (self._state(name, root.as_posix()) for name in names)
+        self.key = _digest([f"{VERSION} {PIL.__version__}", *states])
+
+    def _state(self, name: str, root: str) -> str:
+        below = name.removeprefix(root).lstrip("/")  # however the user writes the root
+        try:
+            status = os.stat(name)  # noqa: PTH116 - plain text: there may be a million
+        except OSError:
+            return below
+        self.size += status.st_size
+        return f"{below}\0{status.st_size}\0{status.st_mtime_ns}"
+
+    def _parts(self) -> Iterator[Part]:
+        workers = worker_count(len(self.names), self.size)
+        return decode_in_order(self.names, self.shape[0], self.shape[2], workers)
+
+    def decoded(self) -> Part:
+        """Decode into memory."""
+        images = np.empty((len(self.names), *self.shape), np.uint8)
+        broken: dict[int, str] = {}
+        end = 0
+        for pixels, reasons in self._parts():
+            images[end : end + len(pixels)] = pixels
+            end += len(pixels)
+            broken |= reasons
+        return images[:end], broken
+
+    def write(self, path: Path) -> Part:
+        """Decode into a cache: a NumPy file with the broken files, as JSON, behind the pixels."""
+        broken: dict[int, str] = {}
+        with written_whole(path) as temporary, temporary.open("r+b") as file:
+            self._write_header(file, broken)
+            for pixels, reasons in self._parts():
+                file.write(pixels.data)
+                broken |= reasons
+            file.write(json.dumps(list(broken.items())).encode())
+            file.seek(0)
+            self._write_header(file, broken)
+            os.fsync(file.fileno())  # so that not even a power cut leaves a cache without its pixels
+        return np.load(path, mmap_mode="r", allow_pickle=False), broken
+
+    def _write_header(self, file: BinaryIO, broken: dict[int, str]) -> None:
+        """Write NumPy's header, whose length does not depend on the number of rows."""
+        shape = (len(self.names) - len(broken), *self.shape)
+        write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+    def read(self, path: Path) -> Part | None:
+        """Open a cache; ``None`` where there is none, or where a file that was broken can be read now."""
+        try:
+            images = np.load(path, mmap_mode="r", allow_pickle=False)
+            with path.open("rb") as file:
+                file.seek(images.offset + images.nbytes)
+                broken = {int(position): str(reason) for position, reason in json.load(file)}
+        except (OSError, ValueError, EOFError):  # none, or one that a power cut shortened
+            return None
+        mended = decode([self.names[position] for position in broken], self.shape[0], self.shape[2])[0]
+        return None if len(mended) else (images, broken)

@@ -1,0 +1,153 @@
+"""Decode image files on all cores, in their order, holding few of them at a time."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from queue import SimpleQueue
+from typing import Self
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from kd_lightning.errors import UserError
+from kd_lightning.image_worker import decode
+from kd_lightning.images import Pixels
+
+Part = tuple[Pixels, dict[int, str]]
+"""Pixels of readable files, (K, S, S, C), and position and reason of the broken ones."""
+
+PART_FILES, PART_BYTES = 64, 2**21
+FILES_A_WORKER, BYTES_A_WORKER = 1000, 10 * 2**20  # what is worth starting a process for: about 0.2 s of decoding
+
+
+def worker_count(files: int, size: int) -> int:
+    """Return how many processes decode this many files of this total size in bytes; 1 means this one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, max(files // FILES_A_WORKER, size // BYTES_A_WORKER)))
+
+
+def decode_in_order(names: Sequence[str], image_size: int, channels: int, workers: int) -> Iterator[Part]:
+    """Yield the decoded files part by part, with a progress bar where it takes more than a second.
+
+    Positions of broken files count from the first of all names.
+
+    Args:
+        names: The files.
+        image_size: Height and width in pixels.
+        channels: 1 (grey) or 3 (colour).
+        workers: Processes to decode with; 1 decodes in this one.
+    """
+    length = max(1, min(PART_FILES, PART_BYTES // (image_size * image_size * channels)))
+    requests = [names[start : start + length] for start in range(0, len(names), length)]
+    with ExitStack() as stack:
+        if workers > 1:
+            parts = stack.enter_context(_Team(workers, image_size, channels)).decode_all(requests)
+        else:
+            parts = (decode(request, image_size, channels) for request in requests)
+        start = 0
+        for pixels, broken in _with_progress(parts, len(names)):
+            yield pixels, {start + position: reason for position, reason in broken.items()}
+            start += len(pixels) + len(broken)
+
+
+def _with_progress(parts: Iterable[Part], total: int) -> Iterator[Part]:
+    columns = (TextColumn("Decoding images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    disable = getattr(rank_zero_only, "rank", 0) != 0
+    progress = Progress(*columns, console=Console(stderr=True), disable=disable)
+    task = progress.add_task("", total=total)
+    begin = time.monotonic()
+    try:
+        for part in parts:
+            progress.advance(task, len(part[0]) + len(part[1]))
+            if time.monotonic() - begin > 1:
+                progress.start()
+            yield part
+    finally:
+        if progress.live.is_started:
+            progress.stop()
+
+
+class _Team:
+    """Processes that decode, each served by a thread of this one."""
+
+    def __init__(self, workers: int, image_size: int, channels: int) -> None:
+        self._workers = [_Worker(image_size, channels) for _ in range(workers)]
+        self._idle: SimpleQueue[_Worker] = SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._threads = ThreadPoolExecutor(workers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+        for worker in self._workers:
+            worker.close()
+
+    def decode_all(self, requests: Sequence[Sequence[str]]) -> Iterator[Part]:
+        """Yield the answers in the order of the requests; at most four a process are under way."""
+        waiting: deque[Future[Part]] = deque()
+        for request in requests:
+            waiting.append(self._threads.submit(self._decode, request))
+            if len(waiting) == 4 * len(self._workers):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _decode(self, names: Sequence[str]) -> Part:
+        worker = self._idle.get()
+        try:
+            return worker.decode(names)
+        finally:
+            self._idle.put(worker)
+
+
+class _Worker:
+    """One ``image_worker`` process, as seen by the one that asks."""
+
+    def __init__(self, image_size: int, channels: int) -> None:
+        self._shape = (image_size, image_size, channels)
+        options = ["-P", "-W", "ignore", "-m", "kd_lightning.image_worker"]
+        command = [sys.executable, *options, str(image_size), str(channels)]
+        paths = os.pathsep.join(map(os.path.abspath, sys.path))
+        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        except OSError as error:
+            raise UserError(f"cannot start {command[0]} to decode images: {error.strerror}; free memory.") from None
+
+    def decode(self, names: Sequence[str]) -> Part:
+        """Have the files decoded.
+
+        Raises:
+            UserError: The process ended before it answered.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(names).encode() + b"\n")
+            self._process.stdin.flush()
+            broken = dict(json.loads(self._process.stdout.readline()))
+            shape = (len(names) - len(broken), *self._shape)
+            data = self._process.stdout.read(int(np.prod(shape)))
+            return np.frombuffer(data, np.uint8).reshape(shape), broken
+        except (OSError, ValueError):
+            status = self._process.wait()
+            raise UserError(
+                f"the process that decoded {names[0]} to {names[-1]} ended with status {status}: "
+                "see what it said above, and whether the memory suffices."
+            ) from None
+
+    def close(self) -> None:
+        """Let the process end."""
+        with suppress(OSError), self._process:  # OSError: it ended early
+            pass
