@@ -18,6 +18,7 @@ import pytest
 import torch
 from compare_browser import Browser, browser
 from export_example import held_out_split, info_of, train_split, trained_network
+from numpy.typing import NDArray
 from web_images import write_images
 
 from kd_lightning.errors import UserError
@@ -27,10 +28,9 @@ from kd_lightning.export.preprocess import put_preprocessing_inside
 from kd_lightning.export.quantize import quantize_static
 from kd_lightning.export.web import Example, write_web_page
 from kd_lightning.export.web.runtime import FILES, PACKAGE, runtime_files
-from kd_lightning.images import Pixels
 from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import LightNN
-from kd_lightning.onnx_predictor import OnnxPredictor
+from kd_lightning.onnx_predictor import Floats, OnnxPredictor
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 RUNTIME = Path(os.environ.get("ONNXRUNTIME_WEB", Path(__file__).parents[1] / "node_modules" / "onnxruntime-web"))
@@ -118,8 +118,12 @@ def grey(tmp_path_factory: pytest.TempPathFactory) -> Net:
 
 
 @pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return write_images(tmp_path_factory.mktemp("images"))
+def paths(colour: Net, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A hundred images whose two likeliest classes do not tie: a pixel that is rounded otherwise decides nothing."""
+    candidates = write_images(tmp_path_factory.mktemp("images"), 110)
+    likeliest = np.sort(python_probabilities(colour.files["fp32"], candidates), axis=1)
+    clear = likeliest[:, -1] - likeliest[:, -2] > 0.02
+    return [path for path, is_clear in zip(candidates, clear, strict=True) if is_clear][:100]
 
 
 @pytest.fixture(scope="module")
@@ -184,13 +188,16 @@ def choose(chromium: Browser, paths: list[Path]) -> None:
     assert finished(chromium, before + len(paths)) == "ready"
 
 
-def python_labels(path: Path, images: list[Path]) -> list[str]:
+def python_probabilities(path: Path, images: list[Path]) -> Floats:
     predictor = OnnxPredictor(path)
-    pixels = np.stack([predictor.read(image) for image in images])
-    return [best.name for (best,) in predictor.labels(pixels)]
+    return predictor.probabilities(np.stack([predictor.read(image) for image in images]))
 
 
-def seen(result: dict[str, Any], info: ModelInfo) -> Pixels:
+def python_labels(path: Path, images: list[Path]) -> list[str]:
+    return [str(index) for index in python_probabilities(path, images).argmax(axis=1)]  # the classes are digits
+
+
+def seen(result: dict[str, Any], info: ModelInfo) -> NDArray[np.uint8]:
     rgba = np.array(result["seen"], np.uint8).reshape(info.image_size, info.image_size, 4)
     return rgba[..., : info.in_channels]
 
@@ -204,6 +211,7 @@ def fake_npm(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
 
 
 def test_the_page_gives_the_labels_that_python_gives_on_100_images(shown: Shown) -> None:
+    assert len(shown.paths) == 100
     assert [result["file"] for result in shown.results] == [path.name for path in shown.paths]
     fp32 = [result["label"] for result in shown.results]
     int8 = [
@@ -211,7 +219,9 @@ def test_the_page_gives_the_labels_that_python_gives_on_100_images(shown: Shown)
     ]
     assert len(set(fp32)) == 10
     assert fp32 == python_labels(shown.net.files["fp32"], shown.paths)
-    assert int8 == python_labels(shown.net.files["int8"], shown.paths)
+    probabilities = python_probabilities(shown.net.files["int8"], shown.paths)
+    # The output has few steps, so that two classes may tie: another CPU may round them the other way.
+    assert [row.max() - row[int(label)] < 0.05 for row, label in zip(probabilities, int8, strict=True)] == [True] * 100
 
 
 def test_the_network_sees_the_pixels_that_it_sees_in_python(shown: Shown) -> None:

@@ -1,4 +1,4 @@
-"""A hundred image files with digits, of many formats and sizes, for the test of the web page."""
+"""Image files with digits, of many formats and sizes, for the test of the web page."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ SAVERS: tuple[Callable[[Image.Image, Path], None], ...] = (
 )
 
 
-def write_images(folder: Path, count: int = 100) -> list[Path]:
+def write_images(folder: Path, count: int) -> list[Path]:
     """Write digits in random colours to a folder; return their paths in order."""
     random = np.random.default_rng(0)
     pixels = held_out_split()[0].numpy()

@@ -9,10 +9,11 @@ from jsonargparse import Namespace
 from kd_lightning.commands.options import data_parser, parse
 from kd_lightning.data import ImageDataModule
 from kd_lightning.errors import UserError
-from kd_lightning.export import ExportSettings, GateError, Gates, export_variants
+from kd_lightning.export import ExportReport, ExportSettings, GateError, Gates, export_variants
 from kd_lightning.export.onnx import Preprocess
 from kd_lightning.export.quantize import DynamicLayers
 from kd_lightning.export.verify import Variant
+from kd_lightning.export.web import Example, write_web_page
 from kd_lightning.model_info import ModelInfo
 from kd_lightning.weights import load_model
 
@@ -28,9 +29,14 @@ OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "layers": (DynamicLayers, "linear", "Layers that dynamic quantizes; all, as in the seed, is slower than fp32."),
     "reduce_range": (bool | Literal["auto"], True, "Of static: true is accurate on every CPU, auto on this one."),
     "calibration_images": (int, 512, "Of static: number of training images that fix its ranges."),
+    "web": (str | None, None, "Folder of a web page that runs the files in the reader's browser."),
+    "runtime": (str | None, None, "Of web: an unpacked onnxruntime-web package; npm fetches it by default."),
     "max_drop": (float, 0.5, "Allowed loss of a quantized file's accuracy, in percentage points."),
 }
 """Each option's type, default and help."""
+
+EXAMPLES = 12
+"""Test images that a web page offers, at most."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -40,6 +46,8 @@ def main(args: Sequence[str]) -> int:
     for name, (kind, default, text) in OPTIONS.items():
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
     options = parse(parser, args)
+    if options.runtime is not None and options.web is None:
+        raise UserError(f"--runtime {options.runtime} is for the web page; give its folder with --web, too.")
     model = Path(options.model)
     network, info = load_model(model)
     data: ImageDataModule | None = options.get("data")
@@ -60,7 +68,23 @@ def main(args: Sequence[str]) -> int:
         print(error.report.to_text())
         raise
     print(report.to_text())
+    if options.web is not None:
+        print(f"web page: {_write_page(options, report, info, data)}")
     return 0
+
+
+def _write_page(options: Namespace, report: ExportReport, info: ModelInfo, data: ImageDataModule | None) -> Path:
+    """Write the page with all files that passed, and a test image of each class to try."""
+    files: dict[str, Path] = {
+        row.variant: row.path for row in sorted(report.rows, key=lambda row: row.variant != "fp32")
+    }
+    examples = []
+    if data is not None:
+        images, labels = data.split("test")
+        firsts = [int((labels == label).nonzero()[0]) for label in labels.unique(sorted=True)[:EXAMPLES]]
+        examples = [Example(images[row].numpy(), info.class_names[int(labels[row])]) for row in firsts]
+    runtime = None if options.runtime is None else Path(options.runtime)
+    return write_web_page(Path(options.web), files, info, examples=examples, runtime=runtime)
 
 
 def _names(model: Path, options: Namespace, data: ImageDataModule | None) -> dict[Variant, str]:

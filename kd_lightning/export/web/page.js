@@ -55,6 +55,7 @@ function drawPreview(bitmap) {
   return canvas;
 }
 
+/** Draw the image and what the network sees of it: one picture where they are the same. */
 function drawPicture(bitmap, pixels) {
   if (bitmap.width === about.size && bitmap.height === about.size) return make("figure", "", drawSeen(pixels));
   return make("figure", "", drawPreview(bitmap), make("figcaption", "", drawSeen(pixels), "what it sees"));
@@ -78,61 +79,56 @@ function verdicts(answers, truth) {
   return [first === truth ? make("span", "pill right", "✓ right") : make("span", "pill wrong", `✗ is ${truth}`), ...differ];
 }
 
-function resultCard({ name, truth }, bitmap, pixels, answers) {
+function resultCard({ name, truth }, picture, answers) {
   const [{ probabilities, best }] = answers;
   const order = probabilities.map((_, index) => index).sort((a, b) => probabilities[b] - probabilities[a]);
   const times = answers.map(({ time }, index) => coloured(index, "span", "key", `${networks[index].name} ${milliseconds(time)}`));
-  const card = make(
+  return make(
     "article", "card result",
-    drawPicture(bitmap, pixels),
+    picture,
     make("div", "answer",
       make("p", "file", name),
       make("h2", "", about.classes[best], make("small", "", ` ${percent(probabilities[best])} %`), ...verdicts(answers, truth)),
       make("ul", "bars", ...order.slice(0, SHOWN).map((index) => bar(index, answers))),
       make("p", "times", ...times)),
   );
-  card.dataset.file = name;
-  networks.forEach((network, index) => { card.dataset[network.name] = about.classes[answers[index].best]; });
-  return card;
 }
 
-function brokenCard({ name }, reason) {
-  const card = make("article", "card result broken", make("div", "answer", make("p", "file", name), make("p", "", reason)));
-  card.dataset.file = name;
-  return card;
+function brokenCard({ name }) {
+  const reason = `No image that this browser can read, or more than ${about.maxPixels / 1e6} million pixels.`;
+  return make("article", "card result broken", make("div", "answer", make("p", "file", name), make("p", "", reason)));
 }
 
+/** Read a file: what the network sees of it, and a picture of both to show. */
 async function read(file) {
   const bitmap = await decode(file);
   if (bitmap.width * bitmap.height > about.maxPixels) throw new Error("too large");
-  return bitmap;
+  const pixels = toPixels(bitmap, await orientation(file), about.size, about.channels);
+  const picture = drawPicture(bitmap, pixels);
+  bitmap.close();
+  return { pixels, picture };
 }
 
 async function classify(item) {
-  let bitmap;
+  let image;
   try {
-    bitmap = await read(item.file);
+    image = await read(item.file);
   } catch {
-    return brokenCard(item, `No image that this browser can read, or more than ${about.maxPixels / 1e6} million pixels.`);
+    return brokenCard(item);
   }
-  const pixels = toPixels(bitmap, about.size, about.channels);
-  const answers = [];
-  for (const network of networks) answers.push(await predict(network, pixels));
-  const card = resultCard(item, bitmap, pixels, answers);
-  bitmap.close();
+  const answers = await predict(networks, image.pixels);
   tally.push(answers);
-  return card;
+  return resultCard(item, image.picture, answers);
 }
 
 const timeOf = (index) => median(tally.map((answers) => answers[index].time));
 
 function speedCard(network, index) {
   const size = megabytes(about.bytes[network.name]);
-  const card = coloured(index, "article", "card speed",
+  return coloured(index, "article", "card speed",
     make("h2", "key", network.name),
     make("p", "big", tally.length ? milliseconds(timeOf(index)) : "–", make("small", "", " an image")),
     make("p", "note", index === 0 ? size : `${size}, ${comparison(network, index)}`));
-  return card;
 }
 
 /** Hold a network against the first: size, speed on the same images, labels. */
@@ -160,6 +156,7 @@ function showTally() {
 /** Classify images one after the other; a later call waits for those before it and comes above them. */
 function enqueue(items) {
   waiting += items.length;
+  if (networks.length) showTally();
   queue = queue.then(async () => {
     const before = results.firstChild;
     for (const item of items) {

@@ -110,7 +110,7 @@ def _png(pixels: Pixels) -> str:
 def _page(info: ModelInfo, about: Mapping[str, Any]) -> str:
     network = info.network.rpartition(".")[2]
     accuracy = "" if info.accuracy is None else f"{100 * info.accuracy:.1f} % of test images right"
-    facts = (network, info.data, accuracy, f"sees {info.image_size} × {info.image_size} pixels")
+    facts = (network, info.data, accuracy, f"sees {info.image_size} by {info.image_size} pixels")
     return Template(_part("page.html")).substitute(
         title=escape(f"{network} on {info.data}" if info.data else network),
         facts=escape(" · ".join(filter(None, facts))),

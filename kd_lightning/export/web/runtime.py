@@ -59,7 +59,7 @@ def _reason(error: Exception) -> str:
 
 def _read_archive(archive: Path) -> dict[str, bytes]:
     try:
-        with tarfile.open(archive) as package:
+        with tarfile.open(archive, "r:gz") as package:
             return {name: _member(package, f"package/dist/{name}") for name in FILES}
     except (KeyError, EOFError, tarfile.TarError, OSError) as error:
         raise UserError(f"npm's archive of {PACKAGE} is damaged ({error}); try again, {OTHER_WAY}.") from error
