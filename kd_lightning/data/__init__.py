@@ -2,6 +2,7 @@
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.image_folder import ImageFolderDataModule
+from kd_lightning.data.shapes import ShapesDataModule
 from kd_lightning.data.torchvision_sets import (
     CIFAR10DataModule,
     CIFAR100DataModule,
@@ -18,4 +19,5 @@ __all__ = [
     "ImageFolderDataModule",
     "MNISTDataModule",
     "SVHNDataModule",
+    "ShapesDataModule",
 ]

@@ -34,5 +34,13 @@ def quieten() -> None:
 def _is_about_the_run(record: logging.LogRecord) -> bool:
     message = record.getMessage()
     return not message.startswith(
-        ("GPU available", "TPU available", "HPU available", "Seed set", "💡 Tip", "`Trainer.fit` stopped")
+        (
+            "GPU available",
+            "TPU available",
+            "HPU available",
+            "Seed set",
+            "Loading `train_dataloader`",
+            "💡 Tip",
+            "`Trainer.fit` stopped",
+        )
     )

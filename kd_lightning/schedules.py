@@ -1,0 +1,38 @@
+"""Learning rate schedules that know how long the run is."""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+class OneCycle(LambdaLR):
+    """Rise to the optimizer's learning rate, then fall to nearly nothing by the end of the run, along cosines.
+
+    Smith and Topin, "Super-Convergence" (2018, https://arxiv.org/abs/1708.07120). The task fills in the length of the
+    run; ``lr_interval`` must be ``step``.
+
+    Args:
+        optimizer: Its learning rate is the highest one.
+        total_steps: Optimizer steps of the whole run; the task fills them in where they are not given.
+        warm_up: Share of the steps that rise, in (0, 1).
+        start: Learning rate of the first step, as a share of the highest.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, total_steps: int | None = None, warm_up: float = 0.3, start: float = 0.04
+    ) -> None:
+        self.total_steps = total_steps
+        self.warm_up = warm_up
+        self.start = start
+        super().__init__(optimizer, self.share)
+
+    def share(self, step: int) -> float:
+        """Return the learning rate of a step as a share of the highest."""
+        if step == 0 or self.total_steps is None:
+            return self.start
+        peak = max(1, round(self.warm_up * self.total_steps))
+        if step <= peak:
+            return self.start + (1 - self.start) * (1 - math.cos(math.pi * step / peak)) / 2
+        progress = min(1, (step - peak) / max(1, self.total_steps - peak))
+        return max(1e-4, (1 + math.cos(math.pi * progress)) / 2)
