@@ -22,12 +22,22 @@ def flattened_cosine_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     Raises:
         ValueError: The teacher's values are no multiple of the student's.
     """
-    student, teacher = student_map.flatten(1), teacher_map.flatten(1)
-    factor, rest = divmod(teacher.shape[1], student.shape[1])
-    if factor == 0 or rest:
-        raise ValueError(f"{teacher.shape[1]} teacher values do not pool to the student's {student.shape[1]}")
-    pooled = functional.avg_pool1d(teacher.unsqueeze(1), factor).squeeze(1) if factor > 1 else teacher
+    student = student_map.flatten(1)
+    pooled = pooled_values(teacher_map, student.shape[1])
     return functional.cosine_embedding_loss(student, pooled, torch.ones_like(student[:, 0]))
+
+
+def pooled_values(feature_map: Tensor, length: int) -> Tensor:
+    """Return a flattened feature map averaged over neighbours, (B, C, H, W) -> (B, length).
+
+    Raises:
+        ValueError: The map's values are no multiple of ``length``.
+    """
+    values = feature_map.flatten(1)
+    factor, rest = divmod(values.shape[1], length)
+    if factor == 0 or rest:
+        raise ValueError(f"{values.shape[1]} teacher values do not pool to the student's {length}")
+    return functional.avg_pool1d(values.unsqueeze(1), factor).squeeze(1) if factor > 1 else values
 
 
 def feature_map_loss(regressed_map: Tensor, teacher_map: Tensor) -> Tensor:

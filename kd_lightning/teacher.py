@@ -21,6 +21,18 @@ class TeacherOutput(NamedTuple):
     feature_map: Tensor
 
 
+class TeacherAnswer(NamedTuple):
+    """What a distillation gets to know of a batch.
+
+    Attributes:
+        target: What its objective compares the student with, (B, ...).
+        logits: (B, num_classes); ``None`` where the target was remembered and the teacher did not run.
+    """
+
+    target: Tensor
+    logits: Tensor | None = None
+
+
 class Teacher(nn.Module):
     """A trained network that students learn from: frozen, in evaluation mode, absent from state dicts and optimizers.
 

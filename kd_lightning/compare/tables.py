@@ -99,9 +99,10 @@ def results_table(analysis: Analysis) -> Table:
     reported = any(found.row.reported is not None for found in analysis.rows)
     columns = ["Row", "Runs", ACCURACY.title, *(["Reported (%)"] if reported else [])]
     columns += ["Difference (points)", "95 % interval", "Bootstrap interval", "p", "p (Holm)", "Verdict"]
-    planned = len(analysis.study.settings.seeds)
-    rows = []
+    settings, rows = analysis.study.settings, []
     for found in analysis.rows:
+        shared = found.row.role == "teacher" and settings.teacher == "one for all seeds"
+        planned = 1 if shared else len(settings.seeds)
         cells = [_text(found.row.name), _runs(found, planned), ACCURACY.cell(found.measures["test_accuracy"])]
         cells += [_reported(found)] if reported else []
         rows.append((*cells, *_comparison_cells(found)))

@@ -106,9 +106,10 @@ class BatchLoader:
         self._served = self._resume["batches"] if self._resume["epoch"] == self.sampler.epoch else 0
         for batch_rows in rows.split(self.batch_size)[self._served :]:
             self._served += 1
-            yield self._gather(batch_rows)
+            yield self.gather(batch_rows)
 
-    def _gather(self, rows: Tensor) -> Batch:
+    def gather(self, rows: Tensor) -> Batch:
+        """Return the raw images and the labels of these rows."""
         rows = rows.to(self.data.labels.device, non_blocking=True)
         return Batch(self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows), rows)
 

@@ -40,30 +40,31 @@ def _circle(x: Array, y: Array) -> Array:
 
 
 def _square(x: Array, y: Array) -> Array:
-    return 0.76 - np.maximum(np.abs(x), np.abs(y))
+    return 0.76 - np.maximum(abs(x), abs(y))
 
 
 def _triangle(x: Array, y: Array) -> Array:
-    return 0.5 - np.maximum(np.abs(x) * 0.866 - y * 0.5, y)
+    return 0.5 - np.maximum(abs(x) * 0.866 - y * 0.5, y)
 
 
 def _cross(x: Array, y: Array) -> Array:
-    x, y = np.abs(x), np.abs(y)
+    x, y = abs(x), abs(y)
     return np.minimum(0.3 - np.minimum(x, y), 0.92 - np.maximum(x, y))
 
 
 def _star(x: Array, y: Array) -> Array:
     """Fold the plane into a tenth of a star with five points; there its edge is one straight line."""
-    x, y = np.abs(x), -y
+    x, y = abs(x), -y
     for mirror_x in (0.809, -0.809):
         beyond = 2 * np.maximum(x * mirror_x - y * 0.588, 0)
         x, y = x - beyond * mirror_x, y + beyond * 0.588
-    return 0.4 - (np.abs(x) * 0.916 + y * 0.4)
+    return 0.4 - (abs(x) * 0.916 + y * 0.4)
 
 
 def _wave(x: Array) -> Array:
     """Return a triangular wave of period 1 and slope 1, from -1/4 to 1/4."""
-    return np.abs(x % 1 - 0.5) - 0.25
+    phase: Array = x % 1
+    return abs(phase - 0.5) - 0.25
 
 
 def _stripes(x: Array, y: Array) -> Array:
@@ -150,7 +151,7 @@ def _ground(random: _Random, size: int) -> Array:
 def _with_bar(canvas: Array, random: _Random) -> Array:
     axis = _axis(canvas.shape[-1])
     x, y = _turned(axis - random.number(-1, 1), axis.T - random.number(-1, 1), random.direction())
-    depth = np.minimum(random.number(0.125, 0.5) - np.abs(x), random.number(0.05, 0.2) - np.abs(y))
+    depth = np.minimum(random.number(0.125, 0.5) - abs(x), random.number(0.05, 0.2) - abs(y))
     return _painted(canvas, random.dark(), depth)
 
 

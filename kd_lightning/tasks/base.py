@@ -9,13 +9,16 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.optim import Adam
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
+from kd_lightning.host_memory import keep_freed_memory, return_freed_memory
 from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import Network
+from kd_lightning.schedules import OneCycle
 from kd_lightning.weights import INFO_KEY, class_path
 
 Stage = Literal["train", "val", "test"]
@@ -65,8 +68,7 @@ class Task(LightningModule, ABC):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
-        accuracy = MulticlassAccuracy(network.num_classes, average="micro")
-        self.train_accuracy, self.val_accuracy, self.test_accuracy = (accuracy.clone() for _ in range(3))
+        self.train_metrics, self.val_metrics, self.test_metrics = map(self.make_metrics, ("train", "val", "test"))
         self._rng_state: Tensor | None = None
 
     @abstractmethod
@@ -81,33 +83,68 @@ class Task(LightningModule, ABC):
         """Return the logits (B, num_classes) of normalized images (B, C, H, W)."""
         return self.network(images)  # type: ignore[no-any-return]
 
-    def shared_step(self, batch: Batch, stage: Stage) -> Tensor:
-        """Return the weighted loss of a batch; log it, its terms and the metrics."""
-        outcome = self.outcome(batch)
-        loss = torch.stack([self.loss_weights[name] * term for name, term in outcome.terms.items()]).sum()
-        losses = {f"{stage}/{name}": term.detach() for name, term in {"loss": loss, **outcome.terms}.items()}
-        self.log_dict(losses, on_step=False, on_epoch=True, batch_size=len(batch.rows), sync_dist=stage != "train")
-        self.log_metrics(outcome, batch, stage)
-        return loss
+    def make_metrics(self, stage: str) -> MetricCollection:
+        """Make the metrics of an epoch of a stage: the loss, its terms, and each name of ``accuracies``."""
+        accuracy = MulticlassAccuracy(self.network.num_classes, average="micro", validate_args=False)
+        means = {name: MeanMetric(nan_strategy="disable") for name in ("loss", *self.loss_weights)}
+        counts = {name: accuracy.clone() for name in self.accuracies(stage)}
+        return MetricCollection({**means, **counts}, prefix=f"{stage}/", compute_groups=False)
 
-    def log_metrics(self, outcome: Outcome, batch: Batch, stage: Stage) -> None:
-        """Count the batch in the stage's metrics."""
+    def accuracies(self, stage: str) -> tuple[str, ...]:
+        """Return the names of the accuracies that ``count`` counts in a stage."""
+        return ("accuracy",)
+
+    def metrics(self, stage: Stage) -> MetricCollection:
+        """Return the metrics of a stage."""
+        metrics: MetricCollection = getattr(self, f"{stage}_metrics")
+        return metrics
+
+    def weighted_loss(self, outcome: Outcome) -> Tensor:
+        """Return what is minimized: the weighted sum of the loss terms."""
+        return torch.stack([self.loss_weights[name] * term for name, term in outcome.terms.items()]).sum()
+
+    def shared_step(self, batch: Batch, stage: Stage) -> tuple[Tensor, Outcome]:
+        """Return the weighted loss of a batch and what it is made of; count all of it in the metrics of the epoch."""
+        outcome = self.outcome(batch)
+        loss = self.weighted_loss(outcome)
+        for name, value in {"loss": loss, **outcome.terms}.items():
+            self.metrics(stage)[name].update(value.detach(), len(batch.rows))
+        self.count(outcome, batch, stage)
+        return loss, outcome
+
+    def count(self, outcome: Outcome, batch: Batch, stage: Stage) -> None:
+        """Count the predictions of a batch in the stage's metrics."""
         labels = batch.labels.argmax(1) if batch.labels.ndim == 2 else batch.labels
-        accuracy: MulticlassAccuracy = getattr(self, f"{stage}_accuracy")
-        accuracy.update(outcome.logits.detach(), labels)
-        self.log(f"{stage}/accuracy", accuracy, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
+        self.metrics(stage)["accuracy"].update(outcome.logits.detach(), labels)
+
+    def log_metrics(self, stage: Stage) -> None:
+        """Log what an epoch has counted, once: logging in every step would cost more than LightNN's optimizer."""
+        for name, metric in self.metrics(stage).items():
+            self.log(name, metric, prog_bar=name == f"{stage}/accuracy")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss that is minimized."""
-        return self.shared_step(batch, "train")
+        return self.shared_step(batch, "train")[0]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log loss and accuracy on validation images."""
+        """Count loss and accuracy on validation images."""
         self.shared_step(batch, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log loss and accuracy on test images."""
-        self.shared_step(batch, "test")
+    def test_step(self, batch: Batch, batch_idx: int) -> Outcome:  # type: ignore[override]  # Lightning takes anything
+        """Count loss and accuracy on test images; callbacks see the logits."""
+        return self.shared_step(batch, "test")[1]
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training epoch."""
+        self.log_metrics("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation images' epoch."""
+        self.log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test images' epoch."""
+        self.log_metrics("test")
 
     def configure_optimizers(self) -> Any:
         """Make the optimizer of the trained parameters, and its schedule."""
@@ -116,6 +153,8 @@ class Task(LightningModule, ABC):
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
         entry: dict[str, Any] = {"scheduler": scheduler, "interval": self.lr_interval}
+        if isinstance(scheduler, OneCycle) and scheduler.total_steps is None:
+            scheduler.total_steps = int(self.trainer.estimated_stepping_batches)
         if isinstance(scheduler, ReduceLROnPlateau):
             entry["monitor"] = scheduler.monitor
         return {"optimizer": optimizer, "lr_scheduler": entry}
@@ -131,13 +170,15 @@ class Task(LightningModule, ABC):
         return datamodule
 
     def setup(self, stage: str) -> None:
-        """Check that network and data fit."""
+        """Check that network and data fit, and count from nothing."""
         for name in ("num_classes", "in_channels", "image_size"):
             network, data = getattr(self.network, name), getattr(self.data, name)
             if network != data:
                 raise UserError(
                     f"{name} of the network is {network}, of the data {data}; build the network for this data."
                 )
+        for metrics in (self.train_metrics, self.val_metrics, self.test_metrics):
+            metrics.reset()  # a run that was stopped may have left something in them
 
     def model_info(self) -> ModelInfo:
         """Return what a file must say about the trained network besides its weights."""
@@ -169,7 +210,15 @@ class Task(LightningModule, ABC):
             )
 
     def on_train_start(self) -> None:
-        """Go on with the random state of the checkpoint that was loaded."""
-        if self._rng_state is not None:
-            torch.set_rng_state(self._rng_state.cpu())
-            self._rng_state = None
+        """Drop out what the seed says, whatever was built before; go on with the random state of a checkpoint."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        if self._rng_state is None:
+            torch.manual_seed(torch.initial_seed())
+            return
+        torch.set_rng_state(self._rng_state.cpu())
+        self._rng_state = None
+
+    def on_train_end(self) -> None:
+        """Return the memory that training has left free."""
+        return_freed_memory()

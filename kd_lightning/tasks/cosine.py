@@ -4,15 +4,16 @@ from math import prod
 from typing import Literal
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
 from torch.nn import functional
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.losses import flattened_cosine_loss
+from kd_lightning.losses import flattened_cosine_loss, pooled_values
 from kd_lightning.networks import Network
 from kd_lightning.tasks.base import Outcome, seed_optimizer
 from kd_lightning.tasks.distill import DistillTask
-from kd_lightning.teacher import Teacher
+from kd_lightning.teacher import Teacher, TeacherOutput
 
 
 class CosineDistill(DistillTask):
@@ -29,6 +30,9 @@ class CosineDistill(DistillTask):
         optimizer: Makes the optimizer of the trained parameters.
         lr_scheduler: Makes the learning rate schedule; none by default.
         lr_interval: Whether the schedule moves on every ``epoch`` or every ``step``.
+        remember_teacher: Whether the teacher's targets are computed once and looked up from then on, which is exact
+            where the training images are not augmented or only flipped. ``auto`` does so wherever it is exact, saves
+            time and fits into memory or on the disk.
 
     Raises:
         UserError: The teacher's representation does not pool to the student's length.
@@ -43,15 +47,20 @@ class CosineDistill(DistillTask):
         optimizer: OptimizerCallable = seed_optimizer,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
+        remember_teacher: bool | Literal["auto"] = "auto",
     ) -> None:
         weights = {"ce_loss": ce_loss_weight, "hidden_rep_loss": hidden_rep_loss_weight}
-        super().__init__(network, teacher, weights, optimizer, lr_scheduler, lr_interval)
-        student_size, teacher_size = (prod(net.feature_shape()) for net in (network, teacher.network))
-        if teacher_size % student_size:
+        super().__init__(network, teacher, weights, optimizer, lr_scheduler, lr_interval, remember_teacher)
+        self.student_size, teacher_size = (prod(net.feature_shape()) for net in (network, teacher.network))
+        if teacher_size % self.student_size:
             raise UserError(
                 f"the teacher's representation has {teacher_size} values, which do not pool to the student's "
-                f"{student_size}; choose a teacher with a multiple of it, or FeatureRegressDistill."
+                f"{self.student_size}; choose a teacher with a multiple of it, or FeatureRegressDistill."
             )
+
+    def target(self, teacher: TeacherOutput) -> Tensor:
+        """Return the teacher's feature map, pooled to the student's length, (B, C * H * W of the student)."""
+        return pooled_values(teacher.feature_map, self.student_size)
 
     def outcome(self, batch: Batch) -> Outcome:
         """Return the student's logits, their cross-entropy, and the cosine loss between the representations."""
@@ -60,6 +69,6 @@ class CosineDistill(DistillTask):
         teacher = self.ask_teacher(batch)
         terms = {
             "ce_loss": functional.cross_entropy(logits, batch.labels),
-            "hidden_rep_loss": flattened_cosine_loss(student_map, teacher.feature_map),
+            "hidden_rep_loss": flattened_cosine_loss(student_map, teacher.target),
         }
         return Outcome(logits, terms, teacher.logits)

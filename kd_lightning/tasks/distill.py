@@ -1,16 +1,19 @@
 """What every distillation shares: a student, a frozen teacher, and one view of each image for both."""
 
+from abc import abstractmethod
+from itertools import chain
 from typing import Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torchmetrics.classification import MulticlassAccuracy
+from torch import Tensor
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.networks import Network
+from kd_lightning.remembered import CannotRememberError, RememberedTeacher, check_views, remember
 from kd_lightning.tasks.base import Outcome, Stage, Task, seed_optimizer
-from kd_lightning.teacher import Teacher, TeacherOutput
+from kd_lightning.teacher import Teacher, TeacherAnswer, TeacherOutput
 
 
 class DistillTask(Task):
@@ -23,6 +26,9 @@ class DistillTask(Task):
         optimizer: Makes the optimizer of the trained parameters.
         lr_scheduler: Makes the learning rate schedule; none by default.
         lr_interval: Whether the schedule moves on every ``epoch`` or every ``step``.
+        remember_teacher: Whether the teacher's targets are computed once and looked up from then on, which is exact
+            where the training images are not augmented or only flipped. ``auto`` does so wherever it is exact, saves
+            time and fits into memory or on the disk.
     """
 
     def __init__(
@@ -33,28 +39,77 @@ class DistillTask(Task):
         optimizer: OptimizerCallable = seed_optimizer,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
+        remember_teacher: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__(network, loss_weights, optimizer, lr_scheduler, lr_interval)
         self.teacher = teacher.to(memory_format=torch.channels_last)
-        self.teacher_accuracy = MulticlassAccuracy(network.num_classes, average="micro")
-        self.teacher_agreement = MulticlassAccuracy(network.num_classes, average="micro")
+        self.remember_teacher = remember_teacher
+        self._remembered: RememberedTeacher | None = None
 
-    def ask_teacher(self, batch: Batch) -> TeacherOutput:
-        """Return the teacher's outputs for the images that the student sees."""
-        return self.teacher(batch.images)  # type: ignore[no-any-return]
+    @abstractmethod
+    def target(self, teacher: TeacherOutput) -> Tensor:
+        """Return what the objective compares the student with; of a remembered teacher it is all that is kept."""
 
-    def log_metrics(self, outcome: Outcome, batch: Batch, stage: Stage) -> None:
-        """Count the batch; on test images also how good the teacher is and how often the student agrees with it."""
-        super().log_metrics(outcome, batch, stage)
+    def ask_teacher(self, batch: Batch) -> TeacherAnswer:
+        """Return the teacher's target for the images that the student sees, remembered or not."""
+        target = None if self._remembered is None else self._remembered.look_up(batch)
+        if target is not None:
+            return TeacherAnswer(target)
+        output = self.teacher(batch.images)
+        return TeacherAnswer(self.target(output), output.logits)
+
+    def on_train_start(self) -> None:
+        """Remember the teacher's targets where that is exact and pays; say so, or why not."""
+        super().on_train_start()
+        if self.remember_teacher is False:
+            return
+        try:
+            self._remembered = self._remember()
+        except CannotRememberError as reason:
+            if self.remember_teacher is True:
+                raise UserError(
+                    f"the teacher cannot be remembered: {reason}; set --model.remember_teacher auto or change that."
+                ) from reason
+            self.print(f"Teacher: runs in every step; {reason}.")
+
+    def _remember(self) -> RememberedTeacher:
+        data, trainer, network = self.data, self.trainer, self.teacher.network
+        check_views(data)
+        asked = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches * data.batch_size
+        if self.remember_teacher == "auto" and asked < len(data.train_rows()[1]) * (2 if data.pipeline.steps else 1):
+            raise CannotRememberError("this fit asks it for fewer images than there are")
+        identity = (type(self), type(network), network.arguments, *chain(*network.state_dict().items()))
+        with trainer.precision_plugin.forward_context():
+            return remember(
+                data,
+                lambda images: self.target(self.teacher(images)),
+                identity,
+                self.device,
+                trainer.world_size,
+                self.print,
+            )
+
+    def on_train_end(self) -> None:
+        """Forget what was remembered."""
+        self._remembered = None
+        super().on_train_end()
+
+    def accuracies(self, stage: str) -> tuple[str, ...]:
+        """Return the names of a stage's accuracies; on test images the teacher is measured too."""
+        teachers = ("teacher_accuracy", "teacher_agreement") if stage == "test" else ()
+        return (*super().accuracies(stage), *teachers)
+
+    def count(self, outcome: Outcome, batch: Batch, stage: Stage) -> None:
+        """Count the predictions of a batch; of test images also the teacher's, and how often the student agrees."""
+        super().count(outcome, batch, stage)
         if stage == "test" and outcome.teacher_logits is not None:
-            self.teacher_accuracy.update(outcome.teacher_logits, batch.labels)
-            self.teacher_agreement.update(outcome.logits, outcome.teacher_logits.argmax(1))
-            metrics = {"test/teacher_accuracy": self.teacher_accuracy, "test/teacher_agreement": self.teacher_agreement}
-            self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(batch.rows))
+            self.test_metrics["teacher_accuracy"].update(outcome.teacher_logits, batch.labels)
+            self.test_metrics["teacher_agreement"].update(outcome.logits, outcome.teacher_logits.argmax(1))
 
     def setup(self, stage: str) -> None:
         """Check that student, teacher and data fit."""
         super().setup(stage)
+        self._remembered = None  # a fit that was stopped may have left it
         info = self.teacher.info
         if info is None:
             return

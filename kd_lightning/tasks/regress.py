@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from kd_lightning.data.loader import Batch
@@ -13,7 +13,7 @@ from kd_lightning.losses import feature_map_loss
 from kd_lightning.networks import Network
 from kd_lightning.tasks.base import Outcome, seed_optimizer
 from kd_lightning.tasks.distill import DistillTask
-from kd_lightning.teacher import Teacher
+from kd_lightning.teacher import Teacher, TeacherOutput
 
 
 class FeatureRegressDistill(DistillTask):
@@ -29,6 +29,9 @@ class FeatureRegressDistill(DistillTask):
         optimizer: Makes the optimizer of the trained parameters.
         lr_scheduler: Makes the learning rate schedule; none by default.
         lr_interval: Whether the schedule moves on every ``epoch`` or every ``step``.
+        remember_teacher: Whether the teacher's targets are computed once and looked up from then on, which is exact
+            where the training images are not augmented or only flipped. ``auto`` does so wherever it is exact, saves
+            time and fits into memory or on the disk.
 
     Raises:
         UserError: The two feature maps differ in height or width.
@@ -43,9 +46,10 @@ class FeatureRegressDistill(DistillTask):
         optimizer: OptimizerCallable = seed_optimizer,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
+        remember_teacher: bool | Literal["auto"] = "auto",
     ) -> None:
         weights = {"ce_loss": ce_loss_weight, "feature_map_loss": feature_map_weight}
-        super().__init__(network, teacher, weights, optimizer, lr_scheduler, lr_interval)
+        super().__init__(network, teacher, weights, optimizer, lr_scheduler, lr_interval, remember_teacher)
         student, target = network.feature_shape(), teacher.network.feature_shape()
         if student[1:] != target[1:]:
             raise UserError(
@@ -59,6 +63,10 @@ class FeatureRegressDistill(DistillTask):
         yield from self.network.parameters()
         yield from self.regressor.parameters()
 
+    def target(self, teacher: TeacherOutput) -> Tensor:
+        """Return the teacher's feature map, (B, C, H, W)."""
+        return teacher.feature_map
+
     def outcome(self, batch: Batch) -> Outcome:
         """Return the student's logits, their cross-entropy, and the error of the regressed feature map."""
         student_map = self.network.feature_map(batch.images)  # (B, C, H, W)
@@ -66,6 +74,6 @@ class FeatureRegressDistill(DistillTask):
         teacher = self.ask_teacher(batch)
         terms = {
             "ce_loss": functional.cross_entropy(logits, batch.labels),
-            "feature_map_loss": feature_map_loss(self.regressor(student_map), teacher.feature_map),
+            "feature_map_loss": feature_map_loss(self.regressor(student_map), teacher.target),
         }
         return Outcome(logits, terms, teacher.logits)

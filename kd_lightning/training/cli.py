@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 import kd_lightning.callbacks
 import kd_lightning.data
 import kd_lightning.networks
+import kd_lightning.schedules
 import kd_lightning.teacher  # noqa: F401  bare class names are those of imported classes
 from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt, SaveWeights, StoppedByUser
 from kd_lightning.callbacks.run_folder import run_folder
@@ -114,10 +115,10 @@ class TrainingCLI(LightningCLI):
     def overrides(self) -> dict[str, Any]:
         """Return what a teacher's run takes over: the data, the seed, and what was changed of the config's trainer."""
         parser = self._parser("fit")
-        resolved = _plain(parser, self.own)
+        resolved = plain(parser, self.own)
         configs = self.own.get("config") or []
         base = parser.parse_args(["--config", str(configs[0].absolute)]) if configs else parser.get_defaults()
-        unchanged = _plain(parser, base)["trainer"]
+        unchanged = plain(parser, base)["trainer"]
         changed = {key: value for key, value in resolved["trainer"].items() if value != unchanged.get(key)}
         for key in ("callbacks", "logger"):
             changed.pop(key, None)
@@ -181,7 +182,7 @@ class TrainingCLI(LightningCLI):
         self.trainer.test(model, weights_only=True, **kwargs)
 
 
-def _plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
+def plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
     """Return a config as plain values."""
     values: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_unset=False, skip_validation=True))
     return values
@@ -198,9 +199,9 @@ def main(args: Sequence[str]) -> int:
     return 0
 
 
-def run(args: Sequence[str]) -> TrainingCLI:
+def run(args: Sequence[str], kind: type[TrainingCLI] = TrainingCLI, **options: Any) -> TrainingCLI:
     """Run a command and return it with its trainer, model and datamodule."""
-    return TrainingCLI(
+    return kind(
         Task,
         ImageDataModule,
         subclass_mode_model=True,
@@ -212,6 +213,7 @@ def run(args: Sequence[str]) -> TrainingCLI:
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         args=list(args),
+        **options,
     )
 
 

@@ -1,0 +1,154 @@
+"""Measures the loops against each other: in one process, alternating, with the same networks and images."""
+
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from copy import deepcopy
+from dataclasses import dataclass, field
+from io import StringIO
+from statistics import median
+
+import torch
+from lightning.pytorch import Trainer
+from torch.optim import Adam
+
+from kd_lightning.benchmark.limits import Work, machine, work_of
+from kd_lightning.benchmark.noise import Noise
+from kd_lightning.benchmark.usual import usual_loop
+from kd_lightning.benchmark.watch import WARMUP, StepClock, Watch
+from kd_lightning.data import ImageDataModule
+from kd_lightning.data.loader import Batch
+from kd_lightning.remembered import CannotRememberError, check_views
+from kd_lightning.tasks import Task
+from kd_lightning.tasks.distill import DistillTask
+
+SPARE = 16
+"""Batches behind the last measured one, so that the usual loop's workers are busy to the end."""
+
+USUAL = "the usual loop"
+
+Time = Callable[[Watch], float]
+"""Runs a loop under a watch and returns the seconds that its measured steps take."""
+
+
+@dataclass
+class Loop:
+    """What was measured of one way to train.
+
+    Attributes:
+        name: What it is.
+        time: Runs it.
+        work: Of a step.
+        seconds: Of a step, in each round.
+        parts: Seconds of the parts of a step, from a round of its own.
+    """
+
+    name: str
+    time: Time
+    work: Work
+    seconds: list[float] = field(default_factory=list)
+    parts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def step(self) -> float:
+        """Median seconds of a step."""
+        return median(self.seconds)
+
+    def speedups(self, other: "Loop") -> list[float]:
+        """Return how many times faster than another loop this one is in each round."""
+        return [theirs / own for own, theirs in zip(self.seconds, other.seconds, strict=True)]
+
+
+@dataclass
+class Measured:
+    """What a benchmark has found out.
+
+    Attributes:
+        loops: The usual loop first, then ours, the fastest last.
+        limit: Work that the machine does in a second.
+        device: Where it was measured.
+        live: Why the teacher has to run in every step; ``None`` where it has not, or where there is none.
+    """
+
+    loops: list[Loop]
+    limit: Work
+    device: torch.device
+    live: str | None = None
+
+
+def measure(
+    task: Task, data: ImageDataModule, make_trainer: Callable[..., Trainer], steps: int, rounds: int, workers: int
+) -> Measured:
+    """Time the usual loop and ours in turn, then the parts of each.
+
+    Args:
+        task: Gives the networks and the objective.
+        data: Says what the images are; none of them is loaded.
+        make_trainer: Makes the trainer of a fit, with further arguments of ``Trainer``.
+        steps: Steps a round.
+        rounds: Rounds to time.
+        workers: Processes that load images for the usual loop.
+    """
+    noise = Noise(data, WARMUP + steps + SPARE)
+    trainer = make_trainer()
+    device = trainer.strategy.root_device
+    usual = deepcopy(task).to(device, memory_format=torch.contiguous_format)
+    work, teachers = _work(task.to(device), noise, device)
+
+    def time_usual(watch: Watch) -> float:
+        return usual_loop(usual, noise, steps, workers, watch)
+
+    def time_ours(watch: Watch, remember: bool = False) -> float:
+        if isinstance(task, DistillTask):
+            task.remember_teacher = remember
+        clock = StepClock(steps, watch)
+        with redirect_stdout(StringIO()):  # what a fit says of itself
+            make_trainer(callbacks=[clock], limit_train_batches=WARMUP + steps).fit(task, datamodule=noise)
+        return clock.seconds
+
+    loops = [Loop(USUAL, time_usual, work), Loop("ours", time_ours, work)]
+    live = _reason_to_ask(noise)
+    if isinstance(task, DistillTask) and live is None:
+        loops.append(Loop("ours, teacher remembered", lambda watch: time_ours(watch, remember=True), work - teachers))
+    limit = Work(0, 0)
+    dtype = torch.bfloat16 if "16" in str(trainer.precision) else torch.float32
+    for _ in range(rounds):
+        limit = limit.most(machine(device, dtype))
+        for loop in loops:
+            loop.seconds.append(loop.time(Watch(device, on=False)) / steps)
+    for loop in loops:
+        loop.parts = _parts(loop, steps, device)
+    return Measured(loops, limit, device, live if isinstance(task, DistillTask) else None)
+
+
+def _reason_to_ask(data: ImageDataModule) -> str | None:
+    try:
+        check_views(data)
+    except CannotRememberError as reason:
+        return str(reason)
+    return None
+
+
+def _parts(loop: Loop, steps: int, device: torch.device) -> dict[str, float]:
+    """Return the seconds of a step's parts: ``student`` without the teacher, ``rest`` what has no name of its own."""
+    watch = Watch(device)
+    step = loop.time(watch) / steps
+    names = ("data", "teacher", "student", "backward", "optimizer")
+    parts = {name: watch.seconds.get(name, 0.0) / steps for name in names}
+    parts["student"] -= parts["teacher"]
+    return {**parts, "rest": step - sum(parts.values())}
+
+
+def _work(task: Task, data: ImageDataModule, device: torch.device) -> tuple[Work, Work]:
+    """Count the work of a step, and the teacher's part of it."""
+    data.setup("fit")
+    raw = data.train_dataloader().gather(torch.arange(data.batch_size))
+    batch = data.on_after_batch_transfer(Batch(*(values.to(device) for values in raw)), 0)
+    optimizer = Adam(task.trained_parameters())
+
+    def step() -> None:
+        task.weighted_loss(task.outcome(batch)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    teachers = work_of(lambda: task.ask_teacher(batch)) if isinstance(task, DistillTask) else Work(0, 0)
+    return work_of(step), teachers

@@ -1,0 +1,52 @@
+"""Images that stand for any data set in a benchmark: what a step costs does not depend on what they show."""
+
+import torch
+from torch import Tensor
+
+from kd_lightning.data import ImageDataModule
+from kd_lightning.data.base import Split
+from kd_lightning.data.loader import LabelledImages
+
+DISTINCT = 512
+"""Different images; rows repeat them, so that a teacher that is remembered has few to see."""
+
+
+class Noise(ImageDataModule):
+    """Noise with the size, classes, augmentation and batches of another data source, of which nothing is loaded.
+
+    Args:
+        like: The data source that it stands for.
+        batches: Training batches an epoch.
+    """
+
+    def __init__(self, like: ImageDataModule, batches: int) -> None:
+        super().__init__(like.batch_size, val_size=0, normalize=like.normalize, augment=like.augment, shuffle_seed=0)
+        self._like = like
+        self._batches = batches
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The other source's classes."""
+        return self._like.class_names
+
+    @property
+    def in_channels(self) -> int:
+        """The other source's channels."""
+        return self._like.in_channels
+
+    @property
+    def image_size(self) -> int:
+        """The other source's height and width in pixels."""
+        return self._like.image_size
+
+    def load(self, split: Split) -> LabelledImages | None:
+        """Draw the images."""
+        if split == "val":
+            return None
+        size = (DISTINCT, self.image_size, self.image_size, self.in_channels)
+        images = torch.randint(256, size, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        return LabelledImages(images, torch.arange(DISTINCT) % self.num_classes)
+
+    def train_rows(self) -> tuple[LabelledImages, Tensor]:
+        """Return the images, and as many rows of them as the batches need."""
+        return self.split("train"), torch.arange(self._batches * self.batch_size) % DISTINCT

@@ -1,0 +1,155 @@
+"""What a benchmark says: plain values for programs, and for people a text made from them."""
+
+import os
+import platform
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+
+from kd_lightning.benchmark.limits import Work
+from kd_lightning.benchmark.measure import Loop, Measured
+from kd_lightning.tasks import Task
+from kd_lightning.tasks.distill import DistillTask
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run that a config describes.
+
+    Attributes:
+        name: Its name.
+        task: Its task.
+        batch_size: Images a training batch.
+        images: Training images an epoch.
+        val_images: Validation images.
+        epochs: Epochs of the whole run; ``None`` where they have no limit.
+        views: Ways in which the teacher sees an image: 2 with flips.
+    """
+
+    name: str
+    task: Task
+    batch_size: int
+    images: int
+    val_images: int
+    epochs: int | None
+    views: int = 1
+
+
+def to_plain(run: Run, measured: Measured) -> dict[str, Any]:
+    """Return all results as plain values: seconds, images, operations and bytes."""
+    network, task = run.task.network, run.task
+    teacher = type(task.teacher.network).__name__ if isinstance(task, DistillTask) else None
+    return {
+        "name": run.name,
+        "task": type(task).__name__,
+        "network": type(network).__name__,
+        "teacher": teacher,
+        "batch_size": run.batch_size,
+        "image_shape": [network.image_size, network.image_size, network.in_channels],
+        "images": run.images,
+        "epochs": run.epochs,
+        "teacher_not_remembered": measured.live,
+        "machine": _machine(measured.device),
+        "limit": measured.limit._asdict(),
+        "loops": [_loop(run, loop, measured) for loop in measured.loops],
+    }
+
+
+def _loop(run: Run, loop: Loop, measured: Measured) -> dict[str, Any]:
+    usual, plain = measured.loops[:2]
+    once = 0.0
+    if loop not in (usual, plain):
+        once = run.views * (run.images + run.val_images) * plain.parts["teacher"] / run.batch_size
+    epoch = loop.step * run.images / run.batch_size
+    forward = sum(loop.parts[name] for name in ("data", "teacher", "student"))
+    validation = forward * run.val_images / run.batch_size
+    speedups = loop.speedups(usual)
+    return {
+        "name": loop.name,
+        "seconds_a_step": loop.seconds,
+        "images_a_second": run.batch_size / loop.step,
+        "seconds_an_epoch": epoch,
+        "times_faster": {"median": median(speedups), "lowest": min(speedups), "highest": max(speedups)},
+        "seconds_of_a_step": loop.parts,
+        "work_of_a_step": loop.work._asdict(),
+        "share_of_limit": _shares(loop, measured.limit),
+        "seconds_once": once,
+        "seconds_full_run": None if run.epochs is None else once + run.epochs * (epoch + validation),
+    }
+
+
+def _shares(loop: Loop, limit: Work) -> dict[str, float]:
+    return {
+        "flops": loop.work.flops / loop.step / limit.flops,
+        "bytes": loop.work.bytes / loop.step / limit.bytes,
+    }
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "architecture": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "torch": str(torch.__version__),
+    }
+
+
+def to_text(result: dict[str, Any]) -> str:
+    """Return the results as tables."""
+    loops = result["loops"]
+    rounds = len(loops[0]["seconds_a_step"])
+    size = "x".join(map(str, result["image_shape"]))
+    teacher = f" taught by {result['teacher']}" if result["teacher"] else ""
+    machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if value is not None)
+    lines = [
+        f"{result['name']}: {result['task']}, {result['network']}{teacher}, batches of {result['batch_size']} x {size}",
+        f"{machine}; medians of {rounds} rounds",
+        "",
+        f"{'':26}{'images/s':>10}{'s an epoch':>12}   {'times faster':22}{'arithmetic':>11}{'memory':>8}",
+        *(_row(loop) for loop in loops),
+        "",
+        f"An epoch has {result['images']:,} images. Shares are of what a matrix product and a copy reach here: "
+        f"{result['limit']['flops'] / 1e9:,.0f} GFLOP/s, {result['limit']['bytes'] / 1e9:,.1f} GB/s;",
+        "memory counts what every operation reads and writes, so caches can lift it above 100 %.",
+        "",
+        f"{'ms of a step':26}" + "".join(f"{part:>10}" for part in loops[0]["seconds_of_a_step"]),
+        *(
+            f"{loop['name']:26}" + "".join(f"{1e3 * s:10.2f}" for s in loop["seconds_of_a_step"].values())
+            for loop in loops
+        ),
+        "",
+        "student: its forward pass and the loss; rest: Lightning, or what the usual loop does besides.",
+    ]
+    if result["teacher_not_remembered"]:
+        lines.append(f"The teacher runs in every step: {result['teacher_not_remembered']}.")
+    return "\n".join([*lines, *_full_run(result)])
+
+
+def _row(loop: dict[str, Any]) -> str:
+    faster, share = loop["times_faster"], loop["share_of_limit"]
+    times = f"{faster['median']:.1f} ({faster['lowest']:.1f} to {faster['highest']:.1f})"
+    speed = f"{loop['images_a_second']:10,.0f}{loop['seconds_an_epoch']:12.1f}"
+    return f"{loop['name']:26}{speed}   {times:22}{share['flops']:11.0%}{share['bytes']:8.0%}"
+
+
+def _full_run(result: dict[str, Any]) -> list[str]:
+    loop = result["loops"][-1]
+    if loop["seconds_full_run"] is None:
+        return []
+    once = f", {_time(loop['seconds_once'])} of them for the teacher's one pass" if loop["seconds_once"] else ""
+    usual = _time(result["loops"][0]["seconds_full_run"])
+    ours = _time(loop["seconds_full_run"])
+    return [f"All {result['epochs']} epochs with validation take about {ours}{once}; in the usual loop {usual}."]
+
+
+def _time(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

@@ -1,0 +1,78 @@
+"""The training loop that tutorials write, to compare with."""
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import islice
+from time import perf_counter
+
+from PIL import Image
+from torch import Tensor
+from torch.optim import Adam
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import Compose, Normalize, ToTensor
+
+from kd_lightning.benchmark.watch import WARMUP, Watch, wait_for
+from kd_lightning.data import ImageDataModule
+from kd_lightning.data.loader import Batch
+from kd_lightning.host_memory import return_freed_memory
+from kd_lightning.tasks import Task
+
+Sample = tuple[Tensor, int, int]
+
+
+class PerImage(Dataset[Sample]):
+    """Makes a PIL image of each row's pixels and takes it through torchvision's transforms, as torchvision's sets do.
+
+    Args:
+        data: Whose training images these are; they are decoded already, which spares this loop the decoding.
+    """
+
+    def __init__(self, data: ImageDataModule) -> None:
+        images, rows = data.train_rows()
+        self.pixels = images.images.squeeze(3).numpy()  # grey images without an axis of channels
+        self.labels, self.rows = images.labels.tolist(), rows.tolist()
+        self.transform = Compose([ToTensor(), Normalize(data.normalization.mean, data.normalization.std)])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        row = self.rows[index]
+        return self.transform(Image.fromarray(self.pixels[row])), self.labels[row], row
+
+
+def usual_loop(task: Task, data: ImageDataModule, steps: int, workers: int, watch: Watch) -> float:
+    """Return the seconds that a number of steps take: each image on its own, a plain Adam, the teacher in every step.
+
+    Args:
+        task: Gives the networks and the objective; it is trained further.
+        data: Gives the images and the size of a batch.
+        steps: Steps to measure, behind the first ones.
+        workers: Processes that load.
+        watch: Measures the parts, if it is on.
+    """
+    loader = DataLoader(PerImage(data), data.batch_size, shuffle=True, num_workers=workers)
+    optimizer = Adam(task.trained_parameters(), lr=5e-5)
+    task.train()
+    return_freed_memory()  # our own loop may have kept it
+    with watch.teacher(task), closing(_steps(task, iter(loader), optimizer, watch)) as losses:
+        running_loss = sum(islice(losses, WARMUP))
+        wait_for(watch.device)
+        watch.restart()
+        started = perf_counter()
+        running_loss += sum(islice(losses, steps))
+        return perf_counter() - started
+
+
+def _steps(task: Task, batches: Iterator[list[Tensor]], optimizer: Adam, watch: Watch) -> Generator[float]:
+    while True:
+        with watch.part("data"):
+            batch = Batch(*(values.to(watch.device) for values in next(batches)))
+        with watch.part("student"):
+            optimizer.zero_grad()
+            loss = task.weighted_loss(task.outcome(batch))
+        with watch.part("backward"):
+            loss.backward()
+        with watch.part("optimizer"):
+            optimizer.step()
+        yield loss.item()

@@ -1,0 +1,128 @@
+"""Clocks for the parts of a training step."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from time import perf_counter
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
+
+from kd_lightning.tasks import Task
+from kd_lightning.tasks.distill import DistillTask
+
+WARMUP = 5
+"""Steps before the clock starts."""
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Watch:
+    """Sums the seconds of the named parts of a step; off, it takes no time and makes no device wait.
+
+    Args:
+        device: Where the parts run.
+        on: Whether it measures.
+    """
+
+    def __init__(self, device: torch.device, *, on: bool = True) -> None:
+        self.device = device
+        self.on = on
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def part(self, name: str) -> AbstractContextManager[None]:
+        """Measure what is done in the block."""
+        return self._part(name) if self.on else nullcontext()
+
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        wait_for(self.device)
+        started = perf_counter()
+        yield
+        wait_for(self.device)
+        self.seconds[name] += perf_counter() - started
+
+    @contextmanager
+    def calls(self, owner: Any, method: str, name: str) -> Iterator[None]:
+        """Measure the calls of an object's method while the block runs."""
+        original = getattr(owner, method)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.part(name):
+                return original(*args, **kwargs)
+
+        setattr(owner, method, timed)
+        yield
+        delattr(owner, method)
+
+    @contextmanager
+    def teacher(self, task: Task) -> Iterator[None]:
+        """Measure the teacher of a task that has one."""
+        with self.calls(task, "ask_teacher", "teacher") if isinstance(task, DistillTask) else nullcontext():
+            yield
+
+    def restart(self) -> None:
+        """Forget what was measured."""
+        self.seconds.clear()
+
+
+class StepClock(Callback):
+    """Measures Lightning's training steps behind the first ones, and their parts if its watch is on.
+
+    Args:
+        steps: Steps to measure.
+        watch: Measures the parts.
+
+    Attributes:
+        seconds: Of all measured steps.
+    """
+
+    def __init__(self, steps: int, watch: Watch) -> None:
+        self.steps = steps
+        self.watch = watch
+        self.seconds = 0.0
+        self._stack = ExitStack()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hang the watch on everything that has a name of its own in the report."""
+        assert isinstance(pl_module, Task)
+        if not self.watch.on:
+            return
+        for owner, method, name in (
+            (trainer.train_dataloader, "gather", "data"),
+            (pl_module.data, "on_after_batch_transfer", "data"),
+            (pl_module, "training_step", "student"),
+            (pl_module, "backward", "backward"),
+        ):
+            self._stack.enter_context(self.watch.calls(owner, method, name))
+        self._stack.enter_context(self.watch.teacher(pl_module))
+        hook = trainer.optimizers[0].register_step_post_hook(lambda *_: self._optimizer.close())
+        self._stack.callback(hook.remove)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Start the optimizer's clock; its own hook stops it."""
+        self._optimizer = ExitStack()
+        self._optimizer.enter_context(self.watch.part("optimizer"))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock behind the first steps and stop it behind those to measure."""
+        if batch_idx not in (WARMUP - 1, WARMUP - 1 + self.steps):
+            return
+        wait_for(self.watch.device)
+        if batch_idx == WARMUP - 1:
+            self.watch.restart()
+            self._started = perf_counter()
+        else:
+            self.seconds = perf_counter() - self._started
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the watch off again."""
+        self._stack.close()

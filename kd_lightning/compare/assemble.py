@@ -1,0 +1,112 @@
+"""Puts a study's runs together, with all that a reader needs to judge them."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+from kd_lightning.compare.plan import PlannedRow
+from kd_lightning.compare.results import Failure, Row, Run, Settings, Study, TeacherPolicy
+from kd_lightning.compare.runner import Cell, Results
+from kd_lightning.compare.store import read_run
+from kd_lightning.compare.study import Request
+from kd_lightning.compare.worker import classes_file
+from kd_lightning.data import ImageDataModule
+from kd_lightning.export.cpu import cpu_name
+from kd_lightning.export.speed import cores
+
+PACKAGES = ("kd_lightning", "torch", "torchvision", "lightning", "onnxruntime")
+
+
+def assemble(
+    request: Request,
+    planned: Sequence[PlannedRow],
+    results: Results,
+    data: ImageDataModule,
+    *,
+    jobs: int,
+    command: str,
+    seconds: float | None,
+) -> Study:
+    """Return the study with everything that it has measured.
+
+    Args:
+        request: What was asked for.
+        planned: The rows, the teacher first.
+        results: What has become of the runs.
+        data: The baseline's data.
+        jobs: Runs that were done at once.
+        command: The command line that runs the study again.
+        seconds: Time that it took in all; ``None`` where runs were there already.
+    """
+    study = request.study
+    baseline = next(row for row in planned if row.role == "baseline")
+    policy: TeacherPolicy = "one for all seeds" if study.teachers == "one" else "one per seed"
+    settings = Settings(
+        data=data.name,
+        protocol=protocol(data),
+        teacher=policy,
+        epochs=baseline.epochs,
+        seeds=tuple(range(study.seeds)),
+        machine=machine(jobs, study.threads_each),
+        versions={"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        command=command,
+        date=_last_day(results),
+        seconds=seconds,
+    )
+    rows = tuple(_row(row, results, request) for row in planned)
+    return Study(request.name, settings, data.class_names, rows)
+
+
+def protocol(data: ImageDataModule) -> str:
+    """Say which images train, which choose, and when the test images are looked at."""
+    train, test = len(data.train_rows()[1]), len(data.test_rows()[1])
+    if not data.has_val:
+        parts = f"All {train:,} training images train, none validate"
+    else:
+        parts = f"{train:,} images train, {len(data.val_rows()[1]):,} validate"
+    return f"{parts}; the {test:,} test images are looked at once a run, at its last epoch."
+
+
+def machine(jobs: int, threads: int) -> str:
+    """Describe the machine, and how many runs share it."""
+    used = f"{cpu_name()}, {cores()} {'core' if cores() == 1 else 'cores'}"
+    if torch.cuda.is_available():
+        used = f"{torch.cuda.get_device_name()}; {used}"
+    return f"{used}; up to {jobs} {'run' if jobs == 1 else 'runs'} at once with {threads} CPU threads each"
+
+
+def _last_day(results: Results) -> str:
+    ends = [path.stat().st_mtime for path in results.files.values()]
+    return datetime.fromtimestamp(max(ends), UTC).date().isoformat() if ends else ""
+
+
+def _row(planned: PlannedRow, results: Results, request: Request) -> Row:
+    row, name = planned.row, planned.row.title
+    runs = [_run(cell, results, planned, request) for cell in results.files if cell.row == name]
+    failures = [Failure(cell.seed, reason) for cell, reason in results.failures.items() if cell.row == name]
+    return Row(
+        name=name,
+        config=row.config,
+        role=planned.role,
+        runs=tuple(sorted(runs, key=lambda run: run.seed)),
+        failures=tuple(sorted(failures, key=lambda failure: failure.seed)),
+        reported=None if row.reported is None else row.reported / 100,
+    )
+
+
+def _run(cell: Cell, results: Results, planned: PlannedRow, request: Request) -> Run:
+    """Read a run; one that has no teacher of its own is held against the study's, for the others' agreement."""
+    run = replace(read_run(results.files[cell]), seed=cell.seed)
+    teacher = request.study.teacher
+    if planned.role == "teacher" or run.teacher_agreement is not None or teacher is None:
+        return run
+    at = Cell(teacher.title, 0 if request.study.teachers == "one" else cell.seed)
+    if at not in results.files:
+        return run
+    ours, theirs = (np.load(classes_file(results.files[of]), allow_pickle=False) for of in (cell, at))
+    return replace(run, teacher_agreement=float((ours == theirs).mean()))

@@ -1,0 +1,119 @@
+"""``compare``: run a study and report what it shows."""
+
+import shlex
+import time
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+
+from kd_lightning.compare.analysis import analyse
+from kd_lightning.compare.assemble import assemble
+from kd_lightning.compare.costs import add_costs
+from kd_lightning.compare.identity import fingerprint
+from kd_lightning.compare.outputs import write_report
+from kd_lightning.compare.plan import PlannedRow, build_data, plan_rows
+from kd_lightning.compare.progress import Progress
+from kd_lightning.compare.report import to_terminal
+from kd_lightning.compare.runner import Results, Runner, cells
+from kd_lightning.compare.store import write_study
+from kd_lightning.compare.study import Request, read_request
+from kd_lightning.data import ImageDataModule
+from kd_lightning.errors import UserError
+from kd_lightning.export.speed import cores
+from kd_lightning.training.console import quieten
+
+MOST_JOBS = 8
+
+
+def main(args: Sequence[str]) -> int:
+    """Run a study; return 0, 1 where a run failed, or 130 where the user stopped it."""
+    quieten()
+    request = read_request(args[1:])
+    console = Console()
+    try:
+        return compare(request, shlex.join(["python", "-m", "kd_lightning", *args]), console)
+    except KeyboardInterrupt:
+        console.print("Stopped; every finished run is kept. The same command goes on from here.", soft_wrap=True)
+        return 130
+
+
+def compare(request: Request, command: str, console: Console) -> int:
+    """Do the runs that are missing, print the report and write it to the study's folder."""
+    start = time.monotonic()
+    rows = plan_rows(request)
+    data, fingerprints = read_data(rows)
+    jobs = request.study.jobs or jobs_at_once(rows, request.study.threads_each)
+    results = _do_runs(request, rows, fingerprints, jobs, console)
+    if request.study.onnx:
+        _add_costs(results, console)
+    seconds = None if results.reused else time.monotonic() - start
+    study = assemble(request, rows, results, data, jobs=jobs, command=command, seconds=seconds)
+    write_study(study, request.output / "study.json")
+    analysis = analyse(study)
+    page, *_ = write_report(analysis, request.output)
+    console.print("", to_terminal(analysis))
+    places = f"Report: {page}\nCurves: tensorboard --logdir {request.output / 'logs'}"
+    console.print(places, markup=False, soft_wrap=True)
+    return 1 if results.failures else 0
+
+
+def read_data(rows: Sequence[PlannedRow]) -> tuple[ImageDataModule, dict[str, dict[str, str]]]:
+    """Read the data, which downloads and decodes it where that is needed, before any run wants it.
+
+    Returns:
+        The baseline's data, and the fingerprint of each row's, by the row's name.
+
+    Raises:
+        UserError: Two rows have different test images.
+    """
+    known: list[tuple[object, ImageDataModule, dict[str, str]]] = []
+    of_row: dict[str, tuple[ImageDataModule, dict[str, str]]] = {}
+    for row in rows:
+        found = next((entry for entry in known if entry[0] == row.config["data"]), None)
+        if found is None:
+            data = build_data(row.config)
+            found = (row.config["data"], data, fingerprint(data))
+            known.append(found)
+        of_row[row.row.title] = found[1:]
+    if len({(prints["test"], prints["classes"]) for _, _, prints in known}) > 1:
+        raise UserError("the rows of a study must be tested on the same images; give all its configs the same data.")
+    baseline = next(row.row.title for row in rows if row.role == "baseline")
+    return of_row[baseline][0], {name: prints for name, (_, prints) in of_row.items()}
+
+
+def jobs_at_once(rows: Sequence[PlannedRow], threads: int) -> int:
+    """Return how many runs this machine has room for: one on an accelerator, or as the cores allow."""
+    if torch.accelerator.is_available() and any(row.config["trainer"]["accelerator"] != "cpu" for row in rows):
+        return 1
+    return max(1, min(MOST_JOBS, cores() // threads))
+
+
+def _do_runs(
+    request: Request, rows: Sequence[PlannedRow], fingerprints: dict[str, dict[str, str]], jobs: int, console: Console
+) -> Results:
+    study, seeds = request.study, range(request.study.seeds)
+    shared = study.teachers == "one"
+    total = len(cells(rows, seeds, shared_teacher=shared))
+    text = f"{request.name}: {total} runs, {jobs} at once; each is kept in {request.output}"
+    console.print(text, markup=False, soft_wrap=True)
+    runner = Runner(
+        rows,
+        seeds,
+        fingerprints,
+        request.output,
+        shared_teacher=shared,
+        jobs=jobs,
+        threads=study.threads_each,
+        progress=Progress(total, jobs, console),
+    )
+    return runner.run()
+
+
+def _add_costs(results: Results, console: Console) -> None:
+    """Measure the network of each row's first run."""
+    last_to_first = sorted(results.files.items(), key=lambda item: -item[0].seed)
+    with console.status("measuring ONNX size and latency"):
+        failures = add_costs({cell.row: path for cell, path in last_to_first})
+    for name, reason in failures.items():
+        console.print(f"{name}: no ONNX size and latency, for {reason}", markup=False, soft_wrap=True)

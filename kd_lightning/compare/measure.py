@@ -1,0 +1,120 @@
+"""What a comparison wants to know of a run, measured while Lightning runs it."""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from kd_lightning.compare.results import Curves, Run
+from kd_lightning.data.loader import Batch
+from kd_lightning.networks import Network
+from kd_lightning.tasks import Task
+from kd_lightning.tasks.base import Outcome
+
+CURVES = {  # the first of these names that a task logs: the cross-entropy can be compared between objectives
+    "train_loss": ("train/ce_loss", "train/loss"),
+    "train_accuracy": ("train/accuracy",),
+    "val_loss": ("val/ce_loss", "val/loss"),
+    "val_accuracy": ("val/accuracy",),
+}
+
+
+class Measure(Callback):
+    """Measure a fit on one device: its curves and its time while it trains, the test images at its end.
+
+    Attributes:
+        classes: The predicted class of each test image, (N,), once the run has been tested.
+    """
+
+    def __init__(self) -> None:
+        self.classes: NDArray[np.int64]
+        self._curves: list[dict[str, float]] = []
+        self._batches: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        self._seconds = 0.0
+        self._measured: dict[str, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the epoch before."""
+        if trainer.current_epoch > 0:
+            self._note(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock and note the last epoch."""
+        self._seconds = time.monotonic() - self._started
+        self._note(trainer)
+
+    def _note(self, trainer: Trainer) -> None:
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        found = {
+            curve: next((logged[name] for name in names if name in logged), None) for curve, names in CURVES.items()
+        }
+        self._curves.append({curve: value for curve, value in found.items() if value is not None})
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count what the network costs."""
+        assert isinstance(pl_module, Task)
+        self._measured["parameters"] = sum(values.numel() for values in pl_module.network.parameters())
+        self._measured["multiply_adds"] = multiply_adds(pl_module.network)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the logits; the test images come in their order."""
+        assert isinstance(outputs, Outcome)
+        assert isinstance(batch, Batch)
+        teacher = None if outputs.teacher_logits is None else outputs.teacher_logits.argmax(1).cpu()
+        self._batches.append((outputs.logits.float().cpu(), batch.labels.cpu(), teacher))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure all test images."""
+        logits, labels = (torch.cat([batch[index] for batch in self._batches]) for index in (0, 1))  # type: ignore[misc]
+        teacher = [batch[2] for batch in self._batches if batch[2] is not None]
+        predicted, count = logits.argmax(1), logits.shape[1]
+        self.classes = predicted.numpy()
+        self._measured |= {
+            "test_loss": float(functional.cross_entropy(logits.double(), labels)),
+            "calibration_error": float(multiclass_calibration_error(logits.softmax(1), labels, count)),
+            "teacher_agreement": float((torch.cat(teacher) == predicted).double().mean()) if teacher else None,
+            "confusion": confusion(labels, predicted, count),
+            "correct": (predicted == labels).numpy(),
+        }
+        self._batches.clear()
+
+    def run(self, seed: int) -> Run:
+        """Return what was measured."""
+        epochs = tuple(range(1, len(self._curves) + 1))
+        names = {name for epoch in self._curves for name in epoch}
+        curves = {name: tuple(epoch.get(name, float("nan")) for epoch in self._curves) for name in names}
+        return Run(seed=seed, training_seconds=self._seconds, curves=Curves(epochs, **curves), **self._measured)
+
+
+def multiply_adds(network: Network) -> int:
+    """Return the multiply-adds of one image's forward."""
+    device = next(network.parameters()).device
+    image = torch.zeros(1, network.in_channels, network.image_size, network.image_size, device=device)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(image)
+    return int(counter.get_total_flops()) // 2
+
+
+def confusion(labels: Tensor, predicted: Tensor, classes: int) -> tuple[tuple[int, ...], ...]:
+    """Count images by (true class, predicted class)."""
+    counts = torch.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    return tuple(tuple(line) for line in counts.tolist())

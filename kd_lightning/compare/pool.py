@@ -1,0 +1,90 @@
+"""Processes that do runs, several at once; one that dies takes only its own run along."""
+
+import signal
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+from typing import Self
+
+from kd_lightning.compare.worker import Order, serve
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    connection: Connection
+    order: Order | None = None
+
+
+class Pool:
+    """Does orders in processes of its own, which are started when they are needed and do one order after another.
+
+    Args:
+        size: Processes at most.
+        threads: CPU threads of each.
+    """
+
+    def __init__(self, size: int, threads: int) -> None:
+        self.size = size
+        self.threads = threads
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all processes at once; files are written whole or not at all."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+
+    @property
+    def running(self) -> list[Order]:
+        """The orders that are being done."""
+        return [worker.order for worker in self._workers if worker.order is not None]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another order can be started."""
+        return len(self.running) < self.size
+
+    def start(self, order: Order) -> None:
+        """Let a process that has nothing to do, or a new one, do an order."""
+        worker = next((worker for worker in self._workers if worker.order is None), None) or self._hire()
+        worker.order = order
+        worker.connection.send(order)
+
+    def wait(self, seconds: float) -> list[tuple[Order, str | None]]:
+        """Return the orders that end within a time, each with why it failed, or ``None``."""
+        busy = {worker.connection: worker for worker in self._workers if worker.order is not None}
+        return [self._collect(busy[ready]) for ready in wait(list(busy), seconds) if isinstance(ready, Connection)]
+
+    def _hire(self) -> _Worker:
+        context = get_context("spawn")  # a fork would inherit the threads of torch
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, self.threads))
+        process.start()
+        theirs.close()
+        self._workers.append(_Worker(process, ours))
+        return self._workers[-1]
+
+    def _collect(self, worker: _Worker) -> tuple[Order, str | None]:
+        order, worker.order = worker.order, None
+        assert order is not None
+        try:
+            return order, worker.connection.recv()
+        except (EOFError, ConnectionError):
+            worker.process.join()
+            self._workers.remove(worker)
+            return order, _how_it_died(worker.process.exitcode or 0)
+
+
+def _how_it_died(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "its process was killed, perhaps because memory ran out; try a smaller --jobs"
+    return f"its process ended with {signal.Signals(-code).name if code < 0 else f'status {code}'}"

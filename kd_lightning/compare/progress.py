@@ -1,0 +1,84 @@
+"""What a study says while it runs: a line for each run that ends, and how far it is."""
+
+import time
+from collections.abc import Sequence
+from statistics import mean
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+
+
+class Progress:
+    """Prints a line for each run that ends; a terminal also shows what runs and the time left.
+
+    Args:
+        total: Runs of the study.
+        jobs: Runs at once.
+        console: Where to print.
+    """
+
+    def __init__(self, total: int, jobs: int, console: Console) -> None:
+        self.total = total
+        self.jobs = jobs
+        self.done = 0
+        self.console = console
+        self._seconds: dict[str, list[float]] = {}  # of the runs that were done, by row
+        self._started: dict[tuple[str, int], float] = {}
+        self._status = console.status("")
+
+    def __enter__(self) -> Self:
+        self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.stop()
+
+    def started(self, row: str, seed: int) -> None:
+        """Note that a run has been started."""
+        self._started[row, seed] = time.monotonic()
+
+    def ended(self, row: str, seed: int, text: str, waiting: Sequence[str], seconds: float | None = None) -> None:
+        """Print what came of a run and the time left.
+
+        Args:
+            row: Its row.
+            seed: Its seed.
+            text: What came of it.
+            waiting: The rows of the runs that have not been started.
+            seconds: How long it took, where that was not now.
+        """
+        self.done += 1
+        start = self._started.pop((row, seed), None)
+        seconds = seconds if start is None else time.monotonic() - start
+        if seconds is not None:
+            self._seconds.setdefault(row, []).append(seconds)
+        place = f"{self.done:>{len(str(self.total))}}/{self.total}"
+        left = f"; {self.left(waiting)}" if self._started else ""
+        self.console.print(f"[{place}] {row}, seed {seed}: {text}{left}", markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, waiting: Sequence[str]) -> None:
+        """Show what runs and the time left, in a terminal."""
+        running = ", ".join(f"{row} (seed {seed})" for row, seed in self._started) or "none"
+        self._status.update(escape(f"{self.done} of {self.total} runs done; running: {running}; {self.left(waiting)}"))
+
+    def left(self, waiting: Sequence[str]) -> str:
+        """Return the time left in words, judged by the runs that are done."""
+        if not self._seconds:
+            return "the first run will tell how long it takes"
+        typical = mean(mean(seconds) for seconds in self._seconds.values())
+        expected = {row: mean(seconds) for row, seconds in self._seconds.items()}
+        now = time.monotonic()
+        running = sum(max(0.0, expected.get(row, typical) - now + start) for (row, _), start in self._started.items())
+        seconds = (running + sum(expected.get(row, typical) for row in waiting)) / self.jobs
+        return f"about {in_words(seconds)} left"
+
+
+def in_words(seconds: float) -> str:
+    """Return a length of time in the unit that people would choose."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

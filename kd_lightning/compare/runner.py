@@ -1,0 +1,176 @@
+"""Does the runs of a study that are missing, in an order in which their teachers come first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kd_lightning.compare.identity import relevant, run_key
+from kd_lightning.compare.plan import PlannedRow
+from kd_lightning.compare.pool import Pool
+from kd_lightning.compare.progress import Progress, in_words
+from kd_lightning.compare.results import Run
+from kd_lightning.compare.store import read_run
+from kd_lightning.compare.worker import Order, classes_file, weights_file
+from kd_lightning.errors import UserError
+
+
+class Cell(NamedTuple):
+    """A run's place in the study."""
+
+    row: str
+    seed: int
+
+
+@dataclass
+class Results:
+    """What has become of the runs.
+
+    Attributes:
+        files: The file of each finished run; its weights and predicted classes lie beside it.
+        failures: Why the others failed, in one line each.
+        reused: Runs that were there already.
+    """
+
+    files: dict[Cell, Path] = field(default_factory=dict)
+    failures: dict[Cell, str] = field(default_factory=dict)
+    reused: int = 0
+
+
+class Runner:
+    """Does what is missing of a study.
+
+    Args:
+        rows: Its rows, the teacher first.
+        seeds: Its seeds.
+        data: The fingerprint of each row's data, by the row's name.
+        folder: The study's folder.
+        shared_teacher: Whether the first seed's teacher teaches all seeds.
+        jobs: Runs at once.
+        threads: CPU threads of each.
+        progress: Says how far it is.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[PlannedRow],
+        seeds: Sequence[int],
+        data: dict[str, dict[str, str]],
+        folder: Path,
+        *,
+        shared_teacher: bool,
+        jobs: int,
+        threads: int,
+        progress: Progress,
+    ) -> None:
+        self.rows = {row.row.title: row for row in rows}
+        self.data = data
+        self.folder = folder
+        self.pool = Pool(jobs, threads)
+        self.progress = progress
+        self.results = Results()
+        self._teacher = next((row.row.title for row in rows if row.role == "teacher"), "")
+        self._only_teacher = seeds[0] if shared_teacher else None
+        self._files: dict[Cell, Path] = {}
+        self._waiting = cells(rows, seeds, shared_teacher=shared_teacher)
+
+    def run(self) -> Results:
+        """Do what is missing; what fails does not end the others."""
+        with self.progress, self.pool:
+            while self._waiting or self.pool.running:
+                self._start()
+                for order, failure in self.pool.wait(seconds=1.0):
+                    self._ended(order, failure)
+                self.progress.show(self._rows_waiting())
+        return self.results
+
+    def _start(self) -> None:
+        """Start what can be started, and settle what need not be."""
+        for cell in list(self._waiting):
+            teacher = self._teacher_of(cell)
+            if teacher in self.results.failures:
+                self._waiting.remove(cell)
+                self._fail(cell, f"its teacher (seed {teacher.seed}) failed")
+            elif teacher is None or teacher in self.results.files:
+                self._start_or_reuse(cell, self.results.files[teacher] if teacher else None)
+
+    def _teacher_of(self, cell: Cell) -> Cell | None:
+        if not self.rows[cell.row].learns:
+            return None
+        return Cell(self._teacher, cell.seed if self._only_teacher is None else self._only_teacher)
+
+    def _start_or_reuse(self, cell: Cell, teacher: Path | None) -> None:
+        weights = weights_file(teacher) if teacher else None
+        result = self._result(cell, weights)
+        if any(order.result == result for order in self.pool.running):
+            return  # a row with the same config is at it
+        if (found := finished_run(result)) is not None:
+            self._reuse(cell, result, found)
+        elif self.pool.has_room:
+            self._waiting.remove(cell)
+            self.pool.start(self._order(cell, result, weights))
+            self.progress.started(*cell)
+
+    def _result(self, cell: Cell, weights: Path | None) -> Path:
+        """Return the file where a run is kept, under the key of all that it depends on."""
+        if cell not in self._files:
+            config, data = self.rows[cell.row].config, self.data[cell.row]
+            key = run_key(config, cell.seed, data=data, teacher=weights, threads=self.pool.threads)
+            self._files[cell] = self.folder / "runs" / f"{key}.json"
+        return self._files[cell]
+
+    def _order(self, cell: Cell, result: Path, weights: Path | None) -> Order:
+        row = self.rows[cell.row]
+        folder = self.folder / "logs" / row.row.folder / f"seed_{cell.seed}"
+        shown = {"row": cell.row, "seed": cell.seed, **flat(relevant(row.config, learns=weights is not None))}
+        return Order(cell.row, row.run_args(cell.seed, folder, weights), cell.seed, folder, result, shown)
+
+    def _ended(self, order: Order, failure: str | None) -> None:
+        cell, found = Cell(order.row, order.seed), finished_run(order.result)
+        if failure is None and found is not None:
+            self.results.files[cell] = order.result
+            self._say(cell, f"{100 * found.test_accuracy:.2f} % after {in_words(found.training_seconds)} of training")
+        else:
+            self._fail(cell, failure or "it left no results")
+
+    def _reuse(self, cell: Cell, result: Path, found: Run) -> None:
+        self._waiting.remove(cell)
+        self.results.files[cell] = result
+        self.results.reused += 1
+        self._say(cell, f"{100 * found.test_accuracy:.2f} %, there already", found.training_seconds)
+
+    def _fail(self, cell: Cell, reason: str) -> None:
+        self.results.failures[cell] = reason
+        self._say(cell, f"failed: {reason}")
+
+    def _say(self, cell: Cell, text: str, seconds: float | None = None) -> None:
+        self.progress.ended(*cell, text, self._rows_waiting(), seconds)
+
+    def _rows_waiting(self) -> list[str]:
+        return [cell.row for cell in self._waiting]
+
+
+def cells(rows: Sequence[PlannedRow], seeds: Sequence[int], *, shared_teacher: bool) -> list[Cell]:
+    """Return the runs of a study, the teachers first, then seed by seed, so that pairs are complete early."""
+    teachers = [row.row.title for row in rows if row.role == "teacher"]
+    others = [row.row.title for row in rows if row.role != "teacher"]
+    of_teachers = [Cell(name, seed) for name in teachers for seed in (seeds[:1] if shared_teacher else seeds)]
+    return of_teachers + [Cell(name, seed) for seed in seeds for name in others]
+
+
+def finished_run(result: Path) -> Run | None:
+    """Return a run that has been kept whole, with its weights and its predicted classes."""
+    if not all(path.is_file() for path in (result, weights_file(result), classes_file(result))):
+        return None
+    try:
+        return read_run(result)
+    except UserError:  # it was damaged since, or an older version wrote it
+        return None
+
+
+def flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the numbers, words and truth values in nested dicts, by their dotted names."""
+    if isinstance(values, dict):
+        parts = [flat(value, f"{prefix}.{name}" if prefix else name) for name, value in values.items()]
+        return {name: value for part in parts for name, value in part.items()}
+    return {prefix: values} if isinstance(values, bool | int | float | str) else {}

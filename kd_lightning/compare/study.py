@@ -1,0 +1,161 @@
+"""A study: the small file that names what is compared, and what the command line changes of it."""
+
+import re
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from kd_lightning.errors import UserError
+from kd_lightning.export.speed import cores
+from kd_lightning.training.cli import Parser
+from kd_lightning.training.config_files import ConfigFile, find_config
+
+EACH_RUN = ("--data", "--model", "--trainer")
+"""Options that every run of a study gets; they are those of ``fit``."""
+
+DESCRIPTION = """Run a study and report which of its rows help. Options that begin with --data, --model or --trainer
+reach every run, as in --trainer.max_epochs 5."""
+
+
+@dataclass(frozen=True)
+class RowConfig:
+    """A row of a study.
+
+    Args:
+        config: A config of ``fit``.
+        name: What people call the row; the config's name where it is not given.
+        reported: Test accuracy in per cent that others reported for it.
+    """
+
+    config: str
+    name: str | None = None
+    reported: float | None = None
+
+    @property
+    def title(self) -> str:
+        """What people call the row."""
+        return self.name or Path(self.config).stem
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of the row's logs."""
+        return re.sub(r"[^\w.-]+", "_", self.title)
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What is compared, and how.
+
+    Args:
+        baseline: The row that the others are held against.
+        compared: The rows that are held against it.
+        teacher: The teacher of every row that learns from one.
+        teachers: Whether all seeds share ``one`` teacher, that of the first seed, or each has its own (``per_seed``).
+        seeds: Number of seeds, which are 0, 1 and so on; every row is run once with each.
+        output: Folder of the report, the finished runs and the logs; ``lightning_logs/STUDY`` where it is not given.
+        jobs: Runs at once; where it is not given, as many as the cores have room for, and one on an accelerator.
+        threads: CPU threads of each run; an eighth of the cores, but at least one, where it is not given. The last
+            digits of the results depend on it; they never depend on ``jobs``.
+        onnx: Export a run of each row to ONNX at the end, for its size and its latency on this machine.
+
+    Raises:
+        UserError: A number is below 1, or two rows have the same name.
+    """
+
+    baseline: RowConfig
+    compared: list[RowConfig]
+    teacher: RowConfig | None = None
+    teachers: Literal["one", "per_seed"] = "per_seed"
+    seeds: int = 5
+    output: str | None = None
+    jobs: int | None = None
+    threads: int | None = None
+    onnx: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "jobs", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name} is {value}, but it must be 1 or more.")
+        folders = [row.folder.lower() for row in self.rows]
+        twice = next((row.title for row in self.rows if folders.count(row.folder.lower()) > 1), None)
+        if twice is not None:
+            raise UserError(f"two rows of the study are called '{twice}'; give one of them another `name`.")
+
+    @property
+    def rows(self) -> list[RowConfig]:
+        """All rows, the teacher first."""
+        return [*([self.teacher] if self.teacher else []), self.baseline, *self.compared]
+
+    @property
+    def threads_each(self) -> int:
+        """CPU threads of each run."""
+        return self.threads or max(1, cores() // 8)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A study as it was asked for.
+
+    Attributes:
+        name: Name of the study: its file's.
+        study: What it says.
+        each_run: Options that every run gets.
+    """
+
+    name: str
+    study: StudyConfig
+    each_run: tuple[str, ...]
+
+    @property
+    def output(self) -> Path:
+        """Folder of all that the study writes."""
+        return Path(self.study.output or f"lightning_logs/{self.name}")
+
+
+def read_request(args: Sequence[str]) -> Request:
+    """Read what ``compare`` was asked for.
+
+    Args:
+        args: The command line behind ``compare``.
+
+    Raises:
+        UserError: No study is named, or something in it is wrong.
+    """
+    own, each_run = split_options(args)
+    parser = Parser(prog="kd_lightning compare", description=DESCRIPTION)
+    parser.add_argument("-c", "--config", action=StudyFile, help="The study, such as seed_table.yaml (required).")
+    parser.add_class_arguments(StudyConfig)
+    if not {"-h", "--help", "-c"} & set(own) and not any(word.startswith("--config") for word in own):
+        raise UserError("compare needs a study: give --config seed_table.yaml, or one of your own like it.")
+    parsed = parser.parse_args(own)
+    values = parser.instantiate(parsed)
+    study = StudyConfig(**{item.name: values[item.name] for item in fields(StudyConfig)})
+    return Request(Path(parsed.config[0].relative).stem, study, each_run)
+
+
+def split_options(args: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Split arguments into the study's own and those that every run gets, each option with its value."""
+    own: list[str] = []
+    each_run: list[str] = []
+    chosen = own
+    for word in args:
+        if word.startswith("-"):
+            chosen = each_run if word.startswith(EACH_RUN) else own
+        chosen.append(word)
+    return own, tuple(each_run)
+
+
+class StudyFile(ConfigFile):
+    """``--config`` that takes a study, by its bare name or its path, and nothing else."""
+
+    def __call__(
+        self, parser: ArgumentParser, namespace: Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        """Read the study that is meant into the namespace."""
+        path = find_config(values)
+        if not re.search(r"^baseline\s*:", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
+            raise UserError(f"{path} is no study, for it names no `baseline`; look at seed_table.yaml for one.")
+        super().__call__(parser, namespace, values, option_string)

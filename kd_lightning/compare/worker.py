@@ -1,0 +1,134 @@
+"""One run of a study, in a process that does many of them."""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from kd_lightning.callbacks import SaveWeights
+from kd_lightning.compare.measure import Measure
+from kd_lightning.compare.results import Run, finite
+from kd_lightning.compare.store import write_run
+from kd_lightning.errors import UserError
+from kd_lightning.files import written_whole
+from kd_lightning.training.cli import TrainingCLI, run
+from kd_lightning.training.console import quieten
+
+PRINTED = "output.txt"
+
+
+@dataclass(frozen=True)
+class Order:
+    """A run to do.
+
+    Attributes:
+        row: Name of its row.
+        args: Arguments of ``fit``.
+        seed: Its seed.
+        folder: Folder of its logs.
+        result: The file that holds what was measured; its weights and predicted classes lie beside it.
+        hyperparameters: What TensorBoard shows of its config.
+    """
+
+    row: str
+    args: list[str]
+    seed: int
+    folder: Path
+    result: Path
+    hyperparameters: dict[str, Any]
+
+
+def serve(connection: Connection, threads: int) -> None:
+    """Do one order after another until the connection is closed; answer each with ``None`` or why it failed.
+
+    Ctrl-C in the terminal does not reach this process: it ends with the one that started it, which decides.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setsid"):
+        os.setsid()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    quieten()
+    while True:
+        try:
+            order = connection.recv()
+        except EOFError:
+            return
+        connection.send(_attempt(order))
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _attempt(order: Order) -> str | None:
+    """Do an order; what it prints goes to a file in its folder."""
+    shutil.rmtree(order.folder, ignore_errors=True)  # of a run that was cut off, or of another config
+    order.folder.mkdir(parents=True)
+    _print_to(order.folder / PRINTED)
+    try:
+        carry_out(order)
+    except UserError as error:
+        return str(error)
+    except BaseException as error:  # whatever a network or a data source of the user's raises
+        traceback.print_exc()
+        reason = " ".join(str(error).split())
+        return f"{type(error).__name__}: {reason[:300]} (all of it is in {order.folder / PRINTED})"
+    return None
+
+
+def _print_to(path: Path) -> None:
+    """Send what this process prints, libraries in C included, to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with path.open("wb") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+
+
+def carry_out(order: Order) -> None:
+    """Fit and test; keep predicted classes and weights, and at last what was measured."""
+    done = run(order.args)
+    measure = next(callback for callback in done.callbacks if isinstance(callback, Measure))
+    measured = measure.run(order.seed)
+    _log_hyperparameters(done, order.hyperparameters, measured)
+    with written_whole(classes_file(order.result)) as temporary, temporary.open("wb") as file:
+        np.save(file, measure.classes)
+    saved = next(callback for callback in done.callbacks if isinstance(callback, SaveWeights))
+    with written_whole(weights_file(order.result)) as temporary:
+        shutil.copyfile(saved.files[0], temporary)
+    write_run(measured, order.result)
+
+
+def classes_file(result: Path) -> Path:
+    """Return the file with the predicted class of each test image of a run."""
+    return result.with_suffix(".classes.npy")
+
+
+def weights_file(result: Path) -> Path:
+    """Return the file with the weights of a run."""
+    return result.with_suffix(".pth")
+
+
+def _log_hyperparameters(done: TrainingCLI, hyperparameters: dict[str, Any], measured: Run) -> None:
+    """Fill TensorBoard's HParams tab."""
+    logger = done.trainer.logger
+    assert isinstance(logger, TensorBoardLogger)
+    names = ("test_accuracy", "test_loss", "calibration_error", "training_seconds")
+    metrics = {f"final/{name}": value for name in names if (value := finite(getattr(measured, name))) is not None}
+    logger.log_hyperparams(hyperparameters, metrics)
+    logger.finalize("success")

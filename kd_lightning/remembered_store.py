@@ -1,0 +1,123 @@
+"""Where a remembered teacher's table lies: on the GPU, in memory or on the disk, whichever has room."""
+
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from enum import Enum
+from hashlib import blake2b
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kd_lightning.files import written_whole
+
+ROWS_AT_ONCE = 4096
+"""Rows that are hashed or written at once."""
+
+
+class Place(Enum):
+    """Where a table lies; the value says so in a sentence."""
+
+    DEVICE = "on the GPU"
+    MEMORY = "in memory"
+    DISK = "on the disk"
+
+
+def cache_folder() -> Path:
+    """Return ``kd_lightning`` in the user's folder of caches, which ``XDG_CACHE_HOME`` can name."""
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "kd_lightning"
+
+
+def choose_place(size: int, device: torch.device, processes: int = 1) -> Place | None:
+    """Return the fastest place for a table; it may take half of what is free there.
+
+    Args:
+        size: Bytes of the table.
+        device: Where training runs.
+        processes: Processes that each keep such a table in this machine's memory.
+    """
+    if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 2:
+        return Place.DEVICE
+    if size * processes <= free_memory() // 2:
+        return Place.MEMORY
+    return Place.DISK if size <= free_disk() // 2 else None
+
+
+def free_memory() -> int:
+    """Return the bytes of main memory that can be taken: the machine's, or what its container leaves."""
+    free = [2**63]
+    with suppress(OSError, ValueError, AttributeError):
+        free.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free[1:] = [next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))]
+    with suppress(OSError, ValueError):  # "max" where the container has no limit of its own
+        group = Path("/sys/fs/cgroup")
+        free.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(free)
+
+
+def free_disk() -> int:
+    """Return the bytes that are free on the disk of the caches; 0 where it cannot be written to."""
+    folder = cache_folder()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
+
+
+class TableFile:
+    """A table in the folder of caches: bare values behind one another, whole or not at all.
+
+    Args:
+        source: What the table is for; of each source only the newest table is kept.
+        key: Everything that its values depend on.
+        shape: The table's.
+        dtype: Of its values.
+    """
+
+    def __init__(self, source: str, key: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        self._pattern = f"teacher-{source}-*.bin"
+        self.path = cache_folder() / self._pattern.replace("*", key)
+        self.shape = shape
+        self.dtype = dtype
+
+    def read(self) -> Tensor | None:
+        """Return the table over a memory map; ``None`` where there is none."""
+        count = prod(self.shape)
+        if not self.path.is_file() or self.path.stat().st_size != count * self.dtype.itemsize:
+            return None
+        return torch.from_file(str(self.path), shared=False, size=count, dtype=self.dtype).view(self.shape)
+
+    def write(self, parts: Iterable[Tensor]) -> None:
+        """Write the parts of a table in their order; older tables of the same source go.
+
+        Raises:
+            UserError: The folder cannot be written to, or the disk is full.
+        """
+        with written_whole(self.path) as temporary, temporary.open("wb") as file:
+            for part in parts:
+                file.write(_bytes(part))
+        for other in self.path.parent.glob(self._pattern):
+            if other != self.path:
+                with suppress(OSError):  # Windows keeps a file that another process reads
+                    other.unlink()
+
+
+def digest(*parts: object) -> str:
+    """Return a digest of tensors by their bytes, and of anything else by how it prints."""
+    result = blake2b(digest_size=12)
+    for part in parts:
+        if isinstance(part, Tensor):
+            for rows in part.unsqueeze(0) if part.ndim == 0 else part.split(ROWS_AT_ONCE):
+                result.update(_bytes(rows))
+        else:
+            result.update(f"{part}\0".encode())
+    return result.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data

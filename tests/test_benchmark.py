@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import TinyDataModule
+
+from kd_lightning.benchmark.limits import Work, work_of
+from kd_lightning.benchmark.measure import Loop
+from kd_lightning.benchmark.noise import Noise
+from kd_lightning.benchmark.report import to_text
+from kd_lightning.benchmark.usual import PerImage
+from kd_lightning.cli import main
+
+PARTS = ["data", "teacher", "student", "backward", "optimizer", "rest"]
+TINY = ["--data=tiny.TinyDataModule", "--data.batch_size=32"]
+QUICK = [*TINY, "--trainer.accelerator=cpu", "--steps=2", "--rounds=2", "--output=out.json"]
+
+
+def benchmark(config: str, *options: str) -> dict[str, Any]:
+    assert main(["benchmark", f"--config={config}", *QUICK, *options]) == 0
+    result: dict[str, Any] = json.loads(Path("out.json").read_text())
+    return result
+
+
+def test_a_distillation_is_timed_as_usual_with_the_teacher_and_with_a_remembered_one(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = benchmark("cosine.yaml", "--workers=1", "--images=6400", "--data.val_size=0")
+    usual, ours, remembered = result["loops"]
+    assert capsys.readouterr().out == to_text(result) + "\n"
+    assert (result["network"], result["teacher"], result["image_shape"]) == ("LightNN", "DeepNN", [8, 8, 3])
+    for loop in (usual, ours, remembered):
+        assert len(loop["seconds_a_step"]) == 2
+        assert list(loop["seconds_of_a_step"]) == PARTS
+        assert loop["seconds_an_epoch"] == pytest.approx(6400 / loop["images_a_second"])
+        assert loop["seconds_full_run"] == pytest.approx(50 * loop["seconds_an_epoch"] + loop["seconds_once"])
+    assert usual["times_faster"] == {"median": 1, "lowest": 1, "highest": 1}
+    # what the teacher does for an image: convolutions of 8x8 and of 4x4 pixels, and its classifier
+    convolutions = 64 * 9 * (3 * 128 + 128 * 64) + 16 * 9 * (64 * 64 + 64 * 32)
+    linear = 128 * 512 + 512 * 4
+    saved = ours["work_of_a_step"]["flops"] - remembered["work_of_a_step"]["flops"]
+    assert saved == 2 * 32 * (convolutions + linear)
+    assert remembered["seconds_once"] == pytest.approx(6400 / 32 * ours["seconds_of_a_step"]["teacher"])
+    assert not [path for path in workplace.iterdir() if path.name != "out.json"]  # no run, no weights, no teacher
+
+
+def test_a_teacher_that_cannot_be_remembered_is_timed_in_every_step_and_it_says_why(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = benchmark("regress.yaml", "--workers=0", "--data.augment=[RandomCrop]")
+    assert len(result["loops"]) == 2
+    assert "RandomCrop in --data.augment" in result["teacher_not_remembered"]
+    assert "The teacher runs in every step: RandomCrop" in capsys.readouterr().out
+
+
+def test_a_classifier_has_no_teacher_to_time(workplace: Path) -> None:
+    result = benchmark("student.yaml", "--workers=0")
+    assert (result["teacher"], result["teacher_not_remembered"], len(result["loops"])) == (None, None, 2)
+    assert [loop["seconds_of_a_step"]["teacher"] for loop in result["loops"]] == [0, 0]
+
+
+def test_a_number_that_makes_no_sense_is_answered_in_one_sentence(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["benchmark", "--config=student.yaml", *QUICK, "--rounds=0"]) == 2
+    assert capsys.readouterr().err == "error: --rounds is 0, but it must be 1 or more.\n"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_usual_loop_and_ours_see_the_same_images(channels: int) -> None:
+    like = TinyDataModule()
+    like.in_channels = channels
+    noise = Noise(like, batches=2)
+    noise.setup("fit")
+    batch = noise.on_after_batch_transfer(noise.train_dataloader().gather(torch.arange(5)), 0)
+    usual = [PerImage(noise)[index] for index in range(5)]
+    assert torch.allclose(torch.stack([image for image, _, _ in usual]), batch.images, atol=1e-6)
+    assert [(label, row) for _, label, row in usual] == list(zip(batch.labels, batch.rows, strict=True))
+
+
+def test_noise_serves_as_many_batches_as_are_asked_for_and_loads_nothing() -> None:
+    class Unloadable(TinyDataModule):
+        def load(self, split: Any) -> None:
+            raise AssertionError("loaded")
+
+    noise = Noise(Unloadable(batch_size=100), batches=20)
+    noise.setup("fit")
+    assert [len(batch.rows) for batch in noise.train_dataloader()] == [100] * 20
+
+
+def test_the_work_of_a_matrix_product_is_two_operations_an_entry_and_each_matrix_once() -> None:
+    left, right = torch.ones(8, 16), torch.ones(16, 4)
+    assert work_of(lambda: left @ right) == Work(flops=2 * 8 * 16 * 4, bytes=4 * (8 * 16 + 16 * 4 + 8 * 4))
+
+
+def test_speedups_compare_the_loops_round_by_round() -> None:
+    slow, fast = (Loop("", lambda watch: 0, Work(1, 1), seconds) for seconds in ([4.0, 9.0], [2.0, 3.0]))
+    assert fast.speedups(slow) == [2, 3]

@@ -1,0 +1,301 @@
+"""The command compare: its runs are paired, kept, reused, stopped, failed; in this process and in others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+from kd_lightning.cli import main
+from kd_lightning.compare import command, outputs, runner
+from kd_lightning.compare.results import Row, Study
+from kd_lightning.compare.store import read_study
+from kd_lightning.compare.study import read_request
+from kd_lightning.compare.worker import Order, carry_out
+from kd_lightning.errors import UserError
+from kd_lightning.networks import DeepNN
+
+TINY = ["--data=tiny.TinyDataModule", "--data.batch_size=32", "--trainer.max_epochs=2", "--trainer.accelerator=cpu"]
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+class Trouble(Callback):
+    """Fails, dies or hangs while there is a file of that name."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not Path(self.kind).exists():
+            return
+        if self.kind == "fail":
+            raise RuntimeError("out of luck")
+        if self.kind == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        Path("hanging").write_text(str(os.getpid()))
+        time.sleep(600)
+
+
+class InThisProcess:
+    """Stands in for the pool: importing torch in a process of its own takes longer than all runs of a test."""
+
+    started: list[str]
+
+    def __init__(self, size: int, threads: int) -> None:
+        self.threads = threads
+        self.running: list[Order] = []
+        self._ended: list[tuple[Order, str | None]] = []
+
+    def __enter__(self) -> "InThisProcess":
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self.before)
+
+    has_room = True
+
+    def start(self, order: Order) -> None:
+        InThisProcess.started.append(f"{order.row} {order.seed}")
+        try:
+            carry_out(order)
+            self._ended.append((order, None))
+        except Exception as error:
+            self._ended.append((order, str(error)))
+
+    def wait(self, seconds: float) -> list[tuple[Order, str | None]]:
+        ended, self._ended = self._ended, []
+        return ended
+
+
+@pytest.fixture
+def in_process(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Run in this process, in an empty folder; gives the runs that were really done."""
+    InThisProcess.started = []
+    monkeypatch.setattr(runner, "Pool", InThisProcess)
+    monkeypatch.setattr(command, "write_report", lambda analysis, folder: [folder / "report.html"])
+    return InThisProcess.started
+
+
+def write_configs() -> None:
+    """Write configs that export nothing: one like the student, one that ignores its teacher, and three in trouble."""
+    student = yaml.safe_load((CONFIGS / "student.yaml").read_text())
+    Path("same.yaml").write_text(yaml.safe_dump(student))
+    ignoring = yaml.safe_load((CONFIGS / "regress.yaml").read_text())
+    ignoring["model"]["init_args"] |= {"ce_loss_weight": 1.0, "feature_map_weight": 0.0}
+    Path("ignoring.yaml").write_text(yaml.safe_dump(ignoring))
+    for kind in ("fail", "die", "hang"):
+        student["trainer"]["callbacks"] = [{"class_path": "test_compare_runner.Trouble", "init_args": {"kind": kind}}]
+        Path(f"{kind}.yaml").write_text(yaml.safe_dump(student))
+
+
+def write_study(*compared: str, **more: Any) -> None:
+    study = {"baseline": {"config": "student.yaml", "reported": 66.32}, "onnx": False, **more}
+    study["compared"] = [{"config": f"{name}.yaml"} for name in compared]
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+
+
+def compare(*options: str, seeds: int = 2, output: str = "out", status: int = 0) -> Study:
+    args = ["compare", "--config", "study.yaml", f"--seeds={seeds}", f"--output={output}", *TINY, *options]
+    assert main(args) == status
+    return read_study(Path(output, "study.json"))
+
+
+def numbers(row: Row) -> list[Any]:
+    """Return all that a row's runs measured but for time and size."""
+    still = [replace(run, training_seconds=0.0, onnx_bytes=None, latency_ms=None) for run in row.runs]
+    return [*(run.to_plain() for run in still), *(run.correct.tolist() for run in still)]
+
+
+def test_runs_are_paired_measured_kept_and_reported(
+    in_process: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "write_report", outputs.write_report)
+    write_configs()
+    write_study("same", "ignoring", teacher={"config": "teacher.yaml"}, onnx=True)
+    study = compare()
+    teacher, student, same, ignoring = study.rows
+    assert len(in_process) == 2 + 2 + 2  # the row with the baseline's config needs no runs of its own
+    assert numbers(same) == numbers(student)
+    # a student that ignores its teacher starts from the same weights, sees the same batches and drops out the same
+    assert numbers(ignoring) == numbers(student)
+    assert numbers(student)[0] != numbers(student)[1]
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "same cannot tell: 0.00 points (0.00 to 0.00); the difference is exactly 0 in every run" in printed
+
+    first, second = student.runs
+    assert first.curves.epochs == (1, 2)
+    assert len(first.curves.val_loss) == len(first.curves.train_accuracy) == 2
+    assert 0 < first.curves.train_loss[1] < 3
+    assert first.teacher_agreement is not None  # though it has no teacher
+    assert teacher.runs[0].teacher_agreement is None
+    assert teacher.runs[0].parameters == sum(values.numel() for values in DeepNN(4, 3, 8).parameters())
+    assert (first.onnx_bytes is not None, first.latency_ms is not None) == (True, True)
+    assert second.onnx_bytes is None  # one export a row
+    assert student.reported == pytest.approx(0.6632)
+    assert study.settings.protocol.startswith("114 images train, 6 validate; the 120 test images")
+    for name in ("report.html", "report.md", "report.csv", "runs.csv", "report.json", "figures/accuracy.png"):
+        assert Path("out", name).stat().st_size > 0
+
+    events = EventAccumulator("out/logs/student/seed_0").Reload()
+    assert {"final/test_accuracy", "val/accuracy"} <= set(events.Tags()["scalars"])
+    hyperparameters = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"model.init_args.optimizer.init_args.lr" in hyperparameters
+
+
+def test_what_is_there_is_used_again_for_more_seeds_and_other_teachers(in_process: list[str]) -> None:
+    write_study("cosine", teacher={"config": "teacher.yaml"}, teachers="one")
+    before = compare(seeds=1)
+    assert sorted(in_process) == ["cosine 0", "student 0", "teacher 0"]
+    in_process.clear()
+    study = compare(seeds=2)
+    assert sorted(in_process) == ["cosine 1", "student 1"]
+    assert study.settings.teacher == "one for all seeds"
+    assert [len(row.runs) for row in study.rows] == [1, 2, 2]
+    assert [row.runs[0].to_plain() for row in study.rows] == [row.runs[0].to_plain() for row in before.rows]
+    in_process.clear()
+    compare("--teachers=per_seed", seeds=2)
+    assert in_process == ["teacher 1", "cosine 1"]  # seed 0 has had its own
+
+
+def test_a_change_repeats_the_runs_that_it_touches(in_process: list[str]) -> None:
+    write_configs()
+    write_study("same")
+    compare(seeds=1)
+    assert in_process == ["student 0"]
+    config = yaml.safe_load(Path("same.yaml").read_text())
+    config["model"]["init_args"]["optimizer"]["init_args"]["lr"] = 1e-3
+    Path("same.yaml").write_text(yaml.safe_dump(config))
+    compare(seeds=1)
+    assert in_process == ["student 0", "same 0"]
+    compare("--data.count=100", seeds=1)
+    assert in_process[2:] == ["student 0", "same 0"]
+
+
+def test_a_failed_run_is_reported_with_those_that_need_it_and_does_not_end_the_others(
+    in_process: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_configs()
+    write_study("cosine", teacher={"config": "fail.yaml", "name": "teacher"})
+    Path("fail").touch()
+    study = compare("--model.network=DeepNN", seeds=1, status=1)
+    assert [[failure.reason for failure in row.failures] for row in study.rows] == [
+        ["out of luck"],
+        [],
+        ["its teacher (seed 0) failed"],
+    ]
+    assert [len(row.runs) for row in study.rows] == [0, 1, 0]
+    assert "teacher, seed 0: failed: out of luck" in capsys.readouterr().out
+    Path("fail").unlink()
+    assert [len(row.runs) for row in compare("--model.network=DeepNN", seeds=1).rows] == [1, 1, 1]
+    assert in_process == ["teacher 0", "student 0", "teacher 0", "cosine 0"]  # the mended ones alone
+
+
+@pytest.fixture
+def killed_study(workplace: Path) -> Iterator[Callable[[], str]]:
+    """Start a study of two rows in trouble with two processes; kill it while one hangs, and give what it printed."""
+    write_configs()
+    write_study("die", "hang")
+    for trouble in ("die", "hang"):
+        Path(trouble).touch()
+    command = [sys.executable, "-m", "kd_lightning", "compare", "--config", "study.yaml", "--seeds=1", "--output=out"]
+    places = os.pathsep.join([str(CONFIGS.parent), str(CONFIGS.parent / "tests")])
+    with Path("printed").open("w") as printed:
+        process = subprocess.Popen(
+            [*command, "--jobs=2", "--threads=1", *TINY],
+            env={**os.environ, "PYTHONPATH": places},
+            stdout=printed,
+            stderr=printed,
+        )
+
+    def kill() -> str:
+        try:
+            while process.poll() is None and not (Path("hanging").exists() and "die, seed 0" in text()):
+                time.sleep(0.02)
+        finally:
+            process.kill()
+            process.wait()
+        return text()
+
+    def text() -> str:
+        return Path("printed").read_text()
+
+    yield kill
+    process.kill()
+    process.wait()
+
+
+def test_a_killed_study_goes_on_and_ends_with_the_numbers_of_an_undisturbed_one(
+    killed_study: Callable[[], str], in_process: list[str]
+) -> None:
+    printed = killed_study()
+    assert "die, seed 0: failed: its process was killed" in printed
+    worker = int(Path("hanging").read_text())
+    while alive(worker):  # ends with the process that started it
+        time.sleep(0.02)
+    for trouble in ("die", "hang"):
+        Path(trouble).unlink()
+    study = compare("--threads=1", seeds=1)
+    assert in_process == ["die 0", "hang 0"]
+    undisturbed = compare("--threads=1", seeds=1, output="undisturbed")
+    assert in_process[2:] == ["student 0", "die 0", "hang 0"]
+    assert [numbers(row) for row in study.rows] == [numbers(row) for row in undisturbed.rows]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended but was not waited for does not."""
+    status = Path(f"/proc/{pid}/status")
+    if Path("/proc").is_dir():
+        return status.exists() and "State:\tZ" not in status.read_text()
+    return subprocess.run(["ps", "-p", str(pid)], capture_output=True, check=False).returncode == 0
+
+
+MISTAKES = {
+    "no study": ([], "compare needs a study"),
+    "a config": (["--config=student.yaml"], "is no study"),
+    "nowhere": (["--config=nope.yaml"], "there is no config 'nope.yaml'"),
+    "no seeds": (["--config=seed_table.yaml", "--seeds=0"], "--seeds is 0"),
+    "no option": (["--config=seed_table.yaml", "--foo=1"], "there is no option --foo"),
+    "no such option of a run": (["--config=seed_table.yaml", "--data.foo=1"], "there is no option --data.foo"),
+    "same names": (["--config=twice.yaml"], "two rows of the study are called 'student'"),
+    "no teacher": (["--config=alone.yaml"], "learns from a teacher"),
+    "no data": (["--config=seed_table.yaml", "--data=ImageFolderDataModule", "--data.root=nowhere"], "nowhere"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_in_one_sentence_before_anything_runs(
+    mistake: str, in_process: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("twice.yaml").write_text("baseline: {config: student.yaml}\ncompared: [{config: student.yaml}]")
+    Path("alone.yaml").write_text("baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml}]")
+    args, expected = MISTAKES[mistake]
+    assert main(["compare", *args]) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert not Path("lightning_logs").exists()
+
+
+def test_options_of_runs_are_told_from_those_of_the_study() -> None:
+    request = read_request(
+        ["--config", "seed_table.yaml", "--data.val_size", "0", "--seeds", "3", "--trainer.max_epochs=2"]
+    )
+    assert request.each_run == ("--data.val_size", "0", "--trainer.max_epochs=2")
+    assert (request.name, request.study.seeds) == ("seed_table", 3)
+    assert [row.reported for row in request.study.rows] == [71.77, 66.32, 65.00, 65.98]
+    first_line = (CONFIGS / "seed_table.yaml").read_text().splitlines()[0]
+    assert read_request(first_line.removeprefix("# python -m kd_lightning compare ").split()).study.seeds == 5
+    with pytest.raises(UserError, match="needs a study"):
+        read_request(["--seeds=3"])

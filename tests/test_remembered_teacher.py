@@ -1,0 +1,224 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from tiny import TinyDataModule, TinyNetwork, tiny_images
+from torch import Tensor
+
+from kd_lightning import remembered, remembered_store
+from kd_lightning.data.augment import Augmentation, HorizontalFlip, Mixup, RandomCrop
+from kd_lightning.data.base import Split
+from kd_lightning.data.loader import LabelledImages
+from kd_lightning.errors import UserError
+from kd_lightning.networks import DeepNN, LightNN
+from kd_lightning.remembered_store import Place, choose_place
+from kd_lightning.tasks import CosineDistill, FeatureRegressDistill
+from kd_lightning.tasks.distill import DistillTask
+from kd_lightning.teacher import Teacher, TeacherOutput
+
+Kind = type[CosineDistill] | type[FeatureRegressDistill]
+KINDS: list[Kind] = [CosineDistill, FeatureRegressDistill]
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    return tmp_path / "caches" / "kd_lightning"
+
+
+class CountingTeacher(Teacher):
+    """Counts the images that it sees while it trains and while it validates."""
+
+    seen = 0
+
+    def forward(self, images: Tensor) -> TeacherOutput:
+        self.seen += len(images)
+        answer: TeacherOutput = super().forward(images)
+        return answer
+
+
+class OwnVal(TinyDataModule):
+    """Has validation images of its own, whose rows are not those of the training images."""
+
+    has_val = True
+
+    def load(self, split: Split) -> LabelledImages | None:
+        return tiny_images(30, self.classes, seed=2) if split == "val" else super().load(split)
+
+
+class Look(Callback):
+    """Keeps the table that was trained with."""
+
+    table: Tensor | None = None
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        found = pl_module._remembered
+        self.table = None if found is None else found.table
+
+
+def fit(
+    kind: Kind,
+    remember: Any,
+    augment: Sequence[Augmentation] = (),
+    data: Callable[..., TinyDataModule] = TinyDataModule,
+    callbacks: Sequence[Callback] = (),
+    teacher_seed: int = 5,
+    **options: Any,
+) -> tuple[Trainer, DistillTask]:
+    torch.manual_seed(teacher_seed)
+    teacher = CountingTeacher(DeepNN(num_classes=4, image_size=8))
+    seed_everything(0, verbose=False)
+    task = kind(LightNN(num_classes=4, image_size=8), teacher, remember_teacher=remember)
+    settings = {
+        "max_epochs": 1,
+        "num_sanity_val_steps": 0,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+    }
+    trainer = Trainer(
+        accelerator="cpu", enable_model_summary=False, callbacks=list(callbacks), **{**settings, **options}
+    )
+    trainer.fit(task, datamodule=data(augment=augment, shuffle_seed=3))
+    return trainer, task
+
+
+def assert_same(one: tuple[Trainer, DistillTask], other: tuple[Trainer, DistillTask]) -> None:
+    for mine, yours in zip(one[1].trained_parameters(), other[1].trained_parameters(), strict=True):
+        assert torch.allclose(mine, yours, rtol=0, atol=1e-5)
+    for name, value in one[0].callback_metrics.items():
+        assert float(value) == pytest.approx(float(other[0].callback_metrics[name]), rel=1e-5), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("augment", [(), (HorizontalFlip(),)], ids=["plain", "flips"])
+def test_a_remembered_and_a_live_teacher_give_the_same_weights_and_losses(
+    kind: Kind, augment: Sequence[Augmentation]
+) -> None:
+    live, looked_up = fit(kind, False, augment, max_epochs=2), fit(kind, True, augment, max_epochs=2)
+    assert_same(live, looked_up)
+    first, again = 64 + 120 * (1 + len(augment)), 2 * 120  # what is remembered; what a live teacher sees in two epochs
+    assert [run[1].teacher.seen for run in (live, looked_up)] == [again, first]
+
+
+def test_validation_images_of_another_set_are_never_looked_up_among_the_training_images() -> None:
+    live, looked_up = (fit(CosineDistill, remember, data=OwnVal) for remember in (False, True))
+    assert_same(live, looked_up)
+    assert looked_up[1].teacher.seen == 64 + 120 + 30
+
+
+def test_only_what_the_objective_needs_is_kept() -> None:
+    tables = {}
+    for kind in KINDS:
+        look = Look()
+        _, task = fit(kind, "auto", callbacks=[look])
+        assert look.table is not None
+        tables[kind] = (tuple(look.table.shape), look.table.dtype)
+        assert task._remembered is None  # forgotten when training is over
+    assert tables[CosineDistill] == ((120, 16 * 2 * 2), torch.float32)
+    assert tables[FeatureRegressDistill] == ((120, 2, 2, 32), torch.float32)
+
+
+@pytest.mark.parametrize("step", [RandomCrop(padding=1), Mixup()])
+def test_a_teacher_that_sees_every_view_once_is_asked_in_every_step_and_says_why(
+    step: Augmentation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = type(step).__name__
+    _, task = fit(CosineDistill, "auto", [HorizontalFlip(), step])
+    assert f"Teacher: runs in every step; {name} in --data.augment" in capsys.readouterr().out
+    assert task.teacher.seen == 120
+    with pytest.raises(UserError, match=f"cannot be remembered: {name}"):
+        fit(CosineDistill, True, [HorizontalFlip(), step])
+
+
+def test_auto_does_not_remember_more_than_the_fit_will_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
+    _, task = fit(CosineDistill, "auto", limit_train_batches=1, limit_val_batches=1)
+    assert "fewer images than there are" in capsys.readouterr().out
+    assert task.teacher.seen == 32 + 12
+
+
+def test_it_says_in_one_line_what_is_remembered_and_where(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(CosineDistill, "auto", [HorizontalFlip()], max_epochs=2)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Teacher:")]
+    assert lines == [
+        "Teacher: remembered for 120 images and their mirror images, 0.1 MB in memory; it runs once and not in every "
+        "step."
+    ]
+
+
+def test_the_test_images_are_shown_to_the_teacher_even_after_a_fit_that_broke_off() -> None:
+    class Stop(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise ZeroDivisionError
+
+    seed_everything(0, verbose=False)
+    teacher = Teacher(TinyNetwork())
+    task = CosineDistill(TinyNetwork(width=2), teacher, remember_teacher=True)
+    options: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+    options |= {"enable_progress_bar": False, "enable_model_summary": False}
+    with pytest.raises(ZeroDivisionError):
+        Trainer(max_epochs=1, callbacks=[Stop()], **options).fit(task, datamodule=TinyDataModule())
+    data = TinyDataModule(batch_size=7)
+    measured = Trainer(**options).test(task, datamodule=data, verbose=False)[0]
+    images = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
+    right = (teacher(images.images).logits.argmax(1) == images.labels).float().mean()
+    assert measured["test/teacher_accuracy"] == pytest.approx(float(right))
+
+
+def test_a_table_goes_to_memory_then_to_the_disk_then_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert remembered_store.free_memory() > 0
+    monkeypatch.setattr(remembered_store, "free_memory", lambda: 1000)
+    monkeypatch.setattr(remembered_store, "free_disk", lambda: 5000)
+    assert choose_place(500, cpu) is Place.MEMORY
+    assert choose_place(500, cpu, processes=2) is Place.DISK  # each keeps its own
+    assert choose_place(2500, cpu) is Place.DISK
+    assert choose_place(2501, cpu) is None
+
+
+def test_a_table_too_large_for_memory_is_read_from_the_disk_and_gives_the_same_weights(
+    monkeypatch: pytest.MonkeyPatch, caches: Path
+) -> None:
+    in_memory = fit(FeatureRegressDistill, True)
+    assert not caches.exists()  # what is computed in no time is not kept
+    monkeypatch.setattr(remembered, "choose_place", lambda *_: Place.DISK)
+    assert_same(in_memory, fit(FeatureRegressDistill, True))
+    assert [path.stat().st_size for path in caches.iterdir()] == [120 * 2 * 2 * 32 * 4]
+
+
+def test_without_room_anywhere_the_teacher_runs_in_every_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caches: Path
+) -> None:
+    monkeypatch.setattr(remembered, "choose_place", lambda *_: None)
+    fit(CosineDistill, "auto")
+    assert "more than memory and disk have to spare" in capsys.readouterr().out
+    monkeypatch.setattr(remembered, "choose_place", lambda *_: Place.DISK)
+    caches.parent.mkdir()
+    caches.write_text("a file where the folder would be")
+    with pytest.raises(UserError, match="the disk is no help: cannot write"):
+        fit(CosineDistill, True)
+
+
+def test_the_next_run_takes_the_kept_table_and_only_one_of_the_same_teacher_and_data(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caches: Path
+) -> None:
+    monkeypatch.setattr(remembered, "KEPT_FROM", 0.0)
+    first = fit(CosineDistill, True)
+    second = fit(CosineDistill, True)
+    (kept,) = caches.iterdir()
+    assert f"since an earlier run, in {kept}" in capsys.readouterr().out
+    assert second[1].teacher.seen == 64  # which were compared
+    assert_same(first, second)
+
+    other = fit(CosineDistill, True, teacher_seed=6)
+    assert other[1].teacher.seen == 64 + 120
+    (replaced,) = caches.iterdir()
+    assert replaced != kept
+
+    replaced.write_bytes(bytes(replaced.stat().st_size))  # as if the teacher's code had changed
+    third = fit(CosineDistill, True, teacher_seed=6)
+    assert third[1].teacher.seen == 64 + 120
+    assert_same(other, third)
