@@ -58,7 +58,7 @@ def work_of(step: Callable[[], object]) -> Work:
 
 def machine(device: torch.device, dtype: torch.dtype) -> Work:
     """Measure what a device does in a second: a large matrix product, and a copy that no cache holds."""
-    size, count = (8192, 2**28) if device.type == "cuda" else (2048, 2**26)
+    size, count = (8192, 2**28) if device.type == "cuda" else (1024, 2**25)
     matrix = torch.ones(size, size, device=device, dtype=dtype)
     source = torch.ones(count, device=device)
     target = torch.empty_like(source)
@@ -68,7 +68,7 @@ def machine(device: torch.device, dtype: torch.dtype) -> Work:
     )
 
 
-def _best(call: Callable[[], object], device: torch.device, times: int = 3) -> float:
+def _best(call: Callable[[], object], device: torch.device, times: int = 10) -> float:
     """Return the seconds of the fastest of some calls."""
     seconds = []
     for _ in range(times):

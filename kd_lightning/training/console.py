@@ -13,6 +13,8 @@ QUIET_WARNINGS = (
     r"Checkpoint directory .* exists and is not empty",  # a run's own last.ckpt
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own call into torch
     r"The number of training batches \(\d+\) is smaller than the logging interval",  # curves have a point an epoch
+    r"Be aware that when using `ckpt_path`",  # a test needs no callbacks of the fit
+    r"Total length of `list` across ranks is zero",  # val_size: 0 asks for it
     r"The dirpath has changed from",  # a resumed run is a run of its own
 )
 

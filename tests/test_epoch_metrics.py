@@ -1,0 +1,73 @@
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.cli import ReduceLROnPlateau
+from tiny import TinyDataModule, TinyNetwork
+from torch.nn import functional
+
+from kd_lightning.tasks import Classifier
+
+
+def trainer(*callbacks: Callback, epochs: int = 1) -> Trainer:
+    return Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def classifier(lr: float, **options: Any) -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(TinyNetwork(), optimizer=lambda parameters: torch.optim.SGD(parameters, lr=lr), **options)
+
+
+def test_an_epochs_metrics_count_every_image_once_however_small_its_batch() -> None:
+    task, data = classifier(lr=0.0), TinyDataModule(count=120, batch_size=50)  # 108 images: batches of 50, 50 and 8
+    fit = trainer()
+    fit.fit(task, datamodule=data)
+    images, rows = data.val_rows()
+    pixels = images.images[rows].permute(0, 3, 1, 2)
+    with torch.no_grad():
+        logits = task.eval()(data.normalization.apply(pixels))
+    loss = functional.cross_entropy(logits, images.labels[rows])
+    assert float(fit.callback_metrics["val/loss"]) == pytest.approx(float(loss), rel=1e-5)
+    whole = trainer()
+    whole.fit(classifier(lr=0.0), datamodule=TinyDataModule(count=120, batch_size=9, eval_batch_size=5))
+    for name in ("val/loss", "val/ce_loss", "val/accuracy"):
+        assert float(whole.callback_metrics[name]) == pytest.approx(float(fit.callback_metrics[name]), rel=1e-5)
+
+
+def test_early_stopping_and_a_plateau_schedule_find_the_metrics_by_name() -> None:
+    stop = EarlyStopping("train/loss", patience=2, mode="min", min_delta=1.0)
+    task = classifier(
+        lr=1e-3,
+        lr_scheduler=lambda optimizer: ReduceLROnPlateau(optimizer, "val/loss", factor=0.5, patience=0, threshold=1.0),
+    )
+    fit = trainer(stop, epochs=10)
+    fit.fit(task, datamodule=TinyDataModule())
+    assert fit.current_epoch == 3  # one epoch to be first, two without a gain of 1
+    assert fit.optimizers[0].param_groups[0]["lr"] == 1e-3 * 0.5**2
+
+
+def test_a_fit_after_one_that_broke_off_counts_from_nothing() -> None:
+    class Stop(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise ZeroDivisionError
+
+    task = classifier(lr=0.0)
+    with pytest.raises(ZeroDivisionError):
+        trainer(Stop()).fit(task, datamodule=TinyDataModule())
+    again = trainer()
+    again.fit(task, datamodule=TinyDataModule())
+    assert task.train_metrics["accuracy"].tp.sum() == 0  # logged and reset
+    fresh = trainer()
+    fresh.fit(classifier(lr=0.0), datamodule=TinyDataModule())
+    assert float(again.callback_metrics["train/accuracy"]) == float(fresh.callback_metrics["train/accuracy"])

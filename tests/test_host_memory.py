@@ -1,0 +1,61 @@
+import platform
+from collections.abc import Iterator
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from tiny import TinyDataModule, TinyNetwork
+
+from kd_lightning.host_memory import keep_freed_memory, return_freed_memory
+from kd_lightning.tasks import Classifier
+
+resource = pytest.importorskip("resource", reason="only Unix counts page faults")
+
+
+@pytest.fixture(autouse=True)
+def usual_memory() -> Iterator[None]:
+    yield
+    return_freed_memory()
+
+
+def faults_of_large_tensors() -> int:
+    """Count the fresh pages that the kernel hands out for tensors of 64 MB, of which one lives at a time."""
+    torch.zeros(2**24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.zeros(2**24).fill_(1)
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_kept_memory_is_used_again_without_asking_the_kernel_for_pages() -> None:
+    return_freed_memory()
+    fresh = faults_of_large_tensors()
+    keep_freed_memory()
+    assert faults_of_large_tensors() < fresh / 10
+    return_freed_memory()
+    assert faults_of_large_tensors() > fresh / 2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_memory_is_kept_while_a_cpu_trains_and_returned_afterwards() -> None:
+    class Look(Callback):
+        faults = -1
+
+        def on_train_epoch_end(self, *_: object) -> None:
+            self.faults = faults_of_large_tensors()
+
+    return_freed_memory()
+    fresh, look = faults_of_large_tensors(), Look()
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        callbacks=[look],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Classifier(TinyNetwork()), datamodule=TinyDataModule())
+    assert 0 <= look.faults < fresh / 10
+    assert faults_of_large_tensors() > fresh / 2
