@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.optim import Adam
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from kd_lightning.data.base import ImageDataModule
@@ -19,6 +19,7 @@ from kd_lightning.host_memory import keep_freed_memory, return_freed_memory
 from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import Network
 from kd_lightning.schedules import OneCycle
+from kd_lightning.tasks.image_mean import ImageMean
 from kd_lightning.weights import INFO_KEY, class_path
 
 Stage = Literal["train", "val", "test"]
@@ -86,7 +87,7 @@ class Task(LightningModule, ABC):
     def make_metrics(self, stage: str) -> MetricCollection:
         """Make the metrics of an epoch of a stage: the loss, its terms, and each name of ``accuracies``."""
         accuracy = MulticlassAccuracy(self.network.num_classes, average="micro", validate_args=False)
-        means = {name: MeanMetric(nan_strategy="disable") for name in ("loss", *self.loss_weights)}
+        means = {name: ImageMean() for name in ("loss", *self.loss_weights)}
         counts = {name: accuracy.clone() for name in self.accuracies(stage)}
         return MetricCollection({**means, **counts}, prefix=f"{stage}/", compute_groups=False)
 
