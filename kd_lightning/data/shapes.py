@@ -96,7 +96,7 @@ def draw_shapes(num_images: int, seed: int, image_size: int = 32) -> LabelledIma
         seed: 0 or more; the images of two seeds are independent.
         image_size: Height and width in pixels.
     """
-    labels = np.arange(num_images) % len(SHAPES_CLASSES)
+    labels = np.arange(num_images, dtype=np.int64) % len(SHAPES_CLASSES)
     images = np.empty((num_images, image_size, image_size, 3), dtype=np.uint8)
     for start in range(0, num_images, CHUNK):
         scenes = _scenes(_Random(seed, start // CHUNK), image_size)[: num_images - start]
