@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and where those that can be made again are kept."""
 
 import os
 import tempfile
@@ -36,3 +36,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """Return ``kd_lightning`` in the user's folder of caches, which ``XDG_CACHE_HOME`` can name."""
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "kd_lightning"

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kd_lightning.files import written_whole
+from kd_lightning.files import cache_folder, written_whole
 
 ROWS_AT_ONCE = 4096
 """Rows that are hashed or written at once."""
@@ -24,12 +24,6 @@ class Place(Enum):
     DEVICE = "on the GPU"
     MEMORY = "in memory"
     DISK = "on the disk"
-
-
-def cache_folder() -> Path:
-    """Return ``kd_lightning`` in the user's folder of caches, which ``XDG_CACHE_HOME`` can name."""
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "kd_lightning"
 
 
 def choose_place(size: int, device: torch.device, processes: int = 1) -> Place | None:

@@ -98,6 +98,11 @@ class ImageDataModule(LightningDataModule, ABC):
         return Pipeline(self.augment, self.num_classes)
 
     @property
+    def draw_epoch(self) -> int:
+        """The epoch as the augmentations' draws count it: a run with another seed draws other changes."""
+        return (self.trainer.current_epoch if self.trainer is not None else 0) + (self.seed << 32)
+
+    @property
     def has_val(self) -> bool:
         """Whether there are validation images; known before loading."""
         return self.val_size > 0
@@ -202,8 +207,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Turn raw pixels (B, H, W, C) into the network's normalized images (B, C, H, W), augmented while training."""
         images, labels = batch.images.permute(0, 3, 1, 2), batch.labels
         if self.trainer is not None and self.trainer.training:
-            epoch = self.trainer.current_epoch + (self.seed << 32)  # a run with another seed draws other changes
-            images, labels = self.pipeline(images, labels, batch.rows, epoch)
+            images, labels = self.pipeline(images, labels, batch.rows, self.draw_epoch)
         return Batch(self.normalization.apply(images), labels, batch.rows)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
 from kd_lightning.data.page_release import release_pages
 from kd_lightning.errors import UserError
-from kd_lightning.files import written_whole
+from kd_lightning.files import cache_folder, written_whole
 from kd_lightning.image_worker import decode
 from kd_lightning.images import BrokenImageError, Pixels
 
@@ -68,7 +68,7 @@ def decode_images(
         UserError: Files are broken and ``on_broken`` is ``stop``; it lists them.
     """
     files = _Files(names, image_size, channels, Path(root))
-    folder = _user_cache_dir() if cache_dir is None else Path(cache_dir)
+    folder = cache_folder() if cache_dir is None else Path(cache_dir)
     try:
         images, broken = _cached(files, folder)
     except (OSError, NotImplementedError, UserError) as error:  # NotImplementedError: no locks on this file system
@@ -85,11 +85,6 @@ def decode_images(
     release_pages(images)
     kept = np.delete(np.arange(len(names)), list(broken))
     return Decoded(images, kept, tuple(BrokenImageError(Path(names[at]), reason) for at, reason in broken.items()))
-
-
-def _user_cache_dir() -> Path:
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "kd_lightning"
 
 
 def _listing(names: Sequence[str], broken: dict[int, str]) -> str:

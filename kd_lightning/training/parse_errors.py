@@ -34,7 +34,10 @@ def explain(message: str) -> str:
         return f"{missing[1]} must be given{where}, best in a config: `--config teacher.yaml` and the like."
     if unknown := re.search(r"[Uu]nrecognized arguments: (.+)", message):
         return f"there is no option {unknown[1]}; `--help` lists the options."
-    expected = list(dict.fromkeys(_expected(message)))
+    literals = [
+        text.strip("'\"") for texts in re.findall(r"Literal\[([^\]]+)\]", message) for text in texts.split(", ")
+    ]
+    expected = list(dict.fromkeys([*literals, *_expected(message)]))
     given = re.findall(r"Got value: (.*)", message) or re.findall(r"Given value: (.*)", message)
     if option and expected and given:
         return f"--{option} is {given[0].strip()}, but it must be {' or '.join(expected)}."
