@@ -153,6 +153,7 @@ def test_without_validation_images_a_run_still_ends_with_all_its_files(workplace
 
 MISTAKES = {
     "no config": (["--config=nope.yaml"], "there is no config 'nope.yaml'"),
+    "a study": (["--config=seed_table.yaml"], "is run by `compare`"),
     "no YAML": (["--config=broken.yaml"], "broken.yaml is no valid YAML in line 1"),
     "no class": (["--config=student.yaml", "--model=Foo"], "there is no 'Foo' for --model; choose one of "),
     "no network": (

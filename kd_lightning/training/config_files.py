@@ -43,11 +43,9 @@ class ConfigFile(ActionConfigFile):
         """Read the config that is meant into the namespace."""
         path = find_config(values)
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             place = getattr(error, "problem_mark", None)
             line = f" in line {place.line + 1}" if place else ""
             raise UserError(f"the config {path} is no valid YAML{line}; mend it.") from error
-        if isinstance(content, dict) and "baseline" in content:
-            raise UserError(f"{path} is a study, not a run; use `python -m kd_lightning compare --config {values}`.")
         super().__call__(parser, namespace, str(path), option_string)  # type: ignore[no-untyped-call]

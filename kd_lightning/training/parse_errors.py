@@ -29,6 +29,8 @@ def explain(message: str) -> str:
         return f"there is no '{name[1]}' for --{option}{_choices(option)}."
     if name := re.search(r"Option '([^']+)' is not accepted", message):
         return f"there is no option --{option}.{name[1]}; `--{option}.help CLASS` lists what a class takes."
+    if name := re.search(r"does not accept option '([^']+)'", message):
+        return f"a config of this command has no '{name[1]}'; a study, which has a baseline, is run by `compare`."
     if missing := re.search(r"the following arguments are required: (.+)", message):
         where = f" in --{option}" if option else ""
         return f"{missing[1]} must be given{where}, best in a config: `--config teacher.yaml` and the like."
