@@ -45,3 +45,18 @@ def test_asking_for_the_feature_shape_changes_no_running_statistics() -> None:
     assert network.feature_shape() == (4, 4, 4)
     assert network.training
     assert all(torch.equal(before[name], values) for name, values in network.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [DeepNN, LightNN])
+def test_pooling_before_a_relu_changes_no_value_and_no_gradient(kind: type[DeepNN | LightNN]) -> None:
+    network = kind(image_size=8)
+    images, gradients = torch.randn(16, 3, 8, 8), []
+    assert torch.equal(network.train().feature_map(images), network.eval().feature_map(images))
+    for training in (True, False):
+        network.zero_grad()
+        network.train(training).feature_map(images).square().sum().backward()
+        gradients.append([values.grad for values in network.features.parameters()])
+    for first, second in zip(*gradients, strict=True):
+        assert first is not None
+        assert second is not None
+        assert torch.equal(first, second)
