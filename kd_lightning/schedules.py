@@ -23,9 +23,15 @@ class OneCycle(LambdaLR):
         self, optimizer: Optimizer, total_steps: int | None = None, warm_up: float = 0.3, start: float = 0.04
     ) -> None:
         self.total_steps = total_steps
+        self.is_given = total_steps is not None
         self.warm_up = warm_up
         self.start = start
         super().__init__(optimizer, self.share)
+
+    def set_length(self, total_steps: int) -> None:
+        """Say how many optimizer steps the run has, where that was not given."""
+        if not self.is_given:
+            self.total_steps = total_steps
 
     def share(self, step: int) -> float:
         """Return the learning rate of a step as a share of the highest."""

@@ -36,6 +36,8 @@ class SaveOnInterrupt(Callback):
     stops at once. With several processes Lightning's own handling stands, and what is saved is the last epoch.
     """
 
+    copes_with_steps_ahead = True
+
     def __init__(self) -> None:
         self._asked = False
         self._previous: Any = None

@@ -1,7 +1,8 @@
 """The datamodule under every data source: one uint8 tensor, served in whole batches, normalized on the device."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Literal
 
@@ -67,6 +68,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self._loaded: dict[Split, LabelledImages | None] = {}
         self._rows: tuple[Tensor, Tensor] | None = None
         self._normalization: Normalization | None = None
+        self._epoch: Tensor | None = None
 
     @property
     @abstractmethod
@@ -98,9 +100,20 @@ class ImageDataModule(LightningDataModule, ABC):
         return Pipeline(self.augment, self.num_classes)
 
     @property
-    def draw_epoch(self) -> int:
+    def draw_epoch(self) -> int | Tensor:
         """The epoch as the augmentations' draws count it: a run with another seed draws other changes."""
+        if self._epoch is not None:
+            return self._epoch
         return (self.trainer.current_epoch if self.trainer is not None else 0) + (self.seed << 32)
+
+    @contextmanager
+    def epoch_from(self, epoch: Tensor) -> Iterator[None]:
+        """Let the draws read their epoch from memory, a 0-d int64 tensor on the device, as a CUDA graph does."""
+        self._epoch = epoch
+        try:
+            yield
+        finally:
+            self._epoch = None
 
     @property
     def has_val(self) -> bool:
@@ -201,7 +214,7 @@ class ImageDataModule(LightningDataModule, ABC):
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
             device = self.trainer.strategy.root_device
         sampler = RowSampler(rows, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
-        return BatchLoader(_resident(data, device), sampler, batch_size)
+        return BatchLoader(resident(data, device), sampler, batch_size)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn raw pixels (B, H, W, C) into the network's normalized images (B, C, H, W), augmented while training."""
@@ -211,7 +224,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return Batch(self.normalization.apply(images), labels, batch.rows)
 
 
-def _resident(data: LabelledImages, device: torch.device) -> LabelledImages:
+def resident(data: LabelledImages, device: torch.device) -> LabelledImages:
     """Move a set to the GPU where it takes less than half of what is free there."""
     if device.type != "cuda" or data.images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return data

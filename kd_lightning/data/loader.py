@@ -1,6 +1,6 @@
 """Whole batches of rows: what takes the place of a DataLoader when a data set is one tensor."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -87,6 +87,10 @@ class BatchLoader:
         data: The whole set, in memory, in a memory map or on the device.
         sampler: The rows to serve and their order.
         batch_size: Rows a batch; the last one may have fewer.
+
+    Attributes:
+        ahead: Deals with the first of the batches that are left of an epoch (rows, ``(B,)`` each) before the next one
+            is served, and returns with how many; never with all of them.
     """
 
     batch_sampler = None  # Lightning looks for one beside a sampler, as in a DataLoader
@@ -95,6 +99,7 @@ class BatchLoader:
         self.data = data
         self.sampler = sampler
         self.batch_size = batch_size
+        self.ahead: Callable[[Sequence[Tensor]], int] | None = None
         self._served = 0
         self._resume = {"epoch": -1, "batches": 0}
 
@@ -102,11 +107,14 @@ class BatchLoader:
         return -(-len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        rows = self.sampler.ordered()
+        batches = self.sampler.ordered().split(self.batch_size)
         self._served = self._resume["batches"] if self._resume["epoch"] == self.sampler.epoch else 0
-        for batch_rows in rows.split(self.batch_size)[self._served :]:
+        while self._served < len(batches):
+            if self.ahead is not None:
+                self._served += self.ahead(batches[self._served :])
+            rows = batches[self._served]
             self._served += 1
-            yield self.gather(batch_rows)
+            yield self.gather(rows)
 
     def gather(self, rows: Tensor) -> Batch:
         """Return the raw images and the labels of these rows."""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,11 +13,14 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from kd_lightning.data.base import ImageDataModule
-from kd_lightning.data.loader import Batch
+from kd_lightning.data.loader import Batch, BatchLoader
 from kd_lightning.errors import UserError
+from kd_lightning.fast.graph import make_plain
+from kd_lightning.fast.start import start, stop
 from kd_lightning.host_memory import keep_freed_memory, return_freed_memory
 from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import Network
+from kd_lightning.outcome import Outcome, Result
 from kd_lightning.schedules import OneCycle
 from kd_lightning.tasks.image_mean import ImageMean
 from kd_lightning.weights import INFO_KEY, class_path
@@ -30,20 +33,6 @@ def seed_optimizer(parameters: Any) -> Adam:
     return Adam(parameters, lr=5e-5)
 
 
-class Outcome(NamedTuple):
-    """What a task makes of a batch.
-
-    Attributes:
-        logits: The trained network's logits, (B, num_classes).
-        terms: Loss terms by name, unweighted scalars.
-        teacher_logits: The teacher's logits, (B, num_classes), where there is a teacher.
-    """
-
-    logits: Tensor
-    terms: dict[str, Tensor]
-    teacher_logits: Tensor | None = None
-
-
 class Task(LightningModule, ABC):
     """Train a network by a weighted sum of named loss terms.
 
@@ -53,6 +42,8 @@ class Task(LightningModule, ABC):
         optimizer: Makes the optimizer of the trained parameters.
         lr_scheduler: Makes the learning rate schedule; none by default.
         lr_interval: Whether the schedule moves on every ``epoch`` or every ``step``.
+        fast: Whether many steps are done in one call of Lightning's, on a GPU as a CUDA graph. ``auto`` does so
+            wherever nothing has to see every batch.
     """
 
     def __init__(
@@ -62,6 +53,7 @@ class Task(LightningModule, ABC):
         optimizer: OptimizerCallable = seed_optimizer,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
+        fast: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
@@ -69,8 +61,9 @@ class Task(LightningModule, ABC):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
+        self.fast = fast
         self.train_metrics, self.val_metrics, self.test_metrics = map(self.make_metrics, ("train", "val", "test"))
-        self._rng_state: Tensor | None = None
+        self._rng_states: list[Tensor | None] = [None, None]
 
     @abstractmethod
     def outcome(self, batch: Batch) -> Outcome:
@@ -104,19 +97,26 @@ class Task(LightningModule, ABC):
         """Return what is minimized: the weighted sum of the loss terms."""
         return torch.stack([self.loss_weights[name] * term for name, term in outcome.terms.items()]).sum()
 
-    def shared_step(self, batch: Batch, stage: Stage) -> tuple[Tensor, Outcome]:
-        """Return the weighted loss of a batch and what it is made of; count all of it in the metrics of the epoch."""
+    def result(self, batch: Batch) -> Result:
+        """Return the weighted loss of a batch and what it is made of."""
         outcome = self.outcome(batch)
-        loss = self.weighted_loss(outcome)
-        for name, value in {"loss": loss, **outcome.terms}.items():
-            self.metrics(stage)[name].update(value.detach(), len(batch.rows))
-        self.count(outcome, batch, stage)
-        return loss, outcome
+        return Result(self.weighted_loss(outcome), outcome, batch.labels)
 
-    def count(self, outcome: Outcome, batch: Batch, stage: Stage) -> None:
-        """Count the predictions of a batch in the stage's metrics."""
-        labels = batch.labels.argmax(1) if batch.labels.ndim == 2 else batch.labels
-        self.metrics(stage)["accuracy"].update(outcome.logits.detach(), labels)
+    def record(self, result: Result, stage: Stage) -> None:
+        """Count a detached result in the metrics of the epoch."""
+        for name, value in {"loss": result.loss, **result.outcome.terms}.items():
+            self.metrics(stage)[name].update(value, len(result.labels))
+        self.count(result.outcome, result.labels, stage)
+
+    def count(self, outcome: Outcome, labels: Tensor, stage: Stage) -> None:
+        """Count predictions in the stage's metrics; labels are (B,) or, as probabilities, (B, num_classes)."""
+        self.metrics(stage)["accuracy"].update(outcome.logits, labels.argmax(1) if labels.ndim == 2 else labels)
+
+    def shared_step(self, batch: Batch, stage: Stage) -> Result:
+        """Return the result of a batch, counted in the metrics of the epoch."""
+        result = self.result(batch)
+        self.record(result.detached(), stage)
+        return result
 
     def log_metrics(self, stage: Stage) -> None:
         """Log what an epoch has counted, once: logging in every step would cost more than LightNN's optimizer."""
@@ -125,7 +125,7 @@ class Task(LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss that is minimized."""
-        return self.shared_step(batch, "train")[0]
+        return self.shared_step(batch, "train").loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count loss and accuracy on validation images."""
@@ -133,7 +133,7 @@ class Task(LightningModule, ABC):
 
     def test_step(self, batch: Batch, batch_idx: int) -> Outcome:  # type: ignore[override]  # Lightning takes anything
         """Count loss and accuracy on test images; callbacks see the logits."""
-        return self.shared_step(batch, "test")[1]
+        return self.shared_step(batch, "test").outcome
 
     def on_train_epoch_end(self) -> None:
         """Log the training epoch."""
@@ -154,8 +154,6 @@ class Task(LightningModule, ABC):
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
         entry: dict[str, Any] = {"scheduler": scheduler, "interval": self.lr_interval}
-        if isinstance(scheduler, OneCycle) and scheduler.total_steps is None:
-            scheduler.total_steps = int(self.trainer.estimated_stepping_batches)
         if isinstance(scheduler, ReduceLROnPlateau):
             entry["monitor"] = scheduler.monitor
         return {"optimizer": optimizer, "lr_scheduler": entry}
@@ -197,11 +195,14 @@ class Task(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the random state, so that a resumed run drops out what an undisturbed one does."""
         checkpoint["rng_state"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state(self.device)
+        make_plain(checkpoint)
         checkpoint[INFO_KEY] = self.model_info().to_plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network or task."""
-        self._rng_state = checkpoint.get("rng_state")
+        self._rng_states = [checkpoint.get("rng_state"), checkpoint.get("cuda_rng_state")]
         own, found = self.state_dict(), checkpoint["state_dict"]
         if own.keys() != found.keys() or any(own[key].shape != found[key].shape for key in own):
             raise UserError(
@@ -214,12 +215,30 @@ class Task(LightningModule, ABC):
         """Drop out what the seed says, whatever was built before; go on with the random state of a checkpoint."""
         if self.device.type == "cpu":
             keep_freed_memory()
-        if self._rng_state is None:
-            torch.manual_seed(torch.initial_seed())
-            return
-        torch.set_rng_state(self._rng_state.cpu())
-        self._rng_state = None
+        torch.manual_seed(torch.initial_seed())
+        state, cuda_state = self._rng_states
+        if state is not None:
+            torch.set_rng_state(state.cpu())
+        if cuda_state is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(cuda_state.cpu(), self.device)
+        self._rng_states = [None, None]
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, OneCycle):
+                config.scheduler.set_length(int(self.trainer.estimated_stepping_batches))
+        self.prepare()
+        if self.fast is not False:
+            start(self, Task)
+
+    def prepare(self) -> None:
+        """Do what is to be done once, before the first step."""
+
+    def waits_for_host(self) -> str | None:
+        """Return which data of a step lies in main memory, as a clause; ``None`` where none does."""
+        loader = self.trainer.train_dataloader
+        resident = isinstance(loader, BatchLoader) and loader.data.images.device == self.device
+        return None if resident else "the images have no room on the GPU"
 
     def on_train_end(self) -> None:
         """Return the memory that training has left free."""
+        stop(self)
         return_freed_memory()

@@ -11,7 +11,8 @@ from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.losses import flattened_cosine_loss, pooled_values
 from kd_lightning.networks import Network
-from kd_lightning.tasks.base import Outcome, seed_optimizer
+from kd_lightning.outcome import Outcome
+from kd_lightning.tasks.base import seed_optimizer
 from kd_lightning.tasks.distill import DistillTask
 from kd_lightning.teacher import Teacher, TeacherOutput
 
@@ -33,6 +34,8 @@ class CosineDistill(DistillTask):
         remember_teacher: Whether the teacher's targets are computed once and looked up from then on, which is exact
             where the training images are not augmented or only flipped. ``auto`` does so wherever it is exact, saves
             time and fits into memory or on the disk.
+        fast: Whether many steps are done in one call of Lightning's, on a GPU as a CUDA graph. ``auto`` does so
+            wherever nothing has to see every batch.
 
     Raises:
         UserError: The teacher's representation does not pool to the student's length.
@@ -48,9 +51,10 @@ class CosineDistill(DistillTask):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
         remember_teacher: bool | Literal["auto"] = "auto",
+        fast: bool | Literal["auto"] = "auto",
     ) -> None:
         weights = {"ce_loss": ce_loss_weight, "hidden_rep_loss": hidden_rep_loss_weight}
-        super().__init__(network, teacher, weights, optimizer, lr_scheduler, lr_interval, remember_teacher)
+        super().__init__(network, teacher, weights, optimizer, lr_scheduler, lr_interval, remember_teacher, fast)
         self.student_size, teacher_size = (prod(net.feature_shape()) for net in (network, teacher.network))
         if teacher_size % self.student_size:
             raise UserError(

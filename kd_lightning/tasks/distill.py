@@ -11,8 +11,9 @@ from torch import Tensor
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.networks import Network
+from kd_lightning.outcome import Outcome
 from kd_lightning.remembered import CannotRememberError, RememberedTeacher, check_views, remember
-from kd_lightning.tasks.base import Outcome, Stage, Task, seed_optimizer
+from kd_lightning.tasks.base import Stage, Task, seed_optimizer
 from kd_lightning.teacher import Teacher, TeacherAnswer, TeacherOutput
 
 
@@ -29,6 +30,8 @@ class DistillTask(Task):
         remember_teacher: Whether the teacher's targets are computed once and looked up from then on, which is exact
             where the training images are not augmented or only flipped. ``auto`` does so wherever it is exact, saves
             time and fits into memory or on the disk.
+        fast: Whether many steps are done in one call of Lightning's, on a GPU as a CUDA graph. ``auto`` does so
+            wherever nothing has to see every batch.
     """
 
     def __init__(
@@ -40,8 +43,9 @@ class DistillTask(Task):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
         remember_teacher: bool | Literal["auto"] = "auto",
+        fast: bool | Literal["auto"] = "auto",
     ) -> None:
-        super().__init__(network, loss_weights, optimizer, lr_scheduler, lr_interval)
+        super().__init__(network, loss_weights, optimizer, lr_scheduler, lr_interval, fast)
         self.teacher = teacher.to(memory_format=torch.channels_last)
         self.remember_teacher = remember_teacher
         self._remembered: RememberedTeacher | None = None
@@ -58,9 +62,8 @@ class DistillTask(Task):
         output = self.teacher(batch.images)
         return TeacherAnswer(self.target(output), output.logits)
 
-    def on_train_start(self) -> None:
+    def prepare(self) -> None:
         """Remember the teacher's targets where that is exact and pays; say so, or why not."""
-        super().on_train_start()
         if self.remember_teacher is False:
             return
         try:
@@ -71,6 +74,12 @@ class DistillTask(Task):
                     f"the teacher cannot be remembered: {reason}; set --model.remember_teacher auto or change that."
                 ) from reason
             self.print(f"Teacher: runs in every step; {reason}.")
+
+    def waits_for_host(self) -> str | None:
+        """Return which data of a step lies in main memory, as a clause; ``None`` where none does."""
+        if self._remembered is not None and self._remembered.table.device != self.device:
+            return "what is remembered of the teacher has no room on the GPU"
+        return super().waits_for_host()
 
     def _remember(self) -> RememberedTeacher:
         data, trainer, network = self.data, self.trainer, self.teacher.network
@@ -99,11 +108,11 @@ class DistillTask(Task):
         teachers = ("teacher_accuracy", "teacher_agreement") if stage == "test" else ()
         return (*super().accuracies(stage), *teachers)
 
-    def count(self, outcome: Outcome, batch: Batch, stage: Stage) -> None:
-        """Count the predictions of a batch; of test images also the teacher's, and how often the student agrees."""
-        super().count(outcome, batch, stage)
+    def count(self, outcome: Outcome, labels: Tensor, stage: Stage) -> None:
+        """Count predictions; of test images also the teacher's, and how often the student agrees."""
+        super().count(outcome, labels, stage)
         if stage == "test" and outcome.teacher_logits is not None:
-            self.test_metrics["teacher_accuracy"].update(outcome.teacher_logits, batch.labels)
+            self.test_metrics["teacher_accuracy"].update(outcome.teacher_logits, labels)
             self.test_metrics["teacher_agreement"].update(outcome.logits, outcome.teacher_logits.argmax(1))
 
     def setup(self, stage: str) -> None:

@@ -11,7 +11,8 @@ from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.losses import feature_map_loss
 from kd_lightning.networks import Network
-from kd_lightning.tasks.base import Outcome, seed_optimizer
+from kd_lightning.outcome import Outcome
+from kd_lightning.tasks.base import seed_optimizer
 from kd_lightning.tasks.distill import DistillTask
 from kd_lightning.teacher import Teacher, TeacherOutput
 
@@ -32,6 +33,8 @@ class FeatureRegressDistill(DistillTask):
         remember_teacher: Whether the teacher's targets are computed once and looked up from then on, which is exact
             where the training images are not augmented or only flipped. ``auto`` does so wherever it is exact, saves
             time and fits into memory or on the disk.
+        fast: Whether many steps are done in one call of Lightning's, on a GPU as a CUDA graph. ``auto`` does so
+            wherever nothing has to see every batch.
 
     Raises:
         UserError: The two feature maps differ in height or width.
@@ -47,9 +50,10 @@ class FeatureRegressDistill(DistillTask):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
         remember_teacher: bool | Literal["auto"] = "auto",
+        fast: bool | Literal["auto"] = "auto",
     ) -> None:
         weights = {"ce_loss": ce_loss_weight, "feature_map_loss": feature_map_weight}
-        super().__init__(network, teacher, weights, optimizer, lr_scheduler, lr_interval, remember_teacher)
+        super().__init__(network, teacher, weights, optimizer, lr_scheduler, lr_interval, remember_teacher, fast)
         student, target = network.feature_shape(), teacher.network.feature_shape()
         if student[1:] != target[1:]:
             raise UserError(

@@ -1,0 +1,101 @@
+"""A training step as a CUDA graph: launched as a whole, and not kernel by kernel from Python."""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from kd_lightning.fast.ahead import Groups
+from kd_lightning.fast.step import OptimizerStep
+from kd_lightning.outcome import Result
+
+SLOTS = 32
+"""Steps whose results are counted at once."""
+
+Capture = Callable[[Callable[[], None]], Callable[[], None]]
+"""Turns a function into one that does the same on the same memory."""
+
+
+def capture_cuda(function: Callable[[], None]) -> Callable[[], None]:
+    """Record what a function has the GPU do, which is not done yet, and return what has it done."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        function()
+    return graph.replay
+
+
+def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
+    """Let an optimizer keep all that changes in the device's memory: learning rates and counts of steps."""
+    for group in optimizer.param_groups:
+        if "capturable" in group:
+            group["capturable"] = device.type == "cuda"
+        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
+    for state in optimizer.state.values():  # a checkpoint's
+        if isinstance(state.get("step"), Tensor):
+            state["step"] = state["step"].to(device)
+    optimizer._warned_capturable_if_run_uncaptured = True  # some steps run so
+
+
+def make_plain(checkpoint: dict[str, Any]) -> None:
+    """Undo ``make_capturable`` in a checkpoint, so that a run on any device and by any path goes on from it."""
+    for optimizer in checkpoint.get("optimizer_states", ()):
+        for group in optimizer["param_groups"]:
+            group["lr"] = float(group["lr"])
+            if "capturable" in group:
+                group["capturable"] = False
+    for scheduler in checkpoint.get("lr_schedulers", ()):
+        if "_last_lr" in scheduler:
+            scheduler["_last_lr"] = [float(rate) for rate in scheduler["_last_lr"]]
+
+
+class CapturedStep:
+    """Train on groups of batches by replaying one captured optimizer step.
+
+    Its inputs (rows of the data set, the epoch) are read from memory that stays where it is, and its results go to
+    slots of such memory, to be counted many at once. Schedules write the learning rate between replays; dropout and
+    random augmentations draw anew in each.
+
+    Args:
+        step: What is captured; everything that it works on must be on the device.
+        capture: Captures.
+    """
+
+    def __init__(self, step: OptimizerStep, capture: Capture = capture_cuda) -> None:
+        self.step = step
+        device, batch_size = step.task.device, step.loader.batch_size
+        self.rows = torch.zeros(SLOTS, step.group, batch_size, dtype=torch.int64, device=device)
+        self.slot = torch.zeros(1, dtype=torch.int64, device=device)
+        self.epoch = torch.zeros((), dtype=torch.int64, device=device)
+        self._forms: list[Result] = []
+        self._slots: list[list[Tensor]] = []
+        self.replay = capture(self._once)
+
+    def _once(self) -> None:
+        """Do one optimizer step on the rows of the current slot, and go on to the next slot."""
+        data = self.step.task.data
+        with data.epoch_from(self.epoch):
+            results = self.step(self.rows.index_select(0, self.slot).squeeze(0).unbind())
+        if not self._forms:
+            self._forms = results
+            self._slots = [[value.new_empty(SLOTS, *value.shape) for value in form.tensors()] for form in results]
+        for slots, result in zip(self._slots, results, strict=True):
+            for values, value in zip(slots, result.tensors(), strict=True):
+                values.index_copy_(0, self.slot, value.unsqueeze(0))
+        self.slot.add_(1)
+
+    def train(self, groups: Groups, count: Callable[[], None]) -> None:
+        """Train on groups of full batches, and call ``count`` behind each."""
+        task = self.step.task
+        while waiting := list(islice(groups, SLOTS)):
+            rows = torch.stack([torch.stack(list(group)) for group in waiting])
+            self.rows[: len(waiting)].copy_(rows)
+            self.epoch.fill_(task.data.draw_epoch)
+            self.slot.zero_()
+            for _ in waiting:
+                self.replay()
+                count()
+            for form, slots in zip(self._forms, self._slots, strict=True):
+                task.record(form.stacked([values[: len(waiting)] for values in slots]), "train")

@@ -1,0 +1,53 @@
+"""One optimizer step from rows of the data set: what the fast path repeats, and what a CUDA graph captures."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from kd_lightning.data.loader import Batch, BatchLoader
+from kd_lightning.outcome import Result
+
+if TYPE_CHECKING:
+    from kd_lightning.tasks.base import Task
+
+
+class OptimizerStep:
+    """Do what Lightning's automatic optimization does for a group of batches, and nothing of what it does around them.
+
+    Args:
+        task: Gives objective and parameters.
+        trainer: Its trainer: precision, clipping and accumulation are as it says.
+        loader: Gives the images.
+    """
+
+    def __init__(self, task: "Task", trainer: Trainer, loader: BatchLoader) -> None:
+        self.task = task
+        self.trainer = trainer
+        self.loader = loader
+        self.optimizer: Optimizer = trainer.optimizers[0]
+        self.group = trainer.accumulate_grad_batches
+
+    def __call__(self, batches: Sequence[Tensor]) -> list[Result]:
+        """Train on a group of batches: as many as gradients are accumulated over.
+
+        Args:
+            batches: Rows of the data set, ``(B,)`` each.
+        """
+        self.optimizer.zero_grad()
+        results = [self._backward(rows) for rows in batches]
+        clip = self.trainer.gradient_clip_val
+        self.task.configure_gradient_clipping(self.optimizer, clip, self.trainer.gradient_clip_algorithm)
+        self.optimizer.step()
+        return results
+
+    def _backward(self, rows: Tensor) -> Result:
+        """Add a batch's gradients to those that are there."""
+        batch = Batch(*(values.to(self.task.device, non_blocking=True) for values in self.loader.gather(rows)))
+        batch = self.task.data.on_after_batch_transfer(batch, 0)
+        with self.trainer.precision_plugin.train_step_context():
+            result = self.task.result(batch)
+        self.task.backward(result.loss / self.group)
+        return result.detached()
