@@ -28,12 +28,13 @@ def test_a_distillation_is_timed_as_usual_with_the_teacher_and_with_a_remembered
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = benchmark("cosine.yaml", "--workers=1", "--images=6400", "--data.val_size=0")
-    usual, ours, remembered = result["loops"]
+    usual, ours, remembered, fast = result["loops"]
+    assert [loop["name"] for loop in result["loops"]][1:] == ["ours, plain", "ours, teacher remembered", "ours, fast"]
     assert capsys.readouterr().out == to_text(result) + "\n"
     assert (result["network"], result["teacher"], result["image_shape"]) == ("LightNN", "DeepNN", [8, 8, 3])
-    for loop in (usual, ours, remembered):
+    for loop in (usual, ours, remembered, fast):
         assert len(loop["seconds_a_step"]) == 2
-        assert list(loop["seconds_of_a_step"]) == PARTS
+        assert list(loop["seconds_of_a_step"]) == ([] if loop is fast else PARTS)
         assert loop["seconds_an_epoch"] == pytest.approx(6400 / loop["images_a_second"])
         assert loop["seconds_full_run"] == pytest.approx(50 * loop["seconds_an_epoch"] + loop["seconds_once"])
     assert usual["times_faster"] == {"median": 1, "lowest": 1, "highest": 1}
@@ -50,15 +51,24 @@ def test_a_teacher_that_cannot_be_remembered_is_timed_in_every_step_and_it_says_
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = benchmark("regress.yaml", "--workers=0", "--data.augment=[RandomCrop]")
-    assert len(result["loops"]) == 2
+    assert len(result["loops"]) == 3
     assert "RandomCrop in --data.augment" in result["teacher_not_remembered"]
     assert "The teacher runs in every step: RandomCrop" in capsys.readouterr().out
 
 
 def test_a_classifier_has_no_teacher_to_time(workplace: Path) -> None:
     result = benchmark("student.yaml", "--workers=0")
-    assert (result["teacher"], result["teacher_not_remembered"], len(result["loops"])) == (None, None, 2)
-    assert [loop["seconds_of_a_step"]["teacher"] for loop in result["loops"]] == [0, 0]
+    assert (result["teacher"], result["teacher_not_remembered"], len(result["loops"])) == (None, None, 3)
+    assert [loop["seconds_of_a_step"]["teacher"] for loop in result["loops"][:2]] == [0, 0]
+
+
+def test_the_fast_path_is_held_against_the_bare_step(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = benchmark("student.yaml", "--workers=0", "--images=6400")
+    floor, fast = result["floor"], result["loops"][-1]
+    ratios = [own / bare for own, bare in zip(fast["seconds_a_step"], floor["seconds_a_step"], strict=True)]
+    assert floor["fast_takes_times"] == {"median": sum(ratios) / 2, "lowest": min(ratios), "highest": max(ratios)}
+    assert floor["seconds_an_epoch"] == pytest.approx(sum(floor["seconds_a_step"]) / 2 * 6400 / 32)
+    assert "The bare step without Lightning" in capsys.readouterr().out
 
 
 def test_a_number_that_makes_no_sense_is_answered_in_one_sentence(

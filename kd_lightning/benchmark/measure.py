@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from io import StringIO
 from statistics import median
 
@@ -11,10 +12,11 @@ import torch
 from lightning.pytorch import Trainer
 from torch.optim import Adam
 
+from kd_lightning.benchmark.bare import bare_loop
 from kd_lightning.benchmark.limits import Work, machine, work_of
 from kd_lightning.benchmark.noise import Noise
-from kd_lightning.benchmark.usual import usual_loop
-from kd_lightning.benchmark.watch import WARMUP, StepClock, Watch
+from kd_lightning.benchmark.usual import WARMUP, usual_loop
+from kd_lightning.benchmark.watch import EpochClock, Watch
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.loader import Batch
 from kd_lightning.remembered import CannotRememberError, check_views
@@ -39,7 +41,8 @@ class Loop:
         time: Runs it.
         work: Of a step.
         seconds: Of a step, in each round.
-        parts: Seconds of the parts of a step, from a round of its own.
+        parts: Seconds of the parts of a step, from a round of its own; empty where it has no parts to measure.
+        remembers: Whether the teacher runs once, before.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Loop:
     work: Work
     seconds: list[float] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
+    remembers: bool = False
 
     @property
     def step(self) -> float:
@@ -63,7 +67,8 @@ class Measured:
     """What a benchmark has found out.
 
     Attributes:
-        loops: The usual loop first, then ours, the fastest last.
+        loops: The usual loop first, then ours: plain, with the teacher remembered where that is possible, and fast.
+        floor: The bare step; ``None`` where a teacher takes part in it.
         limit: Work that the machine does in a second.
         device: Where it was measured.
         live: Why the teacher has to run in every step; ``None`` where it has not, or where there is none.
@@ -72,6 +77,7 @@ class Measured:
     loops: list[Loop]
     limit: Work
     device: torch.device
+    floor: Loop | None = None
     live: str | None = None
 
 
@@ -97,27 +103,37 @@ def measure(
     def time_usual(watch: Watch) -> float:
         return usual_loop(usual, noise, steps, workers, watch)
 
-    def time_ours(watch: Watch, remember: bool = False) -> float:
+    def time_ours(watch: Watch, *, remember: bool, fast: bool) -> float:
+        task.fast = "auto" if fast else False
         if isinstance(task, DistillTask):
             task.remember_teacher = remember
-        clock = StepClock(steps, watch)
+        clock = EpochClock(watch)
         with redirect_stdout(StringIO()):  # what a fit says of itself
-            make_trainer(callbacks=[clock], limit_train_batches=WARMUP + steps).fit(task, datamodule=noise)
+            make_trainer(callbacks=[clock], max_epochs=2, limit_train_batches=steps).fit(task, datamodule=noise)
         return clock.seconds
 
-    loops = [Loop(USUAL, time_usual, work), Loop("ours", time_ours, work)]
+    def ours(name: str, *, remember: bool = False, fast: bool = False) -> Loop:
+        own = work - teachers if remember else work
+        return Loop(name, partial(time_ours, remember=remember, fast=fast), own, remembers=remember)
+
+    loops = [Loop(USUAL, time_usual, work), ours("ours, plain")]
     live = _reason_to_ask(noise)
-    if isinstance(task, DistillTask) and live is None:
-        loops.append(Loop("ours, teacher remembered", lambda watch: time_ours(watch, remember=True), work - teachers))
+    remember = isinstance(task, DistillTask) and live is None
+    if remember:
+        loops.append(ours("ours, teacher remembered", remember=True))
+    loops.append(ours("ours, fast", remember=remember, fast=True))
+    floor = None
+    if not isinstance(task, DistillTask):
+        floor = Loop("the bare step", lambda watch: bare_loop(task.to(device), noise, steps, watch), work)
     limit = Work(0, 0)
     dtype = torch.bfloat16 if "16" in str(trainer.precision) else torch.float32
     for _ in range(rounds):
         limit = limit.most(machine(device, dtype))
-        for loop in loops:
+        for loop in [*loops, *([floor] if floor else [])]:
             loop.seconds.append(loop.time(Watch(device, on=False)) / steps)
-    for loop in loops:
+    for loop in loops[:-1]:
         loop.parts = _parts(loop, steps, device)
-    return Measured(loops, limit, device, live if isinstance(task, DistillTask) else None)
+    return Measured(loops, limit, device, floor, live if isinstance(task, DistillTask) else None)
 
 
 def _reason_to_ask(data: ImageDataModule) -> str | None:

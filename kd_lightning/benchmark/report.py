@@ -54,16 +54,18 @@ def to_plain(run: Run, measured: Measured) -> dict[str, Any]:
         "machine": _machine(measured.device),
         "limit": measured.limit._asdict(),
         "loops": [_loop(run, loop, measured) for loop in measured.loops],
+        "floor": None if measured.floor is None else _floor(run, measured.floor, measured.loops[-1]),
     }
 
 
 def _loop(run: Run, loop: Loop, measured: Measured) -> dict[str, Any]:
     usual, plain = measured.loops[:2]
     once = 0.0
-    if loop not in (usual, plain):
+    if loop.remembers:
         once = run.views * (run.images + run.val_images) * plain.parts["teacher"] / run.batch_size
     epoch = loop.step * run.images / run.batch_size
-    forward = sum(loop.parts[name] for name in ("data", "teacher", "student"))
+    parts = loop.parts or measured.loops[-2].parts  # validation has no fast path
+    forward = sum(parts[name] for name in ("data", "teacher", "student"))
     validation = forward * run.val_images / run.batch_size
     speedups = loop.speedups(usual)
     return {
@@ -71,13 +73,27 @@ def _loop(run: Run, loop: Loop, measured: Measured) -> dict[str, Any]:
         "seconds_a_step": loop.seconds,
         "images_a_second": run.batch_size / loop.step,
         "seconds_an_epoch": epoch,
-        "times_faster": {"median": median(speedups), "lowest": min(speedups), "highest": max(speedups)},
+        "times_faster": _spread(speedups),
         "seconds_of_a_step": loop.parts,
         "work_of_a_step": loop.work._asdict(),
         "share_of_limit": _shares(loop, measured.limit),
         "seconds_once": once,
         "seconds_full_run": None if run.epochs is None else once + run.epochs * (epoch + validation),
     }
+
+
+def _floor(run: Run, floor: Loop, fast: Loop) -> dict[str, Any]:
+    above = floor.speedups(fast)
+    return {
+        "name": floor.name,
+        "seconds_a_step": floor.seconds,
+        "seconds_an_epoch": floor.step * run.images / run.batch_size,
+        "fast_takes_times": _spread(above),
+    }
+
+
+def _spread(ratios: list[float]) -> dict[str, float]:
+    return {"median": median(ratios), "lowest": min(ratios), "highest": max(ratios)}
 
 
 def _shares(loop: Loop, limit: Work) -> dict[str, float]:
@@ -119,9 +135,11 @@ def to_text(result: dict[str, Any]) -> str:
         *(
             f"{loop['name']:26}" + "".join(f"{1e3 * s:10.2f}" for s in loop["seconds_of_a_step"].values())
             for loop in loops
+            if loop["seconds_of_a_step"]
         ),
         "",
         "student: its forward pass and the loss; rest: Lightning, or what the usual loop does besides.",
+        *_floor_text(result["floor"]),
     ]
     if result["teacher_not_remembered"]:
         lines.append(f"The teacher runs in every step: {result['teacher_not_remembered']}.")
@@ -133,6 +151,16 @@ def _row(loop: dict[str, Any]) -> str:
     times = f"{faster['median']:.1f} ({faster['lowest']:.1f} to {faster['highest']:.1f})"
     speed = f"{loop['images_a_second']:10,.0f}{loop['seconds_an_epoch']:12.1f}"
     return f"{loop['name']:26}{speed}   {times:22}{share['flops']:11.0%}{share['bytes']:8.0%}"
+
+
+def _floor_text(floor: dict[str, Any] | None) -> list[str]:
+    if floor is None:
+        return []
+    times = floor["fast_takes_times"]
+    spread = f"{times['median']:.2f} times ({times['lowest']:.2f} to {times['highest']:.2f})"
+    return [
+        f"The bare step without Lightning takes {floor['seconds_an_epoch']:.2f} s an epoch; ours, fast, {spread} that."
+    ]
 
 
 def _full_run(result: dict[str, Any]) -> list[str]:

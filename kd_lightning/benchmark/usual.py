@@ -11,13 +11,16 @@ from torch.optim import Adam
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from kd_lightning.benchmark.watch import WARMUP, Watch, wait_for
+from kd_lightning.benchmark.watch import Watch, wait_for
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.loader import Batch
 from kd_lightning.host_memory import return_freed_memory
 from kd_lightning.tasks import Task
 
 Sample = tuple[Tensor, int, int]
+
+WARMUP = 5
+"""Steps before the clock starts."""
 
 
 class PerImage(Dataset[Sample]):

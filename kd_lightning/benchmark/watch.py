@@ -13,9 +13,6 @@ from torch.optim import Optimizer
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import DistillTask
 
-WARMUP = 5
-"""Steps before the clock starts."""
-
 
 def wait_for(device: torch.device) -> None:
     """Wait until a device has done what it was told."""
@@ -72,19 +69,19 @@ class Watch:
         self.seconds.clear()
 
 
-class StepClock(Callback):
-    """Measures Lightning's training steps behind the first ones, and their parts if its watch is on.
+class EpochClock(Callback):
+    """Measures the second epoch of a fit, and the parts of its steps if its watch is on; the first one warms up.
 
     Args:
-        steps: Steps to measure.
         watch: Measures the parts.
 
     Attributes:
-        seconds: Of all measured steps.
+        seconds: Of the epoch.
     """
 
-    def __init__(self, steps: int, watch: Watch) -> None:
-        self.steps = steps
+    copes_with_steps_ahead = True
+
+    def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self.seconds = 0.0
         self._stack = ExitStack()
@@ -110,18 +107,16 @@ class StepClock(Callback):
         self._optimizer = ExitStack()
         self._optimizer.enter_context(self.watch.part("optimizer"))
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Start the clock behind the first steps and stop it behind those to measure."""
-        if batch_idx not in (WARMUP - 1, WARMUP - 1 + self.steps):
-            return
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
         wait_for(self.watch.device)
-        if batch_idx == WARMUP - 1:
-            self.watch.restart()
-            self._started = perf_counter()
-        else:
-            self.seconds = perf_counter() - self._started
+        self.watch.restart()
+        self._started = perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        wait_for(self.watch.device)
+        self.seconds = perf_counter() - self._started
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the watch off again."""
