@@ -1,7 +1,8 @@
 """How main memory is handed out while a CPU trains."""
 
 import ctypes
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 """Names of the settings of glibc's ``mallopt``."""
@@ -21,6 +22,16 @@ def return_freed_memory() -> None:
     _set({MMAP_MAX: 65536, MMAP_THRESHOLD: 2**25, TRIM_THRESHOLD: 2**26})
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Keep freed memory while many batches go through a network one after another."""
+    keep_freed_memory()
+    try:
+        yield
+    finally:
+        return_freed_memory()
 
 
 def _set(values: dict[int, int]) -> None:

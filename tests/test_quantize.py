@@ -11,8 +11,9 @@ from export_example import held_out_split, info_of, normalized, sensitive_networ
 from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
+from kd_lightning import cpu
 from kd_lightning.errors import UserError
-from kd_lightning.export import ExportReport, ExportSettings, GateError, cpu, export_variants
+from kd_lightning.export import ExportReport, ExportSettings, GateError, export_variants
 from kd_lightning.export.calibration import normalized_batches
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.quantize import convert_fp16, may_saturate, quantize_dynamic, quantize_static

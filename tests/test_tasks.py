@@ -1,9 +1,13 @@
+from typing import Any
+
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from tiny import TinyDataModule, TinyNetwork
 from torch.nn import functional
 
+from kd_lightning import cpu
+from kd_lightning.data.augment import CutMix
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.losses import flattened_cosine_loss
@@ -24,8 +28,9 @@ def make_batch() -> Batch:
     return Batch(torch.randn(6, 3, 8, 8), torch.arange(6) % 4, torch.arange(6))
 
 
-def quick_trainer(epochs: int = 1) -> Trainer:
+def quick_trainer(epochs: int = 1, precision: Any = "32-true") -> Trainer:
     return Trainer(
+        precision=precision,
         max_epochs=epochs,
         accelerator="cpu",
         logger=False,
@@ -145,3 +150,25 @@ def test_a_schedule_moves_the_learning_rate_on_every_step() -> None:
     trainer = quick_trainer()
     trainer.fit(task, datamodule=TinyDataModule())
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.5**trainer.global_step
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_images_and_remembered_targets_have_the_precision_of_the_networks(precision: Any) -> None:
+    trainer = quick_trainer(precision=precision)
+    task = CosineDistill(light(), Teacher(deep()), remember_teacher=precision == "bf16-true")
+    augment = [CutMix()] if precision == "64-true" else []
+    trainer.fit(task, datamodule=TinyDataModule(count=200, augment=augment))
+    expected = torch.bfloat16 if precision == "bf16-true" else torch.float64
+    assert next(task.network.parameters()).dtype == expected
+    assert 0 < float(trainer.callback_metrics["train/loss"]) < 3
+
+
+def test_a_cpu_that_only_emulates_bfloat16_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cpu, "cpu_flags", lambda: {"avx2"})
+    quick_trainer(precision="bf16-mixed").fit(Classifier(light()), datamodule=TinyDataModule())
+    assert "no bfloat16 arithmetic; --trainer.precision 32-true is faster" in capsys.readouterr().out
+    monkeypatch.setattr(cpu, "cpu_flags", lambda: {"avx512_bf16"})
+    quick_trainer(precision="bf16-mixed").fit(Classifier(light()), datamodule=TinyDataModule())
+    assert "bfloat16" not in capsys.readouterr().out

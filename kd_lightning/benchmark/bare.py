@@ -5,6 +5,7 @@ from itertools import cycle, islice
 from time import perf_counter
 
 import torch
+from lightning.pytorch.plugins.precision import Precision
 from torch import Tensor
 from torch.optim import Adam
 
@@ -13,15 +14,17 @@ from kd_lightning.benchmark.watch import Watch, wait_for
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.base import resident
 from kd_lightning.data.loader import Batch, BatchLoader
+from kd_lightning.host_memory import keep_freed_memory, return_freed_memory
 from kd_lightning.tasks import Task
 
 
-def bare_loop(task: Task, data: ImageDataModule, steps: int, watch: Watch) -> float:
+def bare_loop(task: Task, data: ImageDataModule, precision: Precision, steps: int, watch: Watch) -> float:
     """Return the seconds that a number of steps take: gather, normalize, forward, backward, Adam; nothing is counted.
 
     Args:
         task: Gives network and objective; it is trained further.
         data: Gives the images and the size of a batch.
+        precision: Of the forward pass.
         steps: Steps to measure, behind the first ones.
         watch: Says where it runs.
     """
@@ -31,9 +34,11 @@ def bare_loop(task: Task, data: ImageDataModule, steps: int, watch: Watch) -> fl
     graph = device.type == "cuda"
     optimizer = Adam(task.trained_parameters(), lr=5e-5, fused=True, capturable=graph)
     task.train()
+    if not graph:
+        keep_freed_memory()
     batches = [rows.to(device) for rows in loader.sampler.ordered().split(data.batch_size)]
     current = batches[0].clone()
-    step = _step(task, data, loader, optimizer, current)
+    step = _step(task, data, precision, loader, optimizer, current)
     if graph:
         step = _captured(step)
     rows = cycle(batches)
@@ -46,17 +51,23 @@ def bare_loop(task: Task, data: ImageDataModule, steps: int, watch: Watch) -> fl
         current.copy_(batch)
         step()
     wait_for(device)
-    return perf_counter() - started
+    seconds = perf_counter() - started
+    return_freed_memory()
+    return seconds
 
 
-def _step(task: Task, data: ImageDataModule, loader: BatchLoader, optimizer: Adam, rows: Tensor) -> Callable[[], None]:
+def _step(
+    task: Task, data: ImageDataModule, precision: Precision, loader: BatchLoader, optimizer: Adam, rows: Tensor
+) -> Callable[[], None]:
     """Return a training step on the rows that a tensor holds."""
 
     def step() -> None:
         optimizer.zero_grad()
         raw = loader.gather(rows)
-        images = data.normalization.apply(raw.images.permute(0, 3, 1, 2))
-        task.weighted_loss(task.outcome(Batch(images, raw.labels, raw.rows))).backward()
+        images = precision.convert_input(data.normalization.apply(raw.images.permute(0, 3, 1, 2)))
+        with precision.train_step_context():
+            loss = task.result(Batch(images, raw.labels, raw.rows)).loss
+        loss.backward()
         optimizer.step()
 
     return step

@@ -116,6 +116,9 @@ def measure(
         own = work - teachers if remember else work
         return Loop(name, partial(time_ours, remember=remember, fast=fast), own, remembers=remember)
 
+    def time_bare(watch: Watch) -> float:
+        return bare_loop(task.to(device), noise, trainer.precision_plugin, steps, watch)
+
     loops = [Loop(USUAL, time_usual, work), ours("ours, plain")]
     live = _reason_to_ask(noise)
     remember = isinstance(task, DistillTask) and live is None
@@ -124,7 +127,7 @@ def measure(
     loops.append(ours("ours, fast", remember=remember, fast=True))
     floor = None
     if not isinstance(task, DistillTask):
-        floor = Loop("the bare step", lambda watch: bare_loop(task.to(device), noise, steps, watch), work)
+        floor = Loop("the bare step", time_bare, work)
     limit = Work(0, 0)
     dtype = torch.bfloat16 if "16" in str(trainer.precision) else torch.float32
     for _ in range(rounds):

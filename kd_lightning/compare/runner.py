@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from kd_lightning.compare.hyperparameters import hyperparameters
 from kd_lightning.compare.identity import relevant, run_key
 from kd_lightning.compare.plan import PlannedRow
 from kd_lightning.compare.pool import Pool
@@ -64,6 +65,9 @@ class Runner:
         progress: Progress,
     ) -> None:
         self.rows = {row.row.title: row for row in rows}
+        self._shown = hyperparameters(
+            {name: relevant(row.config, learns=row.learns) for name, row in self.rows.items()}
+        )
         self.data = data
         self.folder = folder
         self.pool = Pool(jobs, threads)
@@ -122,7 +126,7 @@ class Runner:
     def _order(self, cell: Cell, result: Path, weights: Path | None) -> Order:
         row = self.rows[cell.row]
         folder = self.folder / "logs" / row.row.folder / f"seed_{cell.seed}"
-        shown = {"row": cell.row, "seed": cell.seed, **flat(relevant(row.config, learns=weights is not None))}
+        shown = {"row": cell.row, "seed": cell.seed, **self._shown[cell.row]}
         return Order(cell.row, row.run_args(cell.seed, folder, weights), cell.seed, folder, result, shown)
 
     def _ended(self, order: Order, failure: str | None) -> None:
@@ -166,11 +170,3 @@ def finished_run(result: Path) -> Run | None:
         return read_run(result)
     except UserError:  # it was damaged since, or an older version wrote it
         return None
-
-
-def flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the numbers, words and truth values in nested dicts, by their dotted names."""
-    if isinstance(values, dict):
-        parts = [flat(value, f"{prefix}.{name}" if prefix else name) for name, value in values.items()]
-        return {name: value for part in parts for name, value in part.items()}
-    return {prefix: values} if isinstance(values, bool | int | float | str) else {}

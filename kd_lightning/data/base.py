@@ -221,7 +221,8 @@ class ImageDataModule(LightningDataModule, ABC):
         images, labels = batch.images.permute(0, 3, 1, 2), batch.labels
         if self.trainer is not None and self.trainer.training:
             images, labels = self.pipeline(images, labels, batch.rows, self.draw_epoch)
-        return Batch(self.normalization.apply(images), labels, batch.rows)
+        result = Batch(self.normalization.apply(images), labels, batch.rows)
+        return result if self.trainer is None else self.trainer.precision_plugin.convert_input(result)
 
 
 def resident(data: LabelledImages, device: torch.device) -> LabelledImages:

@@ -10,8 +10,8 @@ import onnxruntime
 from rich.console import Console
 from rich.table import Table
 
+from kd_lightning.cpu import cpu_name, int8_flags
 from kd_lightning.errors import UserError
-from kd_lightning.export.cpu import cpu_name, int8_flags
 from kd_lightning.export.speed import LARGE_BATCH, Speed, cores
 from kd_lightning.export.verify import Measured, Variant
 

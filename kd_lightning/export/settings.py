@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kd_lightning.export.cpu import needs_reduce_range
+from kd_lightning.cpu import needs_reduce_range
 from kd_lightning.export.onnx import Preprocess
 from kd_lightning.export.quantize import DynamicLayers
 from kd_lightning.export.verify import Gates

@@ -11,6 +11,7 @@ import torch
 
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import on_cpu
+from kd_lightning.host_memory import freed_memory_kept
 from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import Network
 from kd_lightning.normalize import Normalization
@@ -81,7 +82,7 @@ def torch_reference(network: Network, info: ModelInfo, images: Pixels, labels: L
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")  # "medium", which training may have set, means bfloat16
     try:
-        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False), freed_memory_kept():
             parts = [
                 network(normalization.apply(torch.from_numpy(np.array(part)).permute(0, 3, 1, 2))).numpy()
                 for part in batches(images)

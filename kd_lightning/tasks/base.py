@@ -12,6 +12,7 @@ from torch.optim import Adam
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from kd_lightning.cpu import has_bf16
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import Batch, BatchLoader
 from kd_lightning.errors import UserError
@@ -143,6 +144,15 @@ class Task(LightningModule, ABC):
         """Log the validation images' epoch."""
         self.log_metrics("val")
 
+    def on_test_start(self) -> None:
+        """Keep the memory of a batch for the next one: a CPU tests DeepNN in half the time."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
+
+    def on_test_end(self) -> None:
+        """Return the memory that the test has left free."""
+        return_freed_memory()
+
     def on_test_epoch_end(self) -> None:
         """Log the test images' epoch."""
         self.log_metrics("test")
@@ -215,6 +225,8 @@ class Task(LightningModule, ABC):
         """Drop out what the seed says, whatever was built before; go on with the random state of a checkpoint."""
         if self.device.type == "cpu":
             keep_freed_memory()
+            if "bf16" in str(self.trainer.precision) and not has_bf16():
+                self.print("Precision: this CPU has no bfloat16 arithmetic; --trainer.precision 32-true is faster.")
         torch.manual_seed(torch.initial_seed())
         state, cuda_state = self._rng_states
         if state is not None:

@@ -91,7 +91,7 @@ class DistillTask(Task):
         with trainer.precision_plugin.forward_context():
             return remember(
                 data,
-                lambda images: self.target(self.teacher(images)),
+                lambda images: self.target(self.teacher(trainer.precision_plugin.convert_input(images))),
                 identity,
                 self.device,
                 trainer.world_size,

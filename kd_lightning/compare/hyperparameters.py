@@ -1,0 +1,31 @@
+"""What TensorBoard's HParams tab shows of a study's runs: what tells the rows apart, and what everybody asks for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+ALWAYS = ("model.optimizer.lr", "data.batch_size", "trainer.max_epochs")
+
+
+def hyperparameters(configs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the hyper-parameters of each row under short names.
+
+    Args:
+        configs: Resolved configs by the row's name.
+    """
+    rows = {row: _flat(config) for row, config in configs.items()}
+    names = sorted({name for values in rows.values() for name in values})
+    told = [name for name in names if name in ALWAYS or len({repr(row.get(name)) for row in rows.values()}) > 1]
+    return {row: {name: values[name] for name in told if name in values} for row, values in rows.items()}
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the numbers, words and truth values in nested dicts, classes by their names alone."""
+    if not isinstance(values, dict):
+        return {prefix: values} if isinstance(values, bool | int | float | str) else {}
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "class_path":
+            result[prefix] = value.rpartition(".")[2]
+        else:
+            result |= _flat(value, prefix if name == "init_args" else f"{prefix}.{name}".lstrip("."))
+    return result
