@@ -36,11 +36,12 @@ STYLES = {Verdict.HELPS: "helps", Verdict.HURTS: "hurts", Verdict.CANNOT_TELL: "
 def to_page(analysis: Analysis) -> str:
     """Return the whole report as one HTML page."""
     study, data = analysis.study, chart_data(analysis)
-    seeds = len(study.settings.seeds)
+    seeds, epochs = len(study.settings.seeds), study.settings.epochs
+    size = f"{epochs} {'epoch' if epochs == 1 else 'epochs'} · {seeds} {'seed' if seeds == 1 else 'seeds'}"
     script = "\n".join(_part(name) for name in ("svg.js", "charts.js", "page.js"))
     return Template(_part("page.html")).substitute(
         title=escape(f"{study.name}: {headline(analysis)}"),
-        eyebrow=escape(f"{study.name} · {study.settings.data} · {seeds} {'seed' if seeds == 1 else 'seeds'}"),
+        eyebrow=escape(f"{study.name} · {study.settings.data} · {size}"),
         headline=escape(headline(analysis)),
         lead=escape(_lead(analysis)),
         cards=_cards(analysis),
