@@ -1,9 +1,8 @@
 """Distillation by the cosine between hidden representations."""
 
 from math import prod
-from typing import Literal
+from typing import Any
 
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,7 +11,6 @@ from kd_lightning.errors import UserError
 from kd_lightning.losses import flattened_cosine_loss, pooled_values
 from kd_lightning.networks import Network
 from kd_lightning.outcome import Outcome
-from kd_lightning.tasks.base import seed_optimizer
 from kd_lightning.tasks.distill import DistillTask
 from kd_lightning.teacher import Teacher, TeacherOutput
 
@@ -28,14 +26,7 @@ class CosineDistill(DistillTask):
         teacher: The teacher; it never changes.
         ce_loss_weight: Weight of the cross-entropy with the labels.
         hidden_rep_loss_weight: Weight of the cosine loss.
-        optimizer: Makes the optimizer of the trained parameters.
-        lr_scheduler: Makes the learning rate schedule; none by default.
-        lr_interval: Whether the schedule moves on every ``epoch`` or every ``step``.
-        remember_teacher: Whether the teacher's targets are computed once and looked up from then on, which is exact
-            where the training images are not augmented or only flipped. ``auto`` does so wherever it is exact, saves
-            time and fits into memory or on the disk.
-        fast: Whether many steps are done in one call of Lightning's, on a GPU as a CUDA graph. ``auto`` does so
-            wherever nothing has to see every batch.
+        options: Further arguments, those of ``DistillTask``.
 
     Raises:
         UserError: The teacher's representation does not pool to the student's length.
@@ -47,14 +38,10 @@ class CosineDistill(DistillTask):
         teacher: Teacher,
         ce_loss_weight: float = 0.75,
         hidden_rep_loss_weight: float = 0.25,
-        optimizer: OptimizerCallable = seed_optimizer,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        lr_interval: Literal["epoch", "step"] = "epoch",
-        remember_teacher: bool | Literal["auto"] = "auto",
-        fast: bool | Literal["auto"] = "auto",
+        **options: Any,
     ) -> None:
         weights = {"ce_loss": ce_loss_weight, "hidden_rep_loss": hidden_rep_loss_weight}
-        super().__init__(network, teacher, weights, optimizer, lr_scheduler, lr_interval, remember_teacher, fast)
+        super().__init__(network, teacher, weights, **options)
         self.student_size, teacher_size = (prod(net.feature_shape()) for net in (network, teacher.network))
         if teacher_size % self.student_size:
             raise UserError(

@@ -2,10 +2,9 @@
 
 from abc import abstractmethod
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from kd_lightning.data.loader import Batch
@@ -13,7 +12,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.networks import Network
 from kd_lightning.outcome import Outcome
 from kd_lightning.remembered import CannotRememberError, RememberedTeacher, check_views, remember
-from kd_lightning.tasks.base import Stage, Task, seed_optimizer
+from kd_lightning.tasks.base import Stage, Task
 from kd_lightning.teacher import Teacher, TeacherAnswer, TeacherOutput
 
 
@@ -24,14 +23,10 @@ class DistillTask(Task):
         network: The student.
         teacher: The teacher; it never changes.
         loss_weights: Weight of each loss term, by the term's name.
-        optimizer: Makes the optimizer of the trained parameters.
-        lr_scheduler: Makes the learning rate schedule; none by default.
-        lr_interval: Whether the schedule moves on every ``epoch`` or every ``step``.
         remember_teacher: Whether the teacher's targets are computed once and looked up from then on, which is exact
             where the training images are not augmented or only flipped. ``auto`` does so wherever it is exact, saves
             time and fits into memory or on the disk.
-        fast: Whether many steps are done in one call of Lightning's, on a GPU as a CUDA graph. ``auto`` does so
-            wherever nothing has to see every batch.
+        options: Further arguments, those of ``Task``.
     """
 
     def __init__(
@@ -39,13 +34,10 @@ class DistillTask(Task):
         network: Network,
         teacher: Teacher,
         loss_weights: dict[str, float],
-        optimizer: OptimizerCallable = seed_optimizer,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        lr_interval: Literal["epoch", "step"] = "epoch",
         remember_teacher: bool | Literal["auto"] = "auto",
-        fast: bool | Literal["auto"] = "auto",
+        **options: Any,
     ) -> None:
-        super().__init__(network, loss_weights, optimizer, lr_scheduler, lr_interval, fast)
+        super().__init__(network, loss_weights, **options)
         self.teacher = teacher.to(memory_format=torch.channels_last)
         self.remember_teacher = remember_teacher
         self._remembered: RememberedTeacher | None = None
