@@ -1,7 +1,34 @@
 """What this machine's CPU is and can do."""
 
+import os
 import platform
+from contextlib import suppress
+from math import ceil
 from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use: those it is bound to, or fewer where its container says so.
+
+    Libraries count the machine's cores. With a container's share of them, one thread a core of the machine spends most
+    of the time waiting for its turn.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = _share()
+    return bound if share is None else max(1, min(bound, ceil(share)))
+
+
+def _share() -> float | None:
+    """Return how many cores' time the container has, or ``None`` without a limit."""
+    with suppress(OSError, ValueError):  # cgroups v2: "max 100000" without a limit
+        quota, period = (CGROUPS / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    with suppress(OSError, ValueError):  # cgroups v1: -1 without a limit
+        quota, period = ((CGROUPS / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else None
+    return None
 
 
 def needs_reduce_range() -> bool:

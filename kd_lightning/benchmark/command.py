@@ -15,7 +15,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
 from kd_lightning.training.cli import TrainingCLI, run
 from kd_lightning.training.config_files import run_name
-from kd_lightning.training.console import quieten
+from kd_lightning.training.console import quieten, use_own_cores
 from kd_lightning.training.teacher_first import teacher_settings
 
 KEPT = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
@@ -80,6 +80,7 @@ class BenchmarkCLI(TrainingCLI):
 def main(args: Sequence[str]) -> int:
     """Measure and print; ``--output`` keeps the numbers."""
     quieten()
+    use_own_cores()
     cli = run(args[1:], BenchmarkCLI, run=False)
     assert isinstance(cli, BenchmarkCLI)
     options = cli.config

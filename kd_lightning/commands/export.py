@@ -15,6 +15,7 @@ from kd_lightning.export.quantize import DynamicLayers
 from kd_lightning.export.verify import Variant
 from kd_lightning.export.web import Example, write_web_page
 from kd_lightning.model_info import ModelInfo
+from kd_lightning.training.console import use_own_cores
 from kd_lightning.weights import load_model
 
 DESCRIPTION = """Write a trained model as ONNX files and compare each with the model.
@@ -48,6 +49,7 @@ def main(args: Sequence[str]) -> int:
     options = parse(parser, args)
     if options.runtime is not None and options.web is None:
         raise UserError(f"--runtime {options.runtime} is for the web page; give its folder with --web, too.")
+    use_own_cores()
     model = Path(options.model)
     network, info = load_model(model)
     data: ImageDataModule | None = options.get("data")

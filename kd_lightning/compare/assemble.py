@@ -15,9 +15,8 @@ from kd_lightning.compare.runner import Cell, Results
 from kd_lightning.compare.store import read_run
 from kd_lightning.compare.study import Request
 from kd_lightning.compare.worker import classes_file
-from kd_lightning.cpu import cpu_name
+from kd_lightning.cpu import cores, cpu_name
 from kd_lightning.data import ImageDataModule
-from kd_lightning.export.speed import cores
 
 PACKAGES = ("kd_lightning", "torch", "torchvision", "lightning", "onnxruntime")
 

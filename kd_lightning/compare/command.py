@@ -18,9 +18,9 @@ from kd_lightning.compare.report import to_terminal
 from kd_lightning.compare.runner import Results, Runner, cells
 from kd_lightning.compare.store import write_study
 from kd_lightning.compare.study import Request, read_request
+from kd_lightning.cpu import cores
 from kd_lightning.data import ImageDataModule
 from kd_lightning.errors import UserError
-from kd_lightning.export.speed import cores
 from kd_lightning.training.console import quieten
 
 MOST_JOBS = 8

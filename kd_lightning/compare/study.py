@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from kd_lightning.cpu import cores
 from kd_lightning.errors import UserError
-from kd_lightning.export.speed import cores
 from kd_lightning.training.cli import Parser
 from kd_lightning.training.config_files import ConfigFile, find_config
 

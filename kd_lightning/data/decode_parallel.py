@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from kd_lightning.cpu import cores
 from kd_lightning.errors import UserError
 from kd_lightning.image_worker import decode
 from kd_lightning.images import Pixels
@@ -30,8 +31,7 @@ FILES_A_WORKER, BYTES_A_WORKER = 1000, 10 * 2**20  # what is worth starting a pr
 
 def worker_count(files: int, size: int) -> int:
     """Return how many processes decode this many files of this total size in bytes; 1 means this one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, max(files // FILES_A_WORKER, size // BYTES_A_WORKER)))
+    return max(1, min(cores(), max(files // FILES_A_WORKER, size // BYTES_A_WORKER)))
 
 
 def decode_in_order(names: Sequence[str], image_size: int, channels: int, workers: int) -> Iterator[Part]:

@@ -10,9 +10,9 @@ import onnxruntime
 from rich.console import Console
 from rich.table import Table
 
-from kd_lightning.cpu import cpu_name, int8_flags
+from kd_lightning.cpu import cores, cpu_name, int8_flags
 from kd_lightning.errors import UserError
-from kd_lightning.export.speed import LARGE_BATCH, Speed, cores
+from kd_lightning.export.speed import LARGE_BATCH, Speed
 from kd_lightning.export.verify import Measured, Variant
 
 COLUMNS = (

@@ -1,6 +1,5 @@
 """How fast exported files are on this machine."""
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from statistics import median
 
 import numpy as np
 
+from kd_lightning.cpu import cores
 from kd_lightning.model_info import ModelInfo
 from kd_lightning.onnx_predictor import OnnxPredictor, Pixels
 
@@ -61,11 +61,6 @@ def _speed(single: tuple[Rounds, Rounds], batch: tuple[Rounds, Rounds]) -> Speed
         ratio=_ratio(*single),
         batch_ratio=_ratio(*batch),
     )
-
-
-def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _rounds(predictors: Mapping[str, OnnxPredictor], images: Pixels) -> dict[str, Rounds]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from kd_lightning.cpu import cores
 from kd_lightning.errors import UserError
 from kd_lightning.images import IMAGE_SUFFIXES, BrokenImageError, image_names
 from kd_lightning.prediction.arguments import Options
@@ -29,7 +30,8 @@ def run(options: Options) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a file's name may have letters that the terminal has not
     files = list_images(options.images)
-    predictor = open_predictor(options.model, options.threads)
+    counted = 0 if cores() == os.cpu_count() else cores()  # 0: the libraries count cores themselves
+    predictor = open_predictor(options.model, options.threads or counted)
     with ExitStack() as stack:
         broken = _predict_all(predictor, files, options, _outputs(stack, predictor, files, options))
     if broken:
@@ -72,7 +74,7 @@ def _outputs(stack: ExitStack, predictor: Predictor, files: Sequence[str], optio
 def _predict_all(predictor: Predictor, files: Sequence[str], options: Options, outputs: Sequence[Show]) -> int:
     """Send each prediction to all outputs, name each broken image, and return how many of these there are."""
     broken = 0
-    threads = options.threads or min(MOST_THREADS, os.cpu_count() or 1)
+    threads = options.threads or min(MOST_THREADS, cores())
     with closing(predict_files(predictor, files, options.batch_size, threads)) as results:
         for result in results:
             if isinstance(result, BrokenImageError):

@@ -24,7 +24,7 @@ from kd_lightning.export import GateError
 from kd_lightning.tasks import Task
 from kd_lightning.training import teacher_first
 from kd_lightning.training.config_files import ConfigFile, run_name
-from kd_lightning.training.console import quieten, say
+from kd_lightning.training.console import quieten, say, use_own_cores
 from kd_lightning.training.parse_errors import explain, users_mistake
 from kd_lightning.weights import read_file
 
@@ -191,6 +191,7 @@ def plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
 def main(args: Sequence[str]) -> int:
     """Run ``fit``, ``validate`` or ``test``; the first argument names it."""
     quieten()
+    use_own_cores()
     try:
         run(args)
     except StoppedByUser as stopped:
