@@ -108,7 +108,8 @@ def captured_on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def cosine(fast: bool, **options: Any) -> CosineDistill:
     torch.manual_seed(1)
     teacher = Teacher(DeepNN(num_classes=4, image_size=8))
-    return CosineDistill(light(), teacher, optimizer=lambda p: Adam(p, lr=2**-7, fused=True), fast=fast, **options)
+    options = {"optimizer": lambda p: Adam(p, lr=2**-7, fused=True), **options}
+    return CosineDistill(light(), teacher, fast=fast, **options)
 
 
 def one_cycle(fast: bool) -> Classifier:
@@ -169,17 +170,36 @@ def test_a_captured_step_reads_its_inputs_anew_and_all_its_results_are_counted(
 
 @GPU
 @pytest.mark.parametrize("case", CASES)
-def test_a_cuda_graph_agrees_with_the_plain_path(case: str) -> None:
+def test_a_cuda_graph_keeps_the_plain_paths_books_and_learns_as_well(
+    case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     make, data, options = CASES[case]
-
-    def without_dropout(fast: bool) -> Task:
-        return _without_dropout(make(fast))
-
-    plain = train(without_dropout, False, data, accelerator="gpu", devices=1, **options)
-    fast = train(without_dropout, True, data, accelerator="gpu", devices=1, **options)
+    plain = train(make, False, data, accelerator="gpu", devices=1, **options)
+    fast = train(make, True, data, accelerator="gpu", devices=1, **options)
+    assert "Steps: as a CUDA graph" in capsys.readouterr().out
     assert books(plain[0]) == books(fast[0])
-    for name, values in plain[1].state_dict().items():
-        assert torch.allclose(values.cpu(), fast[1].state_dict()[name].cpu(), rtol=0, atol=5e-3), name
+    assert plain[0].callback_metrics.keys() == fast[0].callback_metrics.keys()
+    losses = [float(trainer.callback_metrics["train/loss"]) for trainer, _ in (plain, fast)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.2)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=GPU)])
+@pytest.mark.parametrize("remember", [None, False, True])
+def test_captured_steps_have_the_gradients_of_plain_ones(
+    device: str, remember: bool | None, request: pytest.FixtureRequest
+) -> None:
+    if device == "cpu":
+        request.getfixturevalue("captured_on_cpu")
+
+    def make(fast: bool) -> Task:
+        options = {"optimizer": lambda p: SGD(p, lr=0.25, fused=True)}  # a step is a quarter of the gradient
+        task = classifier(fast, **options) if remember is None else cosine(fast, remember_teacher=remember, **options)
+        return _without_dropout(task)
+
+    settings: dict[str, Any] = {"max_steps": 6, "max_epochs": -1, "accelerator": device, "devices": 1}
+    (_, plain), (_, fast) = train(make, False, **settings), train(make, True, **settings)
+    for name, values in plain.state_dict().items():
+        assert torch.allclose(values.cpu(), fast.state_dict()[name].cpu(), rtol=1e-4, atol=1e-5), name
 
 
 def _without_dropout(task: Task) -> Task:
