@@ -1,5 +1,6 @@
 """The commands fit, validate and test, run in this process on tiny images."""
 
+import itertools
 import json
 import re
 import signal
@@ -12,6 +13,8 @@ import yaml
 from lightning.pytorch import Callback
 
 from kd_lightning.cli import main
+from kd_lightning.fast import ahead as fast_ahead
+from kd_lightning.fast.ahead import StepsAhead
 from kd_lightning.training.cli import run
 from kd_lightning.weights import load_model, read_weights
 
@@ -128,6 +131,31 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
     for mine, other in zip(undisturbed.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(mine, other)
     assert Path("lightning_logs/student/version_2/summary.json").is_file()  # a run's own config keeps its name
+
+
+def test_ctrl_c_between_steps_that_lightning_does_not_see_stops_there_and_goes_on_the_same(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--data.count=1100", "--data.batch_size=16", NO_EXPORT]  # 66 steps an epoch
+    undisturbed = fit("student.yaml", *options)
+    count = StepsAhead._count
+
+    def interrupted(ahead: StepsAhead) -> None:
+        count(ahead)
+        if ahead.trainer.global_step == 80:
+            signal.raise_signal(signal.SIGINT)
+
+    clock = itertools.count(step=0.04)  # five steps at once
+    with monkeypatch.context() as patch:
+        patch.setattr(StepsAhead, "_count", interrupted)
+        patch.setattr(fast_ahead, "monotonic", lambda: next(clock))
+        assert main(["fit", "--config=student.yaml", *TINY, *options]) == 130
+    command = re.search(r"python -m kd_lightning (fit .*)", capsys.readouterr().out)
+    assert command is not None
+    resumed = run([*command[1].split(), NO_EXPORT])
+    assert resumed.trainer.global_step == undisturbed.trainer.global_step == 2 * 66
+    for mine, other in zip(undisturbed.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(mine, other)
 
 
 def test_a_saved_run_is_tested_and_validated_from_its_own_config(
