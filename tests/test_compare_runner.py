@@ -263,6 +263,18 @@ def alive(pid: int) -> bool:
     return subprocess.run(["ps", "-p", str(pid)], capture_output=True, check=False).returncode == 0
 
 
+def test_a_row_can_change_options_of_its_config(in_process: list[str]) -> None:
+    changed = {"model.optimizer.init_args.lr": 0.02, "trainer.max_epochs": 1}
+    rows = [{"config": "student.yaml", "name": "quick", "options": changed}, {"config": "student.yaml", "name": "same"}]
+    Path("study.yaml").write_text(
+        yaml.safe_dump({"baseline": {"config": "student.yaml"}, "onnx": False, "compared": rows})
+    )
+    student, quick, same = compare(seeds=1).rows
+    assert numbers(same) == numbers(student)
+    assert len(quick.runs[0].curves.epochs) == 1
+    assert quick.runs[0].curves.train_loss[0] != student.runs[0].curves.train_loss[0]
+
+
 MISTAKES = {
     "no study": ([], "compare needs a study"),
     "a config": (["--config=student.yaml"], "is no study"),
@@ -271,6 +283,7 @@ MISTAKES = {
     "no option": (["--config=seed_table.yaml", "--foo=1"], "there is no option --foo"),
     "no such option of a run": (["--config=seed_table.yaml", "--data.foo=1"], "there is no option --data.foo"),
     "same names": (["--config=twice.yaml"], "two rows of the study are called 'student'"),
+    "no option of a row": (["--config=other.yaml"], "the row 'student' has the option 'seeds'"),
     "no teacher": (["--config=alone.yaml"], "learns from a teacher"),
     "no data": (["--config=seed_table.yaml", "--data=ImageFolderDataModule", "--data.root=nowhere"], "nowhere"),
 }
@@ -282,6 +295,7 @@ def test_a_mistake_is_answered_in_one_sentence_before_anything_runs(
 ) -> None:
     Path("twice.yaml").write_text("baseline: {config: student.yaml}\ncompared: [{config: student.yaml}]")
     Path("alone.yaml").write_text("baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml}]")
+    Path("other.yaml").write_text("baseline: {config: student.yaml, options: {seeds: 2}}\ncompared: []")
     args, expected = MISTAKES[mistake]
     assert main(["compare", *args]) == 2
     error = capsys.readouterr().err

@@ -93,7 +93,7 @@ def plan_rows(request: Request) -> list[PlannedRow]:
 
 
 def _plan(row: RowConfig, role: Role, each_run: Sequence[str], teacher: RowConfig | None) -> PlannedRow:
-    args = ("--config", str(find_config(row.config)), *each_run)
+    args = ("--config", str(find_config(row.config)), *each_run, *row.args)
     parsed = run(args, ParsedOnly, run=False)
     settings = teacher_settings(parsed.config)
     if settings is not None and teacher is None and not Path(settings.weights or "").is_file():

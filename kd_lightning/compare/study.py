@@ -1,9 +1,10 @@
 """A study: the small file that names what is compared, and what the command line changes of it."""
 
+import json
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,11 +28,31 @@ class RowConfig:
         config: A config of ``fit``.
         name: What people call the row; the config's name where it is not given.
         reported: Test accuracy in per cent that others reported for it.
+        options: What the row changes of its config, by the names that the options of ``fit`` have, as in
+            ``model.ce_loss_weight: 0.5``.
+
+    Raises:
+        UserError: An option is none that a row can change.
     """
 
     config: str
     name: str | None = None
     reported: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.options:
+            if not f"--{name}".startswith(EACH_RUN):
+                raise UserError(
+                    f"the row '{self.title}' has the option '{name}', but a row changes data, model or trainer; "
+                    "write it as in `model.ce_loss_weight: 0.5`."
+                )
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The options as a command line has them."""
+        values = {name: value if isinstance(value, str) else json.dumps(value) for name, value in self.options.items()}
+        return tuple(f"--{name}={value}" for name, value in values.items())
 
     @property
     def title(self) -> str:
