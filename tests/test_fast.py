@@ -17,6 +17,7 @@ from torch.optim import SGD, Adam
 from kd_lightning.data.augment import CutMix, HorizontalFlip, RandomCrop
 from kd_lightning.errors import UserError
 from kd_lightning.fast import start as fast_start
+from kd_lightning.fast.graph import keep_rates, make_capturable
 from kd_lightning.networks import DeepNN, LightNN
 from kd_lightning.schedules import OneCycle
 from kd_lightning.tasks import Classifier, CosineDistill, Task
@@ -120,10 +121,20 @@ def plateau(fast: bool) -> Classifier:
     return classifier(fast, lr_scheduler=lambda o: ReduceLROnPlateau(o, monitor="val/loss", patience=0, threshold=1.0))
 
 
+class Assigns(OneCycle):
+    """A schedule that puts a number where torch's own ones fill what is there."""
+
+    def step(self, epoch: int | None = None) -> None:
+        super().step(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = float(group["lr"])
+
+
 CASES: dict[str, tuple[Callable[[bool], Task], dict[str, Any], dict[str, Any]]] = {
     "plain": (classifier, {}, {}),
     "batch normalization": (lambda fast: Classifier(TinyNetwork(), fast=fast), {}, {}),
     "one cycle": (one_cycle, {}, {}),
+    "a schedule of a user's own": (lambda fast: classifier(fast, lr_scheduler=Assigns, lr_interval="step"), {}, {}),
     "a schedule of epochs": (plateau, {}, {}),
     "clipping by norm": (classifier, {}, {"gradient_clip_val": 0.01}),
     "clipping by value": (classifier, {}, {"gradient_clip_val": 0.001, "gradient_clip_algorithm": "value"}),
@@ -275,9 +286,22 @@ def test_a_step_that_cannot_be_captured_is_done_from_python(
     monkeypatch.setattr(fast_start, "why_not_captured", lambda task: None)
     monkeypatch.setattr(fast_start, "capture_cuda", refuse)
     calls = Calls()
-    assert_same(train(classifier, False), train(classifier, True, callbacks=[calls]), exact=False)
-    assert "cannot be captured: operation not permitted when stream is capturing\n" in capsys.readouterr().out
+    automatic = train(lambda fast: classifier("auto" if fast else False), True, callbacks=[calls])
+    assert_same(train(classifier, False), automatic, exact=False)
+    assert "cannot be captured: operation not permitted when stream is capturing.\n" in capsys.readouterr().out
     assert len(calls.batches) < 10
+    with pytest.raises(UserError, match="true, but the step cannot be captured: operation not"):
+        train(classifier, True)
+
+
+def test_a_learning_rate_that_was_put_in_its_place_is_written_where_a_graph_reads_it() -> None:
+    optimizer = Adam([nn.Parameter(torch.zeros(1))], lr=0.5, fused=True)
+    [rate] = make_capturable(optimizer, torch.device("cpu"))
+    assert optimizer.param_groups[0]["lr"] is rate
+    optimizer.param_groups[0]["lr"] = 0.25
+    keep_rates(optimizer, [rate])
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert float(rate) == 0.25
 
 
 class WatchesBatches(Callback):
@@ -300,7 +324,7 @@ class ManyEvaluations(SGD):
 
 
 REASONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "WatchesBatches has a on_train_batch_end of its own": ({}, {"callbacks": [WatchesBatches()]}),
+    "WatchesBatches has its own on_train_batch_end": ({}, {"callbacks": [WatchesBatches()]}),
     "the profiler measures every step": ({}, {"profiler": "simple"}),
     "detect_anomaly looks at every step": ({}, {"detect_anomaly": True}),
     "ManyEvaluations evaluates the loss several times in a step": (
@@ -330,7 +354,7 @@ def test_a_task_with_a_step_of_its_own_and_data_with_a_transfer_of_its_own_are_l
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     train(lambda fast: OwnStep(light()), True, max_epochs=1)
-    assert "OwnStep has a training_step of its own" in capsys.readouterr().out
+    assert "OwnStep has its own training_step" in capsys.readouterr().out
     calls = Calls()
     trainer = Trainer(
         max_epochs=1,
@@ -342,7 +366,7 @@ def test_a_task_with_a_step_of_its_own_and_data_with_a_transfer_of_its_own_are_l
         callbacks=[calls],
     )
     trainer.fit(classifier("auto"), datamodule=OwnTransfer(count=100))
-    assert "OwnTransfer has a transfer_batch_to_device of its own" in capsys.readouterr().out
+    assert "OwnTransfer has its own transfer_batch_to_device" in capsys.readouterr().out
     assert calls.batches == [0, 1, 2]
 
 

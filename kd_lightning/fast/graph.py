@@ -27,16 +27,29 @@ def capture_cuda(function: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
-def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
-    """Let an optimizer keep all that changes in the device's memory: learning rates and counts of steps."""
+def make_capturable(optimizer: Optimizer, device: torch.device) -> list[Tensor]:
+    """Let an optimizer keep all that changes in the device's memory: counts of steps and learning rates.
+
+    Returns:
+        The learning rate of each group, a scalar.
+    """
     for group in optimizer.param_groups:
         if "capturable" in group:
             group["capturable"] = device.type == "cuda"
         group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
     for state in optimizer.state.values():  # a checkpoint's
-        if isinstance(state.get("step"), Tensor):
+        if isinstance(state, dict) and isinstance(state.get("step"), Tensor):
             state["step"] = state["step"].to(device)
     optimizer._warned_capturable_if_run_uncaptured = True  # some steps run so
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+def keep_rates(optimizer: Optimizer, rates: list[Tensor]) -> None:
+    """Write learning rates where a graph reads them; torch's schedules do so, others put numbers in their place."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=False):  # groups that are new have none yet
+        if group["lr"] is not rate:
+            rate.fill_(group["lr"])
+            group["lr"] = rate
 
 
 def make_plain(checkpoint: dict[str, Any]) -> None:

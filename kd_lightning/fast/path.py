@@ -8,8 +8,9 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from kd_lightning.errors import UserError
 from kd_lightning.fast.ahead import Groups
-from kd_lightning.fast.graph import Capture, CapturedStep, make_capturable
+from kd_lightning.fast.graph import Capture, CapturedStep, keep_rates, make_capturable
 from kd_lightning.fast.step import OptimizerStep
 
 WARM_UP = 3
@@ -32,17 +33,14 @@ class FastPath:
         self._warm = 0
         self._captured: CapturedStep | None = None
         self._signature: object = None
-        if capture is not None:
-            make_capturable(step.optimizer, step.task.device)
+        self._rates: list[Tensor] = []
 
     def train(self, groups: Groups, count: Callable[[], None]) -> None:
         """Train on groups of full batches, and call ``count`` behind each."""
         if self.capture is None:
             self._step_by_step(groups, count)
             return
-        signature = _signature(self.step.optimizer, self.step.trainer)
-        if signature != self._signature:  # something has changed that a graph keeps as it was
-            self._signature, self._captured, self._warm = signature, None, 0
+        self._renew()
         if self._captured is None:
             self._warm_up(islice(groups, WARM_UP - self._warm), count)
             if self._warm < WARM_UP:
@@ -51,7 +49,20 @@ class FastPath:
         if self._captured is None:
             self._step_by_step(groups, count)
         else:
-            self._captured.train(groups, count)
+            self._captured.train(groups, lambda: self._count(count))
+
+    def _renew(self) -> None:
+        """Forget a graph where something has changed that it keeps as it was."""
+        keep_rates(self.step.optimizer, self._rates)
+        signature = _signature(self.step.optimizer, self.step.trainer)
+        if signature != self._signature:
+            self._rates = make_capturable(self.step.optimizer, self.step.task.device)
+            self._signature = _signature(self.step.optimizer, self.step.trainer)
+            self._captured, self._warm = None, 0
+
+    def _count(self, count: Callable[[], None]) -> None:
+        count()
+        keep_rates(self.step.optimizer, self._rates)
 
     def _step_by_step(self, groups: Groups, count: Callable[[], None]) -> None:
         for group in groups:
@@ -79,8 +90,10 @@ class FastPath:
         except RuntimeError as error:  # what CUDA and torch raise where something waits for the device
             self.capture = None
             _restore_generator(self.step.task.device)
-            reason = str(error).strip().partition("\n")[0]
-            self.say(f"Steps: many in one call, but launched one by one; the step cannot be captured: {reason}")
+            reason = f"the step cannot be captured: {str(error).strip().partition(chr(10))[0]}"
+            if self.step.task.fast is True:
+                raise UserError(f"--model.fast is true, but {reason}; set it to auto or change that.") from error
+            self.say(f"Steps: many in one call, but not as a CUDA graph; {reason}.")
 
 
 def _signature(optimizer: Optimizer, trainer: Trainer) -> object:

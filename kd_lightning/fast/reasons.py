@@ -65,7 +65,7 @@ def _own_hook(task: "Task", base: type) -> str | None:
     for owner, kind, hooks in watched:
         for hook in hooks:
             if getattr(type(owner), hook) is not getattr(kind, hook):
-                return f"{type(owner).__name__} has a {hook} of its own"
+                return f"{type(owner).__name__} has its own {hook}"
     return None
 
 
@@ -81,7 +81,7 @@ def why_not_captured(task: "Task") -> str | None:
     if waits is not None:
         return waits
     if type(task.data).on_after_batch_transfer is not ImageDataModule.on_after_batch_transfer:
-        return f"{type(task.data).__name__} has an on_after_batch_transfer of its own"
+        return f"{type(task.data).__name__} has its own on_after_batch_transfer"
     optimizer, schedules = task.trainer.optimizers[0], task.trainer.lr_scheduler_configs
     if any(getattr(schedule.scheduler, "cycle_momentum", False) for schedule in schedules):
         return "its schedule changes the momentum in every step; give it cycle_momentum: false"
