@@ -48,7 +48,8 @@ def why_not_ahead(task: "Task", base: type) -> str | None:
     if not isinstance(trainer.profiler, PassThroughProfiler):  # type: ignore[attr-defined]
         return "the profiler measures every step"
     optimizer = trainer.optimizers[0]
-    if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
         return f"{type(optimizer).__name__} evaluates the loss several times in a step"
     return _own_hook(task, base)
 
