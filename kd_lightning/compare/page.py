@@ -100,7 +100,7 @@ def _accuracy(analysis: Analysis) -> str:
         return ""
     reported = any(found.row.reported is not None for found in analysis.rows)
     note = "Small dots are runs, the large dot is their mean with its 95 % interval."
-    note += " A hollow diamond is what others reported." if reported else ""
+    note += " A hollow diamond is what others reported, with settings and data of their own." if reported else ""
     return _section("Test accuracy, run by run", note, '<figure class="panel" data-chart="accuracy"></figure>')
 
 

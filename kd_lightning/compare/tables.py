@@ -162,6 +162,9 @@ def settings_table(analysis: Analysis) -> Table:
     return Table("Settings", ("Setting", "Value"), lines)
 
 
+REPORTED = "Reported is what others wrote of a row, with settings and data of their own: the study's may be different."
+
+
 def method(analysis: Analysis) -> tuple[str, ...]:
     """Return how the numbers were made, a sentence or two each."""
     baseline, policy = analysis.study.baseline.name, analysis.study.settings.teacher
@@ -179,6 +182,7 @@ def method(analysis: Analysis) -> tuple[str, ...]:
         "The number of runs that would tell is a rough guide: with it, a difference as large as the one measured is "
         f"found with a chance of {100 * POWER:.0f} %.",
         teachers[policy],
+        *([REPORTED] if any(row.reported is not None for row in analysis.study.rows) else []),
     )
 
 
