@@ -193,6 +193,8 @@ MISTAKES = {
         ["--config=student.yaml", "--trainer.max_epochs=x"],
         "--trainer.max_epochs is x, but it must be a whole",
     ),
+    "no such word": (["--config=student.yaml", *TINY, "--model.fast=maybe"], "must be auto or true or false.\n"),
+    "no normalization": (["--config=student.yaml", *TINY, "--data.normalize=x"], "choose one of imagenet, auto, or "),
     "no folder": (
         ["--config=student.yaml", "--data=ImageFolderDataModule", "--data.root=nowhere"],
         "nowhere",

@@ -25,8 +25,12 @@ CHOICES: dict[str, type[Any]] = {
 def explain(message: str) -> str:
     """Return one sentence that names the option, its value and what was expected."""
     option = ".".join(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', message)))
+    innermost = re.split(r"Got value:|Given value", message)[0]  # behind it: what the options around it take
+    literals = [
+        text.strip("'\"") for texts in re.findall(r"Literal\[([^\]]+)\]", innermost) for text in texts.split(", ")
+    ]
     if name := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"there is no '{name[1]}' for --{option}{_choices(option)}."
+        return f"there is no '{name[1]}' for --{option}{_choices(option, literals)}."
     if name := re.search(r"Option '([^']+)' is not accepted", message):
         return f"there is no option --{option}.{name[1]}; `--{option}.help CLASS` lists what a class takes."
     if name := re.search(r"does not accept option '([^']+)'", message):
@@ -36,20 +40,18 @@ def explain(message: str) -> str:
         return f"{missing[1]} must be given{where}, best in a config: `--config teacher.yaml` and the like."
     if unknown := re.search(r"[Uu]nrecognized arguments: (.+)", message):
         return f"there is no option {unknown[1]}; `--help` lists the options."
-    literals = [
-        text.strip("'\"") for texts in re.findall(r"Literal\[([^\]]+)\]", message) for text in texts.split(", ")
-    ]
-    expected = list(dict.fromkeys([*literals, *_expected(message)]))
+    expected = list(dict.fromkeys([*literals, *_expected(innermost)]))
     given = re.findall(r"Got value: (.*)", message) or re.findall(r"Given value: (.*)", message)
     if option and expected and given:
         return f"--{option} is {given[0].strip()}, but it must be {' or '.join(expected)}."
     return "; ".join(line.strip(" -") for line in message.splitlines() if line.strip())
 
 
-def _choices(option: str) -> str:
+def _choices(option: str, words: list[str]) -> str:
     base = next((base for key, base in CHOICES.items() if key == option.rpartition(".")[2]), None)
     names = sorted({kind.__name__ for kind in _concrete(base)}) if base else []
-    known = f"choose one of {', '.join(names)}, or " if names else ""
+    choices = list(dict.fromkeys([*words, *names]))
+    known = f"choose one of {', '.join(choices)}, or " if choices else ""
     return f"; {known}give an import path such as my_package.MyClass"
 
 
