@@ -67,7 +67,8 @@ def get(folder: Path, *sources: str) -> Path:
 def start(folder: Path, source: str) -> subprocess.Popen[str]:
     """Start a process that downloads; it does without the package's ``__init__``, which takes seconds to import."""
     code = (
-        "import sys, types; from pathlib import Path; import kd_lightning; "
+        "import signal, sys, types; from pathlib import Path; import kd_lightning; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a job in the background is born deaf to it
         "sys.modules['kd_lightning.data'] = package = types.ModuleType('kd_lightning.data'); "
         "package.__path__ = [kd_lightning.__path__[0] + '/data']; "
         "from kd_lightning.data.download import fetch; "
