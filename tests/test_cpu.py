@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kd_lightning import cpu
-from kd_lightning.training import console
+from kd_lightning import cpu, threads
 
 
 @pytest.mark.parametrize(
@@ -35,13 +34,13 @@ def test_torch_takes_no_more_threads_than_there_are_cores_unless_it_is_told_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = torch.get_num_threads()
-    monkeypatch.setattr(console, "cores", lambda: 1)
+    monkeypatch.setattr(threads, "cores", lambda: 1)
     monkeypatch.setenv("OMP_NUM_THREADS", str(before))
-    console.use_own_cores()
+    threads.use_own_cores()
     assert torch.get_num_threads() == before
     monkeypatch.delenv("OMP_NUM_THREADS")
     try:
-        console.use_own_cores()
+        threads.use_own_cores()
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from itertools import cycle, islice
 from time import perf_counter
 
-import torch
 from lightning.pytorch.plugins.precision import Precision
 from torch import Tensor
 from torch.optim import Adam
@@ -14,7 +13,8 @@ from kd_lightning.benchmark.watch import Watch, wait_for
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.base import resident
 from kd_lightning.data.loader import Batch, BatchLoader
-from kd_lightning.host_memory import keep_freed_memory, return_freed_memory
+from kd_lightning.fast.graph import capture_cuda, warm_up_stream
+from kd_lightning.host_memory import freed_memory_kept
 from kd_lightning.tasks import Task
 
 
@@ -34,26 +34,25 @@ def bare_loop(task: Task, data: ImageDataModule, precision: Precision, steps: in
     graph = device.type == "cuda"
     optimizer = Adam(task.trained_parameters(), lr=5e-5, fused=True, capturable=graph)
     task.train()
-    if not graph:
-        keep_freed_memory()
     batches = [rows.to(device) for rows in loader.sampler.ordered().split(data.batch_size)]
-    current = batches[0].clone()
+    current, rows = batches[0].clone(), cycle(batches)
     step = _step(task, data, precision, loader, optimizer, current)
-    if graph:
-        step = _captured(step)
-    rows = cycle(batches)
-    for batch in islice(rows, WARMUP):
-        current.copy_(batch)
-        step()
-    wait_for(device)
-    started = perf_counter()
-    for batch in islice(rows, steps):
-        current.copy_(batch)
-        step()
-    wait_for(device)
-    seconds = perf_counter() - started
-    return_freed_memory()
-    return seconds
+
+    def train(count: int) -> None:
+        for batch in islice(rows, count):
+            current.copy_(batch)
+            step()
+        wait_for(device)
+
+    with freed_memory_kept():
+        with warm_up_stream(device):
+            train(WARMUP)
+        if graph:
+            step = capture_cuda(step)
+            train(WARMUP)
+        started = perf_counter()
+        train(steps)
+        return perf_counter() - started
 
 
 def _step(
@@ -71,17 +70,3 @@ def _step(
         optimizer.step()
 
     return step
-
-
-def _captured(step: Callable[[], None]) -> Callable[[], None]:
-    """Return a CUDA graph of a step, which runs a few times before."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARMUP):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay

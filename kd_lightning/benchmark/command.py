@@ -13,9 +13,10 @@ from kd_lightning.benchmark.measure import measure
 from kd_lightning.benchmark.report import Run, to_plain, to_text
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
+from kd_lightning.threads import use_own_cores
 from kd_lightning.training.cli import TrainingCLI, run
 from kd_lightning.training.config_files import run_name
-from kd_lightning.training.console import quieten, use_own_cores
+from kd_lightning.training.console import quieten
 from kd_lightning.training.teacher_first import teacher_settings
 
 KEPT = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")

@@ -165,7 +165,7 @@ def _work(task: Task, data: ImageDataModule, device: torch.device) -> tuple[Work
     optimizer = Adam(task.trained_parameters())
 
     def step() -> None:
-        task.weighted_loss(task.outcome(batch)).backward()
+        task.result(batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 

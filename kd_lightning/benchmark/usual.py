@@ -73,7 +73,7 @@ def _steps(task: Task, batches: Iterator[list[Tensor]], optimizer: Adam, watch: 
             batch = Batch(*(values.to(watch.device) for values in next(batches)))
         with watch.part("student"):
             optimizer.zero_grad()
-            loss = task.weighted_loss(task.outcome(batch))
+            loss = task.result(batch).loss
         with watch.part("backward"):
             loss.backward()
         with watch.part("optimizer"):

@@ -15,7 +15,7 @@ from kd_lightning.export.quantize import DynamicLayers
 from kd_lightning.export.verify import Variant
 from kd_lightning.export.web import Example, write_web_page
 from kd_lightning.model_info import ModelInfo
-from kd_lightning.training.console import use_own_cores
+from kd_lightning.threads import use_own_cores
 from kd_lightning.weights import load_model
 
 DESCRIPTION = """Write a trained model as ONNX files and compare each with the model.

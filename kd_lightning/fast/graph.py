@@ -1,6 +1,7 @@
 """A training step as a CUDA graph: launched as a whole, and not kernel by kernel from Python."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -25,6 +26,19 @@ def capture_cuda(function: Callable[[], None]) -> Callable[[], None]:
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         function()
     return graph.replay
+
+
+@contextmanager
+def warm_up_stream(device: torch.device) -> Iterator[None]:
+    """Let a GPU do what the block says on a stream of its own, as steps before a capture should."""
+    if device.type != "cuda":
+        yield
+        return
+    stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+    stream.wait_stream(current)
+    with torch.cuda.stream(stream):
+        yield
+    current.wait_stream(stream)
 
 
 def make_capturable(optimizer: Optimizer, device: torch.device) -> list[Tensor]:
@@ -76,7 +90,7 @@ class CapturedStep:
         capture: Captures.
     """
 
-    def __init__(self, step: OptimizerStep, capture: Capture = capture_cuda) -> None:
+    def __init__(self, step: OptimizerStep, capture: Capture) -> None:
         self.step = step
         device, batch_size = step.task.device, step.loader.batch_size
         self.rows = torch.zeros(SLOTS, step.group, batch_size, dtype=torch.int64, device=device)

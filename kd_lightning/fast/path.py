@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from kd_lightning.errors import UserError
 from kd_lightning.fast.ahead import Groups
-from kd_lightning.fast.graph import Capture, CapturedStep, keep_rates, make_capturable
+from kd_lightning.fast.graph import Capture, CapturedStep, keep_rates, make_capturable, warm_up_stream
 from kd_lightning.fast.step import OptimizerStep
 
 WARM_UP = 3
@@ -23,13 +23,11 @@ class FastPath:
     Args:
         step: The optimizer step.
         capture: Captures the step; ``None`` runs it from Python every time.
-        say: Prints a line.
     """
 
-    def __init__(self, step: OptimizerStep, capture: Capture | None, say: Callable[[str], None]) -> None:
+    def __init__(self, step: OptimizerStep, capture: Capture | None) -> None:
         self.step = step
         self.capture = capture
-        self.say = say
         self._warm = 0
         self._captured: CapturedStep | None = None
         self._signature: object = None
@@ -42,7 +40,8 @@ class FastPath:
             return
         self._renew()
         if self._captured is None:
-            self._warm_up(islice(groups, WARM_UP - self._warm), count)
+            with warm_up_stream(self.step.task.device):
+                self._step_by_step(islice(groups, WARM_UP - self._warm), count)
             if self._warm < WARM_UP:
                 return
             self._try_capture()
@@ -71,17 +70,6 @@ class FastPath:
             count()
             self._warm += 1
 
-    def _warm_up(self, groups: Groups, count: Callable[[], None]) -> None:
-        """Train on a stream of its own, as a capture wants it."""
-        if self.step.task.device.type != "cuda":
-            self._step_by_step(groups, count)
-            return
-        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
-            self._step_by_step(groups, count)
-        current.wait_stream(stream)
-
     def _try_capture(self) -> None:
         assert self.capture is not None
         self.step.optimizer.zero_grad()  # a graph has gradients of its own
@@ -93,7 +81,7 @@ class FastPath:
             reason = f"the step cannot be captured: {str(error).strip().partition(chr(10))[0]}"
             if self.step.task.fast is True:
                 raise UserError(f"--model.fast is true, but {reason}; set it to auto or change that.") from error
-            self.say(f"Steps: many in one call, but not as a CUDA graph; {reason}.")
+            self.step.task.print(f"Steps: many in one call, but not as a CUDA graph; {reason}.")
 
 
 def _signature(optimizer: Optimizer, trainer: Trainer) -> object:

@@ -33,10 +33,9 @@ def start(task: "Task", base: type) -> None:
         task.print("Steps: as a CUDA graph, many in one call.")
     elif task.device.type == "cuda":
         _report(task, "many in one call, but not as a CUDA graph", reason)
-    trainer, loader = task.trainer, task.trainer.train_dataloader
-    assert isinstance(loader, BatchLoader)
-    path = FastPath(OptimizerStep(task, trainer, loader), None if reason else capture_cuda, task.print)
-    loader.ahead = StepsAhead(trainer, path.train)
+    step = OptimizerStep(task)
+    path = FastPath(step, None if reason else capture_cuda)
+    step.loader.ahead = StepsAhead(task.trainer, path.train)
 
 
 def _report(task: "Task", how: str, reason: str) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -18,17 +17,17 @@ class OptimizerStep:
     """Do what Lightning's automatic optimization does for a group of batches, and nothing of what it does around them.
 
     Args:
-        task: Gives objective and parameters.
-        trainer: Its trainer: precision, clipping and accumulation are as it says.
-        loader: Gives the images.
+        task: Gives objective and parameters, and its trainer precision, clipping, accumulation and the images.
     """
 
-    def __init__(self, task: "Task", trainer: Trainer, loader: BatchLoader) -> None:
+    def __init__(self, task: "Task") -> None:
         self.task = task
-        self.trainer = trainer
+        self.trainer = task.trainer
+        loader = self.trainer.train_dataloader
+        assert isinstance(loader, BatchLoader)
         self.loader = loader
-        self.optimizer: Optimizer = trainer.optimizers[0]
-        self.group = trainer.accumulate_grad_batches
+        self.optimizer: Optimizer = self.trainer.optimizers[0]
+        self.group = self.trainer.accumulate_grad_batches
 
     def __call__(self, batches: Sequence[Tensor]) -> list[Result]:
         """Train on a group of batches: as many as gradients are accumulated over.

@@ -22,9 +22,10 @@ from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
 from kd_lightning.tasks import Task
+from kd_lightning.threads import use_own_cores
 from kd_lightning.training import teacher_first
 from kd_lightning.training.config_files import ConfigFile, run_name
-from kd_lightning.training.console import quieten, say, use_own_cores
+from kd_lightning.training.console import quieten, say
 from kd_lightning.training.parse_errors import explain, users_mistake
 from kd_lightning.weights import read_file
 

@@ -1,13 +1,9 @@
 """What the training commands print."""
 
 import logging
-import os
 import warnings
 
-import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-
-from kd_lightning.cpu import cores
 
 QUIET_WARNINGS = (
     r"LightningCLI's args parameter",  # our front end hands the arguments on
@@ -27,12 +23,6 @@ QUIET_WARNINGS = (
 def say(text: str) -> None:
     """Print a line, once however many processes there are."""
     print(text, flush=True)
-
-
-def use_own_cores() -> None:
-    """Let torch use the cores that this process has, where it counted more; ``OMP_NUM_THREADS`` says otherwise."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(torch.get_num_threads(), cores()))
 
 
 def quieten() -> None:
