@@ -1,26 +1,32 @@
 """DeepNN and LightNN: the teacher and the student of PyTorch's knowledge distillation tutorial."""
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kd_lightning.networks.base import Network
 
 
 class _Convolutions(nn.Sequential):
-    """Layers one after another; while training a ReLU in front of a pooling comes behind it.
+    """Convolutions with ReLU, some with a pooling behind; while training, bias and ReLU come behind the pooling.
 
-    Both orders give the same values and gradients, to the last bit: the largest value passes through both. Behind the
-    pooling there is a quarter of the values, which makes LightNN's step a tenth faster on a CPU. An exported network
-    keeps the order of the layers, in which runtimes merge a convolution with its ReLU.
+    Both orders give the same values and gradients but for rounding: the largest value stays the largest. Behind the
+    pooling there is a quarter of the values, and the gradient of a bias that is added on its own takes a tenth of the
+    time that a CPU's convolutions spend on it: LightNN's step takes two thirds of the time. An exported network keeps
+    the order of the layers, in which runtimes merge a convolution with its bias and ReLU.
     """
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the last layer's values."""
+        if not self.training:
+            return super().forward(values)  # type: ignore[no-untyped-call, no-any-return]
         layers = list(self)
-        for place in range(len(layers) - 1) if self.training else ():
-            if isinstance(layers[place], nn.ReLU) and isinstance(layers[place + 1], nn.MaxPool2d):
-                layers[place : place + 2] = layers[place + 1], layers[place]
-        for layer in layers:
-            values = layer(values)
+        for layer, second_next in zip(layers, [*layers[2:], None, None], strict=True):
+            if isinstance(layer, nn.Conv2d):
+                values = functional.conv2d(values, layer.weight, padding=layer.padding)
+                if isinstance(second_next, nn.MaxPool2d):
+                    values = second_next(values)
+                assert layer.bias is not None
+                values = values.add_(layer.bias.view(-1, 1, 1)).relu_()
         return values
 
 
