@@ -1,0 +1,77 @@
+"""A captured step may ask nothing of the host: the same code on tensors of another device, which have no values."""
+
+from typing import Any
+
+import pytest
+import torch
+from test_fast import CASES, cosine, train
+from torch import Tensor
+from torch.optim import SGD
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from kd_lightning.data.augment import Augmentation, ColorJitter, CutMix, Cutout, Mixup, RandomCrop, RandomTranslate
+from kd_lightning.data.loader import LabelledImages
+from kd_lightning.fast.graph import CapturedStep
+from kd_lightning.fast.step import OptimizerStep
+
+DEVICE = torch.device("meta")
+"""Stands for the GPU: a value that is asked for, or a tensor that was left in main memory, is an error."""
+
+
+class StayOnDevice(TorchDispatchMode):
+    """Refuses operations that take a tensor of main memory or bring one from there, as a capture does."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        devices = {leaf.device for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)}
+        assert devices <= {DEVICE}, f"{func} takes or makes a tensor in main memory"
+        return result
+
+
+def on_device(task: Any) -> OptimizerStep:
+    """Return a step of a task that was trained in main memory, with everything that it works on on the device."""
+    trainer = task.trainer
+    trainer.training = True
+    task.prepare()
+    if getattr(task, "_remembered", None) is not None:
+        task._remembered.table = task._remembered.table.to(DEVICE)
+    task.to(DEVICE)
+    trainer.strategy.optimizers = [SGD(task.trained_parameters(), lr=0.1)]
+    loader = trainer.train_dataloader
+    loader.data = LabelledImages(*(values.to(DEVICE) for values in loader.data))
+    return OptimizerStep(task)
+
+
+def capture_twice(step: OptimizerStep) -> None:
+    """Take a step, which fills tables, and capture the next."""
+
+    def capture(function: Any) -> Any:
+        with StayOnDevice():
+            function()
+        return function
+
+    step([torch.zeros(step.loader.batch_size, dtype=torch.int64, device=DEVICE)] * step.group)
+    CapturedStep(step, capture)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "bf16"])
+def test_a_step_asks_nothing_of_the_host(case: str) -> None:
+    make, data, options = CASES[case]
+    _, task = train(make, False, data, **{**options, "max_epochs": 1})
+    capture_twice(on_device(task))
+
+
+@pytest.mark.parametrize(
+    "augmentation", [RandomCrop(2), RandomTranslate(), Cutout(2), ColorJitter(), Mixup(), CutMix()], ids=repr
+)
+def test_an_augmentation_asks_nothing_of_the_host(augmentation: Augmentation) -> None:
+    _, task = train(lambda fast: cosine(fast, remember_teacher=False), False, {"augment": [augmentation]}, max_epochs=1)
+    capture_twice(on_device(task))
+
+
+def test_a_value_that_is_asked_for_is_noticed() -> None:
+    with StayOnDevice(), pytest.raises(RuntimeError):
+        torch.zeros(1, device=DEVICE).item()
+    with StayOnDevice(), pytest.raises(AssertionError, match="main memory"):
+        torch.tensor(1.0).to(DEVICE)
