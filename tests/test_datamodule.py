@@ -47,9 +47,10 @@ def test_a_given_normalization_is_used_and_one_for_other_channels_refused() -> N
         _ = TinyDataModule(normalize=Normalization((0.5,), (0.25,))).normalization
 
 
-@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"val_size": -1}])
+@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"eval_batch_size": 0}, {"val_size": -1}])
 def test_values_out_of_range_are_refused(arguments: dict[str, int]) -> None:
-    with pytest.raises(UserError, match="must be"):
+    [name] = arguments
+    with pytest.raises(UserError, match=rf"^{name} .*must be .* set --data\.{name}\.$"):
         TinyDataModule(**arguments)  # type: ignore[arg-type]
 
 
@@ -57,3 +58,15 @@ def test_a_network_for_other_data_is_refused_before_training() -> None:
     trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     with pytest.raises(UserError, match="num_classes of the network is 10, of the data 4"):
         trainer.fit(Classifier(LightNN(image_size=8)), datamodule=TinyDataModule())
+
+
+def test_large_images_are_evaluated_in_small_batches_so_that_memory_is_the_same() -> None:
+    def batch_size(image_size: int, **options: int) -> int:
+        data = TinyDataModule(**options)  # type: ignore[arg-type]
+        data.image_size = image_size
+        return data.test_dataloader().batch_size
+
+    assert batch_size(32) == 1000
+    assert batch_size(320) == 10
+    assert batch_size(10_000) == 1
+    assert batch_size(320, eval_batch_size=7) == 7

@@ -19,6 +19,9 @@ from kd_lightning.normalize import IMAGENET, Normalization, channel_statistics
 
 Split = Literal["train", "val", "test"]
 
+EVAL_PIXELS = {"cpu": 1000 * 32**2, "cuda": 2500 * 32**2}
+"""Pixels of an evaluation batch: Lightning costs as much for a batch of any size, DeepNN's maps a kilobyte a pixel."""
+
 
 class ImageDataModule(LightningDataModule, ABC):
     """Serve a labelled set of images in whole batches of rows.
@@ -37,7 +40,8 @@ class ImageDataModule(LightningDataModule, ABC):
         split_seed: Seed of the split of validation images.
         shuffle_seed: Seed of the order of the training images and of their random changes; the trainer's
             ``seed_everything`` where it is not given.
-        eval_batch_size: Images a batch in validation and test.
+        eval_batch_size: Images a batch in validation and test; as many as have a million pixels where it is not given,
+            on a GPU two and a half million.
     """
 
     def __init__(
@@ -48,11 +52,12 @@ class ImageDataModule(LightningDataModule, ABC):
         augment: Sequence[Augmentation] = (),
         split_seed: int = 0,
         shuffle_seed: int | None = None,
-        eval_batch_size: int = 1000,
+        eval_batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or eval_batch_size < 1:
-            raise UserError(f"batch sizes {batch_size} and {eval_batch_size} must be 1 or more; set --data.batch_size.")
+        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if size is not None and size < 1:
+                raise UserError(f"{name} is {size}, but it must be 1 or more; set --data.{name}.")
         if val_size < 0:
             raise UserError(
                 f"val_size {val_size} must be a share in [0, 1) or a number of images; set --data.val_size."
@@ -200,21 +205,29 @@ class ImageDataModule(LightningDataModule, ABC):
         """Serve the validation images in order; nothing where there are none."""
         if not self.has_val:
             return []
-        return self._loader(*self.val_rows(), self.eval_batch_size, shuffle=False)
+        return self._loader(*self.val_rows(), self._eval_batch_size(), shuffle=False)
 
     def test_dataloader(self) -> BatchLoader:
         """Serve the test images in order."""
-        return self._loader(*self.test_rows(), self.eval_batch_size, shuffle=False)
+        return self._loader(*self.test_rows(), self._eval_batch_size(), shuffle=False)
 
     def _loader(
         self, data: LabelledImages, rows: Tensor, batch_size: int, *, shuffle: bool, seed: int = 0
     ) -> BatchLoader:
-        rank, world_size, device = 0, 1, torch.device("cpu")
+        rank, world_size = 0, 1
         if self.trainer is not None:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
-            device = self.trainer.strategy.root_device
         sampler = RowSampler(rows, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
-        return BatchLoader(resident(data, device), sampler, batch_size)
+        return BatchLoader(resident(data, self._device), sampler, batch_size)
+
+    @property
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def _eval_batch_size(self) -> int:
+        if self.eval_batch_size is not None:
+            return self.eval_batch_size
+        return max(1, EVAL_PIXELS.get(self._device.type, EVAL_PIXELS["cpu"]) // self.image_size**2)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn raw pixels (B, H, W, C) into the network's normalized images (B, C, H, W), augmented while training."""

@@ -89,8 +89,8 @@ class BatchLoader:
         batch_size: Rows a batch; the last one may have fewer.
 
     Attributes:
-        ahead: Deals with the first of the batches that are left of an epoch (rows, ``(B,)`` each) before the next one
-            is served, and returns with how many; never with all of them.
+        ahead: Deals with the first of the batches that are left of an epoch (rows, ``(B,)`` each, where the data is)
+            before the next one is served, and returns with how many; never with all of them.
     """
 
     batch_sampler = None  # Lightning looks for one beside a sampler, as in a DataLoader
@@ -107,7 +107,7 @@ class BatchLoader:
         return -(-len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self.sampler.ordered().split(self.batch_size)
+        batches = self.sampler.ordered().to(self.data.labels.device).split(self.batch_size)
         self._served = self._resume["batches"] if self._resume["epoch"] == self.sampler.epoch else 0
         while self._served < len(batches):
             if self.ahead is not None:
@@ -117,8 +117,7 @@ class BatchLoader:
             yield self.gather(rows)
 
     def gather(self, rows: Tensor) -> Batch:
-        """Return the raw images and the labels of these rows."""
-        rows = rows.to(self.data.labels.device, non_blocking=True)
+        """Return the raw images and the labels of these rows, which are where the data is."""
         return Batch(self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows), rows)
 
     def state_dict(self) -> dict[str, int]:

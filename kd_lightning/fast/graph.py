@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from functools import cache
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -23,22 +24,28 @@ Capture = Callable[[Callable[[], None]], Callable[[], None]]
 def capture_cuda(function: Callable[[], None]) -> Callable[[], None]:
     """Record what a function has the GPU do, which is not done yet, and return what has it done."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    stream = _side_stream(torch.cuda.current_device())
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         function()
     return graph.replay
 
 
 @contextmanager
 def warm_up_stream(device: torch.device) -> Iterator[None]:
-    """Let a GPU do what the block says on a stream of its own, as steps before a capture should."""
+    """Let a GPU do what the block says on the stream of captures, so that what steps leave behind belongs to it."""
     if device.type != "cuda":
         yield
         return
-    stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+    stream, current = _side_stream(torch.cuda.current_device()), torch.cuda.current_stream()
     stream.wait_stream(current)
     with torch.cuda.stream(stream):
         yield
     current.wait_stream(stream)
+
+
+@cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 def make_capturable(optimizer: Optimizer, device: torch.device) -> list[Tensor]:
@@ -117,8 +124,8 @@ class CapturedStep:
         """Train on groups of full batches, and call ``count`` behind each."""
         task = self.step.task
         while waiting := list(islice(groups, SLOTS)):
-            rows = torch.stack([torch.stack(list(group)) for group in waiting])
-            self.rows[: len(waiting)].copy_(rows)
+            rows = self.rows[: len(waiting)]
+            torch.cat(list(chain.from_iterable(waiting)), out=rows.view(-1))
             self.epoch.fill_(task.data.draw_epoch)
             self.slot.zero_()
             for _ in waiting:
