@@ -29,7 +29,6 @@ from kd_lightning.export import (
     Gates,
     Row,
     export_variants,
-    rehearse_export,
     speed,
 )
 from kd_lightning.export.calibration import draw_rows
@@ -195,13 +194,6 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     network = trained_network()
     with pytest.raises(UserError, match=r"^cannot write to .*file: .*; free or choose another folder\.$"):
         export_variants(network, info_of(network), tmp_path / "file", {"fp32": "a.onnx"}, train=None, test=None)
-
-
-def test_a_rehearsal_passes_for_a_network_that_can_be_exported_and_finds_one_that_cannot() -> None:
-    network = trained_network()
-    rehearse_export(network, info_of(network), VARIANTS)
-    with pytest.raises(UserError, match=r"the export of AlwaysDropping as fp32 would fail: .* random"):
-        rehearse_export(AlwaysDropping(10, 1, 8), info_of(network), ["fp32"])
 
 
 def test_calibration_images_are_drawn_by_class_and_by_seed() -> None:

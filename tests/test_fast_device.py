@@ -22,6 +22,9 @@ DEVICE = torch.device("meta")
 class StayOnDevice(TorchDispatchMode):
     """Refuses operations that take a tensor of main memory or bring one from there, as a capture does."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         devices = {leaf.device for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)}

@@ -1,8 +1,9 @@
 """Export that can be trusted: ONNX files that are compared with torch before they get their names."""
 
+from kd_lightning.export.rehearsal import rehearse_export
 from kd_lightning.export.report import ExportReport, GateError, Row
 from kd_lightning.export.settings import ExportSettings
-from kd_lightning.export.variants import export_variants, rehearse_export
+from kd_lightning.export.variants import export_variants
 from kd_lightning.export.verify import Gates, Variant
 
 __all__ = [

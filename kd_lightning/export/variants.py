@@ -1,7 +1,7 @@
 """Export a network in several forms; each is compared with torch before it gets its name."""
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -58,31 +58,6 @@ def export_variants(
     if any(row.failure for row in rows):
         raise GateError(report)
     return report
-
-
-def rehearse_export(
-    network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings | None = None
-) -> None:
-    """Export a network that may be untrained to a passing folder, on one image of noise: run it before training.
-
-    Args:
-        network: The network; it is left as it was.
-        info: What prediction needs to know about it.
-        variants: The variants that will be exported.
-        settings: How they will be exported.
-
-    Raises:
-        UserError: The export would fail: the network cannot be translated, or its file does not do what torch does.
-    """
-    image = noise(info, 1)
-    with tempfile.TemporaryDirectory() as folder:
-        fp32 = Path(folder, "fp32.onnx")
-        export_onnx(network, info, fp32)
-        reference = torch_reference(network, info, image, None)
-        builder = Builder(fp32, info, settings or ExportSettings(), normalized_batches(image, info), reference)
-        for variant in variants:
-            if failure := builder.attempt(variant).failure:
-                raise UserError(f"the export of {type(network).__name__} as {variant} would fail: {failure}.")
 
 
 def _make(builder: Builder, variant: Variant, target: Path) -> Row:

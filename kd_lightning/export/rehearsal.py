@@ -1,0 +1,89 @@
+"""Finding out before training whether the export that follows it will work."""
+
+import tempfile
+from collections.abc import Collection
+from contextlib import suppress
+from importlib.metadata import version
+from inspect import getmodule, getsource
+from pathlib import Path
+
+from kd_lightning.errors import UserError
+from kd_lightning.export.build import Builder
+from kd_lightning.export.calibration import normalized_batches
+from kd_lightning.export.onnx import export_onnx
+from kd_lightning.export.settings import ExportSettings
+from kd_lightning.export.speed import noise
+from kd_lightning.export.verify import Variant, torch_reference
+from kd_lightning.files import cache_folder, written_whole
+from kd_lightning.model_info import ModelInfo
+from kd_lightning.networks import Network
+from kd_lightning.remembered_store import digest
+
+LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
+
+KEPT = 200
+"""Rehearsals that are remembered."""
+
+
+def rehearse_export(
+    network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings | None = None
+) -> None:
+    """Export a network that may be untrained to a passing folder, on one image of noise: run it before training.
+
+    It takes two seconds, so one that has gone well is remembered: with the same source of the network, the same
+    arguments and the same versions of the libraries it is not repeated.
+
+    Args:
+        network: The network; it is left as it was.
+        info: What prediction needs to know about it.
+        variants: The variants that will be exported.
+        settings: How they will be exported.
+
+    Raises:
+        UserError: The export would fail: the network cannot be translated, or its file does not do what torch does.
+    """
+    settings = settings or ExportSettings()
+    key = _key(network, info, variants, settings)
+    known = _remembered()
+    if key in known:
+        return
+    _rehearse(network, info, variants, settings)
+    if key is not None:
+        with suppress(UserError), written_whole(_memory()) as path:  # without a cache it is rehearsed every time
+            path.write_text("\n".join([*known, key][-KEPT:]) + "\n", encoding="utf-8")
+
+
+def _rehearse(network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings) -> None:
+    image = noise(info, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        fp32 = Path(folder, "fp32.onnx")
+        export_onnx(network, info, fp32)
+        reference = torch_reference(network, info, image, None)
+        builder = Builder(fp32, info, settings, normalized_batches(image, info), reference)
+        for variant in variants:
+            if failure := builder.attempt(variant).failure:
+                raise UserError(f"the export of {type(network).__name__} as {variant} would fail: {failure}.")
+
+
+def _memory() -> Path:
+    return cache_folder() / "rehearsed-exports.txt"
+
+
+def _remembered() -> list[str]:
+    """Return the keys of the rehearsals that went well, the oldest first."""
+    try:
+        return _memory().read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _key(network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings) -> str | None:
+    """Return what stands for all that a rehearsal depends on; ``None`` where a layer's source cannot be read."""
+    modules = {getmodule(type(layer)) for layer in network.modules()}
+    own = [module for module in modules if module is not None and not module.__name__.startswith("torch.")]
+    try:
+        sources = sorted(getsource(module) for module in own)
+    except (OSError, TypeError):  # typed in, or compiled
+        return None
+    versions = [version(library) for library in LIBRARIES]
+    return digest(network, info, sorted(variants), settings, settings.reduces_range, *sources, *versions)
