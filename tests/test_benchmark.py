@@ -12,6 +12,7 @@ from kd_lightning.benchmark.noise import Noise
 from kd_lightning.benchmark.report import to_text
 from kd_lightning.benchmark.usual import PerImage
 from kd_lightning.cli import main
+from kd_lightning.data.loader import BatchLoader
 
 PARTS = ["data", "teacher", "student", "backward", "optimizer", "rest"]
 TINY = ["--data=tiny.TinyDataModule", "--data.batch_size=32"]
@@ -71,6 +72,18 @@ def test_the_fast_path_is_held_against_the_bare_step(workplace: Path, capsys: py
     assert "The bare step without Lightning" in capsys.readouterr().out
 
 
+def test_a_validation_is_measured_as_lightning_does_it_and_counted_in_the_full_run(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = benchmark("cosine.yaml", "--workers=0", "--images=6400", "--data.val_size=0.05")
+    measured = result["seconds_validation"]
+    assert (result["val_images"], len(measured)) == (320, 2)
+    ours = result["loops"][-1]
+    once, epoch = ours["seconds_once"], ours["seconds_an_epoch"]
+    assert ours["seconds_full_run"] == pytest.approx(once + 50 * (epoch + sum(measured) / 2))
+    assert "Validation of 320 images takes" in capsys.readouterr().out
+
+
 def test_a_number_that_makes_no_sense_is_answered_in_one_sentence(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,9 +108,12 @@ def test_noise_serves_as_many_batches_as_are_asked_for_and_loads_nothing() -> No
         def load(self, split: Any) -> None:
             raise AssertionError("loaded")
 
-    noise = Noise(Unloadable(batch_size=100), batches=20)
+    noise = Noise(Unloadable(batch_size=100, eval_batch_size=400), batches=20, val_images=700)
     noise.setup("fit")
     assert [len(batch.rows) for batch in noise.train_dataloader()] == [100] * 20
+    validation = noise.val_dataloader()
+    assert isinstance(validation, BatchLoader)
+    assert [len(batch.rows) for batch in validation] == [400, 300]
 
 
 def test_the_work_of_a_matrix_product_is_two_operations_an_entry_and_each_matrix_once() -> None:

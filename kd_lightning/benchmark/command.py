@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from kd_lightning.benchmark.measure import measure
+from kd_lightning.benchmark.measure import Bench, measure
 from kd_lightning.benchmark.report import Run, to_plain, to_text
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
@@ -60,9 +60,20 @@ class BenchmarkCLI(TrainingCLI):
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            limit_val_batches=0,
-            **kwargs,
+            **{"limit_val_batches": 0, **kwargs},
         )
+
+    @property
+    def val_images(self) -> int:
+        """The validation images of the config's run."""
+        size = self.datamodule.val_size
+        return round(size * self.config.images if size < 1 else size)
+
+    def bench(self) -> Bench:
+        """Return what is to be measured."""
+        options = self.config
+        steps = options.steps or (400 if isinstance(self.trainer.accelerator, CUDAAccelerator) else 20)
+        return Bench(self.model, self.datamodule, self.instantiate_trainer, steps, options.workers, self.val_images)
 
     def run(self) -> Run:
         """Return what the config would run."""
@@ -72,7 +83,7 @@ class BenchmarkCLI(TrainingCLI):
             task=self.model,
             batch_size=data.batch_size,
             images=config.images,
-            val_images=round(data.val_size * config.images if data.val_size < 1 else data.val_size),
+            val_images=self.val_images,
             epochs=None if epochs == -1 else epochs,
             views=2 if data.augment else 1,
         )
@@ -84,12 +95,9 @@ def main(args: Sequence[str]) -> int:
     use_own_cores()
     cli = run(args[1:], BenchmarkCLI, run=False)
     assert isinstance(cli, BenchmarkCLI)
-    options = cli.config
-    steps = options.steps or (400 if isinstance(cli.trainer.accelerator, CUDAAccelerator) else 20)
-    measured = measure(cli.model, cli.datamodule, cli.instantiate_trainer, steps, options.rounds, options.workers)
-    result = to_plain(cli.run(), measured)
+    result = to_plain(cli.run(), measure(cli.bench(), cli.config.rounds))
     print(to_text(result))
-    if options.output is not None:
-        with written_whole(options.output) as path:
+    if cli.config.output is not None:
+        with written_whole(cli.config.output) as path:
             path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0

@@ -4,19 +4,20 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from io import StringIO
 from statistics import median
+from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from torch.optim import Adam
 
 from kd_lightning.benchmark.bare import bare_loop
 from kd_lightning.benchmark.limits import Work, machine, work_of
 from kd_lightning.benchmark.noise import Noise
 from kd_lightning.benchmark.usual import WARMUP, usual_loop
-from kd_lightning.benchmark.watch import EpochClock, Watch
+from kd_lightning.benchmark.watch import EpochClock, ValidationClock, Watch
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.loader import Batch
 from kd_lightning.remembered import CannotRememberError, check_views
@@ -68,75 +69,117 @@ class Measured:
 
     Attributes:
         loops: The usual loop first, then ours: plain, with the teacher remembered where that is possible, and fast.
-        floor: The bare step; ``None`` where a teacher takes part in it.
         limit: Work that the machine does in a second.
         device: Where it was measured.
+        validation: Seconds that Lightning takes to validate, in each round; empty where nothing validates.
+        floor: The bare step; ``None`` where a teacher takes part in it.
         live: Why the teacher has to run in every step; ``None`` where it has not, or where there is none.
     """
 
     loops: list[Loop]
     limit: Work
     device: torch.device
+    validation: list[float] = field(default_factory=list)
     floor: Loop | None = None
     live: str | None = None
 
 
-def measure(
-    task: Task, data: ImageDataModule, make_trainer: Callable[..., Trainer], steps: int, rounds: int, workers: int
-) -> Measured:
-    """Time the usual loop and ours in turn, then the parts of each.
+@dataclass(frozen=True)
+class Bench:
+    """Runs loops over noise that stands for the images of a config.
 
-    Args:
+    Attributes:
         task: Gives the networks and the objective.
         data: Says what the images are; none of them is loaded.
         make_trainer: Makes the trainer of a fit, with further arguments of ``Trainer``.
         steps: Steps a round.
-        rounds: Rounds to time.
         workers: Processes that load images for the usual loop.
+        val_images: Validation images.
     """
-    noise = Noise(data, WARMUP + steps + SPARE)
-    trainer = make_trainer()
-    device = trainer.strategy.root_device
-    usual = deepcopy(task).to(device, memory_format=torch.contiguous_format)
-    work, teachers = _work(task.to(device), noise, device)
 
-    def time_usual(watch: Watch) -> float:
-        return usual_loop(usual, noise, steps, workers, watch)
+    task: Task
+    data: ImageDataModule
+    make_trainer: Callable[..., Trainer]
+    steps: int
+    workers: int
+    val_images: int
 
-    def time_ours(watch: Watch, *, remember: bool, fast: bool) -> float:
-        task.fast = "auto" if fast else False
-        if isinstance(task, DistillTask):
-            task.remember_teacher = remember
+    @cached_property
+    def noise(self) -> Noise:
+        """The images."""
+        return Noise(self.data, WARMUP + self.steps + SPARE, self.val_images)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """A trainer that says where and with which precision training runs."""
+        return self.make_trainer()
+
+    @property
+    def device(self) -> torch.device:
+        """Where training runs."""
+        return self.trainer.strategy.root_device
+
+    @cached_property
+    def usual_task(self) -> Task:
+        """The task as the usual loop has it, in torch's own memory format."""
+        return deepcopy(self.task).to(self.device, memory_format=torch.contiguous_format)
+
+    def time_usual(self, watch: Watch) -> float:
+        """Return the seconds of the usual loop's steps."""
+        return usual_loop(self.usual_task, self.noise, self.steps, self.workers, watch)
+
+    def time_bare(self, watch: Watch) -> float:
+        """Return the seconds of the bare steps."""
+        return bare_loop(self.task.to(self.device), self.noise, self.trainer.precision_plugin, self.steps, watch)
+
+    def time_ours(self, watch: Watch, *, remember: bool, fast: bool) -> float:
+        """Return the seconds of our steps."""
         clock = EpochClock(watch)
-        with redirect_stdout(StringIO()):  # what a fit says of itself
-            make_trainer(callbacks=[clock], max_epochs=2, limit_train_batches=steps).fit(task, datamodule=noise)
+        self._fit(clock, remember=remember, fast=fast, limit_train_batches=self.steps)
         return clock.seconds
+
+    def time_validation(self, *, remember: bool) -> float:
+        """Return the seconds of a validation between two epochs."""
+        clock = ValidationClock(self.device)
+        self._fit(clock, remember=remember, fast=True, limit_train_batches=2, limit_val_batches=None)
+        return clock.seconds
+
+    def _fit(self, clock: Callback, *, remember: bool, fast: bool, **options: Any) -> None:
+        self.task.fast = "auto" if fast else False
+        if isinstance(self.task, DistillTask):
+            self.task.remember_teacher = remember
+        with redirect_stdout(StringIO()):  # what a fit says of itself
+            self.make_trainer(callbacks=[clock], max_epochs=2, **options).fit(self.task, datamodule=self.noise)
+
+
+def measure(bench: Bench, rounds: int) -> Measured:
+    """Time the usual loop and ours in turn, then the parts of each."""
+    task, device = bench.task, bench.device
+    work, teachers = _work(bench.usual_task, bench.noise, device)
 
     def ours(name: str, *, remember: bool = False, fast: bool = False) -> Loop:
         own = work - teachers if remember else work
-        return Loop(name, partial(time_ours, remember=remember, fast=fast), own, remembers=remember)
+        return Loop(name, partial(bench.time_ours, remember=remember, fast=fast), own, remembers=remember)
 
-    def time_bare(watch: Watch) -> float:
-        return bare_loop(task.to(device), noise, trainer.precision_plugin, steps, watch)
-
-    loops = [Loop(USUAL, time_usual, work), ours("ours, plain")]
-    live = _reason_to_ask(noise)
+    loops = [Loop(USUAL, bench.time_usual, work), ours("ours, plain")]
+    live = _reason_to_ask(bench.noise)
     remember = isinstance(task, DistillTask) and live is None
     if remember:
         loops.append(ours("ours, teacher remembered", remember=True))
     loops.append(ours("ours, fast", remember=remember, fast=True))
-    floor = None
+    measured = Measured(loops, Work(0, 0), device, live=live if isinstance(task, DistillTask) else None)
     if not isinstance(task, DistillTask):
-        floor = Loop("the bare step", time_bare, work)
-    limit = Work(0, 0)
-    dtype = torch.bfloat16 if "16" in str(trainer.precision) else torch.float32
+        measured.floor = Loop("the bare step", bench.time_bare, work)
+    dtype = torch.bfloat16 if "16" in str(bench.trainer.precision) else torch.float32
     for _ in range(rounds):
-        limit = limit.most(machine(device, dtype))
-        for loop in [*loops, *([floor] if floor else [])]:
-            loop.seconds.append(loop.time(Watch(device, on=False)) / steps)
+        measured.limit = measured.limit.most(machine(device, dtype))
+        for loop in [*loops, *([measured.floor] if measured.floor else [])]:
+            loop.seconds.append(loop.time(Watch(device, on=False)) / bench.steps)
+        if bench.val_images:
+            measured.validation.append(bench.time_validation(remember=remember))
     for loop in loops[:-1]:
-        loop.parts = _parts(loop, steps, device)
-    return Measured(loops, limit, device, floor, live if isinstance(task, DistillTask) else None)
+        loop.parts = _parts(loop, bench.steps, device)
+    return measured
 
 
 def _reason_to_ask(data: ImageDataModule) -> str | None:

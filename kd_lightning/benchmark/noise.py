@@ -17,10 +17,18 @@ class Noise(ImageDataModule):
     Args:
         like: The data source that it stands for.
         batches: Training batches an epoch.
+        val_images: Validation images.
     """
 
-    def __init__(self, like: ImageDataModule, batches: int) -> None:
-        super().__init__(like.batch_size, val_size=0, normalize=like.normalize, augment=like.augment, shuffle_seed=0)
+    def __init__(self, like: ImageDataModule, batches: int, val_images: int = 0) -> None:
+        super().__init__(
+            like.batch_size,
+            val_images,
+            like.normalize,
+            like.augment,
+            shuffle_seed=0,
+            eval_batch_size=like.eval_batch_size,
+        )
         self._like = like
         self._batches = batches
 
@@ -47,6 +55,15 @@ class Noise(ImageDataModule):
         images = torch.randint(256, size, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         return LabelledImages(images, torch.arange(DISTINCT) % self.num_classes)
 
+    def setup(self, stage: str) -> None:
+        """Draw the images, before anything runs."""
+        self.split("train")
+        _ = self.normalization
+
     def train_rows(self) -> tuple[LabelledImages, Tensor]:
         """Return the images, and as many rows of them as the batches need."""
         return self.split("train"), torch.arange(self._batches * self.batch_size) % DISTINCT
+
+    def val_rows(self) -> tuple[LabelledImages, Tensor]:
+        """Return the images, and as many rows of them as validate."""
+        return self.split("train"), torch.arange(int(self.val_size)) % DISTINCT

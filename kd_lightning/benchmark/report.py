@@ -54,6 +54,8 @@ def to_plain(run: Run, measured: Measured) -> dict[str, Any]:
         "machine": _machine(measured.device),
         "limit": measured.limit._asdict(),
         "loops": [_loop(run, loop, measured) for loop in measured.loops],
+        "val_images": run.val_images,
+        "seconds_validation": measured.validation,
         "floor": None if measured.floor is None else _floor(run, measured.floor, measured.loops[-1]),
     }
 
@@ -64,9 +66,11 @@ def _loop(run: Run, loop: Loop, measured: Measured) -> dict[str, Any]:
     if loop.remembers:
         once = run.views * (run.images + run.val_images) * plain.parts["teacher"] / run.batch_size
     epoch = loop.step * run.images / run.batch_size
-    parts = loop.parts or measured.loops[-2].parts  # validation has no fast path
-    forward = sum(parts[name] for name in ("data", "teacher", "student"))
-    validation = forward * run.val_images / run.batch_size
+    if loop is usual or not measured.validation:
+        forward = sum(usual.parts[name] for name in ("data", "teacher", "student"))
+        validation = forward * run.val_images / run.batch_size
+    else:
+        validation = median(measured.validation)
     speedups = loop.speedups(usual)
     return {
         "name": loop.name,
@@ -143,7 +147,7 @@ def to_text(result: dict[str, Any]) -> str:
     ]
     if result["teacher_not_remembered"]:
         lines.append(f"The teacher runs in every step: {result['teacher_not_remembered']}.")
-    return "\n".join([*lines, *_full_run(result)])
+    return "\n".join([*lines, *_validation(result), *_full_run(result)])
 
 
 def _row(loop: dict[str, Any]) -> str:
@@ -161,6 +165,14 @@ def _floor_text(floor: dict[str, Any] | None) -> list[str]:
     return [
         f"The bare step without Lightning takes {floor['seconds_an_epoch']:.2f} s an epoch; ours, fast, {spread} that."
     ]
+
+
+def _validation(result: dict[str, Any]) -> list[str]:
+    if not result["seconds_validation"]:
+        return []
+    seconds = median(result["seconds_validation"])
+    share = seconds / result["loops"][-1]["seconds_an_epoch"]
+    return [f"Validation of {result['val_images']:,} images takes {1e3 * seconds:,.0f} ms, {share:.1%} of an epoch."]
 
 
 def _full_run(result: dict[str, Any]) -> list[str]:

@@ -121,3 +121,30 @@ class EpochClock(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the watch off again."""
         self._stack.close()
+
+
+class ValidationClock(Callback):
+    """Measures the last validation of a fit, and all that Lightning does around it before training goes on.
+
+    Args:
+        device: Where it runs.
+
+    Attributes:
+        seconds: Of the validation.
+    """
+
+    copes_with_steps_ahead = True
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds = 0.0
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Start the clock: behind the epoch's last batch comes the validation."""
+        wait_for(self.device)
+        self._started = perf_counter()
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        """Stop the clock."""
+        wait_for(self.device)
+        self.seconds = perf_counter() - self._started
