@@ -46,6 +46,10 @@ class DistillTask(Task):
     def target(self, teacher: TeacherOutput) -> Tensor:
         """Return what the objective compares the student with; of a remembered teacher it is all that is kept."""
 
+    def networks(self) -> tuple[Network, ...]:
+        """Return the networks that take part in a step."""
+        return (*super().networks(), self.teacher.network)
+
     def ask_teacher(self, batch: Batch) -> TeacherAnswer:
         """Return the teacher's target for the images that the student sees, remembered or not."""
         target = None if self._remembered is None else self._remembered.look_up(batch)

@@ -1,0 +1,60 @@
+"""Networks that torch.compile has translated train as the others do."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from test_fast import assert_same, classifier, cosine, train
+
+from kd_lightning.errors import UserError
+from kd_lightning.tasks import Task
+
+
+@pytest.fixture
+def translations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let torch.compile only trace, which needs no compiler; list the graphs that it was given."""
+    graphs: list[int] = []
+
+    def keep(graph: Any, inputs: Any) -> Any:
+        graphs.append(len(inputs))
+        return graph.forward
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=keep))
+    return graphs
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [(classifier, 2), (partial(cosine, remember_teacher=True), 2), (partial(cosine, remember_teacher=False), 4)],
+    ids=["classifier", "remembered teacher", "live teacher"],
+)
+def test_compiled_networks_train_as_they_are_and_are_translated_once(
+    make: Any, count: int, fast: bool, translations: list[int]
+) -> None:
+    plain = train(make, fast)
+    compiled = train(partial(make, compiled=True), fast)
+    assert_same(plain, compiled, exact=False)
+    assert len(translations) == count  # neither for an epoch's last batch nor for validation
+
+
+def test_nothing_of_it_is_left_behind(translations: list[int]) -> None:
+    def make(fast: bool) -> Task:
+        return classifier(fast, compiled=True)
+
+    _, task = train(make, True)
+    assert translations
+    assert not {"feature_map", "classify"} & task.network.__dict__.keys()
+    assert task._compiled is None
+
+
+def test_a_machine_that_cannot_compile_says_so_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no compiler was found\nat some place")
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=fail))
+    with pytest.raises(UserError, match=r"compiled is true, but torch.compile fails here: .*; set it to false\.$"):
+        train(lambda fast: classifier(fast, compiled=True), True)
