@@ -1,7 +1,7 @@
 """Fixtures for all tests."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +25,22 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setattr("sys.argv", ["kd_lightning"])
     return folder
+
+
+@pytest.fixture
+def captured_on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Take the way of a CUDA graph with a capture that repeats the step in Python; return how often it was replayed."""
+    replays: list[int] = []
+
+    def capture(function: Callable[[], None]) -> Callable[[], None]:
+        def replay() -> None:
+            replays.append(1)
+            function()
+
+        return replay
+
+    from kd_lightning.fast import start as fast_start  # torch reads what is set above
+
+    monkeypatch.setattr(fast_start, "why_not_captured", lambda task: None)
+    monkeypatch.setattr(fast_start, "capture_cuda", capture)
+    return replays

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_fast import assert_same, classifier, cosine, train
+from fast_example import assert_same, classifier, cosine, train
 
 from kd_lightning.errors import UserError
 from kd_lightning.tasks import Task

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_fast import CASES, cosine, train
+from fast_example import CASES, cosine, train
 from torch import Tensor
 from torch.optim import SGD
 from torch.utils._python_dispatch import TorchDispatchMode
