@@ -32,8 +32,8 @@ Stage = Literal["train", "val", "test"]
 
 
 def seed_optimizer(parameters: Any) -> Adam:
-    """Return the seed's optimizer: Adam with a learning rate of 5e-5."""
-    return Adam(parameters, lr=5e-5)
+    """Return the seed's optimizer: Adam with a learning rate of 5e-5, in one pass over all parameters."""
+    return Adam(parameters, lr=5e-5, fused=True)
 
 
 class Task(LightningModule, ABC):
