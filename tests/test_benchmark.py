@@ -4,15 +4,18 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from tiny import TinyDataModule
 
 from kd_lightning.benchmark.limits import Work, work_of
-from kd_lightning.benchmark.measure import Loop
+from kd_lightning.benchmark.measure import Bench, Loop
 from kd_lightning.benchmark.noise import Noise
 from kd_lightning.benchmark.report import to_text
 from kd_lightning.benchmark.usual import PerImage
 from kd_lightning.cli import main
 from kd_lightning.data.loader import BatchLoader
+from kd_lightning.networks import LightNN
+from kd_lightning.tasks import Classifier
 
 PARTS = ["data", "teacher", "student", "backward", "optimizer", "rest"]
 TINY = ["--data=tiny.TinyDataModule", "--data.batch_size=32"]
@@ -89,6 +92,18 @@ def test_a_number_that_makes_no_sense_is_answered_in_one_sentence(
 ) -> None:
     assert main(["benchmark", "--config=student.yaml", *QUICK, "--rounds=0"]) == 2
     assert capsys.readouterr().err == "error: --rounds is 0, but it must be 1 or more.\n"
+
+
+def test_the_usual_loop_runs_layer_after_layer_with_the_same_values() -> None:
+    task = Classifier(LightNN())
+    usual = Bench(task, TinyDataModule(), lambda: Trainer(accelerator="cpu", logger=False), 1, 0, 0).usual_task
+    images = torch.randn(4, 3, 32, 32)
+    ran: list[torch.nn.Module] = []
+    for layer in usual.network.features:  # type: ignore[union-attr]
+        layer.register_forward_hook(lambda module, inputs, output: ran.append(module))
+    values = usual.network.train().feature_map(images)
+    assert ran == list(usual.network.features)  # type: ignore[arg-type]
+    assert torch.allclose(values, task.network.train().feature_map(images), atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

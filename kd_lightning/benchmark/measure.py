@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from torch import nn
 from torch.optim import Adam
 
 from kd_lightning.benchmark.bare import bare_loop
@@ -121,8 +122,12 @@ class Bench:
 
     @cached_property
     def usual_task(self) -> Task:
-        """The task as the usual loop has it, in torch's own memory format."""
-        return deepcopy(self.task).to(self.device, memory_format=torch.contiguous_format)
+        """The task as the usual loop has it: layers in the order of their list, in torch's own memory format."""
+        task = deepcopy(self.task).to(self.device, memory_format=torch.contiguous_format)
+        for module in task.modules():
+            if isinstance(module, nn.Sequential):
+                module.__class__ = nn.Sequential
+        return task
 
     def time_usual(self, watch: Watch) -> float:
         """Return the seconds of the usual loop's steps."""
