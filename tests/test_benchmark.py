@@ -95,7 +95,7 @@ def test_a_number_that_makes_no_sense_is_answered_in_one_sentence(
 
 
 def test_the_usual_loop_runs_layer_after_layer_with_the_same_values() -> None:
-    task = Classifier(LightNN())
+    task = Classifier(LightNN(), compiled=True)
     usual = Bench(task, TinyDataModule(), lambda: Trainer(accelerator="cpu", logger=False), 1, 0, 0).usual_task
     images = torch.randn(4, 3, 32, 32)
     ran: list[torch.nn.Module] = []
@@ -103,6 +103,7 @@ def test_the_usual_loop_runs_layer_after_layer_with_the_same_values() -> None:
         layer.register_forward_hook(lambda module, inputs, output: ran.append(module))
     values = usual.network.train().feature_map(images)
     assert ran == list(usual.network.features)  # type: ignore[arg-type]
+    assert not usual.compiled
     assert torch.allclose(values, task.network.train().feature_map(images), atol=1e-5)
 
 

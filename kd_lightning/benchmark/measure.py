@@ -124,6 +124,7 @@ class Bench:
     def usual_task(self) -> Task:
         """The task as the usual loop has it: layers in the order of their list, in torch's own memory format."""
         task = deepcopy(self.task).to(self.device, memory_format=torch.contiguous_format)
+        task.compiled = False
         for module in task.modules():
             if isinstance(module, nn.Sequential):
                 module.__class__ = nn.Sequential
