@@ -40,14 +40,24 @@ def test_compiled_networks_train_as_they_are_and_are_translated_once(
     assert len(translations) == count  # neither for an epoch's last batch nor for validation
 
 
-def test_nothing_of_it_is_left_behind(translations: list[int]) -> None:
+def test_however_many_networks_are_trained_each_is_translated_and_nothing_is_left_on_it(
+    translations: list[int],
+) -> None:
     def make(fast: bool) -> Task:
         return classifier(fast, compiled=True)
 
-    _, task = train(make, True)
-    assert translations
-    assert not {"feature_map", "classify"} & task.network.__dict__.keys()
-    assert task._compiled is None
+    for runs in range(1, 11):
+        _, task = train(make, True, limit_train_batches=2, limit_val_batches=0, max_epochs=1)
+        assert len(translations) == 2 * runs
+        assert not {"feature_map", "classify"} & task.network.__dict__.keys()
+
+
+def test_a_task_that_is_trained_again_keeps_its_translation(translations: list[int]) -> None:
+    trainer, task = train(lambda fast: classifier(fast, compiled=True), True)
+    trainer.fit_loop.max_epochs = 4
+    trainer.fit(task, datamodule=trainer.datamodule)  # type: ignore[attr-defined]
+    assert trainer.current_epoch == 4
+    assert len(translations) == 2
 
 
 def test_a_machine_that_cannot_compile_says_so_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ class CompiledNetworks:
     """
 
     def __init__(self, networks: Iterable[Network]) -> None:
+        torch.compiler.reset()  # those of earlier runs in this process: it keeps eight, and runs more as they are
         self._methods = [
             (network, name, torch.compile(getattr(network, name), dynamic=False))
             for network in networks

@@ -273,5 +273,4 @@ class Task(LightningModule, ABC):
     def on_train_end(self) -> None:
         """Return the memory that training has left free."""
         stop(self)
-        self._compiled = None
         return_freed_memory()
