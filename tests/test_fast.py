@@ -1,6 +1,8 @@
 """The fast path against the plain one: the same weights, metrics and books, with fewer calls of Lightning's."""
 
 from collections.abc import Callable
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,8 +25,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
 from kd_lightning.errors import UserError
+from kd_lightning.fast import graph as fast_graph
 from kd_lightning.fast import start as fast_start
-from kd_lightning.fast.graph import keep_rates, make_capturable
+from kd_lightning.fast.graph import capture_cuda, keep_rates, make_capturable, warm_up_stream
 from kd_lightning.tasks import Classifier, Task
 
 
@@ -195,3 +198,37 @@ def test_a_fit_that_is_over_leaves_every_batch_to_its_caller() -> None:
     assert loader is not None
     assert loader.ahead is None
     assert sum(len(batch.rows) for batch in loader) == 297
+
+
+def test_steps_warm_up_on_the_stream_that_they_are_captured_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    class Named:
+        """Stands for a stream, or for the block that works on it."""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def wait_stream(self, other: "Named") -> None:
+            told.append(f"{self.name} waits for {other.name}")
+
+        def __enter__(self) -> None:
+            told.append(f"on {self.name}")
+
+        def __exit__(self, *_: object) -> None:
+            told.append("done")
+
+    graph = SimpleNamespace(replay=lambda: told.append("replay"))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Named("main"))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Named(f"side {device}"))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, *, stream, capture_error_mode: stream)
+    monkeypatch.setattr(fast_graph, "_side_stream", cache(fast_graph._side_stream.__wrapped__))
+    with warm_up_stream(torch.device("cuda")):
+        told.append("step")
+    warm_up = ["side 0 waits for main", "on side 0", "step", "done", "main waits for side 0"]
+    assert told == warm_up
+    capture_cuda(lambda: told.append("step"))()
+    assert told[len(warm_up) :] == ["on side 0", "step", "done", "replay"]
