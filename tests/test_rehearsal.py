@@ -1,6 +1,7 @@
 """An export is rehearsed before training, and only where it has not gone well before."""
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -74,6 +75,29 @@ def test_a_network_without_a_source_is_rehearsed_every_time(
     rehearse()
     rehearse()
     assert len(rehearsed) == 2
+
+
+def test_a_library_that_is_installed_under_another_name_is_no_reason_to_stop(
+    rehearsed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "LIBRARIES", ("torch", "no_such_distribution"))
+    rehearse()
+    rehearse()
+    assert len(rehearsed) == 2
+
+
+def test_the_sources_are_those_of_the_layers_and_their_bases_and_neither_torchs_nor_pythons(
+    rehearsed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def getsource(module: ModuleType) -> str:
+        read.append(module.__name__)
+        return ""
+
+    monkeypatch.setattr(rehearsal, "getsource", getsource)
+    rehearse()
+    assert sorted(read) == ["kd_lightning.networks.base", "kd_lightning.networks.seed"]
 
 
 def test_without_a_cache_that_can_be_written_it_is_rehearsed_every_time(rehearsed: list[int], tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Finding out before training whether the export that follows it will work."""
 
+import sys
 import tempfile
 from collections.abc import Collection
 from contextlib import suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from inspect import getmodule, getsource
 from pathlib import Path
+from types import ModuleType
 
 from kd_lightning.errors import UserError
 from kd_lightning.export.build import Builder
@@ -78,12 +80,17 @@ def _remembered() -> list[str]:
 
 
 def _key(network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings) -> str | None:
-    """Return what stands for all that a rehearsal depends on; ``None`` where a layer's source cannot be read."""
-    modules = {getmodule(type(layer)) for layer in network.modules()}
-    own = [module for module in modules if module is not None and not module.__name__.startswith("torch.")]
+    """Return what stands for all that a rehearsal depends on; ``None`` where that cannot be told."""
+    kinds = {kind for layer in network.modules() for kind in type(layer).__mro__}
+    modules = {module for kind in kinds if (module := getmodule(kind)) is not None and _is_own(module)}
     try:
-        sources = sorted(getsource(module) for module in own)
-    except (OSError, TypeError):  # typed in, or compiled
+        sources = sorted(getsource(module) for module in modules)
+        versions = [version(library) for library in LIBRARIES]
+    except (OSError, TypeError, PackageNotFoundError):  # typed in, compiled, or installed under another name
         return None
-    versions = [version(library) for library in LIBRARIES]
     return digest(network, info, sorted(variants), settings, settings.reduces_range, *sources, *versions)
+
+
+def _is_own(module: ModuleType) -> bool:
+    """Say whether a module is neither torch's nor Python's."""
+    return module.__name__.partition(".")[0] not in {"torch", *sys.stdlib_module_names}
