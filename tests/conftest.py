@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,13 +30,24 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def captured_on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Take the way of a CUDA graph with a capture that repeats the step in Python; return how often it was replayed."""
+    """Take the way of a CUDA graph with a capture that repeats the step in Python; return how often it was replayed.
+
+    As in a graph, the optimizer's settings are what they were at the capture, but for those that lie in tensors.
+    """
     replays: list[int] = []
 
-    def capture(function: Callable[[], None]) -> Callable[[], None]:
+    def capture(function: Any) -> Callable[[], None]:
+        groups = function.__self__.step.optimizer.param_groups
+        captured = [dict(group) for group in groups]
+
         def replay() -> None:
             replays.append(1)
+            now = [dict(group) for group in groups]
+            for group, settings in zip(groups, captured, strict=True):
+                group.update(settings)
             function()
+            for group, settings in zip(groups, now, strict=True):
+                group.update(settings)
 
         return replay
 

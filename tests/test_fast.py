@@ -103,7 +103,10 @@ def test_a_step_that_cannot_be_captured_is_done_from_python(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(function: Callable[[], None]) -> Callable[[], None]:
-        raise RuntimeError("operation not permitted when stream is capturing\nat some place")
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nat some place")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
 
     monkeypatch.setattr(fast_start, "why_not_captured", lambda task: None)
     monkeypatch.setattr(fast_start, "capture_cuda", refuse)
@@ -231,4 +234,4 @@ def test_steps_warm_up_on_the_stream_that_they_are_captured_on(monkeypatch: pyte
     warm_up = ["side 0 waits for main", "on side 0", "step", "done", "main waits for side 0"]
     assert told == warm_up
     capture_cuda(lambda: told.append("step"))()
-    assert told[len(warm_up) :] == ["on side 0", "step", "done", "replay"]
+    assert told[len(warm_up) :] == ["on main", "on side 0", "step", "done", "done", "replay"]

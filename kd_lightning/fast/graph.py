@@ -17,6 +17,9 @@ from kd_lightning.outcome import Result
 SLOTS = 32
 """Steps whose results are counted at once."""
 
+WARM_UP = 3
+"""Steps before a capture: they fill the optimizer's state, caches and tables, and load the GPU's programs."""
+
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 """Turns a function into one that does the same on the same memory."""
 
@@ -25,7 +28,10 @@ def capture_cuda(function: Callable[[], None]) -> Callable[[], None]:
     """Record what a function has the GPU do, which is not done yet, and return what has it done."""
     graph = torch.cuda.CUDAGraph()
     stream = _side_stream(torch.cuda.current_device())
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+    with (
+        torch.cuda.stream(torch.cuda.current_stream()),  # a capture that is broken off does not come back to it
+        torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+    ):
         function()
     return graph.replay
 
@@ -86,7 +92,7 @@ def make_plain(checkpoint: dict[str, Any]) -> None:
 
 
 class CapturedStep:
-    """Train on groups of batches by replaying one captured optimizer step.
+    """Train on groups of batches by replaying one captured optimizer step, behind a few that warm up.
 
     Its inputs (rows of the data set, the epoch) are read from memory that stays where it is, and its results go to
     slots of such memory, to be counted many at once. Schedules write the learning rate between replays; dropout and
@@ -99,26 +105,15 @@ class CapturedStep:
 
     def __init__(self, step: OptimizerStep, capture: Capture) -> None:
         self.step = step
+        self.capture = capture
         device, batch_size = step.task.device, step.loader.batch_size
         self.rows = torch.zeros(SLOTS, step.group, batch_size, dtype=torch.int64, device=device)
         self.slot = torch.zeros(1, dtype=torch.int64, device=device)
         self.epoch = torch.zeros((), dtype=torch.int64, device=device)
         self._forms: list[Result] = []
         self._slots: list[list[Tensor]] = []
-        self.replay = capture(self._once)
-
-    def _once(self) -> None:
-        """Do one optimizer step on the rows of the current slot, and go on to the next slot."""
-        data = self.step.task.data
-        with data.epoch_from(self.epoch):
-            results = self.step(self.rows.index_select(0, self.slot).squeeze(0).unbind())
-        if not self._forms:
-            self._forms = results
-            self._slots = [[value.new_empty(SLOTS, *value.shape) for value in form.tensors()] for form in results]
-        for slots, result in zip(self._slots, results, strict=True):
-            for values, value in zip(slots, result.tensors(), strict=True):
-                values.index_copy_(0, self.slot, value.unsqueeze(0))
-        self.slot.add_(1)
+        self._warm = 0
+        self._replay: Callable[[], None] | None = None
 
     def train(self, groups: Groups, count: Callable[[], None]) -> None:
         """Train on groups of full batches, and call ``count`` behind each."""
@@ -129,7 +124,29 @@ class CapturedStep:
             self.epoch.fill_(task.data.draw_epoch)
             self.slot.zero_()
             for _ in waiting:
-                self.replay()
+                self._next()
                 count()
             for form, slots in zip(self._forms, self._slots, strict=True):
                 task.record(form.stacked([values[: len(waiting)] for values in slots]), "train")
+
+    def _next(self) -> None:
+        if self._warm < WARM_UP:
+            with warm_up_stream(self.step.task.device):
+                self.once()
+            self._warm += 1
+            return
+        if self._replay is None:
+            self._replay = self.capture(self.once)
+        self._replay()
+
+    def once(self) -> None:
+        """Do one optimizer step on the rows of the current slot, and go on to the next slot."""
+        with self.step.task.data.epoch_from(self.epoch):
+            results = self.step(self.rows.index_select(0, self.slot).squeeze(0).unbind())
+        if not self._forms:
+            self._forms = results
+            self._slots = [[value.new_empty(SLOTS, *value.shape) for value in form.tensors()] for form in results]
+        for slots, result in zip(self._slots, results, strict=True):
+            for values, value in zip(slots, result.tensors(), strict=True):
+                values.index_copy_(0, self.slot, value.unsqueeze(0))
+        self.slot.add_(1)

@@ -1,7 +1,6 @@
 """The fast path: as many steps as possible in one call, on a GPU as replays of a CUDA graph."""
 
 from collections.abc import Callable
-from itertools import islice
 
 import torch
 from lightning.pytorch import Trainer
@@ -10,11 +9,8 @@ from torch.optim import Optimizer
 
 from kd_lightning.errors import UserError
 from kd_lightning.fast.ahead import Groups
-from kd_lightning.fast.graph import Capture, CapturedStep, keep_rates, make_capturable, warm_up_stream
+from kd_lightning.fast.graph import Capture, CapturedStep, keep_rates, make_capturable
 from kd_lightning.fast.step import OptimizerStep
-
-WARM_UP = 3
-"""Steps before a capture: they fill the optimizer's state, caches and tables."""
 
 
 class FastPath:
@@ -28,7 +24,6 @@ class FastPath:
     def __init__(self, step: OptimizerStep, capture: Capture | None) -> None:
         self.step = step
         self.capture = capture
-        self._warm = 0
         self._captured: CapturedStep | None = None
         self._signature: object = None
         self._rates: list[Tensor] = []
@@ -37,51 +32,49 @@ class FastPath:
         """Train on groups of full batches, and call ``count`` behind each."""
         if self.capture is None:
             self._step_by_step(groups, count)
-            return
-        self._renew()
-        if self._captured is None:
-            with warm_up_stream(self.step.task.device):
-                self._step_by_step(islice(groups, WARM_UP - self._warm), count)
-            if self._warm < WARM_UP:
-                return
-            self._try_capture()
-        if self._captured is None:
-            self._step_by_step(groups, count)
         else:
-            self._captured.train(groups, lambda: self._count(count))
-
-    def _renew(self) -> None:
-        """Forget a graph where something has changed that it keeps as it was."""
-        keep_rates(self.step.optimizer, self._rates)
-        signature = _signature(self.step.optimizer, self.step.trainer)
-        if signature != self._signature:
-            self._rates = make_capturable(self.step.optimizer, self.step.task.device)
-            self._signature = _signature(self.step.optimizer, self.step.trainer)
-            self._captured, self._warm = None, 0
-
-    def _count(self, count: Callable[[], None]) -> None:
-        count()
-        keep_rates(self.step.optimizer, self._rates)
+            self._renewed().train(groups, lambda: self._count(count))
 
     def _step_by_step(self, groups: Groups, count: Callable[[], None]) -> None:
         for group in groups:
             for result in self.step(group):
                 self.step.task.record(result, "train")
             count()
-            self._warm += 1
 
-    def _try_capture(self) -> None:
+    def _renewed(self) -> CapturedStep:
+        """Return the captured step, a new one where something has changed that the old one keeps as it was."""
+        keep_rates(self.step.optimizer, self._rates)
+        signature = _signature(self.step.optimizer, self.step.trainer)
+        if self._captured is None or signature != self._signature:
+            self._rates = make_capturable(self.step.optimizer, self.step.task.device)
+            self._signature = _signature(self.step.optimizer, self.step.trainer)
+            self._captured = CapturedStep(self.step, self._try_capture)
+        return self._captured
+
+    def _count(self, count: Callable[[], None]) -> None:
+        count()
+        keep_rates(self.step.optimizer, self._rates)
+
+    def _try_capture(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Capture a function, or leave it as it is and say why, where something in it waits for the device."""
         assert self.capture is not None
         self.step.optimizer.zero_grad()  # a graph has gradients of its own
         try:
-            self._captured = CapturedStep(self.step, self.capture)
-        except RuntimeError as error:  # what CUDA and torch raise where something waits for the device
+            return self.capture(function)
+        except RuntimeError as error:
             self.capture = None
             _restore_generator(self.step.task.device)
-            reason = f"the step cannot be captured: {str(error).strip().partition(chr(10))[0]}"
+            reason = f"the step cannot be captured: {_first_line(error)}"
             if self.step.task.fast is True:
                 raise UserError(f"--model.fast is true, but {reason}; set it to auto or change that.") from error
             self.step.task.print(f"Steps: many in one call, but not as a CUDA graph; {reason}.")
+            return function
+
+
+def _first_line(error: RuntimeError) -> str:
+    """Return what went wrong; the error that ends a broken capture only says that something did before."""
+    cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+    return str(cause).strip().partition("\n")[0]
 
 
 def _signature(optimizer: Optimizer, trainer: Trainer) -> object:
