@@ -63,6 +63,15 @@ def test_every_config_says_how_to_run_it_and_does(
         assert (workplace / file).stat().st_size == size
 
 
+def test_a_run_takes_one_device_so_that_its_batches_are_the_configs_on_every_machine(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, devices in ((), 1), (["--trainer.devices=2"], "2"):
+        with pytest.raises(SystemExit):
+            main(["fit", "--config=student.yaml", *option, "--print_config"])
+        assert yaml.safe_load(capsys.readouterr().out)["trainer"]["devices"] == devices
+
+
 def test_distillation_trains_its_teacher_first_and_takes_it_as_it_is_the_next_time(
     plain_teacher: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from kd_lightning.benchmark.limits import Work
 from kd_lightning.benchmark.measure import Loop, Measured
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import DistillTask
+from kd_lightning.wording import counted
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def to_text(result: dict[str, Any]) -> str:
     machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if value is not None)
     lines = [
         f"{result['name']}: {result['task']}, {result['network']}{teacher}, batches of {result['batch_size']} x {size}",
-        f"{machine}; medians of {rounds} rounds",
+        f"{machine}; medians of {counted(rounds, 'round')}",
         "",
         f"{'':26}{'images/s':>10}{'s an epoch':>12}   {'times faster':22}{'arithmetic':>11}{'memory':>8}",
         *(_row(loop) for loop in loops),
@@ -180,9 +181,9 @@ def _full_run(result: dict[str, Any]) -> list[str]:
     if loop["seconds_full_run"] is None:
         return []
     once = f", {_time(loop['seconds_once'])} of them for the teacher's one pass" if loop["seconds_once"] else ""
-    usual = _time(result["loops"][0]["seconds_full_run"])
-    ours = _time(loop["seconds_full_run"])
-    return [f"All {result['epochs']} epochs with validation take about {ours}{once}; in the usual loop {usual}."]
+    usual, ours = _time(result["loops"][0]["seconds_full_run"]), _time(loop["seconds_full_run"])
+    run = f"{counted(result['epochs'], 'epoch')} with validation"
+    return [f"The whole run, {run}, takes about {ours}{once}; in the usual loop {usual}."]
 
 
 def _time(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from kd_lightning.export import ExportReport
+from kd_lightning.wording import counted
 
 WIDTH = 10
 
@@ -29,7 +30,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         f"{data['train_images']:,} training, {data['val_images']:,} validation, {data['test_images']:,} test images"
     )
     return [
-        ("trained", f"{_network(summary['network'])} by {summary['task']} for {summary['epochs']} epochs"),
+        ("trained", f"{_network(summary['network'])} by {summary['task']} for {counted(summary['epochs'], 'epoch')}"),
         ("data", f"{data['name']}: {len(data['classes'])} classes, {images}"),
         ("accuracy", f"{_percent(metrics['test/accuracy'])} on the test images"),
         ("", _validation(metrics)),

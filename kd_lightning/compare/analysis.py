@@ -19,6 +19,7 @@ from kd_lightning.compare.statistics import (
     runs_to_tell,
     spread,
 )
+from kd_lightning.wording import counted
 
 MEASURES = (
     "test_accuracy",
@@ -72,8 +73,7 @@ class Comparison:
             return f"the difference is {same} in every run"
         if self.more_runs is None:
             return f"even {MOST_RUNS} runs might not tell a difference this small"
-        runs = "run" if self.more_runs == 1 else "runs"
-        return f"about {self.more_runs} more {runs} would tell a difference this large"
+        return f"about {counted(self.more_runs, 'more run')} would tell a difference this large"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from kd_lightning.compare.study import Request
 from kd_lightning.compare.worker import classes_file
 from kd_lightning.cpu import cores, cpu_name
 from kd_lightning.data import ImageDataModule
+from kd_lightning.wording import counted
 
 PACKAGES = ("kd_lightning", "torch", "torchvision", "lightning", "onnxruntime")
 
@@ -73,10 +74,10 @@ def protocol(data: ImageDataModule) -> str:
 
 def machine(jobs: int, threads: int) -> str:
     """Describe the machine, and how many runs share it."""
-    used = f"{cpu_name()}, {cores()} {'core' if cores() == 1 else 'cores'}"
+    used = f"{cpu_name()}, {counted(cores(), 'core')}"
     if torch.cuda.is_available():
         used = f"{torch.cuda.get_device_name()}; {used}"
-    return f"{used}; up to {jobs} {'run' if jobs == 1 else 'runs'} at once with {threads} CPU threads each"
+    return f"{used}; up to {counted(jobs, 'run')} at once with {counted(threads, 'CPU thread')} each"
 
 
 def _last_day(results: Results) -> str:

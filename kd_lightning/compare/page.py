@@ -28,6 +28,7 @@ from kd_lightning.compare.tables import (
     runs_table,
     settings_table,
 )
+from kd_lightning.wording import counted
 
 MARKS = {Verdict.HELPS: "▲", Verdict.HURTS: "▼", Verdict.CANNOT_TELL: "?"}
 STYLES = {Verdict.HELPS: "helps", Verdict.HURTS: "hurts", Verdict.CANNOT_TELL: "untold"}
@@ -37,7 +38,7 @@ def to_page(analysis: Analysis) -> str:
     """Return the whole report as one HTML page."""
     study, data = analysis.study, chart_data(analysis)
     seeds, epochs = len(study.settings.seeds), study.settings.epochs
-    size = f"{epochs} {'epoch' if epochs == 1 else 'epochs'} · {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    size = f"{counted(epochs, 'epoch')} · {counted(seeds, 'seed')}"
     script = "\n".join(_part(name) for name in ("svg.js", "charts.js", "page.js"))
     return Template(_part("page.html")).substitute(
         title=escape(f"{study.name}: {headline(analysis)}"),
