@@ -1,30 +1,63 @@
 """Distillation losses: plain functions on tensors, each with its source."""
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
+from math import prod
+
+from torch import Tensor, linalg
 from torch.nn import functional
 
+SHORTEST = 1e-6
+"""Length from which a vector has a direction."""
 
-def flattened_cosine_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Return one minus the cosine between the flattened feature maps, averaged over the batch.
 
-    The teacher's flattened map is averaged over neighbours to the student's length, as in PyTorch's knowledge
-    distillation tutorial (https://pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html), where this is
-    ``CosineEmbeddingLoss`` with targets of one.
+def cosine_loss(student_map: Tensor, direction: Tensor) -> Tensor:
+    """Return one minus the cosine between the student's map and a direction, averaged over the batch.
+
+    With ``pooled_direction`` of the teacher's map it is the loss of PyTorch's knowledge distillation tutorial
+    (https://pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html), ``CosineEmbeddingLoss`` of the
+    flattened maps with targets of one, in half of its operations: the teacher's length is divided out only once.
 
     Args:
         student_map: (B, C, H, W).
-        teacher_map: (B, C', H', W') with a multiple of the student's number of values.
+        direction: Of length one, (B, C, H, W).
 
     Returns:
         A scalar in [0, 2].
 
     Raises:
+        ValueError: The shapes differ.
+    """
+    _require_same_shape(student_map, direction)
+    student, target = (_full(values).permute(0, 2, 3, 1).flatten(1) for values in (student_map, direction))
+    return 1 - ((student * target).sum(1) / _length(student)).mean()
+
+
+def pooled_direction(teacher_map: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the direction of a teacher's flattened map, averaged over neighbours to the size of a student's map.
+
+    Args:
+        teacher_map: (B, C', H', W').
+        shape: (C, H, W) of the student's map, with a divisor of the teacher's number of values.
+
+    Returns:
+        (B, C, H, W), each of length one.
+
+    Raises:
         ValueError: The teacher's values are no multiple of the student's.
     """
-    student = student_map.flatten(1)
-    pooled = pooled_values(teacher_map, student.shape[1])
-    return functional.cosine_embedding_loss(student, pooled, torch.ones_like(student[:, 0]))
+    pooled = _full(pooled_values(teacher_map, prod(shape)))
+    directions = pooled / _length(pooled).unsqueeze(1)
+    return directions.to(teacher_map.dtype).view(-1, *shape)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    lengths: Tensor = linalg.vector_norm(vectors, dim=1)
+    return lengths.clamp_min(SHORTEST)
+
+
+def _full(values: Tensor) -> Tensor:
+    """Return values of half precision in single precision, and others as they are."""
+    return values.float() if values.dtype.itemsize < 4 else values
 
 
 def pooled_values(feature_map: Tensor, length: int) -> Tensor:
@@ -56,6 +89,10 @@ def feature_map_loss(regressed_map: Tensor, teacher_map: Tensor) -> Tensor:
     Raises:
         ValueError: The shapes differ.
     """
-    if regressed_map.shape != teacher_map.shape:
-        raise ValueError(f"maps of shape {tuple(regressed_map.shape)} and {tuple(teacher_map.shape)} do not compare")
+    _require_same_shape(regressed_map, teacher_map)
     return functional.mse_loss(regressed_map, teacher_map)
+
+
+def _require_same_shape(one: Tensor, other: Tensor) -> None:
+    if one.shape != other.shape:
+        raise ValueError(f"maps of shape {tuple(one.shape)} and {tuple(other.shape)} do not compare")

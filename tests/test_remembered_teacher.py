@@ -118,7 +118,7 @@ def test_only_what_the_objective_needs_is_kept() -> None:
         assert look.table is not None
         tables[kind] = (tuple(look.table.shape), look.table.dtype)
         assert task._remembered is None  # forgotten when training is over
-    assert tables[CosineDistill] == ((120, 16 * 2 * 2), torch.float32)
+    assert tables[CosineDistill] == ((120, 2, 2, 16), torch.float32)
     assert tables[FeatureRegressDistill] == ((120, 2, 2, 32), torch.float32)
 
 

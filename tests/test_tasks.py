@@ -10,7 +10,7 @@ from kd_lightning import cpu
 from kd_lightning.data.augment import CutMix
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.losses import flattened_cosine_loss
+from kd_lightning.losses import cosine_loss, pooled_direction
 from kd_lightning.networks import DeepNN, LightNN
 from kd_lightning.tasks import Classifier, CosineDistill, FeatureRegressDistill, Task
 from kd_lightning.teacher import Teacher
@@ -78,7 +78,9 @@ def test_cosine_distillation_has_the_seeds_terms_and_weights() -> None:
     teacher_map = task.teacher.network.feature_map(batch.images)
     terms = task.outcome(batch).terms
     assert torch.allclose(terms["ce_loss"], functional.cross_entropy(task.network(batch.images), batch.labels))
-    assert torch.allclose(terms["hidden_rep_loss"], flattened_cosine_loss(student_map, teacher_map))
+    assert torch.allclose(
+        terms["hidden_rep_loss"], cosine_loss(student_map, pooled_direction(teacher_map, student_map.shape[1:]))
+    )
     assert task.loss_weights == {"ce_loss": 0.75, "hidden_rep_loss": 0.25}
 
 

@@ -48,5 +48,5 @@ class OptimizerStep:
         batch = self.task.data.on_after_batch_transfer(batch, 0)
         with self.trainer.precision_plugin.train_step_context():
             result = self.task.result(batch)
-        self.task.backward(result.loss / self.group)
+        self.task.backward(result.loss if self.group == 1 else result.loss / self.group)
         return result.detached()

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.losses import flattened_cosine_loss, pooled_values
+from kd_lightning.losses import cosine_loss, pooled_direction
 from kd_lightning.networks import Network
 from kd_lightning.outcome import Outcome
 from kd_lightning.tasks.distill import DistillTask
@@ -42,16 +42,17 @@ class CosineDistill(DistillTask):
     ) -> None:
         weights = {"ce_loss": ce_loss_weight, "hidden_rep_loss": hidden_rep_loss_weight}
         super().__init__(network, teacher, weights, **options)
-        self.student_size, teacher_size = (prod(net.feature_shape()) for net in (network, teacher.network))
-        if teacher_size % self.student_size:
+        self.student_shape = network.feature_shape()
+        student_size, teacher_size = prod(self.student_shape), prod(teacher.network.feature_shape())
+        if teacher_size % student_size:
             raise UserError(
                 f"the teacher's representation has {teacher_size} values, which do not pool to the student's "
-                f"{self.student_size}; choose a teacher with a multiple of it, or FeatureRegressDistill."
+                f"{student_size}; choose a teacher with a multiple of it, or FeatureRegressDistill."
             )
 
     def target(self, teacher: TeacherOutput) -> Tensor:
-        """Return the teacher's feature map, pooled to the student's length, (B, C * H * W of the student)."""
-        return pooled_values(teacher.feature_map, self.student_size)
+        """Return the direction of the teacher's feature map, pooled to the size of the student's, (B, C, H, W)."""
+        return pooled_direction(teacher.feature_map, self.student_shape)
 
     def outcome(self, batch: Batch) -> Outcome:
         """Return the student's logits, their cross-entropy, and the cosine loss between the representations."""
@@ -60,6 +61,6 @@ class CosineDistill(DistillTask):
         teacher = self.ask_teacher(batch)
         terms = {
             "ce_loss": functional.cross_entropy(logits, batch.labels),
-            "hidden_rep_loss": flattened_cosine_loss(student_map, teacher.target),
+            "hidden_rep_loss": cosine_loss(student_map, teacher.target),
         }
         return Outcome(logits, terms, teacher.logits)
