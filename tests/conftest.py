@@ -1,11 +1,14 @@
 """Fixtures for all tests."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from recorded_graph import Captures
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two cores are often shared; before torch is imported
 
@@ -29,30 +32,13 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def captured_on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Take the way of a CUDA graph with a capture that repeats the step in Python; return how often it was replayed.
+def captured_on_cpu(monkeypatch: pytest.MonkeyPatch) -> "Captures":
+    """Take the way of a CUDA graph with captures that record a step on the CPU; return them."""
+    from recorded_graph import Captures
 
-    As in a graph, the optimizer's settings are what they were at the capture, but for those that lie in tensors.
-    """
-    replays: list[int] = []
+    from kd_lightning.fast import start  # torch reads what is set above
 
-    def capture(function: Any) -> Callable[[], None]:
-        groups = function.__self__.step.optimizer.param_groups
-        captured = [dict(group) for group in groups]
-
-        def replay() -> None:
-            replays.append(1)
-            now = [dict(group) for group in groups]
-            for group, settings in zip(groups, captured, strict=True):
-                group.update(settings)
-            function()
-            for group, settings in zip(groups, now, strict=True):
-                group.update(settings)
-
-        return replay
-
-    from kd_lightning.fast import start as fast_start  # torch reads what is set above
-
-    monkeypatch.setattr(fast_start, "why_not_captured", lambda task: None)
-    monkeypatch.setattr(fast_start, "capture_cuda", capture)
-    return replays
+    captures = Captures()
+    monkeypatch.setattr(start, "why_not_captured", lambda task: None)
+    monkeypatch.setattr(start, "capture_cuda", captures)
+    return captures

@@ -20,6 +20,7 @@ from fast_example import (
     without_dropout,
 )
 from lightning.pytorch import Callback, LightningModule, Trainer
+from recorded_graph import Captures
 from tiny import TinyDataModule
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
@@ -44,12 +45,12 @@ def test_many_steps_in_one_call_are_those_of_lightning_bit_for_bit(case: str) ->
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_captured_step_reads_its_inputs_anew_and_all_its_results_are_counted(
-    case: str, captured_on_cpu: list[int]
+    case: str, captured_on_cpu: Captures
 ) -> None:
     make, data, options = CASES[case]
     plain = train(make, False, data, **options)
     fast = train(make, True, data, **options)
-    assert captured_on_cpu
+    assert captured_on_cpu.replays
     assert_same(plain, fast, exact=False)
 
 
@@ -87,7 +88,7 @@ def test_captured_steps_have_the_gradients_of_plain_ones(
         assert torch.allclose(values.cpu(), fast.state_dict()[name].cpu(), rtol=1e-4, atol=1e-5), name
 
 
-def test_a_step_is_captured_anew_when_what_it_keeps_has_changed(captured_on_cpu: list[int]) -> None:
+def test_a_step_is_captured_anew_when_what_it_keeps_has_changed(captured_on_cpu: Captures) -> None:
     class Freeze(Callback):
         def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             if trainer.current_epoch == 1:
@@ -96,7 +97,7 @@ def test_a_step_is_captured_anew_when_what_it_keeps_has_changed(captured_on_cpu:
     plain = train(classifier, False, callbacks=[Freeze()])
     fast = train(classifier, True, callbacks=[Freeze()])
     assert_same(plain, fast, exact=False)
-    assert len(captured_on_cpu) == 2 * (18 - 3)  # of 19 steps three warm up, and the last one is Lightning's
+    assert captured_on_cpu.replays == 2 * (18 - 3)  # of 19 steps three warm up, and the last one is Lightning's
 
 
 def test_a_step_that_cannot_be_captured_is_done_from_python(
