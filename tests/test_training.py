@@ -204,6 +204,11 @@ MISTAKES = {
         ["--config=student.yaml", "--trainer.max_epochs=x"],
         "--trainer.max_epochs is x, but it must be a whole",
     ),
+    "no devices": (
+        ["--config=student.yaml", *TINY, "--trainer.devices=0"],
+        "(devices='0')` value is not a valid input",
+    ),
+    "no strategy": (["--config=student.yaml", *TINY, "--trainer.strategy=x"], "options do not fit each other or this"),
     "no such word": (["--config=student.yaml", *TINY, "--model.fast=maybe"], "must be auto or true or false.\n"),
     "no normalization": (["--config=student.yaml", *TINY, "--data.normalize=x"], "choose one of imagenet, auto, or "),
     "no folder": (

@@ -26,7 +26,7 @@ from kd_lightning.threads import use_own_cores
 from kd_lightning.training import teacher_first
 from kd_lightning.training.config_files import ConfigFile, run_name
 from kd_lightning.training.console import quieten, say
-from kd_lightning.training.parse_errors import explain, users_mistake
+from kd_lightning.training.parse_errors import explain, trainer_mistakes, users_mistake
 from kd_lightning.weights import read_file
 
 LOGS = "lightning_logs"
@@ -143,7 +143,8 @@ class TrainingCLI(LightningCLI):
                 *(trainer.callbacks or []),
                 RunSummary(self.name),  # behind those whose files it lists
             ]
-        return super().instantiate_trainer(**kwargs)
+        with trainer_mistakes():
+            return super().instantiate_trainer(**kwargs)
 
     def usual_callbacks(self, checkpoints: bool) -> list[Callback]:
         """Return what every fit has: a way to stop, a sheet of images, checkpoints of the last and the best epoch."""

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
 
 from kd_lightning.data import ImageDataModule
@@ -78,3 +80,13 @@ def users_mistake(error: BaseException) -> UserError | None:
     while cause is not None and not isinstance(cause, UserError):
         cause = cause.__cause__
     return cause
+
+
+@contextmanager
+def trainer_mistakes() -> Iterator[None]:
+    """Turn what Lightning says of options that do not go together, or not with this machine, into a ``UserError``."""
+    try:
+        yield
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()).rstrip(".!")
+        raise UserError(f"the --trainer options do not fit each other or this machine: {reason}.") from error
