@@ -53,7 +53,7 @@ class RememberedTeacher:
         if not trainer.training and not (trainer.validating and self._knows_val):
             return None
         if trainer.training and len(self.table) > self.count:
-            rows = rows + self.count * self.data.pipeline.flipped(rows, self.data.draw_epoch)
+            rows = rows + self.count * self.data.pipeline.flipped(rows, self.data.augmentation_epoch)
         target = self.table.index_select(0, rows.to(self.table.device)).to(batch.images.device, non_blocking=True)
         return target.permute(0, 3, 1, 2) if target.ndim == 4 else target
 

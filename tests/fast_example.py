@@ -74,7 +74,7 @@ def assert_same(plain: tuple[Trainer, Task], fast: tuple[Trainer, Task], exact: 
 class Calls(Callback):
     """Counts the batches that Lightning sees."""
 
-    copes_with_steps_ahead = True
+    works_with_fast_path = True
 
     def __init__(self) -> None:
         self.batches: list[int] = []

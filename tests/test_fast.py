@@ -109,7 +109,7 @@ def test_a_step_that_cannot_be_captured_is_done_from_python(
         finally:
             raise RuntimeError("operation failed due to a previous error during capture")
 
-    monkeypatch.setattr(fast_start, "why_not_captured", lambda task: None)
+    monkeypatch.setattr(fast_start, "no_capture_reason", lambda task: None)
     monkeypatch.setattr(fast_start, "capture_cuda", refuse)
     calls = Calls()
     automatic = train(lambda fast: classifier("auto" if fast else False), True, callbacks=[calls])
@@ -200,7 +200,7 @@ def test_a_fit_that_is_over_leaves_every_batch_to_its_caller() -> None:
     trainer, _ = train(classifier, True)
     loader = trainer.train_dataloader
     assert loader is not None
-    assert loader.ahead is None
+    assert loader.train_ahead is None
     assert sum(len(batch.rows) for batch in loader) == 297
 
 

@@ -79,7 +79,7 @@ class EpochClock(Callback):
         seconds: Of the epoch.
     """
 
-    copes_with_steps_ahead = True
+    works_with_fast_path = True
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
@@ -133,7 +133,7 @@ class ValidationClock(Callback):
         seconds: Of the validation.
     """
 
-    copes_with_steps_ahead = True
+    works_with_fast_path = True
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

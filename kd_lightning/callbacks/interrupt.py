@@ -36,7 +36,7 @@ class SaveOnInterrupt(Callback):
     stops at once. With several processes Lightning's own handling stands, and what is saved is the last epoch.
     """
 
-    copes_with_steps_ahead = True
+    works_with_fast_path = True
 
     def __init__(self) -> None:
         self._asked = False

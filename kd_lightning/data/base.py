@@ -105,7 +105,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return Pipeline(self.augment, self.num_classes)
 
     @property
-    def draw_epoch(self) -> int | Tensor:
+    def augmentation_epoch(self) -> int | Tensor:
         """The epoch as the augmentations' draws count it: a run with another seed draws other changes."""
         if self._epoch is not None:
             return self._epoch
@@ -233,7 +233,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Turn raw pixels (B, H, W, C) into the network's normalized images (B, C, H, W), augmented while training."""
         images, labels = batch.images.permute(0, 3, 1, 2), batch.labels
         if self.trainer is not None and self.trainer.training:
-            images, labels = self.pipeline(images, labels, batch.rows, self.draw_epoch)
+            images, labels = self.pipeline(images, labels, batch.rows, self.augmentation_epoch)
         result = Batch(self.normalization.apply(images), labels, batch.rows)
         return result if self.trainer is None else self.trainer.precision_plugin.convert_input(result)
 

@@ -89,8 +89,8 @@ class BatchLoader:
         batch_size: Rows a batch; the last one may have fewer.
 
     Attributes:
-        ahead: Deals with the first of the batches that are left of an epoch (rows, ``(B,)`` each, where the data is)
-            before the next one is served, and returns with how many; never with all of them.
+        train_ahead: Deals with the first of the batches that are left of an epoch (rows, ``(B,)`` each, where the data
+            is) before the next one is served, and returns with how many; never with all of them.
     """
 
     batch_sampler = None  # Lightning looks for one beside a sampler, as in a DataLoader
@@ -99,7 +99,7 @@ class BatchLoader:
         self.data = data
         self.sampler = sampler
         self.batch_size = batch_size
-        self.ahead: Callable[[Sequence[Tensor]], int] | None = None
+        self.train_ahead: Callable[[Sequence[Tensor]], int] | None = None
         self._served = 0
         self._resume = {"epoch": -1, "batches": 0}
 
@@ -110,8 +110,8 @@ class BatchLoader:
         batches = self.sampler.ordered().to(self.data.labels.device).split(self.batch_size)
         self._served = self._resume["batches"] if self._resume["epoch"] == self.sampler.epoch else 0
         while self._served < len(batches):
-            if self.ahead is not None:
-                self._served += self.ahead(batches[self._served :])
+            if self.train_ahead is not None:
+                self._served += self.train_ahead(batches[self._served :])
             rows = batches[self._served]
             self._served += 1
             yield self.gather(rows)

@@ -121,7 +121,7 @@ class CapturedStep:
         while waiting := list(islice(groups, SLOTS)):
             rows = self.rows[: len(waiting)]
             torch.cat(list(chain.from_iterable(waiting)), out=rows.view(-1))
-            self.epoch.fill_(task.data.draw_epoch)
+            self.epoch.fill_(task.data.augmentation_epoch)
             self.slot.zero_()
             for _ in waiting:
                 self._next()

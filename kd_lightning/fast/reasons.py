@@ -29,7 +29,7 @@ COPES = (LearningRateMonitor, ModelCheckpoint, ProgressBar, Timer)
 """Callbacks that are content with the batches that Lightning sees."""
 
 
-def why_not_ahead(task: "Task", base: type) -> str | None:
+def per_batch_reason(task: "Task", base: type) -> str | None:
     """Return why every batch has to go through Lightning; ``None`` where it need not.
 
     Args:
@@ -71,14 +71,14 @@ def _own_hook(task: "Task", base: type) -> str | None:
 
 
 def _copes(callback: Callback) -> bool:
-    return isinstance(callback, COPES) or getattr(callback, "copes_with_steps_ahead", False)
+    return isinstance(callback, COPES) or getattr(callback, "works_with_fast_path", False)
 
 
-def why_not_captured(task: "Task") -> str | None:
+def no_capture_reason(task: "Task") -> str | None:
     """Return why a step that need not go through Lightning cannot become a CUDA graph; ``None`` where it can."""
     if task.device.type != "cuda":
         return "CUDA graphs need an NVIDIA GPU"
-    waits = task.waits_for_host()
+    waits = task.host_sync_reason()
     if waits is not None:
         return waits
     if type(task.data).on_after_batch_transfer is not ImageDataModule.on_after_batch_transfer:

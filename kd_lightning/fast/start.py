@@ -7,7 +7,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.fast.ahead import StepsAhead
 from kd_lightning.fast.graph import capture_cuda
 from kd_lightning.fast.path import FastPath
-from kd_lightning.fast.reasons import why_not_ahead, why_not_captured
+from kd_lightning.fast.reasons import no_capture_reason, per_batch_reason
 from kd_lightning.fast.step import OptimizerStep
 
 if TYPE_CHECKING:
@@ -24,18 +24,18 @@ def start(task: "Task", base: type) -> None:
     Raises:
         UserError: The fast path is asked for but not possible.
     """
-    reason = why_not_ahead(task, base)
+    reason = per_batch_reason(task, base)
     if reason is not None:
         _report(task, "one by one", reason)
         return
-    reason = why_not_captured(task)
+    reason = no_capture_reason(task)
     if reason is None:
         task.print("Steps: as a CUDA graph, many in one call.")
     elif task.device.type == "cuda":
         _report(task, "many in one call, but not as a CUDA graph", reason)
     step = OptimizerStep(task)
     path = FastPath(step, None if reason else capture_cuda)
-    step.loader.ahead = StepsAhead(task.trainer, path.train)
+    step.loader.train_ahead = StepsAhead(task.trainer, path.train)
 
 
 def _report(task: "Task", how: str, reason: str) -> None:
@@ -47,4 +47,4 @@ def _report(task: "Task", how: str, reason: str) -> None:
 def stop(task: "Task") -> None:
     """Leave every step to Lightning again."""
     if isinstance(task.trainer.train_dataloader, BatchLoader):
-        task.trainer.train_dataloader.ahead = None
+        task.trainer.train_dataloader.train_ahead = None

@@ -264,7 +264,7 @@ class Task(LightningModule, ABC):
     def prepare(self) -> None:
         """Do what is to be done once, before the first step."""
 
-    def waits_for_host(self) -> str | None:
+    def host_sync_reason(self) -> str | None:
         """Return which data of a step lies in main memory, as a clause; ``None`` where none does."""
         loader = self.trainer.train_dataloader
         resident = isinstance(loader, BatchLoader) and loader.data.images.device == self.device

@@ -71,11 +71,11 @@ class DistillTask(Task):
                 ) from reason
             self.print(f"Teacher: runs in every step; {reason}.")
 
-    def waits_for_host(self) -> str | None:
+    def host_sync_reason(self) -> str | None:
         """Return which data of a step lies in main memory, as a clause; ``None`` where none does."""
         if self._remembered is not None and self._remembered.table.device != self.device:
             return "what is remembered of the teacher has no room on the GPU"
-        return super().waits_for_host()
+        return super().host_sync_reason()
 
     def _remember(self) -> RememberedTeacher:
         data, trainer, network = self.data, self.trainer, self.teacher.network
