@@ -174,4 +174,10 @@ def _load(network: Network, state_dict: Mapping[str, Tensor], path: str | Path) 
             f"({', '.join(f'{key}={value}' for key, value in network.arguments.items())}); "
             "name a file that was trained with this network and data."
         )
+    broken = [key for key, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise UserError(
+            f"{path} holds numbers that are not finite (in {broken[0]}), so its training has failed; "
+            "train it again with a lower learning rate."
+        )
     network.load_state_dict(weights)

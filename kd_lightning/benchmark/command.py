@@ -1,6 +1,5 @@
 """``benchmark``: what a config costs on this machine, beside the loop that tutorials write."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from kd_lightning.benchmark.measure import Bench, measure
 from kd_lightning.benchmark.report import Run, to_plain, to_text
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
+from kd_lightning.strict_json import strict_json
 from kd_lightning.threads import use_own_cores
 from kd_lightning.training.cli import TrainingCLI, run
 from kd_lightning.training.config_files import run_name
@@ -101,5 +101,5 @@ def main(args: Sequence[str]) -> int:
     print(to_text(result))
     if cli.config.output is not None:
         with written_whole(cli.config.output) as path:
-            path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            path.write_text(strict_json(result, indent=2) + "\n", encoding="utf-8")
     return 0

@@ -1,6 +1,5 @@
 """What a run did, for people and for programs."""
 
-import json
 import platform
 import time
 from importlib.metadata import version
@@ -15,6 +14,7 @@ from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.callbacks.summary_text import summary_text
 from kd_lightning.files import written_whole
 from kd_lightning.networks import Network
+from kd_lightning.strict_json import strict_json
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import DistillTask
 
@@ -55,7 +55,7 @@ class RunSummary(Callback):
         summary = self._summary(trainer, pl_module, folder)
         text = summary_text(summary, _report(trainer))
         with written_whole(folder / "summary.json") as path:
-            path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+            path.write_text(strict_json(summary, indent=2) + "\n", encoding="utf-8")
         with written_whole(folder / "summary.txt") as path:
             path.write_text(text, encoding="utf-8")
         self.text = text

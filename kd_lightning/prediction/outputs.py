@@ -1,7 +1,6 @@
 """Files of predictions: JSON, JSON Lines or CSV by the ending, written as they come, there only when whole."""
 
 import csv
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, repeat
@@ -10,6 +9,7 @@ from typing import TextIO
 
 from kd_lightning.files import written_whole
 from kd_lightning.prediction.stream import Prediction
+from kd_lightning.strict_json import strict_json
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def _json_object(prediction: Prediction, top: int, threshold: float) -> str:
         "top": best,
         "probabilities": prediction.probabilities.tolist(),
     }
-    return json.dumps(values)
+    return strict_json(values)
 
 
 def _csv(file: TextIO, class_names: Sequence[str], threshold: float) -> Callable[[Prediction], None]:
