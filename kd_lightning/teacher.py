@@ -1,6 +1,6 @@
 """The teacher: a network that is frozen for good."""
 
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class TeacherAnswer(NamedTuple):
 
 
 class Teacher(nn.Module):
-    """A trained network that students learn from: frozen, in evaluation mode, absent from state dicts and optimizers.
+    """A trained network that students learn from: frozen and in evaluation mode for good.
 
     Args:
         network: The teacher's network.
@@ -51,7 +51,6 @@ class Teacher(nn.Module):
         self.info = None if weights is None else load_weights(network, weights)
         self.requires_grad_(False)
         self.train(False)
-        self.register_load_state_dict_pre_hook(_keep_own_weights)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> TeacherOutput:
@@ -62,14 +61,3 @@ class Teacher(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever is asked for."""
         return super().train(False)
-
-    def state_dict(  # type: ignore[override]  # torch's overloads say the same at more length
-        self, *args: Any, destination: dict[str, Any] | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        """Return nothing of its own: checkpoints hold the student alone."""
-        return {} if destination is None else destination
-
-
-def _keep_own_weights(teacher: Teacher, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Let a strict load find the teacher's own weights, which no checkpoint holds."""
-    state_dict.update(nn.Module.state_dict(teacher, prefix=prefix))

@@ -2,8 +2,10 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 from tiny import TinyDataModule, TinyNetwork
+from torch import nn
 from torch.nn import functional
 
 from kd_lightning import cpu
@@ -28,9 +30,8 @@ def make_batch() -> Batch:
     return Batch(torch.randn(6, 3, 8, 8), torch.arange(6) % 4, torch.arange(6))
 
 
-def quick_trainer(epochs: int = 1, precision: Any = "32-true") -> Trainer:
+def quick_trainer(epochs: int = 1, **options: Any) -> Trainer:
     return Trainer(
-        precision=precision,
         max_epochs=epochs,
         accelerator="cpu",
         logger=False,
@@ -38,6 +39,7 @@ def quick_trainer(epochs: int = 1, precision: Any = "32-true") -> Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        **options,
     )
 
 
@@ -174,3 +176,27 @@ def test_a_cpu_that_only_emulates_bfloat16_is_told_apart(
     monkeypatch.setattr(cpu, "cpu_flags", lambda: {"avx512_bf16"})
     quick_trainer(precision="bf16-mixed").fit(Classifier(light()), datamodule=TinyDataModule())
     assert "bfloat16" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [StochasticWeightAveraging(1e-3, 1), EMAWeightAveraging()],
+    ids=lambda callback: type(callback).__name__,
+)
+def test_no_callback_that_walks_the_modules_reaches_the_teacher(callback: Callback) -> None:
+    network = TinyNetwork()
+    network(torch.randn(8, 3, 8, 8))  # running statistics of its own
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    momentum = [module.momentum for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    task = CosineDistill(TinyNetwork(), Teacher(network))
+    quick_trainer(callbacks=[callback]).fit(task, datamodule=TinyDataModule())
+    after = network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(values, after[name]) for name, values in before.items())
+    assert momentum == [module.momentum for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def test_the_teacher_follows_the_task_to_another_device_and_precision() -> None:
+    task = CosineDistill(light(), Teacher(deep()))
+    assert {values.dtype for values in task.double().teacher.parameters()} == {torch.float64}
+    assert {values.device.type for values in task.to("meta").teacher.parameters()} == {"meta"}

@@ -109,7 +109,7 @@ def test_a_failed_write_leaves_the_old_file_as_it_was(tmp_path: Path, monkeypatc
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     network = LightNN(image_size=8)
-    network.features[0].weight.data[0, 0, 0, 0] = torch.nan
+    next(network.parameters()).data[0, 0, 0, 0] = torch.nan
     save_weights(tmp_path / "net.pth", network, info_of(network))
     with pytest.raises(UserError, match=r"not finite \(in features\.0\.weight\)"):
         load_model(tmp_path / "net.pth")

@@ -1,8 +1,9 @@
 """What every distillation shares: a student, a frozen teacher, and one view of each image for both."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -38,9 +39,19 @@ class DistillTask(Task):
         **options: Any,
     ) -> None:
         super().__init__(network, loss_weights, **options)
-        self.teacher = teacher.to(memory_format=torch.channels_last)
+        self._beside = (teacher.to(memory_format=torch.channels_last),)  # no module: of no business to Lightning
         self.remember_teacher = remember_teacher
         self._remembered: RememberedTeacher | None = None
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher: it goes where the task goes, and no callback or checkpoint that walks the modules meets it."""
+        return self._beside[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the teacher with the task's own modules, to a device or another precision."""
+        self.teacher._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     @abstractmethod
     def target(self, teacher: TeacherOutput) -> Tensor:

@@ -7,7 +7,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 QUIET_WARNINGS = (
     r"LightningCLI's args parameter",  # our front end hands the arguments on
-    r"Found \d+ module\(s\) in eval mode",  # the teacher stays in evaluation mode on purpose
     r"The `srun` command is available",
     r"You defined a `validation_step` but have no `val_dataloader`",  # val_size: 0 asks for it
     r"Checkpoint directory .* exists and is not empty",  # a run's own last.ckpt
