@@ -1,3 +1,6 @@
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -70,3 +73,11 @@ def test_large_images_are_evaluated_in_small_batches_so_that_memory_is_the_same(
     assert batch_size(320) == 10
     assert batch_size(10_000) == 1
     assert batch_size(320, eval_batch_size=7) == 7
+
+
+@pytest.mark.parametrize(("data", "kind"), [({"val_size": 1}, "1 validation image"), ({"count": 1}, "1 test image")])
+def test_processes_that_would_get_no_image_are_refused(data: dict[str, Any], kind: str) -> None:
+    module = TinyDataModule(**data)
+    module.trainer = SimpleNamespace(global_rank=1, world_size=2, overfit_batches=0.0)  # type: ignore[assignment]
+    with pytest.raises(UserError, match=f"2 processes cannot share {kind}; set --trainer.devices"):
+        module.val_dataloader() if "val_size" in data else module.test_dataloader()

@@ -1,8 +1,10 @@
+import pytest
 import torch
 from tiny import tiny_images
 
 from kd_lightning.data.loader import BatchLoader, LabelledImages, RowSampler
 from kd_lightning.data.split import stratified_split
+from kd_lightning.errors import UserError
 
 
 def make_loader(data: LabelledImages, shuffle: bool = True) -> BatchLoader:
@@ -66,3 +68,20 @@ def test_a_split_can_be_given_as_a_number_of_images_or_as_nothing() -> None:
     labels = torch.arange(50) % 5
     assert len(stratified_split(labels, 10, seed=0)[1]) == 10
     assert len(stratified_split(labels, 0, seed=0)[1]) == 0
+
+
+def test_a_last_batch_with_fewer_rows_is_left_out_where_that_is_asked_for() -> None:
+    data = tiny_images(21, classes=3, seed=0)
+    loader = BatchLoader(data, RowSampler(torch.arange(21), shuffle=True), batch_size=8, drop_last=True)
+    assert [len(batch.rows) for batch in loader] == [8, 8]
+    assert len(loader) == 2
+    with pytest.raises(UserError, match="leaves nothing of 21 images in batches of 32"):
+        BatchLoader(data, RowSampler(torch.arange(21), shuffle=True), batch_size=32, drop_last=True)
+
+
+def test_rows_of_a_fixed_order_are_shuffled_once() -> None:
+    sampler = RowSampler(torch.arange(50), shuffle=True, seed=3, fixed=True)
+    first = sampler.ordered()
+    sampler.set_epoch(1)
+    assert torch.equal(first, sampler.ordered())
+    assert not torch.equal(first, torch.arange(50))

@@ -28,6 +28,7 @@ class Noise(ImageDataModule):
             like.augment,
             shuffle_seed=0,
             eval_batch_size=like.eval_batch_size,
+            drop_last=like.drop_last,
         )
         self._like = like
         self._batches = batches

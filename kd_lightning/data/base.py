@@ -4,18 +4,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from kd_lightning.data.augment import Augmentation, Pipeline
-from kd_lightning.data.loader import Batch, BatchLoader, LabelledImages, RowSampler
+from kd_lightning.data.loader import Batch, BatchLoader, LabelledImages, RowSampler, resident
 from kd_lightning.data.split import stratified_split
 from kd_lightning.errors import UserError
 from kd_lightning.images import BrokenImageError
 from kd_lightning.normalize import IMAGENET, Normalization, channel_statistics
+from kd_lightning.wording import counted
 
 Split = Literal["train", "val", "test"]
 
@@ -42,6 +43,8 @@ class ImageDataModule(LightningDataModule, ABC):
             ``seed_everything`` where it is not given.
         eval_batch_size: Images a batch in validation and test; as many as have a million pixels where it is not given,
             on a GPU two and a half million.
+        drop_last: Whether the last training batch of an epoch is left out where it has fewer images than the others; in
+            another epoch they are others.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class ImageDataModule(LightningDataModule, ABC):
         split_seed: int = 0,
         shuffle_seed: int | None = None,
         eval_batch_size: int | None = None,
+        drop_last: bool = False,
     ) -> None:
         super().__init__()
         for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -70,6 +74,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.split_seed = split_seed
         self.seed = torch.initial_seed() % 2**31 if shuffle_seed is None else shuffle_seed
         self.eval_batch_size = eval_batch_size
+        self.drop_last = drop_last
         self._loaded: dict[Split, LabelledImages | None] = {}
         self._rows: tuple[Tensor, Tensor] | None = None
         self._normalization: Normalization | None = None
@@ -199,26 +204,35 @@ class ImageDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> BatchLoader:
         """Serve the training images, shuffled."""
         data, rows = self.train_rows()
-        return self._loader(data, rows, self.batch_size, shuffle=True, seed=self.seed)
+        fixed = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        sampler = self._sampler("training", rows, shuffle=True, seed=self.seed, fixed=fixed)
+        return BatchLoader(resident(data, self._device), sampler, self.batch_size, self.drop_last)
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """Serve the validation images in order; nothing where there are none."""
         if not self.has_val:
             return []
-        return self._loader(*self.val_rows(), self._eval_batch_size(), shuffle=False)
+        return self._eval_loader("validation", *self.val_rows())
 
     def test_dataloader(self) -> BatchLoader:
         """Serve the test images in order."""
-        return self._loader(*self.test_rows(), self._eval_batch_size(), shuffle=False)
+        return self._eval_loader("test", *self.test_rows())
 
-    def _loader(
-        self, data: LabelledImages, rows: Tensor, batch_size: int, *, shuffle: bool, seed: int = 0
-    ) -> BatchLoader:
-        rank, world_size = 0, 1
-        if self.trainer is not None:
-            rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        sampler = RowSampler(rows, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
-        return BatchLoader(resident(data, self._device), sampler, batch_size)
+    def _eval_loader(self, kind: str, data: LabelledImages, rows: Tensor) -> BatchLoader:
+        sampler = self._sampler(kind, rows, shuffle=False)
+        return BatchLoader(resident(data, self._device), sampler, self._eval_batch_size())
+
+    def _sampler(self, kind: str, rows: Tensor, **options: Any) -> RowSampler:
+        """Share rows among the processes; each needs one, or it would not come to where they wait for each other."""
+        if self.trainer is None:
+            return RowSampler(rows, **options)
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        if len(rows) < world_size:
+            raise UserError(
+                f"{world_size} processes cannot share {counted(len(rows), f'{kind} image')}; "
+                "set --trainer.devices to a smaller number, or give more images."
+            )
+        return RowSampler(rows, rank=rank, world_size=world_size, **options)
 
     @property
     def _device(self) -> torch.device:
@@ -236,10 +250,3 @@ class ImageDataModule(LightningDataModule, ABC):
             images, labels = self.pipeline(images, labels, batch.rows, self.augmentation_epoch)
         result = Batch(self.normalization.apply(images), labels, batch.rows)
         return result if self.trainer is None else self.trainer.precision_plugin.convert_input(result)
-
-
-def resident(data: LabelledImages, device: torch.device) -> LabelledImages:
-    """Move a set to the GPU where it takes less than half of what is free there."""
-    if device.type != "cuda" or data.images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
-        return data
-    return LabelledImages(data.images.to(device), data.labels.to(device))

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kd_lightning.errors import UserError
+
 
 class LabelledImages(NamedTuple):
     """A set of images as tensors.
@@ -34,6 +36,13 @@ class Batch(NamedTuple):
     rows: Tensor
 
 
+def resident(data: LabelledImages, device: torch.device) -> LabelledImages:
+    """Move a set to the GPU where it takes less than half of what is free there."""
+    if device.type != "cuda" or data.images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return data
+    return LabelledImages(data.images.to(device), data.labels.to(device))
+
+
 class RowSampler:
     """Orders the rows of a split, anew for every epoch if they are shuffled.
 
@@ -45,14 +54,25 @@ class RowSampler:
         seed: Seed of the orders.
         rank: This process among ``world_size``; each takes its own part of the rows.
         world_size: Number of processes. Shuffled rows are repeated until all processes have equally many.
+        fixed: Whether shuffled rows have the order of the first epoch in all of them.
     """
 
-    def __init__(self, rows: Tensor, *, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        rows: Tensor,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        fixed: bool = False,
+    ) -> None:
         self.rows = rows
         self.shuffle = shuffle
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.fixed = fixed
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -67,7 +87,7 @@ class RowSampler:
         """Return this process's rows in the order of the epoch, ``(len(self),)``."""
         if not self.shuffle:
             return self.rows[self.rank :: self.world_size]
-        generator = torch.Generator().manual_seed(_mixed_seed(self.seed, self.epoch))
+        generator = torch.Generator().manual_seed(_mixed_seed(self.seed, 0 if self.fixed else self.epoch))
         shuffled = self.rows[torch.randperm(len(self.rows), generator=generator)]
         missing = -len(shuffled) % self.world_size
         return torch.cat([shuffled, shuffled[:missing]])[self.rank :: self.world_size]
@@ -87,6 +107,7 @@ class BatchLoader:
         data: The whole set, in memory, in a memory map or on the device.
         sampler: The rows to serve and their order.
         batch_size: Rows a batch; the last one may have fewer.
+        drop_last: Whether a last batch with fewer rows is left out.
 
     Attributes:
         train_ahead: Deals with the first of the batches that are left of an epoch (rows, ``(B,)`` each, where the data
@@ -95,20 +116,27 @@ class BatchLoader:
 
     batch_sampler = None  # Lightning looks for one beside a sampler, as in a DataLoader
 
-    def __init__(self, data: LabelledImages, sampler: RowSampler, batch_size: int) -> None:
+    def __init__(self, data: LabelledImages, sampler: RowSampler, batch_size: int, drop_last: bool = False) -> None:
         self.data = data
         self.sampler = sampler
         self.batch_size = batch_size
+        self.drop_last = drop_last
+        if not len(self):
+            raise UserError(
+                f"drop_last leaves nothing of {len(sampler)} images in batches of {batch_size}; "
+                "set --data.drop_last false or a smaller --data.batch_size."
+            )
         self.train_ahead: Callable[[Sequence[Tensor]], int] | None = None
         self._served = 0
-        self._resume = {"epoch": -1, "batches": 0}
+        self._resume = {"epoch": -1}
 
     def __len__(self) -> int:
-        return -(-len(self.sampler) // self.batch_size)
+        whole, rest = divmod(len(self.sampler), self.batch_size)
+        return whole if self.drop_last or not rest else whole + 1
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self.sampler.ordered().to(self.data.labels.device).split(self.batch_size)
-        self._served = self._resume["batches"] if self._resume["epoch"] == self.sampler.epoch else 0
+        batches = self.sampler.ordered().to(self.data.labels.device).split(self.batch_size)[: len(self)]
+        self._served = self._first()
         while self._served < len(batches):
             if self.train_ahead is not None:
                 self._served += self.train_ahead(batches[self._served :])
@@ -116,13 +144,32 @@ class BatchLoader:
             self._served += 1
             yield self.gather(rows)
 
+    def _first(self) -> int:
+        """Return how many batches of the epoch a run that is resumed has served before it was stopped."""
+        if self._resume["epoch"] != self.sampler.epoch:
+            return 0
+        for name, value in self._order().items():
+            if self._resume.get(name) != value:
+                raise UserError(
+                    f"the checkpoint is from the middle of an epoch, in which {name} was {self._resume.get(name)}; "
+                    f"now it is {value}, and nobody knows which images are left; go on with the same, or from a "
+                    "checkpoint of an epoch's end."
+                )
+        return self._resume["batches"]
+
+    def _order(self) -> dict[str, int]:
+        """Return what says which rows the batches of an epoch hold."""
+        sampler = self.sampler
+        sizes = {"batch_size": self.batch_size, "the number of training images": len(sampler.rows)}
+        return {**sizes, "the number of processes": sampler.world_size, "the seed of their order": sampler.seed}
+
     def gather(self, rows: Tensor) -> Batch:
         """Return the raw images and the labels of these rows, which are where the data is."""
         return Batch(self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows), rows)
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of batches served in it."""
-        return {"epoch": self.sampler.epoch, "batches": self._served}
+        return {"epoch": self.sampler.epoch, "batches": self._served, **self._order()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on behind the batches that were served in the state's epoch."""

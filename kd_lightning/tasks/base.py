@@ -26,6 +26,7 @@ from kd_lightning.networks import Network
 from kd_lightning.outcome import Outcome, Result
 from kd_lightning.schedules import OneCycle
 from kd_lightning.tasks.image_mean import ImageMean
+from kd_lightning.tasks.single_images import check_last_batch
 from kd_lightning.weights import INFO_KEY, class_path
 
 Stage = Literal["train", "val", "test"]
@@ -247,6 +248,9 @@ class Task(LightningModule, ABC):
             keep_freed_memory()
             if "bf16" in str(self.trainer.precision) and not has_bf16():
                 self.print("Precision: this CPU has no bfloat16 arithmetic; --trainer.precision 32-true is faster.")
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, BatchLoader) and self.trainer.num_training_batches == len(loader):
+            check_last_batch(self.network, loader)
         torch.manual_seed(torch.initial_seed())
         state, cuda_state = self._rng_states
         if state is not None:

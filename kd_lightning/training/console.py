@@ -14,6 +14,7 @@ QUIET_WARNINGS = (
     r"The number of training batches \(\d+\) is smaller than the logging interval",  # curves have a point an epoch
     r"Be aware that when using `ckpt_path`",  # a test needs no callbacks of the fit
     r"Total length of `list` across ranks is zero",  # val_size: 0 asks for it
+    r"You requested to overfit but enabled",  # then the batches of every epoch are those of the first
     r"The dirpath has changed from",  # a resumed run is a run of its own
 )
 

@@ -1,0 +1,38 @@
+"""Batches of one image, which batch normalization may not be able to train on."""
+
+from copy import deepcopy
+
+import torch
+
+from kd_lightning.data.loader import BatchLoader
+from kd_lightning.errors import UserError
+from kd_lightning.networks import Network
+from kd_lightning.wording import counted
+
+
+def check_last_batch(network: Network, loader: BatchLoader) -> None:
+    """Refuse an epoch whose last batch has one image where the network needs more to train on.
+
+    Raises:
+        UserError: It does.
+    """
+    images = len(loader.sampler)
+    if (images % loader.batch_size or loader.batch_size) != 1 or loader.drop_last or trains_on_one(network):
+        return
+    raise UserError(
+        f"{counted(images, 'training image')} in batches of {loader.batch_size} leave a last batch of one, on which "
+        f"{type(network).__name__}'s batch normalization cannot train; set --data.drop_last true, or another "
+        "--data.batch_size."
+    )
+
+
+@torch.no_grad()
+def trains_on_one(network: Network) -> bool:
+    """Say whether a network can train on a batch of one image; it is left as it was."""
+    parameter = next(network.parameters())
+    size = (1, network.in_channels, network.image_size, network.image_size)
+    try:
+        deepcopy(network).train()(torch.zeros(size, device=parameter.device, dtype=parameter.dtype))
+    except ValueError as error:
+        return "more than 1 value per channel" not in str(error)
+    return True
