@@ -1,11 +1,13 @@
 """The command line: one table of commands; each is imported only when it is called."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from kd_lightning.errors import UserError
+from kd_lightning.wording import shown_lines
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("kd_lightning.training", "train a network, with a teacher or without; test, export and sum up at the end"),
@@ -33,10 +35,12 @@ First run, without any download: python -m kd_lightning fit --config quickstart.
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, or 2 for a mistake that the user can mend."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name may have letters that the terminal has not
     try:
         return _main(list(sys.argv[1:] if args is None else args))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown_lines(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -1,6 +1,47 @@
-"""Words of sentences for people."""
+"""Words of sentences for people, and texts of others' making (names of files and classes) as they may be shown."""
+
+import re
+import unicodedata
+
+STEERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Invisible letters that turn the direction of what follows, so that a text reads as another one."""
+NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode's categories of control characters, halves of letters, and ends of lines and paragraphs."""
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What spreadsheets take for the beginning of a formula, their wide forms included."""
 
 
 def counted(number: int, thing: str) -> str:
     """Return a number and the name of what it counts, as ``1 epoch`` or ``2,000 epochs``."""
     return f"{number:,} {thing if number == 1 else f'{thing}s'}"
+
+
+def shown(text: object) -> str:
+    r"""Return a text as one line that steers no terminal and no page: an escape character becomes ``\x1b``."""
+    line = str(text)
+    return line if line.isprintable() else "".join(map(_shown_letter, line))
+
+
+def shown_lines(text: object) -> str:
+    """Do what ``shown`` does with each line of a text."""
+    return "\n".join(map(shown, str(text).split("\n")))
+
+
+def _shown_letter(letter: str) -> str:
+    if letter not in STEERING and unicodedata.category(letter) not in NOT_SHOWN:
+        return letter
+    return letter.encode("unicode_escape").decode()
+
+
+def in_csv(value: object) -> object:
+    """Return the value of a CSV cell; a text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    if not isinstance(value, str):
+        return value
+    text = shown(value)
+    return f"'{text}" if text.lstrip().startswith(FORMULA) else text
+
+
+def in_markdown(text: object) -> str:
+    """Return a text that ends no cell of a Markdown table, and starts no HTML, link, code or emphasis."""
+    line = re.sub(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))", r"\\\1", shown(" ".join(str(text).split())))
+    return line.replace("&", "&amp;").replace("<", "&lt;")

@@ -85,6 +85,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.go_on.wait()
         self.send_ranges(byte_range)
 
+    def send_coloured(self, _: str | None) -> None:
+        self.send_response(404, "not \x1b[31mhere")
+        self.end_headers()
+
     def send_moved(self, _: str | None) -> None:
         self._send(302, b"", {"Location": self.server.source("plain") + "/elsewhere"})
 

@@ -20,6 +20,7 @@ from kd_lightning.compare.outputs import write_report
 from kd_lightning.compare.report import runs_to_csv, to_csv, to_json, to_markdown, to_terminal
 from kd_lightning.compare.results import Curves, Row, Study
 from kd_lightning.compare.store import read_run, read_study, write_run, write_study
+from kd_lightning.compare.study import RowConfig
 from kd_lightning.compare.tables import headline, method
 from kd_lightning.errors import UserError
 
@@ -128,6 +129,22 @@ def test_markdown_has_every_column_in_every_line_and_no_name_breaks_it() -> None
     assert "a\\|b &lt;b>c" in text
     assert study.settings.command in text
     assert "torch 2.14.1" in text
+
+
+def test_half_a_letter_in_the_command_stops_no_form_of_the_report(tmp_path: Path) -> None:
+    study = example_study(seeds=range(2))
+    settings = replace(study.settings, command="compare --data.root caf\udce9")
+    write_report(analyse(replace(study, settings=settings)), tmp_path)
+    assert r"caf\udce9" in (tmp_path / "report.md").read_text(encoding="utf-8").replace("\\\\", "\\")
+    assert r"caf\udce9" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    plain = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert plain["study"]["settings"]["command"] == settings.command
+
+
+@pytest.mark.parametrize("name", ["\x1b[31m", "two\nlines", "caf\udce9"])
+def test_a_row_whose_name_cannot_be_shown_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="give it another `name`"):
+        RowConfig("cosine.yaml", name)
 
 
 def test_the_runs_in_csv_give_the_reported_statistics_again(analysis: Analysis) -> None:

@@ -87,3 +87,9 @@ def test_a_class_without_images_has_an_empty_line() -> None:
     sheet = contact_sheet(images, labels, ["a", "b", "c", "none"], Pipeline([HorizontalFlip()], 4), per_class=4)
     assert (_tile(sheet, 3, 0) == 255).all()
     assert (_tile(sheet, 3, 0, part=1) == 255).all()
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "\udcff", "猫", "", "\u202e"])
+def test_a_name_that_cannot_be_drawn_as_it_is_does_not_stop_the_sheet(name: str) -> None:
+    images, labels = _data()
+    assert contact_sheet(images, labels, [name, "b", "c"], per_class=4).height > 0

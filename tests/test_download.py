@@ -102,6 +102,7 @@ def test_a_good_source_gives_the_file_in_a_new_folder(tmp_path: Path, server: Fi
         ("truncated", f"the connection ended after {HALF} of {len(BODY)} bytes"),
         ("wrong", f"wrong bytes \\(MD5 [0-9a-f]+ instead of {MD5}\\)"),
         ("missing", "HTTP 404 Not Found"),
+        ("coloured", r"HTTP 404 not \\x1b\[31mhere"),
         ("stalled", "nothing came for 0.3 s"),
         ("silent", "nothing came for 0.3 s"),
         ("file", "HTTP 302 .*not allowed"),

@@ -1,3 +1,4 @@
+import os
 from functools import partial
 from pathlib import Path
 
@@ -137,6 +138,24 @@ def test_difficult_images_that_are_broken_can_be_left_out(tmp_path: Path) -> Non
     assert data.train_rows()[0].labels.tolist() == [0] * 2 + [1] * len(difficult.good)
     assert numbers(*data.test_rows()) == {(0, 50), (0, 51)}
     assert len(data.broken) == len(difficult.broken) + 1
+
+
+@pytest.mark.parametrize("name", [b"a\nb", b"\x1b[31m", b"caf\xe9"])
+def test_a_class_folder_whose_name_cannot_be_shown_is_refused_at_once(tmp_path: Path, name: bytes) -> None:
+    root = folders(tmp_path / "data", "train/ant/1.png", "train/bee/1.png", f"train/{os.fsdecode(name)}/1.png")
+    with pytest.raises(UserError, match=r"the class name .* rename the class or its folder"):
+        module(root)
+
+
+def test_a_broken_file_that_is_left_out_is_named_without_what_steers_a_terminal(tmp_path: Path) -> None:
+    write_split(tmp_path / "data", {"ant": 4, "bee": 4})
+    (tmp_path / "data" / "bee" / "\x1b[31m\n.png").write_bytes(b"")
+    with pytest.warns(UserWarning, match="1 of 9 images") as warned:
+        module(tmp_path / "data", on_broken="skip").prepare_data()
+    assert r"\x1b[31m\n.png: the file is empty" in str(warned[0].message)
+    with pytest.raises(UserError, match="1 of 9 images") as caught:
+        module(tmp_path / "data").prepare_data()
+    assert r"\x1b[31m\n.png: the file is empty" in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore:.*images cannot be read")

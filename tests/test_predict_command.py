@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,26 @@ def test_json_json_lines_and_csv_say_the_same() -> None:
         assert record["probability"] == float(row["probability"]) == max(record["probabilities"])
         assert list(record["top"].values()) == sorted(record["probabilities"], reverse=True)[:3]
         assert (record["sure"], row["sure"]) == (True, "true")
+
+
+@pytest.mark.usefixtures("here")
+def test_names_of_files_are_exact_in_json_and_harmless_in_csv_and_in_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["=cmd|x.png", "@SUM(1).png", "a\nb.png", "\x1b[31mred.png", os.fsdecode(b"caf\xe9.png")]
+    model, image = str(Path("light.onnx").absolute()), Path("images/3.png").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        Path(name).write_bytes(image)
+    for output in ("out.json", "out.csv"):
+        assert main(["predict", *names, "--model", model, "--output", output, "--sheet", "sheet.png"]) == 0
+    assert [record["image"] for record in json.loads(Path("out.json").read_text())] == names
+    with Path("out.csv").open(newline="", encoding="utf-8") as file:
+        cells = [row["image"] for row in csv.DictReader(file)]
+    assert cells == ["'=cmd|x.png", "'@SUM(1).png", r"a\nb.png", r"\x1b[31mred.png", r"caf\udce9.png"]
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert lines[5].startswith(r"caf\udce9.png  ")
 
 
 @pytest.mark.parametrize("model", ["light.onnx", "light.pth"])

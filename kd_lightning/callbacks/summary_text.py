@@ -3,7 +3,7 @@
 from typing import Any
 
 from kd_lightning.export import ExportReport
-from kd_lightning.wording import counted
+from kd_lightning.wording import counted, shown_lines
 
 WIDTH = 10
 
@@ -21,7 +21,7 @@ def summary_text(summary: dict[str, Any], report: ExportReport | None) -> str:
     lines += [f"    {_size(size):>10}  {path}" for path, size in summary["files"].items()]
     if report is not None:
         lines += ["", report.to_text()]
-    return "\n".join(lines) + "\n"
+    return shown_lines("\n".join(lines) + "\n")
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:

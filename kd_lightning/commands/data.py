@@ -12,6 +12,7 @@ from kd_lightning.data.base import Split
 from kd_lightning.data.contact_sheet import training_sheet
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.files import written_whole
+from kd_lightning.wording import shown
 
 
 def main(args: Sequence[str]) -> int:
@@ -24,7 +25,7 @@ def main(args: Sequence[str]) -> int:
     sheet = Path(config.output)
     with written_whole(sheet) as path:
         training_sheet(data).save(path, format="PNG")
-    print(f"sheet: {sheet}")
+    print(f"sheet: {shown(sheet)}")
     return 0
 
 
@@ -42,7 +43,7 @@ def describe(data: ImageDataModule) -> list[str]:
         f"normalization: mean {mean}; std {std}",
         f"augmentation: {', '.join(type(step).__name__ for step in data.augment) or 'none'}",
         f"broken files left out: {len(data.broken)}",
-        *(f"  {error.path}: {error.reason}" for error in data.broken),
+        *(f"  {shown(error.path)}: {shown(error.reason)}" for error in data.broken),
         "",
         *_counts(parts, data.class_names),
         "",
@@ -56,4 +57,4 @@ def _counts(parts: dict[Split, tuple[LabelledImages, torch.Tensor]], class_names
     totals = [int(column.sum()) for column in columns]
     named = zip([*class_names, "all"], [*table, totals], strict=True)
     head = f"{'class':<24}" + "".join(f"{name:>10}" for name in parts)
-    return [head, *(f"{name:<24}" + "".join(f"{count:>10,}" for count in row) for name, row in named)]
+    return [head, *(f"{shown(name):<24}" + "".join(f"{count:>10,}" for count in row) for name, row in named)]

@@ -22,5 +22,5 @@ def write_report(analysis: Analysis, folder: Path) -> list[Path]:
     """Write the page, Markdown, CSV, JSON and, under ``figures``, the pictures; return their paths, the page first."""
     for name, form in TEXTS.items():
         with written_whole(folder / name) as temporary:
-            temporary.write_text(form(analysis), encoding="utf-8")
+            temporary.write_text(form(analysis), encoding="utf-8", errors="backslashreplace")
     return [*(folder / name for name in TEXTS), *write_figures(analysis, folder / "figures")]

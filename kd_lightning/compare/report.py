@@ -24,6 +24,7 @@ from kd_lightning.compare.tables import (
     results_table,
     settings_table,
 )
+from kd_lightning.wording import in_csv, in_markdown
 
 WIDE = ("95 % interval", "Bootstrap interval", "p")
 COLOURS = {Verdict.HELPS: "bold green", Verdict.HURTS: "bold red", Verdict.CANNOT_TELL: "bold yellow"}
@@ -51,9 +52,9 @@ def failure_lines(analysis: Analysis) -> list[str]:
 
 def to_markdown(analysis: Analysis) -> str:
     """Return the whole report as Markdown: the answer first, then the tables, the settings and the method."""
-    verdicts = [f"- **{_markdown(row.name)}** {by.sentence()}" for row, by in analysis.compared]
-    failures = [f"- {_markdown(line)}" for line in failure_lines(analysis)]
-    parts = [f"# {_markdown(analysis.study.name)}", f"**{_markdown(headline(analysis))}**", "\n".join(verdicts)]
+    verdicts = [f"- **{in_markdown(row.name)}** {by.sentence()}" for row, by in analysis.compared]
+    failures = [f"- {in_markdown(line)}" for line in failure_lines(analysis)]
+    parts = [f"# {in_markdown(analysis.study.name)}", f"**{in_markdown(headline(analysis))}**", "\n".join(verdicts)]
     parts += ["\n".join(failures)] if failures else []
     for table in (results_table, measures_table, classes_table):
         shown = table(analysis)
@@ -61,7 +62,7 @@ def to_markdown(analysis: Analysis) -> str:
     settings = settings_table(analysis)
     parts += [
         f"## {settings.title}",
-        "\n".join(f"- {name.text}: {_markdown(value.text)}" for name, value in settings.rows),
+        "\n".join(f"- {name.text}: {in_markdown(value.text)}" for name, value in settings.rows),
     ]
     parts += ["## How to read it", "\n".join(f"- {line}" for line in method(analysis))]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -94,8 +95,8 @@ def to_json(analysis: Analysis) -> str:
 
 def markdown_table(table: Table) -> str:
     """Return a table as Markdown."""
-    heads = [[_markdown(name) for name in table.columns], ["---", *["---:"] * (len(table.columns) - 1)]]
-    body = [[_markdown(cell.text) for cell in row] for row in table.rows]
+    heads = [[in_markdown(name) for name in table.columns], ["---", *["---:"] * (len(table.columns) - 1)]]
+    body = [[in_markdown(cell.text) for cell in row] for row in table.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in [*heads, *body])
 
 
@@ -124,7 +125,7 @@ def _csv(lines: Iterable[dict[str, Any]]) -> str:
     lines = list(lines)
     writer = csv.DictWriter(text, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: in_csv(value) for name, value in line.items()} for line in lines)
     return text.getvalue()
 
 
@@ -154,8 +155,3 @@ def _rich_table(table: Table) -> RichTable:
     for row in table.rows:
         shown.add_row(*(escape(cell.text) for cell in row))
     return shown
-
-
-def _markdown(text: str) -> str:
-    """Keep a name from ending its table cell or starting HTML."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

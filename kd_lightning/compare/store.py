@@ -59,4 +59,5 @@ def read_study(path: Path) -> Study:
 
 def _write_json(plain: dict[str, Any], path: Path) -> None:
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(plain, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(plain, allow_nan=False, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -12,6 +12,7 @@ from kd_lightning.cpu import cores
 from kd_lightning.errors import UserError
 from kd_lightning.training.cli import Parser
 from kd_lightning.training.config_files import ConfigFile, find_config
+from kd_lightning.wording import shown
 
 EACH_RUN = ("--data", "--model", "--trainer")
 """Options that every run of a study gets; they are those of ``fit``."""
@@ -32,7 +33,7 @@ class RowConfig:
             ``model.ce_loss_weight: 0.5``.
 
     Raises:
-        UserError: An option is none that a row can change.
+        UserError: An option is none that a row can change, or the name cannot be shown.
     """
 
     config: str
@@ -41,6 +42,11 @@ class RowConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if shown(self.title) != self.title:
+            raise UserError(
+                f"a row of the study is called '{shown(self.title)}', with letters that no table can show; "
+                "give it another `name`."
+            )
         for name in self.options:
             if not f"--{name}".startswith(EACH_RUN):
                 raise UserError(

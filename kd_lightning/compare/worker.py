@@ -24,6 +24,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
 from kd_lightning.training.cli import TrainingCLI, run
 from kd_lightning.training.console import quieten
+from kd_lightning.wording import shown
 
 PRINTED = "output.txt"
 
@@ -83,10 +84,10 @@ def _attempt(order: Order) -> str | None:
     try:
         carry_out(order)
     except UserError as error:
-        return str(error)
+        return shown(" ".join(str(error).split()))
     except BaseException as error:  # whatever a network or a data source of the user's raises
         traceback.print_exc()
-        reason = " ".join(str(error).split())
+        reason = shown(" ".join(str(error).split()))
         return f"{type(error).__name__}: {reason[:300]} (all of it is in {order.folder / PRINTED})"
     return None
 

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from kd_lightning.data.augment import Augmentation, Pipeline
+from kd_lightning.data.class_names import check_class_names
 from kd_lightning.data.loader import Batch, BatchLoader, LabelledImages, RowSampler, resident
 from kd_lightning.data.split import stratified_split
 from kd_lightning.errors import UserError
@@ -195,6 +196,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Load what the stage needs, before anything runs."""
+        check_class_names(self.class_names)
         if stage == "test":
             self.split("test")
         else:

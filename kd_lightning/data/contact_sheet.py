@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kd_lightning.data.augment import Pipeline
 from kd_lightning.data.base import ImageDataModule
+from kd_lightning.wording import shown
 
 MARGIN, GAP, NAMES, HEAD = 16, 2, 150, 26
 """Pixels: around the sheet's parts, between two images, for the classes' names, and for the headings."""
@@ -110,7 +111,7 @@ def _write_names(
 def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width: int, colour: str = INK) -> None:
     """Write one line of text, cut to ``width`` pixels."""
     font = ImageFont.load_default(size=FONT_SIZE)
-    cut = text
+    cut = text = shown(text)
     while cut and draw.textlength(cut if cut == text else f"{cut}…", font=font) > width:
         cut = cut[:-1]
     draw.text(at, cut if cut == text else f"{cut}…", fill=colour, font=font)

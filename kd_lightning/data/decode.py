@@ -21,6 +21,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.files import cache_folder, written_whole
 from kd_lightning.image_worker import decode
 from kd_lightning.images import BrokenImageError, Pixels
+from kd_lightning.wording import shown
 
 VERSION = 1  # to be raised when read_image gives other pixels for the same file
 NAMED = 20  # broken files that a message names
@@ -76,7 +77,7 @@ def decode_images(
         if reason is None:
             raise
         rank_zero_warn(
-            f"decoded images cannot be kept in {folder} ({getattr(reason, 'strerror', None) or reason}) and are "
+            f"decoded images cannot be kept in {shown(folder)} ({getattr(reason, 'strerror', None) or reason}) and are "
             "decoded anew at every start; choose a folder with --data.cache_dir."
         )
         images, broken = files.decoded()
@@ -88,7 +89,7 @@ def decode_images(
 
 
 def _listing(names: Sequence[str], broken: dict[int, str]) -> str:
-    lines = [f"  {names[position]}: {reason}" for position, reason in list(broken.items())[:NAMED]]
+    lines = [f"  {shown(names[position])}: {shown(reason)}" for position, reason in list(broken.items())[:NAMED]]
     more = [f"  and {len(broken) - NAMED:,} more"] if len(broken) > NAMED else []
     head = f"{len(broken):,} of {len(names):,} images cannot be read:"
     return "\n".join(

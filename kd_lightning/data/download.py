@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from kd_lightning.errors import UserError
+from kd_lightning.wording import shown
 
 STALL_SECONDS = 30.0
 CHUNK_BYTES = 1 << 18
@@ -110,7 +111,7 @@ def _one_process_at_a_time(target: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        Console(stderr=True).print(f"Waiting for {target.name}, which another process is downloading.")
+        Console(stderr=True).print(f"Waiting for {target.name}, which another process is downloading.", markup=False)
         lock.acquire()
     try:
         yield
@@ -126,7 +127,7 @@ def _download(target: Path, md5: str, urls: Sequence[str], stall_seconds: float)
             try:
                 _receive_checked(url, part, md5, stall_seconds, progress)
             except SourceError as error:
-                failures.append(f"{url}: {error}")
+                failures.append(shown(f"{url}: {error}"))  # the server chose its words
                 progress.console.print(failures[-1], markup=False, highlight=False, soft_wrap=True)
             else:
                 part.replace(target)
@@ -135,7 +136,7 @@ def _download(target: Path, md5: str, urls: Sequence[str], stall_seconds: float)
 
 
 def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
 
@@ -181,7 +182,7 @@ def _open(url: str, start: int, stall_seconds: float) -> HTTPResponse:
 
 def _save(response: HTTPResponse, part: Path, start: int, stall_seconds: float, progress: Progress) -> None:
     total = None if response.length is None else start + response.length
-    task = progress.add_task(f"{part.stem} from {urlsplit(response.url).hostname}", total=total, completed=start)
+    task = progress.add_task(f"{part.stem} from {shown(urlsplit(response.url).hostname)}", total=total, completed=start)
     received = start
     with part.open("ab" if start else "wb") as file:
         for chunk in _chunks(response, stall_seconds):

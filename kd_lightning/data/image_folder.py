@@ -12,12 +12,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from kd_lightning.data.base import ImageDataModule, Split
+from kd_lightning.data.class_names import check_class_names
 from kd_lightning.data.decode import Decoded, decode_images
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.split import stratified_split
 from kd_lightning.errors import UserError
 from kd_lightning.images import BrokenImageError, Pixels, image_names
 from kd_lightning.normalize import Normalization
+from kd_lightning.wording import shown
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 NO_CLASSES = {"train", "training", "val", "valid", "validation", "test", "testing"}
@@ -80,7 +82,7 @@ class ImageFolderDataModule(ImageDataModule):
                 f"test_size {test_size} must be a share in (0, 1) or a number of images; set --data.test_size."
             )
         self.root = Path(root)
-        self.name = self.root.resolve().name
+        self.name = shown(self.root.resolve().name)
         self.image_size = image_size
         self.in_channels = channels
         self.test_size = test_size
@@ -131,7 +133,7 @@ class ImageFolderDataModule(ImageDataModule):
             first = decoded.broken[0]
             rank_zero_warn(
                 f"{len(decoded.broken):,} of {len(names):,} images cannot be read and are left out; "
-                f"the first is {first.path}: {first.reason}."
+                f"the first is {shown(first.path)}: {shown(first.reason)}."
             )
         return decoded
 
@@ -175,6 +177,7 @@ def _class_names(folders: dict[Split, Path], root: Path) -> tuple[str, ...]:
     names = _folders_in(folders["train"])
     if len(names) < 2:
         raise UserError(_expected(root))
+    check_class_names(names)
     for folder in folders.values():
         unknown = sorted(set(_folders_in(folder)) - set(names))
         if unknown:

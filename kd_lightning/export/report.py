@@ -8,12 +8,14 @@ from typing import Any
 
 import onnxruntime
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from kd_lightning.cpu import cores, cpu_name, int8_flags
 from kd_lightning.errors import UserError
 from kd_lightning.export.speed import LARGE_BATCH, Speed
 from kd_lightning.export.verify import Measured, Variant
+from kd_lightning.wording import in_markdown, shown
 
 COLUMNS = (
     "file",
@@ -99,12 +101,12 @@ class ExportReport:
         for name in COLUMNS:
             table.add_column(name, no_wrap=name == "file")
         for row in self.rows:
-            table.add_row(*cells(row))
+            table.add_row(*(escape(shown(cell)) for cell in cells(row)))
         return table
 
     def to_markdown(self) -> str:
         """Return table, notes and recommendation for TensorBoard or a README."""
-        lines = [COLUMNS, ("---",) * len(COLUMNS), *(cells(row) for row in self.rows)]
+        lines = [COLUMNS, ("---",) * len(COLUMNS), *(map(in_markdown, cells(row)) for row in self.rows)]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return "\n\n".join(part for part in (table, self.machine, *self.notes(), self.recommendation) if part) + "\n"
 

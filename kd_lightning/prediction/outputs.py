@@ -10,6 +10,7 @@ from typing import TextIO
 from kd_lightning.files import written_whole
 from kd_lightning.prediction.stream import Prediction
 from kd_lightning.strict_json import strict_json
+from kd_lightning.wording import in_csv
 
 
 @contextmanager
@@ -27,10 +28,7 @@ def results_file(
     Raises:
         UserError: The file cannot be written.
     """
-    with (
-        written_whole(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         if path.suffix.lower() == ".csv":
             yield _csv(file, class_names, threshold)
         elif path.suffix.lower() == ".jsonl":
@@ -60,11 +58,13 @@ def _json_object(prediction: Prediction, top: int, threshold: float) -> str:
 def _csv(file: TextIO, class_names: Sequence[str], threshold: float) -> Callable[[Prediction], None]:
     """Write the heading, and return the function that writes a row."""
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["image", "predicted_class", "probability", "sure", *(f"p({name})" for name in class_names)])
+    columns = ["image", "predicted_class", "probability", "sure", *(f"p({name})" for name in class_names)]
+    writer.writerow(map(in_csv, columns))
 
     def write(prediction: Prediction) -> None:
         [(label, probability)] = prediction.best(1)
         sure = str(probability >= threshold).lower()
-        writer.writerow([prediction.image, label, probability, sure, *prediction.probabilities.tolist()])
+        cells = [in_csv(prediction.image), in_csv(label), probability, sure]
+        writer.writerow([*cells, *prediction.probabilities.tolist()])
 
     return write

@@ -1,6 +1,5 @@
 """Carry out ``predict``: find the images, stream them through the network, show and write what it says."""
 
-import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +14,8 @@ from kd_lightning.prediction.outputs import results_file
 from kd_lightning.prediction.predictors import Predictor, open_predictor
 from kd_lightning.prediction.sheet import contact_sheet
 from kd_lightning.prediction.stream import Prediction, predict_files
-from kd_lightning.prediction.table import Table, printable
+from kd_lightning.prediction.table import Table
+from kd_lightning.wording import shown
 
 Show = Callable[[Prediction], None]
 MOST_THREADS = 8  # above, Python's lock lets threads that decode small images wait
@@ -27,8 +27,6 @@ def run(options: Options) -> int:
     Raises:
         UserError: There are no images, the model cannot be opened, or a file cannot be written.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a file's name may have letters that the terminal has not
     files = list_images(options.images)
     counted = 0 if cores() == os.cpu_count() else cores()  # 0: the libraries count cores themselves
     predictor = open_predictor(options.model, options.threads or counted)
@@ -79,7 +77,7 @@ def _predict_all(predictor: Predictor, files: Sequence[str], options: Options, o
         for result in results:
             if isinstance(result, BrokenImageError):
                 broken += 1
-                print(printable(str(result)), file=sys.stderr)
+                print(shown(result), file=sys.stderr)
                 continue
             for show in outputs:
                 show(result)

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from kd_lightning.files import written_whole
 from kd_lightning.images import read_image
 from kd_lightning.prediction.stream import Prediction
-from kd_lightning.prediction.table import percent, printable
+from kd_lightning.prediction.table import percent
+from kd_lightning.wording import shown
 
 MOST_IMAGES = 120
 MOST_COLUMNS = 12
@@ -77,7 +78,7 @@ def draw_sheet(tiles: Sequence[Tile], title: str, threshold: float) -> Image.Ima
     width = 2 * MARGIN + columns * (TILE + GAP) - GAP
     sheet = Image.new("RGB", (width, 2 * MARGIN + HEAD + rows * (TILE + CAPTION)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN - 6), _cut(printable(title), 20, width - 2 * MARGIN), INK, _font(20))
+    draw.text((MARGIN, MARGIN - 6), _cut(shown(title), 20, width - 2 * MARGIN), INK, _font(20))
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         _draw_tile(sheet, tile, MARGIN + column * (TILE + GAP), MARGIN + HEAD + row * (TILE + CAPTION), threshold)
@@ -102,7 +103,7 @@ def _draw_tile(sheet: Image.Image, tile: Tile, left: int, top: int, threshold: f
     _write_class(draw, (left, bottom + 9), label if sure else f"{label}?", probability, 14, INK)
     for name, share in others:
         _write_class(draw, (left, bottom + 27), name, share, 12, FAINT)
-    name = _cut(printable(tile.prediction.image), 11, TILE, keep_end=True)
+    name = _cut(shown(tile.prediction.image), 11, TILE, keep_end=True)
     draw.text((left, bottom + 43), name, FAINT, _font(11))
 
 
@@ -117,7 +118,7 @@ def _write_class(
     """Write a class's name on the left and its probability on the right of a tile's width."""
     font, number = _font(size), percent(share).strip()
     draw.text((at[0] + TILE, at[1]), number, colour, font, anchor="ra")
-    draw.text(at, _cut(printable(name), size, TILE - 6 - font.getlength(number)), colour, font)
+    draw.text(at, _cut(shown(name), size, TILE - 6 - font.getlength(number)), colour, font)
 
 
 def _cut(text: str, size: int, width: float, *, keep_end: bool = False) -> str:

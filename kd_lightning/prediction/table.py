@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from kd_lightning.prediction.stream import Prediction
+from kd_lightning.wording import shown
 
 GAP = "  "
 LEAST_NAME = 20  # columns of the image's name that are kept in a narrow terminal
@@ -23,7 +24,7 @@ class Table:
 
     def __init__(self, files: Sequence[str], class_names: Sequence[str], top: int, threshold: float) -> None:
         self._top, self._threshold = min(top, len(class_names)), threshold
-        self._class = max(len(printable(name)) for name in class_names)
+        self._class = max(len(shown(name)) for name in class_names)
         self._label = max(self._class, len("label")) if not threshold else self._class + len("not sure ()")
         self._image = self._image_width(files)
         self._started = False
@@ -35,17 +36,17 @@ class Table:
             followers = ["runner-up", *["then"] * (self._top - 2)][: self._top - 1]
             self._print("image", "label", "probability", [f"{name:{self._follower}}" for name in followers])
         (label, probability), *others = prediction.best(self._top)
-        label = printable(label)
+        label = shown(label)
         label = label if probability >= self._threshold else f"not sure ({label})"
-        followers = [f"{printable(name):{self._class}} {percent(share)}" for name, share in others]
-        self._print(self._cut(printable(prediction.image)), label, percent(probability), followers)
+        followers = [f"{shown(name):{self._class}} {percent(share)}" for name, share in others]
+        self._print(self._cut(shown(prediction.image)), label, percent(probability), followers)
 
     @property
     def _follower(self) -> int:
         return self._class + len(" 100.0 %")
 
     def _image_width(self, files: Sequence[str]) -> int:
-        longest = max(len("image"), *map(len, files))
+        longest = max(len("image"), *(len(shown(name)) for name in files))
         if not sys.stdout.isatty():
             return longest
         others = self._label + len("probability") + (self._top - 1) * (self._follower + len(GAP)) + 2 * len(GAP)
@@ -66,8 +67,3 @@ class Table:
 def percent(probability: float) -> str:
     """Return a probability as a percentage of constant width."""
     return f"{100 * probability:5.1f} %"
-
-
-def printable(text: str) -> str:
-    """Return a text without the characters that would steer a terminal."""
-    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)

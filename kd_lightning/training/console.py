@@ -5,6 +5,8 @@ import warnings
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from kd_lightning.wording import shown_lines
+
 QUIET_WARNINGS = (
     r"LightningCLI's args parameter",  # our front end hands the arguments on
     r"The `srun` command is available",
@@ -22,7 +24,7 @@ QUIET_WARNINGS = (
 @rank_zero_only
 def say(text: str) -> None:
     """Print a line, once however many processes there are."""
-    print(text, flush=True)
+    print(shown_lines(text), flush=True)
 
 
 def quieten() -> None:
