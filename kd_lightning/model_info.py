@@ -6,6 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 
+def unnamed(count: int) -> tuple[str, ...]:
+    """Return stand-ins for the names of classes that a file does not name."""
+    return tuple(f"class {i}" for i in range(count))
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """Everything that prediction needs to know about a trained network.

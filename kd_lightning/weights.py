@@ -10,12 +10,12 @@ from torch import Tensor
 
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.model_info import ModelInfo, unnamed
 from kd_lightning.networks import DeepNN, LightNN, Network
 from kd_lightning.normalize import IMAGENET
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-"""The classes that a bare state dict with ten of them is read with."""
+"""The classes that a bare state dict of colour images with ten of them is read with."""
 
 INFO_KEY = "model_info"
 """Where ``.pth`` files and checkpoints keep what ``ModelInfo`` says."""
@@ -58,11 +58,11 @@ def load_model(path: str | Path) -> tuple[Network, ModelInfo]:
     return network.eval(), info
 
 
-def load_weights(network: Network, path: str | Path) -> ModelInfo | None:
+def load_weights(network: Network, path: str | Path) -> ModelInfo:
     """Load a file's weights into a network that is there already.
 
     Returns:
-        What the file says about the network; ``None`` for a bare state dict.
+        What the file says about the network; for a bare state dict what is assumed.
 
     Raises:
         UserError: The file is missing, damaged, holds pickled code, or its weights are for another network.
@@ -71,14 +71,8 @@ def load_weights(network: Network, path: str | Path) -> ModelInfo | None:
     if info is not None and info.network != class_path(network):
         expected, found = type(network).__name__, info.network.rpartition(".")[2]
         raise UserError(f"{path} holds weights of {found}, not of {expected}; name a {expected} file or that network.")
-    if info is not None and info.arguments.get("num_classes") != network.num_classes:
-        raise UserError(
-            f"{path} tells {info.arguments.get('num_classes')} classes apart, but the data has {network.num_classes}; "
-            "name weights that were trained on this data (--model.teacher.weights for a teacher: a file that does not "
-            "exist yet is trained first)."
-        )
     _load(network, state_dict, path)
-    return info
+    return info or assumed_info(class_path(network), network.arguments)
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]:
@@ -94,7 +88,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]
         )
     state_dict, info = content.get("state_dict", content), None
     if INFO_KEY in content:
-        info = _parse_info(content[INFO_KEY], path)
+        info = parse_info(content[INFO_KEY], path)
     if "pytorch-lightning_version" in content:
         prefix = "network."
         state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
@@ -118,7 +112,8 @@ def read_file(path: Path) -> Any:
         raise UserError(f"{path} is no readable weight file; give a .pth or .ckpt file.") from error
 
 
-def _parse_info(values: Any, path: str | Path) -> ModelInfo:
+def parse_info(values: Any, path: str | Path) -> ModelInfo:
+    """Return what a file says about its network; raise ``UserError`` where it cannot be read."""
     try:
         return ModelInfo.from_plain(values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -136,14 +131,26 @@ def _recognize(state_dict: Mapping[str, Tensor], path: str | Path) -> ModelInfo:
         raise UserError(
             f"{path} is a state dict of neither DeepNN nor LightNN; give the .pth that fit wrote."
         ) from error
-    names = CIFAR10_CLASSES if num_classes == len(CIFAR10_CLASSES) else tuple(f"class {i}" for i in range(num_classes))
     arguments: dict[str, bool | int | float | str] = {
         "num_classes": num_classes,
         "in_channels": in_channels,
         "image_size": image_size,
     }
+    return assumed_info(f"{kind.__module__}.{kind.__qualname__}", arguments)
+
+
+def assumed_info(network: str, arguments: Mapping[str, Any]) -> ModelInfo:
+    """Return what is assumed of a bare state dict, which says nothing: CIFAR-10's classes, ImageNet's normalization.
+
+    Args:
+        network: Import path of its network's class.
+        arguments: The network's constructor arguments.
+    """
+    num_classes, in_channels = arguments["num_classes"], arguments["in_channels"]
+    is_cifar10 = (num_classes, in_channels) == (len(CIFAR10_CLASSES), 3)
+    names = CIFAR10_CLASSES if is_cifar10 else unnamed(num_classes)
     mean, std = (values[:in_channels] for values in IMAGENET)
-    return ModelInfo(f"{kind.__module__}.{kind.__qualname__}", arguments, names, mean, std, image_size)
+    return ModelInfo(network, dict(arguments), names, mean, std, arguments["image_size"])
 
 
 def _build(info: ModelInfo, path: str | Path) -> Network:

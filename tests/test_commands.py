@@ -57,7 +57,7 @@ def test_export_refuses_data_of_other_classes_and_static_without_any(
 ) -> None:
     save_model(workplace / "net.pth")
     assert main(["export", "--model=net.pth", *TINY]) == 2
-    assert "net.pth was trained with class_names ('kind 0'" in capsys.readouterr().err
+    assert "a class 0 that is called 'kind 0' (x), but the data has 'shade 0' there" in capsys.readouterr().err
     assert main(["export", "--model=net.pth", "--variants=[static]"]) == 2
     assert "training images to calibrate" in capsys.readouterr().err
     assert list(workplace.iterdir()) == [workplace / "net.pth"]

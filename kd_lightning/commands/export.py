@@ -15,6 +15,7 @@ from kd_lightning.export.quantize import DynamicLayers
 from kd_lightning.export.verify import Variant
 from kd_lightning.export.web import Example, write_web_page
 from kd_lightning.model_info import ModelInfo
+from kd_lightning.same_data import check_images
 from kd_lightning.threads import use_own_cores
 from kd_lightning.weights import load_model
 
@@ -54,7 +55,7 @@ def main(args: Sequence[str]) -> int:
     network, info = load_model(model)
     data: ImageDataModule | None = options.get("data")
     if data is not None:
-        _check_data(data, info, model)
+        check_images(model, info, data)
     folder = model.parent if options.output is None else Path(options.output)
     try:
         report = export_variants(
@@ -105,12 +106,3 @@ def _settings(options: Namespace) -> ExportSettings:
         calibration_images=options.calibration_images,
         gates=Gates(drop=options.max_drop),
     )
-
-
-def _check_data(data: ImageDataModule, info: ModelInfo, model: Path) -> None:
-    for name in ("class_names", "image_size", "in_channels"):
-        found, expected = getattr(data, name), getattr(info, name)
-        if found != expected:
-            raise UserError(
-                f"{model} was trained with {name} {expected}, but --data has {found}; give the data it was trained on."
-            )

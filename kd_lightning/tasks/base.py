@@ -24,10 +24,11 @@ from kd_lightning.host_memory import keep_freed_memory, return_freed_memory
 from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import Network
 from kd_lightning.outcome import Outcome, Result
+from kd_lightning.same_data import check_data
 from kd_lightning.schedules import OneCycle
 from kd_lightning.tasks.image_mean import ImageMean
 from kd_lightning.tasks.single_images import check_last_batch
-from kd_lightning.weights import INFO_KEY, class_path
+from kd_lightning.weights import INFO_KEY, class_path, parse_info
 
 Stage = Literal["train", "val", "test"]
 
@@ -232,14 +233,19 @@ class Task(LightningModule, ABC):
         checkpoint[INFO_KEY] = self.model_info().to_plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another network or task."""
+        """Refuse a checkpoint of other data, another network or another task."""
+        info, path = checkpoint.get(INFO_KEY), "this file"
+        if self._trainer is not None:  # as there is none in load_from_checkpoint
+            path = str(self.trainer.ckpt_path)
+            if info is not None:
+                check_data(path, parse_info(info, path), self.data)
         self._rng_states = [checkpoint.get("rng_state"), checkpoint.get("cuda_rng_state")]
         own, found = self.state_dict(), checkpoint["state_dict"]
-        if own.keys() != found.keys() or any(own[key].shape != found[key].shape for key in own):
+        if info is None or own.keys() != found.keys() or any(own[key].shape != found[key].shape for key in own):
             raise UserError(
-                f"the checkpoint is for another network or task than {type(self).__name__} with "
-                f"{type(self.network).__name__} for {self.network.num_classes} classes; "
-                "give --ckpt_path a checkpoint of this config."
+                f"{path} is for another network or task than {type(self).__name__} with {type(self.network).__name__} "
+                f"for {self.network.num_classes} classes, or does not say on which data it was trained; "
+                "give --ckpt_path a checkpoint that fit has written with this config."
             )
 
     def on_train_start(self) -> None:

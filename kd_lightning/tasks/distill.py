@@ -13,6 +13,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.networks import Network
 from kd_lightning.outcome import Outcome
 from kd_lightning.remembered import CannotRememberError, RememberedTeacher, check_views, remember
+from kd_lightning.same_data import check_data
 from kd_lightning.tasks.base import Stage, Task
 from kd_lightning.teacher import Teacher, TeacherAnswer, TeacherOutput
 
@@ -126,14 +127,5 @@ class DistillTask(Task):
         """Check that student, teacher and data fit."""
         super().setup(stage)
         self._remembered = None  # a fit that was stopped may have left it
-        info = self.teacher.info
-        if info is None:
-            return
-        data = self.model_info()
-        for name in ("class_names", "mean", "std", "image_size"):
-            if getattr(info, name) != getattr(data, name):
-                raise UserError(
-                    f"the teacher {self.teacher.weights} was trained with {name} {getattr(info, name)}, but the data "
-                    f"has {getattr(data, name)}; name a teacher for this data with --model.teacher.weights "
-                    "(a file that does not exist yet is trained first)."
-                )
+        if self.teacher.weights is not None and self.teacher.info is not None:
+            check_data(f"the teacher {self.teacher.weights}", self.teacher.info, self.data)

@@ -1,0 +1,115 @@
+"""What a file says of its data is held against the data at hand, wherever the two meet."""
+
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_training import NO_EXPORT, TINY, fit
+from tiny import TinyDataModule
+from torch import nn
+
+from kd_lightning.cli import main
+from kd_lightning.errors import UserError
+from kd_lightning.model_info import ModelInfo
+from kd_lightning.networks import DeepNN
+from kd_lightning.normalize import IMAGENET, Normalization
+from kd_lightning.same_data import check_data, check_images
+from kd_lightning.training.cli import run
+
+NAMES = tuple(f"shade {i}" for i in range(4))
+INFO = ModelInfo("LightNN", {}, NAMES, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 8, "Tiny")
+SAME = Normalization(INFO.mean, INFO.std)
+
+
+class Renamed(TinyDataModule):
+    """The same images in class folders whose names sort differently."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return super().class_names[::-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mean": (0.1,), "std": (0.4,)}, "images of 1 channel(s) (Tiny), but the data has 3; give the data that"),
+        ({"image_size": 9}, "images of 9 pixels (Tiny), but the data has 8"),
+        ({"class_names": NAMES[:3]}, "3 classes (Tiny), but the data has 4"),
+        (
+            {"class_names": ("shade 0", "x", "y", "z")},
+            "a class 1 that is called 'x' (Tiny), but the data has 'shade 1'",
+        ),
+        ({"class_names": NAMES[::-1]}, "class 0 that is called 'shade 3' (Tiny), but the data has the same classes in"),
+        ({"mean": IMAGENET[0], "std": IMAGENET[1]}, "; add --data.normalize imagenet, or give another file."),
+        ({"mean": (0.1, 0.2, 0.31)}, "--data.normalize '{mean: [0.1, 0.2, 0.31], std: [0.4, 0.5, 0.6]}', or give"),
+    ],
+)
+def test_each_difference_is_named_with_both_values_and_what_mends_it(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        check_data("net.pth", replace(INFO, **change), TinyDataModule(normalize=SAME))
+
+
+def test_the_same_data_pass_also_after_a_round_trip_through_float32_and_where_the_file_names_no_classes() -> None:
+    data = TinyDataModule(normalize=SAME)
+    rounded = tuple(torch.tensor(INFO.mean).tolist())
+    assert rounded != INFO.mean
+    check_data("net.pth", replace(INFO, mean=rounded), data)
+    check_data("net.pth", replace(INFO, class_names=tuple(f"class {i}" for i in range(4))), data)
+    check_images("net.pth", replace(INFO, mean=IMAGENET[0]), data)  # an export applies the file's own normalization
+
+
+def test_a_checkpoint_is_never_run_on_other_data_and_the_sentence_mends_it(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config=student.yaml", *TINY, f"--ckpt_path={trained}/checkpoints/last.ckpt"]
+    for command in ("fit", "validate", "test"):
+        assert main([command, *arguments, "--data=test_same_data.Renamed"]) == 2
+        assert "the same classes in another order, 'shade 3' there" in capsys.readouterr().err
+    assert main(["test", *arguments, "--data.normalize=imagenet"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    mend = shlex.split(error[error.index("--data.normalize") : error.index(", or give another file")])
+    assert main(["test", *arguments, *mend]) == 0
+
+
+def test_a_checkpoint_that_says_nothing_of_its_data_is_refused(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    del content["model_info"]
+    torch.save(content, "bare.ckpt")
+    assert main(["test", "--config=student.yaml", *TINY, "--ckpt_path=bare.ckpt"]) == 2
+    assert "does not say on which data it was trained" in capsys.readouterr().err
+
+
+def test_a_teacher_of_another_order_or_normalization_is_refused(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT, "--model.teacher.network=LightNN"]
+    arguments += [f"--model.teacher.weights={trained}/weights.pth"]
+    assert main([*arguments, "--data=test_same_data.Renamed"]) == 2
+    assert "another order" in capsys.readouterr().err
+    assert main([*arguments, "--data.normalize=imagenet"]) == 2
+    assert "add --data.normalize '{mean: [" in capsys.readouterr().err
+
+
+def test_a_bare_state_dict_is_a_teacher_for_imagenets_normalization_alone(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher: nn.Module = DeepNN(num_classes=4, image_size=8)
+    torch.save(teacher.state_dict(), "bare.pth")
+    arguments = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT, "--model.teacher.weights=bare.pth"]
+    assert main(arguments) == 2
+    assert "add --data.normalize imagenet, or" in capsys.readouterr().err
+    assert run([*arguments, "--data.normalize=imagenet"]).trainer.global_step == 8
+
+
+@pytest.fixture
+def trained(workplace: Path) -> Path:
+    """The folder of a student's run."""
+    fit("student.yaml", NO_EXPORT)
+    return Path("lightning_logs/student/version_0")
