@@ -79,6 +79,39 @@ def test_a_changed_file_is_seen_although_its_size_stays(source: Source) -> None:
     assert len(source.caches()) == 1
 
 
+def test_a_file_that_is_written_over_is_seen_although_its_size_and_time_are_put_back(source: Source) -> None:
+    source.decode()
+    path = source.root / "2.bmp"
+    before = path.stat()
+    source.add("2.bmp", 9)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert first_values(source.decode().images) == [0, 1, 9, 3, 4]
+
+
+def test_files_that_swap_names_are_seen_although_sizes_and_times_are_equal(source: Source) -> None:
+    for path in source.root.iterdir():
+        os.utime(path, ns=(0, 12345))
+    source.decode()
+    for old, new in (("1.bmp", "kept"), ("3.bmp", "1.bmp"), ("kept", "3.bmp")):
+        (source.root / old).rename(source.root / new)
+    assert first_values(source.decode().images) == [0, 3, 2, 1, 4]
+    assert len(source.caches()) == 1
+
+
+def test_another_codec_or_other_code_that_decodes_makes_a_new_cache(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.decode()
+    for name, changed in (("features", SimpleNamespace(version=lambda _: "9.9")), ("getsource", repr)):
+        decode._decoder.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(decode, name, changed)
+            source.decode()
+    decode._decoder.cache_clear()
+    assert source.decodings == 3
+
+
 def test_added_and_removed_and_renamed_files_are_seen(source: Source) -> None:
     source.decode()
     source.add("5.bmp", 5)

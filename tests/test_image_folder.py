@@ -186,6 +186,20 @@ def test_a_second_module_reads_the_memory_map_of_the_first(tmp_path: Path) -> No
     assert len(list((tmp_path / "mine").glob("*.npy"))) == 1
 
 
+def test_class_folders_that_swap_names_change_the_pixels_under_their_labels(tmp_path: Path) -> None:
+    train = tmp_path / "data" / "train"
+    write_split(train, {"ant": 5, "bee": 5})
+    write_split(tmp_path / "data" / "test", {"ant": 1})
+    for path in train.rglob("*.png"):
+        Image.fromarray(np.full((8, 8, 3), CLASSES.index(path.parent.name), np.uint8)).save(path.with_suffix(".bmp"))
+        os.utime(path.with_suffix(".bmp"), ns=(0, 12345))
+        path.unlink()
+    assert module(tmp_path / "data").split("train").images[:, 0, 0, 0].tolist() == [0] * 5 + [1] * 5
+    for old, new in (("ant", "kept"), ("bee", "ant"), ("kept", "bee")):
+        (train / old).rename(train / new)
+    assert module(tmp_path / "data").split("train").images[:, 0, 0, 0].tolist() == [1] * 5 + [0] * 5
+
+
 def folders(root: Path, *names: str) -> Path:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,8 @@ from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import DeepNN, LightNN, Network
 from kd_lightning.normalize import IMAGENET
 from kd_lightning.onnx_predictor import Floats
-from kd_lightning.prediction.predictors import open_predictor
+from kd_lightning.prediction import one_image
+from kd_lightning.prediction.predictors import Predictor, open_predictor
 from kd_lightning.prediction.stream import Prediction, predict_files
 from kd_lightning.weights import CIFAR10_CLASSES, INFO_KEY, class_path, save_weights
 
@@ -115,17 +116,28 @@ def test_a_grey_network_is_given_grey_pixels(tmp_path: Path) -> None:
     np.testing.assert_allclose(probabilities.tolist(), same.tolist(), atol=1e-6)
 
 
-def test_a_model_is_opened_again_only_when_its_file_has_changed(tmp_path: Path) -> None:
-    Image.fromarray(picture()).save(tmp_path / "image.png")
-    first, second = LightNN(num_classes=2), LightNN(num_classes=3)
-    torch.save(first.state_dict(), tmp_path / "bare.pth")
-    before = predict_image(tmp_path / "image.png", tmp_path / "bare.pth")[1]
-    content, status = (tmp_path / "bare.pth").read_bytes(), (tmp_path / "bare.pth").stat()
-    (tmp_path / "bare.pth").write_bytes(bytes(len(content)))  # damaged, but it looks as before
-    os.utime(tmp_path / "bare.pth", ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert predict_image(tmp_path / "image.png", tmp_path / "bare.pth")[1].tolist() == before.tolist()
-    torch.save(second.state_dict(), tmp_path / "bare.pth")
-    assert len(predict_image(tmp_path / "image.png", tmp_path / "bare.pth")[1]) == 3
+def test_a_model_is_opened_again_only_when_its_file_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def counted(path: str) -> Predictor:
+        opened.append(path)
+        return open_predictor(path)
+
+    monkeypatch.setattr(one_image, "open_predictor", counted)
+    image, model = tmp_path / "image.png", tmp_path / "bare.pth"
+    Image.fromarray(picture()).save(image)
+    torch.save(LightNN(num_classes=2).state_dict(), model)
+    before = predict_image(image, model)[1]
+    assert predict_image(image, model)[1].tolist() == before.tolist()
+    assert len(opened) == 1
+    size, time = model.stat().st_size, model.stat().st_mtime_ns
+    torch.save(LightNN(num_classes=2).state_dict(), model)
+    os.utime(model, ns=(time, time))
+    assert model.stat().st_size == size
+    assert predict_image(image, model)[1].tolist() != before.tolist()
+    assert len(opened) == 2
 
 
 def test_the_difficult_images_get_the_same_labels_from_torch_and_onnx(folder: Path, tmp_path: Path) -> None:

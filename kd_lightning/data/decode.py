@@ -4,7 +4,9 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from hashlib import blake2b
+from inspect import getsource
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -14,16 +16,20 @@ from filelock import FileLock
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
+from PIL import features
 
+from kd_lightning import image_worker, images
 from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
 from kd_lightning.data.page_release import release_pages
 from kd_lightning.errors import UserError
+from kd_lightning.file_state import file_state
 from kd_lightning.files import cache_folder, written_whole
 from kd_lightning.image_worker import decode
 from kd_lightning.images import BrokenImageError, Pixels
 from kd_lightning.wording import shown
 
-VERSION = 1  # to be raised when read_image gives other pixels for the same file
+CODECS = ("jpg", "libjpeg_turbo", "webp", "libtiff", "zlib")
+"""Libraries below Pillow: two of them may decode the same file to other pixels."""
 NAMED = 20  # broken files that a message names
 
 
@@ -53,8 +59,9 @@ def decode_images(
 ) -> Decoded:
     """Decode image files on all cores; the next time they come from a cache on disk, if none has changed.
 
-    A cache holds for one list of names with their sizes and times, one image size and one number of channels. It is
-    there whole or not at all, and takes the place of older ones of the same root.
+    A cache holds for one list of names, the state of the file under each, one image size, one number of channels, and
+    the code and libraries that decode. It is there whole or not at all, and takes the place of older ones of the same
+    root.
 
     Args:
         names: The files, in the order that the images shall have.
@@ -104,6 +111,13 @@ def _digest(texts: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
+@cache
+def _decoder() -> str:
+    """Return what stands for all that makes pixels of a file."""
+    versions = [PIL.__version__, *(str(features.version(codec)) for codec in CODECS)]
+    return _digest([*versions, getsource(images), getsource(image_worker)])
+
+
 def _cached(files: "_Files", folder: Path) -> Part:
     """Read the cache; of several processes that find none, one decodes and the others wait for it."""
     path = folder / f"{files.source}-{files.key}.npy"
@@ -130,7 +144,7 @@ class _Files:
 
     Attributes:
         source: A digest of the root, the image size and the channels.
-        key: A digest of the names below the root, the sizes and the times.
+        key: A digest of the names below the root, the files' states and what decodes them.
     """
 
     def __init__(self, names: Sequence[str], image_size: int, channels: int, root: Path) -> None:
@@ -139,16 +153,16 @@ class _Files:
         self.size = 0
         self.source = _digest([os.fspath(root.resolve()), str(self.shape)])
         states = (self._state(name, root.as_posix()) for name in names)
-        self.key = _digest([f"{VERSION} {PIL.__version__}", *states])
+        self.key = _digest([_decoder(), *states])
 
     def _state(self, name: str, root: str) -> str:
         below = name.removeprefix(root).lstrip("/")  # however the user writes the root
         try:
-            status = os.stat(name)  # noqa: PTH116 - plain text: there may be a million
+            state = file_state(name)
         except OSError:
             return below
-        self.size += status.st_size
-        return f"{below}\0{status.st_size}\0{status.st_mtime_ns}"
+        self.size += state.size
+        return f"{below}\0{state.size}\0{state.written}\0{state.changed}\0{state.number}"
 
     def _parts(self) -> Iterator[Part]:
         workers = worker_count(len(self.names), self.size)

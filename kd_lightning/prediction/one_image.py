@@ -4,6 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kd_lightning.file_state import FileState, file_state
 from kd_lightning.prediction.predictors import Predictor, is_onnx, open_predictor
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def predict_image(image_path: str | Path, model_path: str | Path) -> "tuple[str,
     Raises:
         UserError: The image or the model cannot be read.
     """
-    predictor = _kept(str(model_path), *_state(Path(model_path)))
+    predictor = _kept(str(model_path), _state(model_path))
     probabilities = predictor.probabilities(predictor.read(Path(image_path))[None])[0]
     label = predictor.info.class_names[int(probabilities.argmax())]
     if is_onnx(model_path):
@@ -37,15 +38,13 @@ def predict_image(image_path: str | Path, model_path: str | Path) -> "tuple[str,
 
 
 @lru_cache(maxsize=4)
-def _kept(path: str, _changed: int, _size: int) -> Predictor:
+def _kept(path: str, _: FileState | None) -> Predictor:
     """Open a model file, again only where it was written anew."""
     return open_predictor(path)
 
 
-def _state(path: Path) -> tuple[int, int]:
-    """Return when a file was changed, in nanoseconds, and its size in bytes; zeros where there is none."""
+def _state(path: str | Path) -> FileState | None:
     try:
-        status = path.stat()
-    except OSError:
-        return 0, 0
-    return status.st_mtime_ns, status.st_size
+        return file_state(path)
+    except OSError:  # opening it says what is wrong
+        return None
