@@ -1,9 +1,17 @@
 """What a file must say about a network besides its weights, so that prediction needs nothing else."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any, Self
+
+MOST_CLASSES, MOST_PIXELS, MOST_LETTERS = 100_000, 4096, 1000
+"""What a file can say: classes, pixels of an image's side, letters of a name."""
+
+MOST_METADATA = 2**24
+"""Letters of a value of an ONNX file's metadata."""
 
 
 def unnamed(count: int) -> tuple[str, ...]:
@@ -46,17 +54,46 @@ class ModelInfo:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Self:
-        """Build it from what ``to_plain`` gave; raise ``KeyError``, ``TypeError`` or ``ValueError`` for others."""
-        return cls(
-            network=str(values["network"]),
-            arguments=dict(values["arguments"]),
-            class_names=tuple(str(name) for name in values["class_names"]),
-            mean=tuple(float(value) for value in values["mean"]),
-            std=tuple(float(value) for value in values["std"]),
-            image_size=int(values["image_size"]),
-            data=str(values["data"]),
-            accuracy=None if values["accuracy"] is None else float(values["accuracy"]),
+        """Build it from what ``to_plain`` gave, by a file of whoever's.
+
+        Raises:
+            KeyError, TypeError, ValueError: Something is missing or of the wrong kind, out of range, or contradicts
+                itself; a ``ValueError`` says what.
+        """
+        info = cls(
+            network=_text("network", values["network"]),
+            arguments={_text("an argument", name): value for name, value in dict(values["arguments"]).items()},
+            class_names=tuple(_text("a class", name) for name in _listed("classes", values["class_names"])),
+            mean=_numbers("mean", values["mean"]),
+            std=_numbers("std", values["std"]),
+            image_size=values["image_size"],
+            data=_text("data", values["data"]),
+            accuracy=None if values["accuracy"] is None else _numbers("accuracy", [values["accuracy"]])[0],
         )
+        for mistake in info._mistakes():
+            raise ValueError(mistake)
+        return info
+
+    def _mistakes(self) -> Iterable[str]:
+        """Say what is out of range or contradicts itself."""
+        if not re.fullmatch(r"[\w.<>]+", self.network):
+            yield "its network has no name of a class"
+        if not 2 <= len(self.class_names) <= MOST_CLASSES:
+            yield f"it names {len(self.class_names)} classes, not 2 to {MOST_CLASSES:,}"
+        if len(self.mean) not in (1, 3) or len(self.mean) != len(self.std):
+            yield f"it has {len(self.mean)} means and {len(self.std)} deviations, not 1 or 3 of each"
+        if not all(abs(value) < 1e6 for value in self.mean) or not all(1e-6 < value < 1e6 for value in self.std):
+            yield f"a mean {self.mean} and deviation {self.std} of pixels in [0, 1] cannot be"
+        if type(self.image_size) is not int or not 1 <= self.image_size <= MOST_PIXELS:
+            yield f"its image size is not 1 to {MOST_PIXELS:,} pixels"
+        if self.accuracy is not None and not 0 <= self.accuracy <= 1:
+            yield f"its accuracy is {self.accuracy}, not 0 to 1"
+        if not all(map(_is_plain, self.arguments.values())):
+            yield "its network has an argument that is no plain value in a usual range"
+        known = {"num_classes": len(self.class_names), "in_channels": self.in_channels, "image_size": self.image_size}
+        for name in known.keys() & self.arguments.keys():
+            if self.arguments[name] != known[name]:
+                yield f"its network has {name}={self.arguments[name]}, but it says {known[name]} elsewhere"
 
     def to_metadata(self) -> dict[str, str]:
         """Return the ONNX metadata: one key an attribute, each value as JSON."""
@@ -64,6 +101,37 @@ class ModelInfo:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Self:
-        """Build it from ONNX metadata; raise ``KeyError``, ``TypeError`` or ``ValueError`` where it is not ours."""
+        """Build it from ONNX metadata; raise ``KeyError``, ``TypeError`` or ``ValueError`` as ``from_plain`` does."""
         names = ("network", "arguments", "class_names", "mean", "std", "image_size", "data", "accuracy")
-        return cls.from_plain({name: json.loads(metadata[name]) for name in names})
+        if any(len(metadata[name]) > MOST_METADATA for name in names):
+            raise ValueError("its metadata are too long")
+        try:
+            return cls.from_plain({name: json.loads(metadata[name]) for name in names})
+        except RecursionError as error:
+            raise ValueError("its metadata are nested too deeply") from error
+
+
+def _text(what: str, value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MOST_LETTERS or re.search("[\ud800-\udfff]", value):
+        raise ValueError(f"the name of {what} is no text of at most {MOST_LETTERS:,} letters")
+    return value
+
+
+def _listed(what: str, values: Any) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"its {what} are no list")
+    return values
+
+
+def _numbers(what: str, values: Any) -> tuple[float, ...]:
+    if not all(type(value) in (int, float) for value in _listed(what, values)):
+        raise ValueError(f"its {what} is no number")
+    if not all(abs(value) < 1e300 and isfinite(value) for value in values):
+        raise ValueError(f"its {what} is not finite")
+    return tuple(map(float, values))
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= MOST_LETTERS and value.isprintable()
+    return value is None or (isinstance(value, bool | int | float) and -(2**63) < value < 2**63)

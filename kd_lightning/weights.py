@@ -1,8 +1,7 @@
 """Weight files: written whole, read without running any code of theirs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -10,15 +9,21 @@ from torch import Tensor
 
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
-from kd_lightning.model_info import ModelInfo, unnamed
+from kd_lightning.model_info import MOST_CLASSES, MOST_PIXELS, ModelInfo, unnamed
+from kd_lightning.network_building import build_network, find_network
 from kd_lightning.networks import DeepNN, LightNN, Network
 from kd_lightning.normalize import IMAGENET
+from kd_lightning.torch_file import read_file
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """The classes that a bare state dict of colour images with ten of them is read with."""
 
 INFO_KEY = "model_info"
 """Where ``.pth`` files and checkpoints keep what ``ModelInfo`` says."""
+
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Keys below which files keep a state dict."""
 
 
 def class_path(network: Network) -> str:
@@ -37,12 +42,13 @@ def save_weights(path: str | Path, network: Network, info: ModelInfo) -> None:
         torch.save({INFO_KEY: info.to_plain(), "state_dict": state_dict}, temporary)
 
 
-def load_model(path: str | Path) -> tuple[Network, ModelInfo]:
+def load_model(path: str | Path, network_class: str | None = None) -> tuple[Network, ModelInfo]:
     """Build the network that a file describes and load its weights.
 
     Args:
         path: A ``.pth`` or ``.ckpt`` of ours, or a bare state dict of ``DeepNN`` or ``LightNN`` (recognized by its
             shapes; CIFAR-10's classes and the seed's normalization are assumed).
+        network_class: Import path of the network's class, where it is not imported yet.
 
     Returns:
         The network on the CPU, in evaluation mode, and what its file says about it.
@@ -53,7 +59,7 @@ def load_model(path: str | Path) -> tuple[Network, ModelInfo]:
     state_dict, info = read_weights(path)
     if info is None:
         info = _recognize(state_dict, path)
-    network = _build(info, path)
+    network = _build(info, state_dict, path, network_class)
     _load(network, state_dict, path)
     return network.eval(), info
 
@@ -86,30 +92,26 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]
         raise UserError(
             f"{path} holds a {type(content).__name__}, not weights; give a .pth or .ckpt file of a network."
         )
-    state_dict, info = content.get("state_dict", content), None
-    if INFO_KEY in content:
-        info = parse_info(content[INFO_KEY], path)
+    info = parse_info(content[INFO_KEY], path) if INFO_KEY in content else None
+    state_dict = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
     if "pytorch-lightning_version" in content:
         prefix = "network."
-        state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-    if not state_dict or not all(isinstance(value, Tensor) for value in state_dict.values()):
+        state_dict = {key.removeprefix(prefix): state_dict[key] for key in state_dict if str(key).startswith(prefix)}
+    names = plain_names(state_dict)
+    if not names or len(names) < len(state_dict) or not all(isinstance(value, Tensor) for value in state_dict.values()):
         raise UserError(f"{path} holds no weights of a network; give a .pth or .ckpt file written by fit.")
-    return dict(state_dict), info
+    return {name: state_dict[key] for name, key in names.items()}, info
 
 
-def read_file(path: Path) -> Any:
-    """Read a file of torch's without running any code from it; raise ``UserError`` where that cannot be done."""
-    if not path.is_file():
-        raise UserError(f"no model file {path}; give the path of a file that fit has written.")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise UserError(
-            f"{path} is damaged or holds pickled code, which is never run; give a file with tensors and plain values "
-            "only, such as torch.save(network.state_dict(), path) writes."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise UserError(f"{path} is no readable weight file; give a .pth or .ckpt file.") from error
+def plain_names(names: Iterable[Any]) -> dict[str, Any]:
+    """Return the names of weights without what ``DataParallel`` and ``torch.compile`` put in front, each with its own.
+
+    ``{"module.features.0.weight": ...}`` gives ``{"features.0.weight": "module.features.0.weight"}``.
+    """
+    plain = {str(name).replace("_orig_mod.", ""): name for name in names}
+    while plain and all(name.startswith("module.") for name in plain):
+        plain = {name.removeprefix("module."): key for name, key in plain.items()}
+    return plain
 
 
 def parse_info(values: Any, path: str | Path) -> ModelInfo:
@@ -117,7 +119,10 @@ def parse_info(values: Any, path: str | Path) -> ModelInfo:
     try:
         return ModelInfo.from_plain(values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"what {path} says about its network cannot be read; write the file again with fit.") from error
+        reason = f" ({error})" if isinstance(error, ValueError) else ""
+        raise UserError(
+            f"what {path} says about its network cannot be right{reason}; write the file again with fit."
+        ) from error
 
 
 def _recognize(state_dict: Mapping[str, Tensor], path: str | Path) -> ModelInfo:
@@ -131,6 +136,11 @@ def _recognize(state_dict: Mapping[str, Tensor], path: str | Path) -> ModelInfo:
         raise UserError(
             f"{path} is a state dict of neither DeepNN nor LightNN; give the .pth that fit wrote."
         ) from error
+    if in_channels not in (1, 3) or not 2 <= num_classes <= MOST_CLASSES or not 4 <= image_size <= MOST_PIXELS:
+        raise UserError(
+            f"{path} is for {num_classes} classes and images of {in_channels} x {image_size} x {image_size}, which "
+            "cannot be; give the .pth that fit wrote."
+        )
     arguments: dict[str, bool | int | float | str] = {
         "num_classes": num_classes,
         "in_channels": in_channels,
@@ -153,29 +163,22 @@ def assumed_info(network: str, arguments: Mapping[str, Any]) -> ModelInfo:
     return ModelInfo(network, dict(arguments), names, mean, std, arguments["image_size"])
 
 
-def _build(info: ModelInfo, path: str | Path) -> Network:
-    """Build the network that a file names; only classes that are imported already or ours are looked up."""
-    known = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in _subclasses(Network)}  # type: ignore[type-abstract]
-    if info.network not in known:
-        raise UserError(
-            f"{path} was trained with the network {info.network}, which is not known here; import it before predicting "
-            "from Python, or use the run's ONNX file, which needs no network class."
-        )
+def _build(info: ModelInfo, state_dict: Mapping[str, Tensor], path: str | Path, named: str | None) -> Network:
+    """Build the network that a file names."""
+    kind = find_network(info.network, named, str(path))
     try:
-        return known[info.network](**info.arguments)  # type: ignore[arg-type]
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path} does not fit the network {info.network} ({error}); train it again.") from error
-
-
-def _subclasses(kind: type[Network]) -> set[type[Network]]:
-    return {kind}.union(*(_subclasses(sub) for sub in kind.__subclasses__()))
+        return build_network(kind, info.arguments, state_dict)
+    except Exception as error:  # the class may be the user's, the arguments are the file's
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} does not fit the network {info.network} ({reason}); train it again.") from error
 
 
 def _load(network: Network, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load a state dict, or say that it is for another network."""
+    """Load a state dict, or say that it is for another network or was left by a training that failed."""
     own = network.state_dict()
+    names = plain_names(own)
     weights = {key: value for key, value in state_dict.items() if not key.startswith("regressor.")}
-    if own.keys() != weights.keys() or any(own[key].shape != weights[key].shape for key in own):
+    if names.keys() != weights.keys() or any(own[names[key]].shape != weights[key].shape for key in names):
         raise UserError(
             f"{path} holds weights of another network than {type(network).__name__}"
             f"({', '.join(f'{key}={value}' for key, value in network.arguments.items())}); "
@@ -187,4 +190,4 @@ def _load(network: Network, state_dict: Mapping[str, Tensor], path: str | Path) 
             f"{path} holds numbers that are not finite (in {broken[0]}), so its training has failed; "
             "train it again with a lower learning rate."
         )
-    network.load_state_dict(weights)
+    network.load_state_dict({names[key]: value for key, value in weights.items()})

@@ -45,6 +45,7 @@ def main(args: Sequence[str]) -> int:
     """Export a model and print what was measured."""
     parser = data_parser("export", DESCRIPTION, required=False)
     parser.add_argument("--model", type=str, required=True, help="The model: a .pth or .ckpt file.")
+    parser.add_argument("--network", type=str, help="The class of a network of your own, such as my_networks.TinyNN.")
     for name, (kind, default, text) in OPTIONS.items():
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
     options = parse(parser, args)
@@ -52,7 +53,7 @@ def main(args: Sequence[str]) -> int:
         raise UserError(f"--runtime {options.runtime} is for the web page; give its folder with --web, too.")
     use_own_cores()
     model = Path(options.model)
-    network, info = load_model(model)
+    network, info = load_model(model, options.network)
     data: ImageDataModule | None = options.get("data")
     if data is not None:
         check_images(model, info, data)

@@ -16,6 +16,7 @@ class Options(argparse.Namespace):
     Attributes:
         images: Image files and folders, as they were given.
         model: The model file.
+        network: Import path of the network's class, or ``None``.
         output: The file of results, or ``None``.
         sheet: The contact sheet, or ``None``.
         top: How many of the likeliest classes are shown, 1 or more.
@@ -26,6 +27,7 @@ class Options(argparse.Namespace):
 
     images: list[str]
     model: Path
+    network: str | None
     output: Path | None
     sheet: Path | None
     top: int
@@ -54,6 +56,7 @@ def parse(args: Sequence[str]) -> Options:
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="an image file, or a folder of images")
     add("--model", required=True, type=Path, metavar="FILE", help="an .onnx (needs no torch), .pth or .ckpt of a run")
+    add("--network", metavar="CLASS", help="of a .pth or .ckpt: the class of a network of your own, my_networks.TinyNN")
     add(
         "--output", type=_output, metavar="FILE", help="write the results too; the ending says how: .json, .jsonl, .csv"
     )

@@ -30,16 +30,19 @@ def is_onnx(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".onnx"
 
 
-def open_predictor(path: str | Path, threads: int = 0) -> Predictor:
+def open_predictor(path: str | Path, threads: int = 0, network: str | None = None) -> Predictor:
     """Open a model file.
 
     Args:
         path: An ``.onnx``, a ``.pth``, a ``.ckpt``, or a bare state dict of ``DeepNN`` or ``LightNN``.
         threads: CPU threads for the network; 0 leaves the number to onnxruntime or torch.
+        network: Import path of the network's class, where it is one of the user's own.
 
     Raises:
         UserError: The file is missing or damaged, is for no network that is known here, or needs torch where it is not.
     """
+    if is_onnx(path) and network is not None:
+        raise UserError(f"--network {network} is for .pth and .ckpt files, but {path} holds its network; leave it out.")
     if is_onnx(path):
         return OnnxPredictor(path, threads=threads, spin=False)  # the next images are being decoded on these cores
     try:
@@ -48,4 +51,4 @@ def open_predictor(path: str | Path, threads: int = 0) -> Predictor:
         if error.name != "torch":
             raise
         raise UserError(f"{path} needs torch, which is not installed; give the run's .onnx file.") from error
-    return TorchPredictor(path, threads=threads)
+    return TorchPredictor(path, threads=threads, network=network)

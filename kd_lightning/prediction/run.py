@@ -29,7 +29,7 @@ def run(options: Options) -> int:
     """
     files = list_images(options.images)
     counted = 0 if cores() == os.cpu_count() else cores()  # 0: the libraries count cores themselves
-    predictor = open_predictor(options.model, options.threads or counted)
+    predictor = open_predictor(options.model, options.threads or counted, options.network)
     with ExitStack() as stack:
         broken = _predict_all(predictor, files, options, _outputs(stack, predictor, files, options))
     if broken:

@@ -16,6 +16,7 @@ class TorchPredictor:
     Args:
         path: What ``kd_lightning.weights.load_model`` takes: ``.pth``, ``.ckpt`` or a bare state dict.
         threads: CPU threads for torch, in the whole process; 0 leaves them as they are.
+        network: Import path of the network's class, where it is not imported yet.
 
     Attributes:
         info: What the file says about itself: class names, mean, standard deviation, image size.
@@ -24,9 +25,9 @@ class TorchPredictor:
         UserError: The file is missing or damaged, or is for no network that is known here.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
-        network, self.info = load_model(path)
-        self._network = network.to(memory_format=torch.channels_last)
+    def __init__(self, path: str | Path, *, threads: int = 0, network: str | None = None) -> None:
+        loaded, self.info = load_model(path, network)
+        self._network = loaded.to(memory_format=torch.channels_last)
         self._normalization = Normalization(self.info.mean, self.info.std)
         if threads:
             torch.set_num_threads(threads)

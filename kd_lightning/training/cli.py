@@ -23,11 +23,11 @@ from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
 from kd_lightning.tasks import Task
 from kd_lightning.threads import use_own_cores
+from kd_lightning.torch_file import read_file
 from kd_lightning.training import teacher_first
 from kd_lightning.training.config_files import ConfigFile, run_name
 from kd_lightning.training.console import quieten, say
 from kd_lightning.training.parse_errors import explain, trainer_mistakes, users_mistake
-from kd_lightning.weights import read_file
 
 LOGS = "lightning_logs"
 

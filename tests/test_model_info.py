@@ -1,0 +1,55 @@
+from typing import Any
+
+import pytest
+
+from kd_lightning.model_info import ModelInfo
+
+GOOD = ModelInfo("my.Net", {"num_classes": 2, "name": "ä"}, ("cat", "dog"), (0.1,) * 3, (0.2,) * 3, 32, "x", 0.5)
+
+
+def test_what_was_written_is_read_again() -> None:
+    assert ModelInfo.from_plain(GOOD.to_plain()) == GOOD
+    assert ModelInfo.from_metadata(GOOD.to_metadata()) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("network", "net\x1b[1m"),
+        ("network", 3),
+        ("arguments", [1]),
+        ("arguments", {"num_classes": 3}),
+        ("arguments", {"width": float("nan")}),
+        ("arguments", {"width": 10**30}),
+        ("arguments", {"width": [1]}),
+        ("arguments", {"width": "w" * 2000}),
+        ("class_names", ["cat"]),
+        ("class_names", "cat"),
+        ("class_names", ["cat", "\ud800"]),
+        ("class_names", ["cat", "d" * 2000]),
+        ("class_names", ["cat", 2]),
+        ("mean", [0.1, 0.1]),
+        ("mean", [float("nan")] * 3),
+        ("mean", None),
+        ("std", [0.0] * 3),
+        ("std", [-1.0] * 3),
+        ("std", [float("inf")] * 3),
+        ("std", [10**400] * 3),
+        ("std", 0.5),
+        ("image_size", 10**9),
+        ("image_size", 0),
+        ("image_size", float("inf")),
+        ("image_size", True),
+        ("accuracy", float("nan")),
+        ("accuracy", 1.5),
+        ("data", ["x"]),
+    ],
+)
+def test_what_cannot_be_is_refused(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        ModelInfo.from_plain({**GOOD.to_plain(), name: value})
+
+
+def test_metadata_nested_without_end_are_refused() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        ModelInfo.from_metadata(GOOD.to_metadata() | {"arguments": "[" * 100_000})
