@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser
 
 from kd_lightning.benchmark.measure import Bench, measure
 from kd_lightning.benchmark.report import Run, to_plain, to_text
@@ -26,10 +26,6 @@ KEPT = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorith
 
 class BenchmarkCLI(TrainingCLI):
     """Builds task and data of a config without loading or training anything."""
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse."""
-        LightningCLI.parse_arguments(self, parser, args)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the benchmark's own options."""

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-
 from kd_lightning.callbacks import SaveWeights
 from kd_lightning.commands.options import data_parser
 from kd_lightning.compare.identity import own_callbacks
@@ -66,10 +64,6 @@ class PlannedRow:
 
 class ParsedOnly(TrainingCLI):
     """Parses what ``fit`` would run, and builds nothing of it."""
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, without a command before the options."""
-        LightningCLI.parse_arguments(self, parser, args)
 
     def before_instantiate_classes(self) -> None:
         """Ask for no teacher."""

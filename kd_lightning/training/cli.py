@@ -17,17 +17,18 @@ import kd_lightning.networks
 import kd_lightning.schedules
 import kd_lightning.teacher  # noqa: F401  bare class names are those of imported classes
 from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt, SaveWeights, StoppedByUser
+from kd_lightning.callbacks.measured_weights import MeasuredWeights
 from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
 from kd_lightning.tasks import Task
 from kd_lightning.threads import use_own_cores
-from kd_lightning.torch_file import read_file
 from kd_lightning.training import teacher_first
-from kd_lightning.training.config_files import ConfigFile, run_name
+from kd_lightning.training.config_files import ConfigFile, own_run, run_name
 from kd_lightning.training.console import quieten, say
 from kd_lightning.training.parse_errors import explain, trainer_mistakes, users_mistake
+from kd_lightning.training.which_checkpoint import choose_checkpoint
 
 LOGS = "lightning_logs"
 
@@ -58,13 +59,6 @@ class TrainingCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Offer what we need of Lightning's commands; ``predict`` is our own."""
         return {name: {*skip, "weights_only"} for name, skip in LightningCLI.subcommands().items() if name != "predict"}
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and look at the checkpoint before anything else is done with it."""
-        super().parse_arguments(parser, args)
-        checkpoint = self.config[self.config.subcommand].get("ckpt_path")
-        if checkpoint not in (None, "best", "last"):
-            read_file(Path(checkpoint))
 
     def _parse_ckpt_path(self) -> None:
         """Let no checkpoint change the config, as Lightning would."""
@@ -98,8 +92,16 @@ class TrainingCLI(LightningCLI):
         configs = self.own.get("config") or []
         return run_name(Path(configs[0].relative)) if configs else self.own.model.class_path.rpartition(".")[2]
 
+    @property
+    def runs(self) -> Path:
+        """The folder of the config's runs; a run's own config stands for that run alone."""
+        configs = self.own.get("config") or []
+        own = own_run(Path(configs[0].relative)) if configs else None
+        return self.logs / self.name if own is None else own
+
     def before_instantiate_classes(self) -> None:
-        """Name the teacher's file, which ``fit`` trains first where there is none."""
+        """Name the checkpoint's file and the teacher's, which ``fit`` trains first where there is none."""
+        self.measured_weights = choose_checkpoint(self.own, str(self.subcommand), self.runs)
         settings = teacher_first.teacher_settings(self.own)
         if settings is None:
             return
@@ -175,13 +177,20 @@ class TrainingCLI(LightningCLI):
 
     def validate(self, model: Task, **kwargs: Any) -> None:
         """Measure on the validation images."""
+        self.load_measured_weights()
         if not self.datamodule.has_val:
             raise UserError("there are no validation images; set --data.val_size above 0, or use test.")
         self.trainer.validate(model, weights_only=True, **kwargs)
 
     def test(self, model: Task, **kwargs: Any) -> None:
         """Measure on the test images."""
+        self.load_measured_weights()
         self.trainer.test(model, weights_only=True, **kwargs)
+
+    def load_measured_weights(self) -> None:
+        """Measure a file that holds weights alone, where that is what was given."""
+        if self.measured_weights is not None:
+            self.callbacks.insert(0, MeasuredWeights(self.measured_weights))
 
 
 def plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:

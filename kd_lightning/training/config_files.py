@@ -29,9 +29,26 @@ def find_config(name: str) -> Path:
 
 def run_name(config: Path) -> str:
     """Return the name under which a config's runs are kept; a run's own ``config.yaml`` keeps its run's name."""
-    if config.name == "config.yaml" and config.resolve().parent.name.startswith("version_"):
-        return config.resolve().parents[1].name
-    return config.stem
+    run = own_run(config)
+    return config.stem if run is None else run.resolve().parent.name
+
+
+def own_run(config: Path) -> Path | None:
+    """Return the folder of the run whose own ``config.yaml`` this is; ``None`` for any other config."""
+    is_own = config.name == "config.yaml" and config.resolve().parent.name.startswith("version_")
+    return config.parent if is_own else None
+
+
+def newest_first(runs: Path) -> list[Path]:
+    """Return the runs ``version_N`` in a folder, the newest first; a run's own folder stands for itself alone."""
+    if _version(runs) >= 0:
+        return [runs]
+    return sorted(runs.glob("version_*"), key=_version, reverse=True)
+
+
+def _version(run: Path) -> int:
+    number = run.name.removeprefix("version_")
+    return int(number) if number.isdecimal() and number != run.name else -1
 
 
 class ConfigFile(ActionConfigFile):

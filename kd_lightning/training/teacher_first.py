@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
-from kd_lightning.training.config_files import find_config, run_name
+from kd_lightning.training.config_files import find_config, newest_first, run_name
 from kd_lightning.training.console import say
 from kd_lightning.weights import read_weights
 
@@ -37,13 +37,7 @@ def find_teacher(settings: Namespace, logs: Path) -> Path | None:
 
 def newest_weights(runs: Path) -> Path | None:
     """Return the ``.pth`` of the newest of the runs ``version_N`` in a folder that has one."""
-    versions = sorted(runs.glob("version_*"), key=_version, reverse=True)
-    return next((path for version in versions for path in sorted(version.glob("*.pth"))), None)
-
-
-def _version(folder: Path) -> int:
-    number = folder.name.removeprefix("version_")
-    return int(number) if number.isdecimal() else -1
+    return next((path for run in newest_first(runs) for path in sorted(run.glob("[!.]*.pth"))), None)
 
 
 def train_teacher(settings: Namespace, logs: Path, overrides: dict[str, Any], fit: Fit) -> Path:

@@ -1,0 +1,36 @@
+"""A weight file that is measured as a checkpoint is."""
+
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from kd_lightning.errors import UserError
+from kd_lightning.same_data import check_data
+from kd_lightning.tasks import Task
+from kd_lightning.weights import load_weights
+
+
+class MeasuredWeights(Callback):
+    """Load a weight file into the task's network before it is tested or validated.
+
+    Args:
+        path: A ``.pth``, of the network alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Load the weights, if they are all that the task measures and were trained on this data.
+
+        Raises:
+            UserError: They are not.
+        """
+        assert isinstance(pl_module, Task)
+        beside = next((key for key in pl_module.state_dict() if not key.startswith("network.")), None)
+        if beside is not None:
+            raise UserError(
+                f"{self.path} holds the network alone, but {type(pl_module).__name__} measures its {beside}, too; give "
+                "--ckpt_path a checkpoint of its run (last or best), or measure the network with --model Classifier."
+            )
+        check_data(self.path, load_weights(pl_module.network, self.path), pl_module.data)

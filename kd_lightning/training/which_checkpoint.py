@@ -1,0 +1,57 @@
+"""Which file a command measures or goes on from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from kd_lightning.errors import UserError
+from kd_lightning.torch_file import read_file
+from kd_lightning.training.config_files import newest_first
+from kd_lightning.training.console import say
+
+
+def choose_checkpoint(own: Namespace, command: str, runs: Path) -> Path | None:
+    """Put the path of the checkpoint that is meant into a command's config, and say which it is.
+
+    Args:
+        own: The command's config; ``ckpt_path`` is a file, ``best`` or ``last``, the newest run's that has one.
+        command: ``fit``, ``validate`` or ``test``.
+        runs: Folder of the config's runs, or one run's own folder.
+
+    Returns:
+        The file to measure where it holds weights alone, which Lightning does not read; ``ckpt_path`` is empty then.
+
+    Raises:
+        UserError: There is no such file, or none is given to a command that measures one.
+    """
+    given = own.get("ckpt_path")
+    if given is None:
+        if command != "fit":
+            raise UserError(f"{command} measures a checkpoint, but none is given; {_advice(runs, own)}.")
+        return None
+    path = newest_checkpoint(runs, given) if given in ("best", "last") else Path(given)
+    if path is None:
+        raise UserError(f"there is no {given} checkpoint; {_advice(runs, own)}.")
+    content = read_file(path)
+    own.ckpt_path = str(path)
+    say(f"Checkpoint: {path}")
+    if command != "fit" and isinstance(content, Mapping) and "pytorch-lightning_version" not in content:
+        own.ckpt_path = None
+        return path
+    return None
+
+
+def newest_checkpoint(runs: Path, name: str) -> Path | None:
+    """Return the checkpoint ``best`` or ``last`` of the newest run that has one."""
+    checkpoints = (run / "checkpoints" / f"{name}.ckpt" for run in newest_first(runs))
+    return next((path for path in checkpoints if path.is_file()), None)
+
+
+def _advice(runs: Path, own: Namespace) -> str:
+    newest = newest_checkpoint(runs, "last") or newest_checkpoint(runs, "best")
+    if newest is not None:
+        return f"add --ckpt_path {newest}, the newest"
+    configs = own.get("config") or []
+    config = f" --config {configs[0].relative}" if configs else ""
+    return f"no run in {runs} has one yet: train with `python -m kd_lightning fit{config}`, or add --ckpt_path FILE"
