@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from kd_lightning import stopping
 from kd_lightning.errors import UserError
 from kd_lightning.wording import shown_lines
 
@@ -34,17 +35,23 @@ First run, without any download: python -m kd_lightning fit --config quickstart.
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, or 2 for a mistake that the user can mend."""
+    """Run a command and return its exit status: 0, or 2 for a mistake that the user can mend.
+
+    Ctrl-C and SIGTERM end the process, with 130 and 143.
+    """
+    with stopping.stoppable():
+        return _status(list(sys.argv[1:] if args is None else args))
+
+
+def _status(args: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name may have letters that the terminal has not
     try:
-        return _main(list(sys.argv[1:] if args is None else args))
+        return _main(args)
     except UserError as error:
+        stopping.let_main_end(seconds=3)  # where all processes have made the same mistake, one says so
         print(f"error: {shown_lines(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # the reader of our output, as in `| head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

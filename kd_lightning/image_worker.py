@@ -6,7 +6,7 @@ is safe beside the threads of torch and CUDA, and does not run the user's script
 """
 
 import json
-import signal
+import os
 import sys
 from collections.abc import Sequence
 
@@ -28,12 +28,14 @@ def decode(names: Sequence[str], image_size: int, channels: int) -> tuple[Pixels
 
 
 def main(image_size: int, channels: int) -> None:
-    """Answer requests until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    """Answer requests until standard input ends, or the process that asks."""
     for line in sys.stdin.buffer:
         pixels, broken = decode(json.loads(line), image_size, channels)
-        sys.stdout.buffer.write(json.dumps(list(broken.items())).encode() + b"\n" + pixels.tobytes())
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(json.dumps(list(broken.items())).encode() + b"\n" + pixels.tobytes())
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            os._exit(1)  # an ordinary exit would try to flush again
 
 
 if __name__ == "__main__":

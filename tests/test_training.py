@@ -117,24 +117,35 @@ def test_a_teacher_of_other_classes_or_another_network_is_refused_before_trainin
 
 
 class InterruptAt(Callback):
-    """Presses Ctrl-C in a step."""
+    """Presses Ctrl-C, or sends another signal, in a step."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, number: int = int(signal.SIGINT)) -> None:
         self.step = step
+        self.number = number
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         if trainer.global_step == self.step:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(self.number)
 
 
-@pytest.mark.parametrize("step", [2, 3, 5])  # in the first epoch, in its last batch, in the second epoch
+@pytest.mark.parametrize(
+    ("step", "number", "saved"),
+    [
+        (2, signal.SIGINT, "Ctrl-C; 3 steps saved"),
+        (3, signal.SIGINT, "Ctrl-C; 1 epoch saved"),  # in the first epoch's last batch
+        (5, signal.SIGTERM, "SIGTERM; 6 steps saved"),
+    ],
+)
 def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
-    step: int, workplace: Path, capsys: pytest.CaptureFixture[str]
+    step: int, number: signal.Signals, saved: str, workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     undisturbed = fit("student.yaml", NO_EXPORT)
-    callbacks = f"[SaveWeights, {{class_path: test_training.InterruptAt, init_args: {{step: {step}}}}}]"
-    assert main(["fit", "--config=student.yaml", *TINY, f"--trainer.callbacks={callbacks}"]) == 130
-    command = re.search(r"python -m kd_lightning (fit .*)", capsys.readouterr().out)
+    at = f"{{step: {step}, number: {int(number)}}}"
+    callbacks = f"[SaveWeights, {{class_path: test_training.InterruptAt, init_args: {at}}}]"
+    assert main(["fit", "--config=student.yaml", *TINY, f"--trainer.callbacks={callbacks}"]) == 128 + number
+    printed = capsys.readouterr().out
+    assert f"Stopped by {saved}. Go on from there with:\n" in printed
+    command = re.search(r"python -m kd_lightning (fit .*)", printed)
     assert command is not None
     assert not list(Path("lightning_logs/student/version_1").glob("*.pth"))
     resumed = run([*command[1].split(), NO_EXPORT])
@@ -142,6 +153,14 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
     for mine, other in zip(undisturbed.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(mine, other)
     assert Path("lightning_logs/student/version_2/summary.json").is_file()  # a run's own config keeps its name
+
+
+def test_ctrl_c_in_the_last_step_stops_before_the_test(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    callbacks = "[SaveWeights, {class_path: test_training.InterruptAt, init_args: {step: 7}}]"
+    assert main(["fit", "--config=student.yaml", *TINY, f"--trainer.callbacks={callbacks}"]) == 130
+    assert "all epochs are trained and saved, but nothing is tested. Go on from there with:" in capsys.readouterr().out
+    saved = torch.load("lightning_logs/student/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == 8
 
 
 def test_ctrl_c_between_steps_that_lightning_does_not_see_stops_there_and_goes_on_the_same(

@@ -1,27 +1,32 @@
-"""Ctrl-C that loses nothing."""
+"""Ctrl-C and SIGTERM that lose nothing."""
 
+import shlex
 import signal
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from kd_lightning import stopping
 from kd_lightning.callbacks.run_folder import run_folder
+from kd_lightning.wording import counted
 
 
 class StoppedByUser(Exception):  # noqa: N818 - as KeyboardInterrupt, it is no error
     """The user stopped a fit; the message says what is saved and how to go on from there.
 
     Args:
+        number: The signal that stopped it.
         folder: The run's folder; its last checkpoint is what was reached.
+        saved: What that checkpoint holds, as a clause.
     """
 
-    def __init__(self, folder: Path) -> None:
-        checkpoint = last_checkpoint(folder)
-        again = f"python -m kd_lightning fit --config {folder}/config.yaml --ckpt_path {checkpoint}"
-        saved = f"what was reached is saved. Go on from there with:\n  {again}"
-        super().__init__(f"Stopped; {saved if checkpoint.is_file() else 'nothing was reached yet.'}")
+    def __init__(self, number: int, folder: Path, saved: str) -> None:
+        self.status = stopping.status(number)
+        super().__init__(f"Stopped by {stopping.NAMES[number]}; {what_is_saved(folder, saved)}")
 
 
 def last_checkpoint(folder: Path) -> Path:
@@ -29,28 +34,62 @@ def last_checkpoint(folder: Path) -> Path:
     return folder / "checkpoints" / "last.ckpt"
 
 
-class SaveOnInterrupt(Callback):
-    """Answer Ctrl-C by saving a checkpoint behind the running step and stopping there.
+def what_is_saved(folder: Path, saved: str) -> str:
+    """Return the end of a sentence: what a run's last checkpoint holds, and the command that goes on from it."""
+    checkpoint, config = last_checkpoint(folder), folder / "config.yaml"
+    if not checkpoint.is_file():
+        return f"nothing is saved yet; {stopping.AGAIN}"
+    if not config.is_file():
+        return f"{saved}. Go on from there with the same command and --ckpt_path {shlex.quote(str(checkpoint))}"
+    command = ["python", "-m", "kd_lightning", "fit", "--config", str(config), "--ckpt_path", str(checkpoint)]
+    return f"{saved}. Go on from there with:\n  {shlex.join(command)}"
 
-    Resumed from it, a run on one CPU gives the weights that an undisturbed run gives, bit for bit. A second Ctrl-C
-    stops at once. With several processes Lightning's own handling stands, and what is saved is the last epoch.
+
+class SaveOnInterrupt(Callback):
+    """Answer Ctrl-C and SIGTERM by saving a checkpoint behind the running step and stopping there.
+
+    Resumed from it, a run on one CPU gives the weights that an undisturbed run gives, bit for bit. A second signal
+    stops at once. Several processes agree behind every step, so it does not matter which of them is signalled.
     """
 
     works_with_fast_path = True
 
     def __init__(self) -> None:
-        self._asked = False
-        self._previous: Any = None
+        self._asked = 0
+        self._previous: dict[signal.Signals, Any] = {}
+        self._folder = Path()
+        self._speaks = True
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Say from now on what a fit has saved, whenever it is stopped at once."""
+        if stage == "fit":
+            self._folder, self._speaks = run_folder(trainer), trainer.is_global_zero
+            stopping.expect(
+                lambda: what_is_saved(self._folder, "what was reached at the end of the last epoch is saved")
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over Ctrl-C while training runs."""
-        if trainer.world_size == 1:
-            self._previous = signal.signal(signal.SIGINT, self._ask)
+        """Leave what is prepared before the first step to be stopped at once."""
+        stopping.take_back()
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        print("\nstopping behind this step; press Ctrl-C again to stop at once", flush=True)
-        self._asked = True
-        signal.signal(signal.SIGINT, self._previous)
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop a validation of its own at once; one inside of training ends with its epoch."""
+        if not self._previous:
+            stopping.take_back()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop a test at once."""
+        stopping.take_back()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop behind an epoch, whose checkpoint has just been written; else listen while it is trained."""
+        if number := self._agreed(trainer):
+            raise StoppedByUser(number, self._folder, f"{counted(trainer.current_epoch, 'epoch')} saved")
+        self._listen()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Listen, where training goes on in the middle of an epoch."""
+        self._listen()
 
     def on_train_batch_end(
         self,
@@ -62,25 +101,41 @@ class SaveOnInterrupt(Callback):
     ) -> None:
         """Save and stop, if that was asked for and the step is whole."""
         whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if self._asked and whole and not trainer.is_last_batch:  # the epoch's end, validation and all, comes first
-            folder = run_folder(trainer)
-            trainer.save_checkpoint(last_checkpoint(folder), weights_only=False)  # the optimizer too
-            raise StoppedByUser(folder)
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop behind an epoch, whose checkpoint has just been written."""
-        if self._asked:
-            raise StoppedByUser(run_folder(trainer))
+        if not whole or trainer.is_last_batch:  # the epoch's end, validation and all, comes first
+            return
+        if number := self._agreed(trainer):
+            trainer.save_checkpoint(last_checkpoint(self._folder), weights_only=False)  # the optimizer too
+            raise StoppedByUser(number, self._folder, f"{counted(trainer.global_step, 'step')} saved")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give Ctrl-C back."""
+        """Give the signals back; stop here if that was asked for in the last epoch."""
         self._restore()
+        if number := self._agreed(trainer):
+            raise StoppedByUser(number, self._folder, "all epochs are trained and saved, but nothing is tested")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give Ctrl-C back."""
+        """Give the signals back."""
+        self._restore()
+
+    def _agreed(self, trainer: Trainer) -> int:
+        """Return the signal that any of the processes was sent, or 0."""
+        if trainer.world_size == 1:
+            return self._asked
+        asked = torch.tensor(self._asked, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(asked, reduce_op="max"))
+
+    def _listen(self) -> None:
+        if not self._previous and not self._asked and threading.current_thread() is threading.main_thread():
+            numbers = stopping.listened_to()
+            self._previous = {number: signal.signal(number, self._ask) for number in numbers}
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._speaks:
+            stopping.write("stopping behind this step; a second signal stops at once")
+        self._asked = number
         self._restore()
 
     def _restore(self) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from rich.console import Console
 
+from kd_lightning import stopping
 from kd_lightning.compare.analysis import analyse
 from kd_lightning.compare.assemble import assemble
 from kd_lightning.compare.costs import add_costs
@@ -27,15 +28,12 @@ MOST_JOBS = 8
 
 
 def main(args: Sequence[str]) -> int:
-    """Run a study; return 0, 1 where a run failed, or 130 where the user stopped it."""
+    """Run a study; return 0, or 1 where a run failed."""
     quieten()
     request = read_request(args[1:])
     console = Console()
-    try:
-        return compare(request, shlex.join(["python", "-m", "kd_lightning", *args]), console)
-    except KeyboardInterrupt:
-        console.print("Stopped; every finished run is kept. The same command goes on from here.", soft_wrap=True)
-        return 130
+    stopping.expect(lambda: "every finished run is kept, and the same command goes on from here.")
+    return compare(request, shlex.join(["python", "-m", "kd_lightning", *args]), console)
 
 
 def compare(request: Request, command: str, console: Console) -> int:

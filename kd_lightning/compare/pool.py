@@ -1,6 +1,8 @@
 """Processes that do runs, several at once; one that dies takes only its own run along."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -68,7 +70,8 @@ class Pool:
         context = get_context("spawn")  # a fork would inherit the threads of torch
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, self.threads))
-        process.start()
+        with _held_back(signal.SIGINT):  # Ctrl-C is for this process; it can come before that one can ignore it
+            process.start()
         theirs.close()
         self._workers.append(_Worker(process, ours))
         return self._workers[-1]
@@ -82,6 +85,19 @@ class Pool:
             worker.process.join()
             self._workers.remove(worker)
             return order, _how_it_died(worker.process.exitcode or 0)
+
+
+@contextmanager
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """Let a signal wait for the end of the block; processes that are started in it never get it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _how_it_died(code: int) -> str:

@@ -1,5 +1,6 @@
 """One LightningCLI over this project's tasks and data."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,9 +17,9 @@ import kd_lightning.data
 import kd_lightning.networks
 import kd_lightning.schedules
 import kd_lightning.teacher  # noqa: F401  bare class names are those of imported classes
+from kd_lightning import stopping
 from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt, SaveWeights, StoppedByUser
 from kd_lightning.callbacks.measured_weights import MeasuredWeights
-from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
@@ -28,6 +29,7 @@ from kd_lightning.training import teacher_first
 from kd_lightning.training.config_files import ConfigFile, own_run, run_name
 from kd_lightning.training.console import quieten, say
 from kd_lightning.training.parse_errors import explain, trainer_mistakes, users_mistake
+from kd_lightning.training.processes import lost_process
 from kd_lightning.training.which_checkpoint import choose_checkpoint
 
 LOGS = "lightning_logs"
@@ -139,6 +141,7 @@ class TrainingCLI(LightningCLI):
         trainer = self.config_init[str(self.subcommand)].trainer
         if trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(str(self.logs.parent), f"{LOGS}/{self.name}", default_hp_metric=False)
+        kwargs["callbacks"] = [SaveOnInterrupt(), *(trainer.callbacks or [])]
         if self.subcommand == "fit":
             kwargs["callbacks"] = [
                 *self.usual_callbacks(trainer.enable_checkpointing is not False),
@@ -168,8 +171,6 @@ class TrainingCLI(LightningCLI):
             self.trainer.fit(model, weights_only=True, **kwargs)
         except GateError as error:
             failed = error
-        except SystemExit as stop:  # Lightning's answer to Ctrl-C outside of training steps
-            raise StoppedByUser(run_folder(self.trainer)) from stop
         self.trainer.test(model, datamodule=self.datamodule, verbose=False)
         say(next(callback.text for callback in self.callbacks if isinstance(callback, RunSummary)))
         if failed is not None:
@@ -207,7 +208,14 @@ def main(args: Sequence[str]) -> int:
         run(args)
     except StoppedByUser as stopped:
         say(str(stopped))
-        return 130
+        stopping.let_main_end(seconds=10)
+        return stopped.status
+    except RuntimeError as error:
+        if (lost := lost_process(error)) is None:
+            raise
+        stopping.let_main_end(seconds=10)
+        print(f"error: {lost}", file=sys.stderr)
+        return 1
     return 0
 
 

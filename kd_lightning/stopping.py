@@ -1,0 +1,147 @@
+"""Ctrl-C and SIGTERM: one sentence and the status that shells expect (130, 143), whatever a command is doing.
+
+A command ends in the signal's handler. An exception raised there, as Python's KeyboardInterrupt, can come out inside of
+a library's C++ code, which answers it by aborting. Files are written beside their places and renamed, so nothing that
+has its name is ever half-written.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NAMES = {int(signal.SIGINT): "Ctrl-C", int(signal.SIGTERM): "SIGTERM"}
+AGAIN = "what was not finished is not kept, and the same command starts again."
+MAIN = "KD_LIGHTNING_MAIN"
+"""Tells the processes that Lightning starts beside this one which is the first."""
+POLL_SECONDS = 0.1
+SHOW_CURSOR = b"\x1b[?25h"
+"""A progress bar may have hidden it."""
+
+Outlook = Callable[[], str]
+"""Says what is kept of a command that is stopped, and how to go on."""
+
+
+@dataclass
+class _Command:
+    process: int
+    follows: bool
+    outlook: Outlook
+
+
+unfinished: set[Path] = set()
+"""Temporary files and folders of this process, which are removed when it is stopped."""
+
+_running: list[_Command] = []
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let signals end this process with a sentence while a command runs; those that are ignored stay so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    _running.append(_Command(os.getpid(), _follows(), lambda: AGAIN))
+    main = os.environ.get(MAIN)
+    if _running[-1].follows:
+        threading.Thread(target=_end_with_main, daemon=True).start()
+    else:
+        os.environ[MAIN] = str(os.getpid())
+    take_back()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _running.pop()
+        if main is None:
+            os.environ.pop(MAIN, None)
+
+
+def take_back() -> None:
+    """Be told of the signals again, where a command runs and Lightning has put a handler of its own before ours."""
+    if _running:
+        for number in listened_to():
+            signal.signal(number, stop_at_once)
+
+
+def listened_to() -> list[signal.Signals]:
+    """Return the signals that this process was not started to ignore, as one in the background ignores Ctrl-C."""
+    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def expect(outlook: Outlook) -> None:
+    """Choose what is said when the running command is stopped from now on."""
+    if _running:
+        _running[-1].outlook = outlook
+
+
+def outlook() -> str:
+    """Return what is kept of the running command, and how to go on."""
+    return _running[-1].outlook() if _running else AGAIN
+
+
+def status(number: int) -> int:
+    """Return the exit status of a command that a signal stopped."""
+    return 128 + number
+
+
+def stop_at_once(number: int, frame: FrameType | None = None) -> None:
+    """End this process, with a sentence where it is the one that speaks; forks of it end silently."""
+    if _running and _running[-1].process == os.getpid():
+        for path in list(unfinished):
+            _remove(path)
+        if speaks():
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(Exception):
+                    stream.flush()
+            write(f"Stopped by {NAMES[number]}; {outlook()}")
+    os._exit(status(number))
+
+
+def write(sentence: str) -> None:
+    """Write a line to standard error from a signal's handler, which ``print`` does not allow while it is at work."""
+    with suppress(OSError):
+        os.write(2, (SHOW_CURSOR + b"\n" if os.isatty(2) else b"") + sentence.encode(errors="replace") + b"\n")
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def speaks() -> bool:
+    """Whether this process is the first of those that train together."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+def let_main_end(seconds: float) -> None:
+    """Give the process that this one follows time to end, and this one with it: it speaks for all.
+
+    It would take an early end of this one for a crash.
+    """
+    if _running and _running[-1].follows:
+        time.sleep(seconds)
+
+
+def _follows() -> bool:
+    """Whether Lightning started this process beside the one that the user started."""
+    return os.environ.get(MAIN) == str(os.getppid())
+
+
+def _end_with_main() -> None:
+    while _follows():
+        time.sleep(POLL_SECONDS)
+    os._exit(1)

@@ -1,0 +1,162 @@
+"""SIGINT, SIGTERM and SIGKILL at random moments of commands: nothing half-written, no traceback, and it goes on.
+
+They take minutes, so they run only when they are asked for: ``python -m pytest -m faults``. ``FAULT_POINTS`` says how
+many moments of each, ``FAULT_SEED`` which ones.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import onnx
+import pytest
+import torch
+import yaml
+
+pytestmark = pytest.mark.faults
+
+POINTS = int(os.environ.get("FAULT_POINTS", "20"))
+SEED = int(os.environ.get("FAULT_SEED", "0"))
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
+DATA = ["--data=tiny.TinyDataModule", "--data.count=4000"]
+FIT = [
+    "fit",
+    "--config=student.yaml",
+    *DATA,
+    "--data.batch_size=16",
+    "--trainer.max_epochs=3",
+    "--trainer.accelerator=cpu",
+]
+EXPORT = ["export", "--model=net.pth", *DATA, "--variants=[fp32,dynamic,static]", "--output=out"]
+COMPARE = ["compare", "--config=study.yaml", "--seeds=1", "--output=out", "--jobs=1", "--threads=1"]
+PRELOADED = ["kd_lightning.training", "kd_lightning.commands.export", "onnxruntime", "torch.onnx", "tiny"]
+TESTS = Path(__file__).parents[1]
+CONTEXT = get_context("forkserver")  # starts commands without seconds of imports
+CONTEXT.set_forkserver_preload(PRELOADED)
+
+
+class Ended(NamedTuple):
+    """What a command left: its status, what it printed, and how long it took in seconds."""
+
+    status: int
+    printed: str
+    errors: str
+    seconds: float
+
+
+def command(args: Sequence[str], folder: Path) -> None:
+    """Run a command in this process, as if it had been typed in a folder."""
+    os.setsid()
+    os.chdir(folder)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        with (folder / name).open("wb") as file:
+            os.dup2(file.fileno(), number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    torch.set_num_threads(1)
+    sys.path.insert(0, str(TESTS))
+    from kd_lightning.cli import main
+
+    status = main(args)
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def run(args: Sequence[str], folder: Path, number: int = 0, after: float = 0) -> Ended:
+    """Run a command; send it a signal after a time in seconds, where one is given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    process = CONTEXT.Process(target=command, args=(list(args), folder))
+    start = time.monotonic()
+    process.start()
+    if number:
+        process.join(after)
+        if process.is_alive():
+            assert process.pid is not None
+            os.kill(process.pid, number)
+    process.join(120)
+    seconds = time.monotonic() - start
+    if process.exitcode is None:
+        process.kill()
+        pytest.fail(f"{args} hangs")
+    printed, errors = ((folder / name).read_text() for name in ("stdout", "stderr"))
+    return Ended(process.exitcode, printed, errors, seconds)
+
+
+def check_end(ended: Ended, number: int) -> None:
+    """Check status and messages of a command that was sent a signal, perhaps when it had done all."""
+    assert ended.status in (SIGNALS[signal.Signals(number)], 0), ended
+    for word in ("Traceback", "terminate called", "Error", "Exception"):
+        assert word not in ended.errors, ended
+    if ended.status > 0:
+        assert (ended.errors + ended.printed).count("Stopped by") == 1, ended
+
+
+def check_files(folder: Path) -> None:
+    """Check that each file that has its name is whole."""
+    whole: dict[str, Callable[[Path], object]] = {
+        ".ckpt": lambda path: torch.load(path, weights_only=True),
+        ".pth": lambda path: torch.load(path, weights_only=True),
+        ".onnx": lambda path: onnx.checker.check_model(path, full_check=True),
+        ".json": lambda path: json.loads(path.read_text()),
+        ".yaml": lambda path: yaml.safe_load(path.read_text()),
+    }
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix in whole and not hidden:
+            whole[path.suffix](path)
+
+
+def moments(args: Sequence[str], folder: Path, name: str) -> tuple[Ended, list[float]]:
+    """Run a command undisturbed, and draw moments of it."""
+    undisturbed = run(args, folder)
+    assert undisturbed.status == 0, undisturbed
+    draw = random.Random(f"{SEED} {name}")
+    return undisturbed, [draw.uniform(0, undisturbed.seconds) for _ in range(POINTS)]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the trained weights of the newest run that has any."""
+    [*_, newest] = sorted(
+        folder.glob("lightning_logs/student/version_*/NNLight.pth"), key=lambda path: path.stat().st_mtime
+    )
+    state: dict[str, torch.Tensor] = torch.load(newest, weights_only=True)["state_dict"]
+    return state
+
+
+def go_on(folder: Path, printed: str) -> Ended:
+    """Go on with a stopped fit by the command that it printed, or from the newest checkpoint, or anew."""
+    said = re.search(r"python -m kd_lightning (fit .*)", printed)
+    if said:
+        return run(said[1].split(), folder)
+    checkpoints = sorted(folder.glob("lightning_logs/student/version_*/checkpoints/last.ckpt"))
+    return run([*FIT, *(f"--ckpt_path={path}" for path in checkpoints[-1:])], folder)
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_fit_that_is_stopped_anywhere_goes_on_to_the_weights_of_an_undisturbed_one(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    _, points = moments(FIT, tmp_path / "undisturbed", f"fit {number}")
+    expected = weights(tmp_path / "undisturbed")
+    for index, point in enumerate(points):
+        folder = tmp_path / str(index)
+        ended = run(FIT, folder, number, point)
+        print(f"fit {number.name} {index} at {point:.2f} s: {ended}", flush=True)
+        check_end(ended, number)
+        check_files(folder)
+        if ended.status:
+            resumed = go_on(folder, ended.printed + ended.errors)
+            assert resumed.status == 0, resumed
+            assert "Traceback" not in resumed.errors
+        found = weights(folder)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], values) for name, values in expected.items()), (point, ended)
+        shutil.rmtree(folder)

@@ -1,0 +1,109 @@
+"""Ctrl-C and SIGTERM in whatever a command is doing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kd_lightning import stopping
+
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+LISTENING = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from kd_lightning import stopping
+"""
+
+
+def python(program: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program that imports nothing heavy, as if it had been started in a terminal."""
+    return subprocess.run([sys.executable, "-c", LISTENING + program], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
+def test_a_signal_ends_a_command_with_one_sentence_and_the_status_that_shells_expect(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    (tmp_path / ".work").mkdir()
+    (tmp_path / ".half").touch()
+    program = f"""
+from pathlib import Path
+with stopping.stoppable():
+    stopping.unfinished.update(map(Path, ({str(tmp_path / ".half")!r}, {str(tmp_path / ".work")!r})))
+    stopping.expect(lambda: "all of it is kept.")
+    print("printed before")
+    try:
+        signal.raise_signal({int(number)})
+    except BaseException:
+        print("an exception")  # which could come out in the middle of a library's C++ code
+"""
+    done = python(program)
+    assert (done.returncode, done.stdout) == (STATUS[number], "printed before\n")
+    assert done.stderr == f"Stopped by {stopping.NAMES[number]}; all of it is kept.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fork_of_a_command_is_stopped_silently_and_what_is_ignored_stays_so() -> None:
+    program = """
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with stopping.stoppable():
+    signal.raise_signal(signal.SIGINT)
+    if (child := os.fork()) == 0:
+        signal.raise_signal(signal.SIGTERM)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = python(program)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "143\n", "")
+
+
+def test_a_process_that_a_command_has_started_beside_it_ends_with_it() -> None:
+    follower = f"{LISTENING}\nwith stopping.stoppable():\n    print(os.getpid(), flush=True)\n    time.sleep(60)"
+    program = f"""
+with stopping.stoppable():
+    process = subprocess.Popen([sys.executable, "-c", {follower!r}], stdout=subprocess.PIPE)
+    print(int(process.stdout.readline()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = python(program)
+    assert done.returncode == -signal.SIGKILL
+    while _runs(int(done.stdout)):
+        time.sleep(0.02)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process runs; one that has ended but was not waited for does not."""
+    status = Path(f"/proc/{process}/status")
+    if Path("/proc").is_dir():
+        return status.exists() and "State:\tZ" not in status.read_text()
+    return subprocess.run(["ps", "-p", str(process)], capture_output=True, check=False).returncode == 0
+
+
+def test_a_program_that_imports_the_package_keeps_its_own_handlers() -> None:
+    done = python(
+        "before = signal.getsignal(signal.SIGTERM)\nwith stopping.stoppable():\n    pass\n"
+        "print(before is signal.getsignal(signal.SIGTERM), stopping.MAIN in os.environ)"
+    )
+    assert done.stdout == "True False\n"
+
+
+def test_ctrl_c_while_libraries_are_imported_ends_in_one_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "kd_lightning", "fit", "--config=student.yaml"]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stderr is not None
+    while "torch._C" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    errors = [line for line in process.stderr if not line.startswith("import time:")]
+    assert process.wait(60) == 130
+    assert errors == [f"Stopped by Ctrl-C; {stopping.AGAIN}\n"]
