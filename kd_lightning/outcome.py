@@ -20,10 +20,10 @@ class Outcome(NamedTuple):
 
 
 class Result(NamedTuple):
-    """An outcome with its loss and the labels; of several equally large batches, their images and their mean losses.
+    """An outcome with its loss and the labels; of several equally large batches, their images and their losses.
 
     Attributes:
-        loss: What is minimized, a scalar.
+        loss: What is minimized, a scalar; of N batches (N,), and so are the terms.
         outcome: What it is made of.
         labels: Class indices (B,), or class probabilities (B, num_classes).
     """
@@ -50,6 +50,6 @@ class Result(NamedTuple):
             tensors: Those of ``tensors``, of all results along a new first dimension.
         """
         loss, labels, logits, *rest = tensors
-        terms = dict(zip(self.outcome.terms, [values.mean() for values in rest], strict=False))
+        terms = dict(zip(self.outcome.terms, rest, strict=False))
         teacher_logits = None if self.outcome.teacher_logits is None else rest[-1].flatten(0, 1)
-        return Result(loss.mean(), Outcome(logits.flatten(0, 1), terms, teacher_logits), labels.flatten(0, 1))
+        return Result(loss, Outcome(logits.flatten(0, 1), terms, teacher_logits), labels.flatten(0, 1))

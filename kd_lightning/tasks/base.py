@@ -26,6 +26,7 @@ from kd_lightning.networks import Network
 from kd_lightning.outcome import Outcome, Result
 from kd_lightning.same_data import check_data
 from kd_lightning.schedules import OneCycle
+from kd_lightning.tasks.finite import LossWatch, check_mean, check_weights
 from kd_lightning.tasks.image_mean import ImageMean
 from kd_lightning.tasks.single_images import check_last_batch
 from kd_lightning.weights import INFO_KEY, class_path, parse_info
@@ -74,6 +75,7 @@ class Task(LightningModule, ABC):
         self.train_metrics, self.val_metrics, self.test_metrics = map(self.make_metrics, ("train", "val", "test"))
         self._rng_states: list[Tensor | None] = [None, None]
         self._compiled: CompiledNetworks | None = None
+        self._losses: LossWatch | None = None
 
     @abstractmethod
     def outcome(self, batch: Batch) -> Outcome:
@@ -127,8 +129,11 @@ class Task(LightningModule, ABC):
 
     def record(self, result: Result, stage: Stage) -> None:
         """Count a detached result in the metrics of the epoch."""
-        for name, value in {"loss": result.loss, **result.outcome.terms}.items():
-            self.metrics(stage)[name].update(value, len(result.labels))
+        losses = {**result.outcome.terms, "loss": result.loss}
+        for name, value in losses.items():
+            self.metrics(stage)[name].update(value.mean(), len(result.labels))
+        if stage == "train" and self._losses is not None:
+            self._losses.see(losses)
         self.count(result.outcome, result.labels, stage)
 
     def count(self, outcome: Outcome, labels: Tensor, stage: Stage) -> None:
@@ -141,8 +146,14 @@ class Task(LightningModule, ABC):
         self.record(result.detached(), stage)
         return result
 
+    def _look(self) -> None:
+        if self._losses is not None:
+            self._losses.look()
+
     def log_metrics(self, stage: Stage) -> None:
         """Log what an epoch has counted, once: logging in every step would cost more than LightNN's optimizer."""
+        for name in (*self.loss_weights, "loss"):
+            check_mean(self.trainer, f"{stage}/{name}", self.metrics(stage)[name])
         for name, metric in self.metrics(stage).items():
             self.log(name, metric, prog_bar=name == f"{stage}/accuracy")
 
@@ -159,8 +170,13 @@ class Task(LightningModule, ABC):
         return self.shared_step(batch, "test").outcome
 
     def on_train_epoch_end(self) -> None:
-        """Log the training epoch."""
+        """Log the training epoch, behind a look at all of its losses."""
+        self._look()
         self.log_metrics("train")
+
+    def on_validation_start(self) -> None:
+        """Look at the losses of training before checkpoints are chosen."""
+        self._look()
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation images' epoch."""
@@ -226,6 +242,8 @@ class Task(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the random state, so that a resumed run drops out what an undisturbed one does."""
+        self._look()
+        check_weights(self.trainer, self)
         checkpoint["rng_state"] = torch.get_rng_state()
         if self.device.type == "cuda":
             checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state(self.device)
@@ -267,6 +285,7 @@ class Task(LightningModule, ABC):
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, OneCycle):
                 config.scheduler.set_length(int(self.trainer.estimated_stepping_batches))
+        self._losses = LossWatch(self.trainer)
         self.prepare()
         if self.fast is not False:
             start(self, Task)
@@ -281,6 +300,8 @@ class Task(LightningModule, ABC):
         return None if resident else "the images have no room on the GPU"
 
     def on_train_end(self) -> None:
-        """Return the memory that training has left free."""
+        """Return the memory that training has left free, and let no weights pass that are not finite."""
         stop(self)
+        self._look()
+        check_weights(self.trainer, self)
         return_freed_memory()

@@ -1,0 +1,113 @@
+"""Stops a fit whose loss or weights are no longer finite numbers."""
+
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+from torchmetrics import Metric
+
+from kd_lightning.errors import UserError
+
+STEPS_AT_ONCE = 100
+"""Steps whose losses are looked at together where looking makes a device or other processes wait."""
+
+NONE = 2**62
+"""Stands for no step in what processes tell each other."""
+
+
+class LossWatch:
+    """Finds the first step of a fit whose loss is not finite.
+
+    A single process on a CPU looks at every step. Otherwise losses are looked at many at a time, so that no step waits
+    for the device; several processes look together, and all stop where one has found something.
+
+    Args:
+        trainer: The trainer of the fit.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        at_once = trainer.strategy.root_device.type == "cpu" and trainer.world_size == 1
+        self._limit = 1 if at_once else STEPS_AT_ONCE
+        self._names: list[str] = []
+        self._values: list[Tensor] = []
+        self._steps: list[int] = []
+
+    def see(self, losses: dict[str, Tensor]) -> None:
+        """Take note of losses by name: scalars of the step that runs, or (N,) of the N steps before it."""
+        self._names = list(losses)
+        self._values.append(torch.stack([loss.reshape(-1) for loss in losses.values()]))  # (names, N)
+        step, count = self.trainer.global_step, self._values[-1].shape[1]
+        self._steps += [step] if next(iter(losses.values())).ndim == 0 else range(step - count, step)
+        if len(self._steps) >= self._limit:
+            self.look()
+
+    def look(self) -> None:
+        """Look at all that was noted.
+
+        Raises:
+            UserError: A loss was not finite.
+        """
+        if not self._values:
+            return
+        bad = (~torch.cat(self._values, 1).isfinite()).cpu().T.nonzero().tolist()  # pairs of column and name, in order
+        found = self._steps[bad[0][0]] * len(self._names) + bad[0][1] if bad else NONE
+        names, epoch = self._names, self.trainer.current_epoch
+        self._values, self._steps = [], []
+        if self.trainer.world_size > 1:
+            device = self.trainer.strategy.root_device
+            found = int(self.trainer.strategy.reduce(torch.tensor(found, device=device), reduce_op="min"))
+        if found != NONE:
+            step, name = divmod(found, len(names))
+            what = f"{names[name]} is not a finite number in step {step} of epoch {epoch}"
+            raise diverged(self.trainer, what) if step else _unfit(what)
+
+
+def check_weights(trainer: Trainer, task: LightningModule) -> None:
+    """Refuse to go on with weights that are not finite, which a last step can leave behind without any loss to show it.
+
+    Raises:
+        UserError: They are not.
+    """
+    values = [values for values in task.state_dict().values() if values.is_floating_point()]
+    if not torch.stack([part.isfinite().all() for part in values]).all():
+        raise diverged(trainer, f"the trained weights are not finite numbers behind step {trainer.global_step - 1}")
+
+
+def check_mean(trainer: Trainer, name: str, metric: Metric) -> None:
+    """Refuse a mean over an epoch that is not finite.
+
+    Raises:
+        UserError: It is not.
+    """
+    if not metric.update_called or metric.compute().isfinite():
+        return
+    if trainer.state.fn != "fit":
+        raise UserError(f"{name} is not a finite number, so what is measured is no trained network; name another file.")
+    raise diverged(trainer, f"{name} is not a finite number behind step {trainer.global_step - 1}")
+
+
+def diverged(trainer: Trainer, what: str) -> UserError:
+    """Return the error for a fit that has come to numbers that are not finite."""
+    rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+    half = ", or --trainer.precision 32-true" if trainer.precision.startswith("16") else ""
+    return UserError(
+        f"{what}, at a learning rate of {rate:.3g}, and nothing is exported; try a tenth of the rate "
+        f"(--model.optimizer.lr), or --trainer.gradient_clip_val 1{half}; {_saved(trainer)}."
+    )
+
+
+def _unfit(what: str) -> UserError:
+    """Return the error for a first step: nothing that training does has led to it."""
+    return UserError(
+        f"{what}, before anything was trained; look at the normalization of the images (--data.normalize), "
+        "at the weights of the loss's terms, and at what the networks make of an image."
+    )
+
+
+def _saved(trainer: Trainer) -> str:
+    paths = [Path(c.best_model_path) for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    good = next((path for path in paths if path.is_file()), None)
+    return "no checkpoint was written before" if good is None else f"the last good checkpoint is {good}"

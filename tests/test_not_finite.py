@@ -1,0 +1,129 @@
+"""A fit that comes to numbers that are not finite stops there and leaves nothing that looks like a result."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
+from test_tasks import quick_trainer
+from tiny import TinyDataModule, TinyNetwork
+from torch.optim import SGD
+
+from kd_lightning.cli import main
+from kd_lightning.data.loader import Batch
+from kd_lightning.errors import UserError
+from kd_lightning.outcome import Outcome
+from kd_lightning.tasks import Classifier
+from kd_lightning.tasks.finite import LossWatch
+
+
+class Breaks(Classifier):
+    """Its cross-entropy is NaN in a step."""
+
+    def __init__(self, step: int, **options: Any) -> None:
+        super().__init__(TinyNetwork(), optimizer=lambda p: SGD(p, lr=0.5, fused=True), **options)
+        self.breaks = torch.tensor(step)
+
+    def outcome(self, batch: Batch) -> Outcome:
+        """Break one batch, as a captured step can do it."""
+        logits, terms, teacher = super().outcome(batch)
+        counter = next(values for name, values in self.network.named_buffers() if "num_batches" in name)
+        broken = (counter == self.breaks + 1) if self.training else torch.tensor(False)
+        return Outcome(logits, {"ce_loss": torch.where(broken, torch.nan, terms["ce_loss"])}, teacher)
+
+
+def fit(task: Classifier, *callbacks: Callback) -> None:
+    trainer = quick_trainer(epochs=3, enable_checkpointing=bool(callbacks), callbacks=list(callbacks))
+    trainer.fit(task, datamodule=TinyDataModule(count=120, batch_size=8))  # 14 steps an epoch
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_the_step_the_term_and_the_rate_are_named_and_the_checkpoint_before_stays(fast: bool, tmp_path: Path) -> None:
+    last = ModelCheckpoint(tmp_path, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    message = rf"ce_loss is not .* in step 19 of epoch 1, at a learning rate of 0.5, .* is {last.dirpath}/last.ckpt\."
+    with pytest.raises(UserError, match=message):
+        fit(Breaks(19, fast=fast), last)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 14
+    assert all(values.isfinite().all() for values in saved["state_dict"].values())
+
+
+def test_losses_that_wait_to_be_looked_at_stop_a_fit_before_its_next_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    init = LossWatch.__init__
+
+    def patient(watch: LossWatch, trainer: Any) -> None:
+        init(watch, trainer)
+        watch._limit = 100  # as on a GPU
+
+    monkeypatch.setattr(LossWatch, "__init__", patient)
+    every = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=4, save_top_k=-1)
+    with pytest.raises(UserError, match="ce_loss is not a finite number in step 19 of epoch 1"):
+        fit(Breaks(19, fast=False), every)
+    assert {path.stem for path in tmp_path.iterdir()} == {"step=4", "step=8", "step=12", "step=16"}
+
+
+def test_a_captured_step_names_the_step_too(captured_on_cpu: object) -> None:
+    with pytest.raises(UserError, match="ce_loss is not a finite number in step 19 of epoch 1"):
+        fit(Breaks(19, fast=True))
+
+
+def test_a_first_loss_that_is_not_finite_is_not_the_learning_rates_fault() -> None:
+    with pytest.raises(UserError, match="in step 0 of epoch 0, before anything was trained"):
+        fit(Breaks(0))
+
+
+class BreakWeights(Callback):
+    """Leaves weights behind that are not finite."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Break a weight behind the last step of the epoch."""
+        if trainer.current_epoch == self.epoch:
+            next(pl_module.network.parameters()).data[0, 0, 0, 0] = torch.inf
+
+
+def test_weights_are_looked_at_where_no_loss_shows_that_they_are_broken(tmp_path: Path) -> None:
+    last = ModelCheckpoint(tmp_path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+    trainer = quick_trainer(epochs=2, enable_checkpointing=True, callbacks=[BreakWeights(1), last])
+    with pytest.raises(UserError, match="the trained weights are not finite numbers behind step 7"):
+        trainer.fit(Classifier(TinyNetwork()), datamodule=TinyDataModule(val_size=0))
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+class BreaksEvaluation(Classifier):
+    """Its loss is infinite where it does not train."""
+
+    def outcome(self, batch: Batch) -> Outcome:
+        """Break what is evaluated."""
+        logits, terms, _ = super().outcome(batch)
+        return Outcome(logits, terms if self.training else {"ce_loss": terms["ce_loss"] + torch.inf})
+
+
+def test_losses_on_validation_and_test_images_are_looked_at_before_anything_is_chosen_by_them(tmp_path: Path) -> None:
+    best = ModelCheckpoint(tmp_path, filename="best", monitor="val/accuracy", mode="max")
+    trainer = quick_trainer(enable_checkpointing=True, callbacks=[best])
+    task, data = BreaksEvaluation(TinyNetwork()), TinyDataModule()
+    with pytest.raises(UserError, match="val/ce_loss is not a finite number behind step 3, at"):
+        trainer.fit(task, datamodule=data)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="test/ce_loss is not a finite number, so what is measured"):
+        quick_trainer().test(task, datamodule=data)
+
+
+def test_a_run_that_diverges_leaves_no_results(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["--data=tiny.TinyDataModule", "--data.batch_size=16"]
+    trainer = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    assert main(["fit", "--config=student.yaml", *data, *trainer, "--model.optimizer.lr=1e10"]) == 2
+    error = capsys.readouterr().err
+    what = r"error: ce_loss is not a finite number in step \d of epoch 0, at a learning rate of 1e\+10, and nothing is"
+    assert re.match(what, error), error
+    assert error.count("\n") == 1
+    names = {path.name for path in Path("lightning_logs/student/version_0").rglob("*")}
+    assert not [name for name in names if name.endswith((".pth", ".onnx", ".ckpt")) or name.startswith("summary")]
