@@ -3,10 +3,7 @@
 Needs only NumPy and Pillow, so that an exported model can be used where torch is not loaded.
 """
 
-import os
-from collections.abc import Iterator
 from contextlib import suppress
-from errno import ENOENT
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kd_lightning.errors import UserError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow's others include EPS, which would run a program
 MAX_PIXELS = 80_000_000  # below 89 million, where Pillow's own first limit lies
 
@@ -36,28 +32,6 @@ class BrokenImageError(UserError):
         self.reason = reason
 
 
-def find_images(folder: str | Path) -> list[Path]:
-    """Find the image files in a folder and in the folders in it, sorted by path.
-
-    Endings count in upper and lower case. Links are followed, a folder that several links lead to is read once, and
-    hidden files and folders (``._photo.jpg``, ``.ipynb_checkpoints``) are left out.
-
-    Args:
-        folder: The folder to search.
-
-    Raises:
-        UserError: It is no folder, or a folder in it cannot be listed.
-    """
-    return [Path(name) for name in image_names(folder)]
-
-
-def image_names(folder: str | Path) -> list[str]:
-    """Do what ``find_images`` does, with text in place of paths: a million images take a fifth of the memory."""
-    if not Path(folder).is_dir():
-        raise UserError(f"there is no folder {folder}; give the folder that holds the images.")
-    return sorted(_walk(Path(folder).as_posix()))
-
-
 def read_image(path: str | Path, image_size: int | None, channels: int = 3) -> Pixels:
     """Read an image file as ``(S, S, C)`` pixels in 0 to 255, as ``uint8``.
 
@@ -76,35 +50,11 @@ def read_image(path: str | Path, image_size: int | None, channels: int = 3) -> P
     path = Path(path)
     try:
         if not path.is_file():  # opening a pipe would wait for ever
-            raise FileNotFoundError(ENOENT, "there is no such file")
+            raise OSError("it is no ordinary file" if path.exists() else "there is no such file")
         with Image.open(path, formats=FORMATS) as image:
             return _decode(image, image_size, channels)
     except Exception as error:  # on broken input the decoders raise nearly anything: struct.error, SyntaxError, ...
         raise BrokenImageError(path, _reason(path, error)) from error
-
-
-def _walk(folder: str) -> Iterator[str]:
-    """Yield the names of the image files below a folder, without entering a folder twice."""
-
-    def is_new(path: str) -> bool:
-        status = os.stat(path)  # noqa: PTH116 - plain text, as os.walk gives it
-        before = len(seen)
-        seen.add((status.st_dev, status.st_ino))
-        return len(seen) > before
-
-    seen: set[tuple[int, int]] = set()
-    is_new(folder)
-    for parent, folders, names in os.walk(folder, onerror=_stop, followlinks=True):
-        visible = sorted(name for name in folders if not name.startswith("."))
-        folders[:] = [name for name in visible if is_new(f"{parent}/{name}")]
-        for name in names:
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                yield f"{parent}/{name}"
-
-
-def _stop(error: OSError) -> None:
-    """Stop the search at a folder that cannot be listed."""
-    raise UserError(f"cannot list {error.filename}: {error.strerror}; make the folder readable.") from error
 
 
 def _decode(image: Image.Image, image_size: int | None, channels: int) -> Pixels:

@@ -172,7 +172,7 @@ def test_a_split_whose_images_are_all_broken_is_named(tmp_path: Path) -> None:
     write_split(tmp_path / "data" / "train", {"ant": 9, "bee": 9})
     write_split(tmp_path / "data" / "test", {"ant": 1})
     (tmp_path / "data" / "test" / "ant" / "0.png").write_bytes(b"")
-    with pytest.raises(UserError, match="no test image can be read"):
+    with pytest.raises(UserError, match=r"no test image in .*test can be read"):
         module(tmp_path / "data", on_broken="skip").prepare_data()
 
 
@@ -207,6 +207,84 @@ def folders(root: Path, *names: str) -> Path:
     return root
 
 
+TWO = ("train/ant/1.png", "train/bee/1.png")
+
+
+@pytest.mark.parametrize("train", ["train", "Training", "train_set"])
+@pytest.mark.parametrize("val", ["val", "valid", "Validation", "DEV", "val set"])
+def test_usual_spellings_of_the_splits_are_understood(tmp_path: Path, train: str, val: str) -> None:
+    root = tmp_path / "data"
+    for number, name in enumerate((train, val, "Testing")):
+        write_split(root / name, {"ant": 1, "bee": 1}, start=number)
+    folders(root, "README.txt", ".cache", "lightning_logs")
+    data = module(root)
+    assert data.has_val
+    parts = (data.train_rows, data.val_rows, data.test_rows)
+    assert [numbers(*rows()) for rows in parts] == [{(0, number), (1, number)} for number in range(3)]
+
+
+def test_images_beside_the_splits_and_splits_beside_the_root_are_named(tmp_path: Path) -> None:
+    root = folders(tmp_path / "data", *TWO, "cover.png", "test/ant/1.png", "train/notes.txt")
+    with pytest.warns(UserWarning, match=r"data holds cover\.png beside train; images there are not used"):
+        module(root)
+    with pytest.warns(UserWarning, match=r"data/train lies beside test, .* --data\.root .*data takes all splits"):
+        module(root / "train")
+
+
+def test_a_class_may_be_called_like_a_split_among_others(tmp_path: Path) -> None:
+    assert module(folders(tmp_path / "data", *TWO, "train/train/1.png")).class_names == ("ant", "bee", "train")
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "message"),
+    [
+        ("train/ant/up", "..", "train/ant/up and .*data/train are the same folder"),
+        ("train/ant/root", "../..", "train/ant/root and .*data are the same folder"),
+        ("train/ant/all", "/", "train/ant/all and / are the same folder"),
+        ("train/ant/more", "../bee", "train/ant/more and .*train/bee are the same folder"),
+        ("train/ant/more", "../bee/deep", "train/bee/deep and .*train/ant/more are the same folder"),
+        ("train/bee/more", "../../test/ant", "train/bee/more and .*test/ant are the same folder"),
+        ("train/cat", "ant", "train/cat and .*train/ant are the same folder"),
+        ("train/cat", "/", "train/cat and / are the same folder"),
+        ("val", "train", "val/ant and .*train/ant are the same folder"),
+        ("train/ant/gone", "nowhere", "the link .*train/ant/gone leads nowhere"),
+        ("val", "nowhere", "the link .*data/val leads nowhere"),
+        ("train/ant/processes", "/proc", "are the same folder|cannot read the folder|leads nowhere"),
+    ],
+)
+def test_a_link_that_leads_from_one_class_or_split_to_another_is_refused(
+    tmp_path: Path, link: str, target: str, message: str
+) -> None:
+    root = folders(tmp_path / "data", *TWO, "train/bee/deep/2.png", "test/ant/1.png")
+    (root / link).symlink_to(target)
+    with pytest.raises(UserError, match=message):
+        module(root).prepare_data()
+
+
+def test_links_to_images_elsewhere_are_followed(tmp_path: Path) -> None:
+    write_split(tmp_path / "pool", {"ant": 2, "bee": 2})
+    write_split(tmp_path / "other", {"bee": 2}, start=5)
+    write_split(tmp_path / "data" / "test", {"ant": 1})
+    (tmp_path / "data" / "train").symlink_to(tmp_path / "pool")
+    (tmp_path / "pool" / "bee" / "more").symlink_to(tmp_path / "other" / "bee")
+    (tmp_path / "pool" / "ant" / "again").symlink_to(".")
+    (tmp_path / "pool" / "ant" / "2.png").symlink_to("1.png")
+    assert numbers(*module(tmp_path / "data", val_size=0).train_rows()) == {
+        *((0, 0), (0, 1), (1, 0), (1, 1), (1, 5), (1, 6))
+    }
+
+
+def test_what_is_no_ordinary_file_is_named_as_broken(tmp_path: Path) -> None:
+    write_split(tmp_path / "data", {"ant": 5, "bee": 5})
+    os.mkfifo(tmp_path / "data" / "ant" / "pipe.png")
+    (tmp_path / "data" / "bee" / "null.png").symlink_to("/dev/null")
+    (tmp_path / "data" / "bee" / "gone.png").symlink_to("nowhere.png")
+    with pytest.raises(UserError) as caught:
+        module(tmp_path / "data").prepare_data()
+    for told in ("pipe.png: it is no ordinary file", "null.png: it is no ordinary file", "gone.png: there is no such"):
+        assert told in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
@@ -219,6 +297,18 @@ def folders(root: Path, *names: str) -> Path:
         (("train/1.png", "train/2.png"), "must hold train/CLASS/IMAGE"),
         (("train/ant/1.png", "train/bee/1.png", "test/cow/1.png"), "holds cow, but .* no class of that name"),
         (("train/ant/1.png", "train/bee/1.png", "val/Ant/1.png"), "holds Ant, but .* no class of that name"),
+        ((*TWO, "valid/ant/1.png", "val/ant/1.png"), "holds val and valid, which both mean val; keep one"),
+        ((*TWO, "Train/ant/1.png"), "holds Train and train, which both mean train; keep one"),
+        ((*TWO, "holdout/ant/1.png", "extra"), "holds extra, holdout beside train, which would not be seen"),
+        ((*TWO, "train/3.png"), r"train holds 3\.png in no class folder"),
+        ((*TWO, "test/3.png"), r"test holds 3\.png in no class folder"),
+        (("ant/1.png", "bee/1.png", "3.png"), r"data holds 3\.png in no class folder"),
+        ((*TWO, "train/Bee/1.png"), "holds Bee and bee, which are the same name but for upper and lower case"),
+        ((*TWO, "train/é/1.png", "train/e\u0301/1.png"), "which are the same name but for"),
+        (("train/train/ant/1.png", "train/train/bee/1.png"), "as in --data.root .*data/train"),
+        (("train/train/ant/1.png", "train/test/ant/1.png"), "as in --data.root .*data/train"),
+        (("photos/train/ant/1.png", "photos/train/bee/1.png"), "as in --data.root .*data/photos"),
+        (("training_set/ant/1.png", "test_set/ant/1.png"), "two classes or more"),
     ],
 )
 def test_a_wrong_layout_is_described_at_once(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
@@ -231,7 +321,12 @@ def test_a_wrong_layout_is_described_at_once(tmp_path: Path, names: tuple[str, .
     [
         (("train/ant/1.png", "train/bee/notes.txt"), "the class folder .*bee holds no images"),
         (("train/ant/1.png", "train/bee/1.png", "test/ant"), "the class folder .*ant holds no images"),
-        (("train/ant/1.png", "train/bee/1.png", "val/1.png"), "val holds no class folders"),
+        (("train/ant/1.png", "train/bee/1.png", "val/notes.txt"), "val holds no class folders"),
+        (
+            ("ant/train/1.png", "ant/test/1.png", "bee/train/1.png"),
+            "ant holds test, train, but splits hold",
+        ),
+        (("one/train/ant/1.png", "two/train/ant/1.png"), "one holds train, but splits hold the classes"),
         (("train/ant/1.png", "train/bee/1.png"), "2 images are too few to split off"),
     ],
 )

@@ -10,8 +10,10 @@ from difficult_images import SIZE, picture, png_of_zeros, write_difficult_images
 from numpy.typing import NDArray
 from PIL import Image
 
+from kd_lightning import image_files
 from kd_lightning.errors import UserError
-from kd_lightning.images import MAX_PIXELS, BrokenImageError, Pixels, find_images, read_image
+from kd_lightning.image_files import image_names
+from kd_lightning.images import MAX_PIXELS, BrokenImageError, Pixels, read_image
 
 
 def saved(path: Path, pixels: NDArray[np.generic], **options: object) -> Path:
@@ -81,7 +83,7 @@ def test_each_file_that_is_no_image_says_why(tmp_path: Path) -> None:
 
 def test_a_pipe_is_no_image_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(BrokenImageError, match="there is no such file"):
+    with pytest.raises(BrokenImageError, match="it is no ordinary file"):
         read_image(tmp_path / "pipe.png", SIZE)
 
 
@@ -247,7 +249,7 @@ def test_images_are_found_in_nested_folders_with_any_ending_sorted_and_without_h
     for name in ("b.PNG", "a/z.jpeg", "a/deep/x.TiF", "a.gif", "notes.txt", "._b.png", ".hidden/c.png", "a/png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    names = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
+    names = [name.removeprefix(f"{tmp_path}/") for name in image_names(tmp_path)]
     assert names == ["a.gif", "a/deep/x.TiF", "a/z.jpeg", "b.PNG"]
 
 
@@ -257,16 +259,37 @@ def test_links_are_followed_and_loops_of_links_end(tmp_path: Path) -> None:
     for name in ("root/a.png", "root/sub/b.png", "elsewhere/c.png"):
         (tmp_path / name).touch()
     (tmp_path / "root" / "sub" / "up").symlink_to("..")
-    (tmp_path / "root" / "self").symlink_to("self")
+    (tmp_path / "root" / "self").symlink_to(".")
+    (tmp_path / "root" / "again").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "root" / "out").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "root" / "link.png").symlink_to("a.png")
-    names = [path.relative_to(tmp_path / "root").as_posix() for path in find_images(tmp_path / "root")]
-    assert names == ["a.png", "link.png", "out/c.png", "sub/b.png"]
+    names = [name.removeprefix(f"{tmp_path}/root/") for name in image_names(tmp_path / "root")]
+    assert names == ["a.png", "again/c.png", "link.png", "sub/b.png"]
+
+
+@pytest.mark.parametrize(("target", "message"), [("..", "root/link and .* are the same folder"), ("link", "nowhere")])
+def test_a_link_that_leads_around_the_folder_or_nowhere_is_refused(tmp_path: Path, target: str, message: str) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(target)
+    with pytest.raises(UserError, match=message):
+        image_names(tmp_path / "root")
+
+
+def test_a_folder_that_vanishes_or_may_not_be_read_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "root" / "sub").mkdir(parents=True)
+    monkeypatch.setattr(os, "stat", refuse)  # root may read anywhere
+    with pytest.raises(UserError, match=r"cannot read the folder .*: Permission denied"):
+        image_files.folder_id(tmp_path / "root" / "sub")
 
 
 def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no folder"):
-        find_images(tmp_path / "nowhere")
+        image_names(tmp_path / "nowhere")
 
 
 def test_reading_images_needs_no_torch() -> None:

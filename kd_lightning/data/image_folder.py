@@ -12,18 +12,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from kd_lightning.data.base import ImageDataModule, Split
-from kd_lightning.data.class_names import check_class_names
 from kd_lightning.data.decode import Decoded, decode_images
+from kd_lightning.data.folder_layout import check_inside, find_layout
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.split import stratified_split
 from kd_lightning.errors import UserError
-from kd_lightning.images import BrokenImageError, Pixels, image_names
+from kd_lightning.image_files import FolderId, folder_id, image_names
+from kd_lightning.images import BrokenImageError, Pixels
 from kd_lightning.normalize import Normalization
 from kd_lightning.wording import shown
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-NO_CLASSES = {"train", "training", "val", "valid", "validation", "test", "testing"}
-"""Folders that are splits, whatever their spelling, and never classes."""
 
 
 class _Files(NamedTuple):
@@ -36,9 +33,11 @@ class _Files(NamedTuple):
 class ImageFolderDataModule(ImageDataModule):
     """Serve image files that lie in a folder a class.
 
-    The layout is ``train/CLASS/...``, ``test/CLASS/...`` and, if there are validation images, ``val/CLASS/...``.
-    Without ``test`` a part of the training images becomes the test images, the same part every time. A folder that
-    holds the class folders themselves counts as ``train``. Folders in the class folders are searched, too.
+    The layout is ``train/CLASS/...``, ``test/CLASS/...`` and, if there are validation images, ``val/CLASS/...``, in any
+    usual spelling (``training``, ``valid``, ``validation``, ``dev``, ``testing``, ``train_set``, ``Train``). Without
+    ``test`` a part of the training images becomes the test images, the same part every time. A folder that holds the
+    class folders themselves counts as ``train``. Folders in the class folders are searched, too, and links followed.
+    Folders and images that would not be seen, or would count for two classes or splits, are refused.
 
     Images are decoded before training starts, on all cores, and kept in a cache on disk that the next start reads in
     their place until a file changes.
@@ -88,8 +87,7 @@ class ImageFolderDataModule(ImageDataModule):
         self.test_size = test_size
         self.on_broken: Literal["stop", "skip"] = on_broken
         self.cache_dir = cache_dir
-        self._folders = _split_folders(self.root)
-        self.class_names = _class_names(self._folders, self.root)
+        self._folders, self.class_names = find_layout(self.root)
 
     @property
     def has_val(self) -> bool:
@@ -112,7 +110,8 @@ class ImageFolderDataModule(ImageDataModule):
     @cached_property
     def _files(self) -> dict[Split, _Files]:
         """All image files, with the test images split off if need be."""
-        files = {split: _list_files(folder, self.class_names) for split, folder in self._folders.items()}
+        taken = _taken(self.root, list(self._folders.values()), self.class_names)
+        files = {split: _list_files(folder, self.class_names, taken) for split, folder in self._folders.items()}
         if "test" not in files:
             files["train"], files["test"] = _part(files["train"], self.test_size, self.split_seed)
         return files
@@ -154,72 +153,40 @@ class ImageFolderDataModule(ImageDataModule):
         """Raise if all images of a split, or all training images of a class, are broken."""
         for split, data in splits.items():
             if not len(data.labels):
-                raise UserError(f"no {split} image can be read; mend them or remove the folder {self.root / split}.")
+                folder = self._folders.get(split, self._folders["train"])
+                raise UserError(f"no {split} image in {folder} can be read; mend them or remove the folder.")
         counts = torch.bincount(splits["train"].labels, minlength=len(self.class_names)).tolist()
         for name, count in zip(self.class_names, counts, strict=True):
             if count == 0:
                 raise UserError(f"no training image of the class {name} can be read; mend them or remove its folder.")
 
 
-def _split_folders(root: Path) -> dict[Split, Path]:
-    """Return the folder of each split that is there."""
-    if not root.is_dir():
-        raise UserError(f"there is no folder {root}; give the folder of your images with --data.root.")
-    if not (root / "train").is_dir():
-        if any(name.lower() in NO_CLASSES for name in _folders_in(root)):
-            raise UserError(_expected(root))
-        return {"train": root}
-    return {split: root / split for split in SPLITS if (root / split).is_dir()}
+def _taken(root: Path, splits: Sequence[Path], class_names: Sequence[str]) -> dict[FolderId, str]:
+    """Return the folders that no link in a class folder may lead to, with their names: class folders and all around.
+
+    Raises:
+        UserError: Two class folders are one, by a link.
+    """
+    taken = {folder_id(folder): folder.as_posix() for folder in (*root.resolve().parents, root, *splits)}
+    for folder in [split / name for split in splits for name in class_names]:
+        if folder.is_dir():
+            other = taken.setdefault(folder_id(folder), folder.as_posix())
+            if other != folder.as_posix():
+                raise UserError(
+                    f"{folder} and {other} are the same folder, whose images would count for both; remove one of them."
+                )
+    return taken
 
 
-def _class_names(folders: dict[Split, Path], root: Path) -> tuple[str, ...]:
-    """Return the training images' classes, after checking that they are all there are."""
-    names = _folders_in(folders["train"])
-    if len(names) < 2:
-        raise UserError(_expected(root))
-    check_class_names(names)
-    for folder in folders.values():
-        unknown = sorted(set(_folders_in(folder)) - set(names))
-        if unknown:
-            raise UserError(
-                f"{folder} holds {_shown(unknown)}, but {folders['train']} has no class of that name; "
-                "rename the folder or add training images."
-            )
-    return tuple(names)
-
-
-def _folders_in(folder: Path) -> list[str]:
-    return sorted(name.removesuffix("/") for name in _entries(folder) if name.endswith("/"))
-
-
-def _entries(folder: Path) -> list[str]:
-    """List what lies in a folder, sorted, without hidden entries; the names of folders end with a slash."""
-    try:
-        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-        return sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
-    except OSError as error:
-        raise UserError(f"cannot list {folder}: {error.strerror}; make the folder readable.") from error
-
-
-def _expected(root: Path) -> str:
-    return (
-        f"{root} must hold train/CLASS/IMAGE and test/CLASS/IMAGE (val/ and test/ may be missing), or CLASS/IMAGE, "
-        f"with two classes or more, but it holds {_shown(_entries(root))}; choose the right folder with --data.root."
-    )
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing"
-
-
-def _list_files(folder: Path, class_names: Sequence[str]) -> _Files:
+def _list_files(folder: Path, class_names: Sequence[str], taken: dict[FolderId, str]) -> _Files:
     """List the images of a split, class by class."""
     names: list[str] = []
     counts = []
-    for name in class_names:
-        found = image_names(folder / name) if (folder / name).is_dir() else []
-        if not found and (folder / name).is_dir():
-            raise UserError(f"the class folder {folder / name} holds no images; add some or remove the folder.")
+    for place in [folder / name for name in class_names]:
+        found = image_names(place, taken) if place.is_dir() else []
+        if not found and place.is_dir():
+            raise UserError(f"the class folder {place} holds no images; add some or remove the folder.")
+        check_inside(place, found)
         names += found
         counts.append(len(found))
     if not names:

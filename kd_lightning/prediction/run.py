@@ -8,7 +8,8 @@ from pathlib import Path
 
 from kd_lightning.cpu import cores
 from kd_lightning.errors import UserError
-from kd_lightning.images import IMAGE_SUFFIXES, BrokenImageError, image_names
+from kd_lightning.image_files import IMAGE_SUFFIXES, image_names
+from kd_lightning.images import BrokenImageError
 from kd_lightning.prediction.arguments import Options
 from kd_lightning.prediction.outputs import results_file
 from kd_lightning.prediction.predictors import Predictor, open_predictor

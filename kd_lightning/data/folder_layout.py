@@ -1,0 +1,185 @@
+"""Which folders of a user's own images are splits and classes; whatever else lies there is named and refused."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from kd_lightning.data.base import Split
+from kd_lightning.data.class_names import check_class_names
+from kd_lightning.errors import UserError
+from kd_lightning.image_files import is_image
+from kd_lightning.wording import shown
+
+SPELLINGS: dict[Split, re.Pattern[str]] = {
+    "train": re.compile(r"train(ing)?([ _-]?(set|data|images))?", re.IGNORECASE),
+    "val": re.compile(r"(val(id(ation)?)?|dev)([ _-]?(set|data|images))?", re.IGNORECASE),
+    "test": re.compile(r"test(ing)?([ _-]?(set|data|images))?", re.IGNORECASE),
+}
+"""How people call the folder of a split."""
+OUR_OWN = {"lightning_logs/"}
+"""What runs write where they are started, which may be beside the images."""
+
+
+class Layout(NamedTuple):
+    """The folder of each split that is there, and the names of the classes, sorted."""
+
+    folders: dict[Split, Path]
+    class_names: tuple[str, ...]
+
+
+def find_layout(root: Path) -> Layout:
+    """Find splits and classes.
+
+    Args:
+        root: Holds ``train/CLASS``, and ``val/CLASS`` and ``test/CLASS`` where there are such images, each in any usual
+            spelling; or ``CLASS`` alone.
+
+    Raises:
+        UserError: It holds something else, or images that would not be seen.
+    """
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}; give the folder of your images with --data.root.")
+    folders = _split_folders(root)
+    names = _folders_in(folders["train"])
+    if len(names) < 2 or all(map(split_of, names)):  # the second: splits in train/
+        raise UserError(_expected(root))
+    check_class_names(names)
+    _check_letter_case(names, folders["train"])
+    for folder in folders.values():
+        _check_classes(folder, names, folders["train"])
+    return Layout(folders, tuple(names))
+
+
+def split_of(name: str) -> Split | None:
+    """Return the split that a folder's name stands for."""
+    return next((split for split, spelling in SPELLINGS.items() if spelling.fullmatch(name)), None)
+
+
+def check_inside(folder: Path, images: Iterable[str]) -> None:
+    """Raise if a class folder holds splits of its own, as in ``CLASS/train`` and ``CLASS/test``.
+
+    Args:
+        folder: The class folder.
+        images: The names of the images that were found in it.
+    """
+    start = len(folder.as_posix()) + 1
+    inner = {name[start:].partition("/")[0] for name in images if "/" in name[start:]}
+    splits = sorted(name for name in inner if split_of(name))
+    if len(splits) > 1 or (splits and len(inner) == 1):
+        raise UserError(
+            f"the class folder {folder} holds {_listed(splits)}, but splits hold the classes and not the other way; "
+            "choose a folder that holds train/CLASS/IMAGE with --data.root."
+        )
+
+
+def _split_folders(root: Path) -> dict[Split, Path]:
+    """Return the folder of each split that is there; a folder of class folders is ``train``."""
+    found: dict[Split, str] = {}
+    others = []
+    for name in _folders_in(root):
+        split = split_of(name)
+        if split is None:
+            others.append(name)
+        elif split in found:
+            raise UserError(f"{root} holds {found[split]} and {name}, which both mean {split}; keep one of them.")
+        else:
+            found[split] = name
+    if "train" not in found:
+        if found:
+            raise UserError(_expected(root))
+        _look_beside(root)
+        return {"train": root}
+    if others:
+        raise UserError(
+            f"{root} holds {_listed(others)} beside {found['train']}, which would not be seen; name splits train, val "
+            "and test, and take other folders away."
+        )
+    if images := _images_in(root):
+        rank_zero_warn(f"{shown(root)} holds {_listed(images)} beside {found['train']}; images there are not used.")
+    return {split: root / found[split] for split in SPELLINGS if split in found}
+
+
+def _look_beside(root: Path) -> None:
+    """Warn where the folder is itself a split, so that its sisters are not seen."""
+    place = root.resolve()
+    if split_of(place.name) is None:
+        return
+    sisters: list[str] = []
+    with suppress(UserError):  # it need not be readable
+        sisters = [name for name in _folders_in(place.parent) if split_of(name) and name != place.name]
+    if sisters:
+        rank_zero_warn(
+            f"{shown(root)} lies beside {_listed(sisters)}, which is not used; --data.root {shown(place.parent)} "
+            "takes all splits."
+        )
+
+
+def _check_classes(folder: Path, names: Sequence[str], train: Path) -> None:
+    """Raise if a split holds images that belong to no class, or a class that nothing is trained on."""
+    if images := _images_in(folder):
+        raise UserError(f"{folder} holds {_listed(images)} in no class folder; move images into class folders or away.")
+    unknown = sorted(set(_folders_in(folder)) - set(names))
+    if unknown:
+        raise UserError(
+            f"{folder} holds {_listed(unknown)}, but {train} has no class of that name; "
+            "rename the folder or add training images."
+        )
+
+
+def _check_letter_case(names: Sequence[str], folder: Path) -> None:
+    """Raise if two classes have names that only a computer tells apart."""
+    known: dict[str, str] = {}
+    for name in names:
+        same = known.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if same != name:
+            raise UserError(
+                f"{folder} holds {same} and {name}, which are the same name but for upper and lower case or the bytes "
+                "of their letters; make one class of them or rename one."
+            )
+
+
+def _images_in(folder: Path) -> list[str]:
+    return [name for name in _entries(folder) if is_image(name)]
+
+
+def _folders_in(folder: Path) -> list[str]:
+    return [name.removesuffix("/") for name in _entries(folder) if name.endswith("/") and name not in OUR_OWN]
+
+
+def _entries(folder: Path) -> list[str]:
+    """List what lies in a folder, sorted, without hidden entries; the names of folders end with a slash.
+
+    Raises:
+        UserError: It cannot be listed, or holds a link that leads nowhere, which may have been a folder of images.
+    """
+    names = []
+    try:
+        for entry in folder.iterdir():
+            if entry.name.startswith("."):
+                continue
+            if not entry.exists():
+                raise UserError(f"the link {entry} leads nowhere that can be read; mend it or remove it.")
+            names.append(f"{entry.name}/" if entry.is_dir() else entry.name)
+    except OSError as error:
+        raise UserError(f"cannot list {folder}: {error.strerror}; make the folder readable.") from error
+    return sorted(names, key=lambda name: name.removesuffix("/"))
+
+
+def _expected(root: Path) -> str:
+    inner = [root / name for name in _folders_in(root) if "train" in map(split_of, _folders_in(root / name))]
+    better = f", as in --data.root {inner[0]}" if inner else ""
+    return (
+        f"{root} must hold train/CLASS/IMAGE and test/CLASS/IMAGE (val/ and test/ may be missing), or CLASS/IMAGE, "
+        f"with two classes or more, but it holds {_listed(_entries(root))}; choose the right folder with --data.root"
+        f"{better}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return ", ".join(map(shown, names[:5])) + more or "nothing"
