@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -8,6 +9,7 @@ import pytest
 import torch
 from difficult_images import write_difficult_images
 from export_example import held_out_split, info_of, torch_logits, trained_network
+from onnx import numpy_helper
 
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import export_onnx
@@ -131,7 +133,64 @@ def test_a_file_of_another_program_is_told_apart(files: dict[str, Path], tmp_pat
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(UserError, match=r"foreign\.onnx names no classes"):
         OnnxPredictor(tmp_path / "foreign.onnx")
-    onnx.helper.set_model_props(model, info_of(trained_network()).to_metadata() | {"std": "0.5"})
-    onnx.save(model, tmp_path / "foreign.onnx")
-    with pytest.raises(UserError, match=r"foreign\.onnx names no classes"):
-        OnnxPredictor(tmp_path / "foreign.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("class_names", '["0", "1"]'),
+        ("class_names", '["\\ud800", "1", "2", "3", "4", "5", "6", "7", "8", "9"]'),
+        ("std", "0.5"),
+        ("std", "[0]"),
+        ("mean", "[NaN]"),
+        ("mean", "[0.1, 0.1, 0.1]"),
+        ("image_size", "16"),
+        ("image_size", "1e9999"),
+        ("image_size", "1000000000"),
+        ("arguments", "[" * 100_000),
+        ("arguments", "no JSON"),
+    ],
+)
+def test_what_a_file_says_of_itself_is_held_against_its_graph(
+    files: dict[str, Path], tmp_path: Path, name: str, value: str
+) -> None:
+    model = onnx.load(files["outside"])
+    onnx.helper.set_model_props(model, info_of(trained_network()).to_metadata() | {name: value})
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(
+        UserError, match=r"what .*other\.onnx says about itself cannot be right \(.*\); export it again"
+    ):
+        OnnxPredictor(tmp_path / "other.onnx")
+
+
+def with_end(source: Path, target: Path, *nodes: onnx.NodeProto, **values: Any) -> Path:
+    """Write a model with further nodes behind its logits, which are now ``before``."""
+    model = onnx.load(source)
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(value), name) for name, value in values.items())
+    onnx.save(model, target)
+    return target
+
+
+def test_outputs_of_another_shape_or_no_numbers_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    image, node = np.zeros((1, 8, 8, 1), np.uint8), onnx.helper.make_node
+    twice = node("Concat", ["before", "before"], ["logits"], axis=0)
+    with pytest.raises(UserError, match=r"twice\.onnx gives outputs of shape \(2, 10\) for 1 images and 10 classes"):
+        OnnxPredictor(with_end(files["outside"], tmp_path / "twice.onnx", twice)).probabilities(image)
+    root = [node("Abs", ["before"], ["a"]), node("Neg", ["a"], ["n"]), node("Sqrt", ["n"], ["logits"])]
+    with pytest.raises(UserError, match=r"root\.onnx gives values that are not finite"):
+        OnnxPredictor(with_end(files["outside"], tmp_path / "root.onnx", *root)).probabilities(image)
+
+
+def test_a_graph_that_asks_for_more_memory_than_it_may_have_is_stopped(files: dict[str, Path], tmp_path: Path) -> None:
+    node = onnx.helper.make_node
+    large = [
+        node("ConstantOfShape", ["shape"], ["large"]),
+        node("ReduceMax", ["large"], ["small"], keepdims=0),
+        node("Add", ["before", "small"], ["logits"]),
+    ]
+    path = with_end(files["outside"], tmp_path / "large.onnx", *large, shape=np.array([2**20, 2**20]))
+    with pytest.raises(UserError, match=r"large\.onnx fails at 1 images"):
+        OnnxPredictor(path, bounded=True).probabilities(np.zeros((1, 8, 8, 1), np.uint8))
+    OnnxPredictor(files["outside"], bounded=True).probabilities(np.zeros((1, 8, 8, 1), np.uint8))

@@ -12,6 +12,9 @@ from kd_lightning.images import BrokenImageError, Pixels
 from kd_lightning.onnx_predictor import Floats
 from kd_lightning.prediction.predictors import Predictor
 
+MOST_PIXELS = 2**25
+"""Pixels of a batch, of all channels: 134 MB as the network sees them."""
+
 Decoded = list[Pixels | BrokenImageError]
 
 
@@ -45,9 +48,10 @@ def predict_files(
     Args:
         predictor: The opened model.
         files: Names of image files.
-        batch_size: Images that go through the network at once, 1 or more.
+        batch_size: Images that go through the network at once, 1 or more; fewer where they are very large.
         threads: Threads that decode, 1 or more.
     """
+    batch_size = max(1, min(batch_size, MOST_PIXELS // (predictor.info.image_size**2 * predictor.info.in_channels)))
     pool = ThreadPoolExecutor(threads)
     waiting: deque[tuple[Sequence[str], list[Future[Decoded]]]] = deque()
     try:
