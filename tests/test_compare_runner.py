@@ -1,6 +1,7 @@
 """The command compare: its runs are paired, kept, reused, stopped, failed; in this process and in others."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,7 @@ class InThisProcess:
 
     def start(self, order: Order) -> None:
         InThisProcess.started.append(f"{order.row} {order.seed}")
+        shutil.rmtree(order.folder, ignore_errors=True)  # as in a process of its own
         try:
             carry_out(order)
             self._ended.append((order, None))
