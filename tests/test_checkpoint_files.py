@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from disks import files_of_at_most
 
 from kd_lightning.callbacks import run_folder
+from kd_lightning.errors import UserError
 from kd_lightning.training import cli
 from kd_lightning.training.checkpoint_files import WholeCheckpoints
 from kd_lightning.training.cli import run
@@ -99,3 +101,19 @@ def test_only_what_was_written_can_be_removed_and_never_a_folder(
     files.remove_checkpoint("memory://somewhere/last.ckpt")
     with pytest.raises(FileNotFoundError):
         files.load_checkpoint("memory://somewhere/last.ckpt")
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_and_says_how_to_go_on(tmp_path: Path) -> None:
+    files, path = WholeCheckpoints(), tmp_path / "last.ckpt"
+    with (
+        files_of_at_most(100),
+        pytest.raises(UserError, match=r"last\.ckpt: File too large; free or choose [a-z ]*\.$"),
+    ):
+        files.save_checkpoint({"epoch": 1}, path)
+    assert not list(tmp_path.iterdir())
+    files.save_checkpoint({"epoch": 1}, path)
+    expected = pytest.raises(UserError, match=r"File too large; .*; go on from there with --ckpt_path .*last\.ckpt\.$")
+    with files_of_at_most(100), expected:
+        files.save_checkpoint({"epoch": 2}, path)
+    assert files.load_checkpoint(path) == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [path]

@@ -14,6 +14,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from kd_lightning.errors import UserError
 from kd_lightning.files import sweep, writing
 
+KINDS = (".yaml", ".pth", ".onnx", ".json", ".ckpt")
+"""Kinds of files that a run writes into its folder."""
+
 
 def run_folder(trainer: Trainer) -> Path | None:
     """Return the folder of the run, usually ``lightning_logs/<config name>/version_N``.
@@ -51,15 +54,16 @@ class RunFolder(Callback):
         """Let loggers that count their versions take numbers that no other process gets.
 
         Raises:
-            UserError: A version that is named in the config is that of another run.
+            UserError: The folder of a version that is named in the config holds files that are not this run's.
         """
         for logger in filter(_has_folders, loggers):
             assert isinstance(logger, TensorBoardLogger | CSVLogger)
             if logger._version is None:
                 logger._get_next_version = partial(self.claim, _runs(logger))  # type: ignore[method-assign]
-            elif (Path(logger.log_dir) / "config.yaml").exists():
+            elif others := [path.name for path in Path(logger.log_dir).glob("*") if path.suffix in KINDS]:
                 raise UserError(
-                    f"the logger's folder {logger.log_dir} is that of another run; give another version, or none."
+                    f"the logger's folder {logger.log_dir} holds {min(others)}, which is another run's or yours; "
+                    "give the logger another version, or none."
                 )
 
     def claim(self, runs: Path) -> int:

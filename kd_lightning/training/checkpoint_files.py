@@ -66,7 +66,7 @@ def _write(checkpoint: dict[str, Any], path: Path) -> None:
     except UserError as error:
         if not path.is_file():
             raise
-        before = f"{path} is still the one before it: go on from there with --ckpt_path {path}"
+        before = f"the one before it is still there; go on from there with --ckpt_path {path}"
         raise UserError(f"{str(error).rstrip('.')}; {before}.") from error
 
 
