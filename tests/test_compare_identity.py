@@ -51,6 +51,8 @@ def test_the_key_holds_all_that_numbers_depend_on_and_no_path() -> None:
     assert identity.run_key(moved, 0, data={"train": "x"}, teacher=None, threads=1) == key()
     others = [key(seed=1), key(threads=2), key(data="y"), key(trainer={"max_epochs": 2}), key(model={"init_args": 1})]
     assert len({key(), *others}) == 6
+    values = [{"init_args": {"f": f"<function <lambda> at 0x7f{address}>"}} for address in ("01ab", "12cd")]
+    assert key(model=values[0]) == key(model=values[1]) != key()
 
 
 def test_data_is_the_same_if_and_only_if_its_images_labels_and_split_are() -> None:

@@ -1,7 +1,7 @@
 """The command compare: its runs are paired, kept, reused, stopped, failed; in this process and in others."""
 
+import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
@@ -21,10 +22,11 @@ from kd_lightning.cli import main
 from kd_lightning.compare import command, outputs, runner
 from kd_lightning.compare.results import Row, Study
 from kd_lightning.compare.store import read_study
-from kd_lightning.compare.study import read_request
+from kd_lightning.compare.study import as_text, read_request
 from kd_lightning.compare.worker import Order, carry_out
 from kd_lightning.errors import UserError
-from kd_lightning.networks import DeepNN
+from kd_lightning.networks import DeepNN, Network
+from kd_lightning.tasks import Classifier
 
 TINY = ["--data=tiny.TinyDataModule", "--data.batch_size=32", "--trainer.max_epochs=2", "--trainer.accelerator=cpu"]
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -69,7 +71,6 @@ class InThisProcess:
 
     def start(self, order: Order) -> None:
         InThisProcess.started.append(f"{order.row} {order.seed}")
-        shutil.rmtree(order.folder, ignore_errors=True)  # as in a process of its own
         try:
             carry_out(order)
             self._ended.append((order, None))
@@ -277,6 +278,77 @@ def test_a_row_can_change_options_of_its_config(in_process: list[str]) -> None:
     assert quick.runs[0].curves.train_loss[0] != student.runs[0].curves.train_loss[0]
 
 
+KINDS: dict[str, dict[str, Any]] = {
+    "classes": {"data.augment": ["RandomCrop", {"class_path": "HorizontalFlip", "init_args": {"probability": 1}}]},
+    "a dataclass, a callable and a schedule": {
+        "data.normalize": {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]},
+        "model.optimizer": "torch.optim.SGD",
+        "model.optimizer.lr": "1e-2",
+        "model.lr_scheduler": "OneCycle",
+        "trainer.gradient_clip_val": math.inf,
+    },
+    "a callback, and steps in place of epochs": {
+        "trainer.callbacks": {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}},
+        "trainer.max_steps": 5,
+        "trainer.max_epochs": -1,
+        "trainer.precision": "bf16-mixed",
+    },
+    "plain values": {"model.network": "tiny.TinyNetwork"},
+    "callbacks that a study leaves out": {"trainer.callbacks": ["ModelCheckpoint", "RichProgressBar"]},
+}
+
+
+class TaskWithAnything(Classifier):
+    """A task whose signature and config hold values that JSON has no words for."""
+
+    def __init__(self, network: Network, function: Any = lambda x: x, values: Any = None) -> None:
+        super().__init__(network)
+
+
+def test_configs_with_every_kind_of_value_are_run_and_known_again(in_process: list[str]) -> None:
+    kinds: list[dict[str, Any]] = [
+        {"config": "student.yaml", "name": name, "options": options} for name, options in KINDS.items()
+    ]
+    anything = "{day: 2020-01-31, time: 2001-12-14t21:59:43Z, big: 1_000_000_000_000_000, nothing: null, x: .nan}"
+    model = f"{{class_path: test_compare_runner.TaskWithAnything, init_args: {{values: {anything}}}}}"
+    Path("anything.yaml").write_text(f"model: {model}")
+    kinds[3]["config"] = "anything.yaml"
+    study = {"baseline": {"config": "student.yaml"}, "onnx": False, "compared": kinds}
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    found = compare(seeds=1)
+    assert in_process == ["student 0", *(f"{name} 0" for name in list(KINDS)[:-1])]  # the last is the baseline's run
+    assert [len(row.runs) for row in found.rows] == [1] * 6
+    assert found.settings.epochs == 2
+    assert len(found.rows[3].runs[0].curves.epochs) == 2  # five steps of four an epoch
+    again = compare(seeds=1)
+    assert len(in_process) == 5
+    assert [numbers(row) for row in again.rows] == [numbers(row) for row in found.rows]
+
+
+WORDS = ["null", "1e-3", "a b", "", "\N{PACKAGE}", 'it\'s "x"', "# no"]
+VALUES: list[Any] = [
+    None,
+    True,
+    7,
+    10**30,
+    1e-3,
+    1e-05,
+    1e30,
+    -math.inf,
+    {},
+    [],
+    WORDS,
+    {"a: b": [{"x": None}], "1": "["},
+]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_the_text_of_an_option_says_its_value(value: Any) -> None:
+    parser = ArgumentParser()
+    parser.add_argument("--x", type=Any)
+    assert parser.parse_args([f"--x={as_text(value)}"]).x == value
+
+
 MISTAKES = {
     "no study": ([], "compare needs a study"),
     "a config": (["--config=student.yaml"], "is no study"),
@@ -287,6 +359,19 @@ MISTAKES = {
     "same names": (["--config=twice.yaml"], "two rows of the study are called 'student'"),
     "no option of a row": (["--config=other.yaml"], "the row 'student' has the option 'seeds'"),
     "no teacher": (["--config=alone.yaml"], "learns from a teacher"),
+    "a smoke test": (["--config=seed_table.yaml", "--trainer.fast_dev_run=1"], "has trainer.fast_dev_run 1"),
+    "some test images": (["--config=seed_table.yaml", "--trainer.limit_test_batches=.5"], "limit_test_batches 0.5"),
+    "no training": (["--config=seed_table.yaml", "--trainer.max_epochs=0"], "has trainer.max_epochs 0"),
+    "no such strategy": (["--config=seed_table.yaml", "--trainer.strategy=tpu"], "--trainer options do not fit"),
+    "another teacher": (
+        ["--config=another.yaml"],
+        "the study's teacher is a LightNN(",
+    ),
+    "other pixels than the teacher's": (
+        ["--config=pixels.yaml", *TINY],
+        "the row 'cosine' was trained on pixels",
+    ),
+    "a set": (["--config=set.yaml"], "but it must be a number, a text, a list or a mapping"),
     "no data": (["--config=seed_table.yaml", "--data=ImageFolderDataModule", "--data.root=nowhere"], "nowhere"),
 }
 
@@ -298,6 +383,13 @@ def test_a_mistake_is_answered_in_one_sentence_before_anything_runs(
     Path("twice.yaml").write_text("baseline: {config: student.yaml}\ncompared: [{config: student.yaml}]")
     Path("alone.yaml").write_text("baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml}]")
     Path("other.yaml").write_text("baseline: {config: student.yaml, options: {seeds: 2}}\ncompared: []")
+    study = (
+        "teacher: {config: student.yaml}\nbaseline: {config: student.yaml, name: a}\ncompared: [{config: cosine.yaml}]"
+    )
+    Path("another.yaml").write_text(study)
+    rows = "baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml, options: {data.normalize: imagenet}}]"
+    Path("pixels.yaml").write_text(f"teacher: {{config: teacher.yaml}}\n{rows}")
+    Path("set.yaml").write_text("baseline: {config: student.yaml, options: {data.augment: !!set {a}}}\ncompared: []")
     args, expected = MISTAKES[mistake]
     assert main(["compare", *args]) == 2
     error = capsys.readouterr().err

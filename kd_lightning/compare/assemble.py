@@ -44,13 +44,14 @@ def assemble(
         seconds: Time that it took in all; ``None`` where runs were there already.
     """
     study = request.study
-    baseline = next(row for row in planned if row.role == "baseline")
+    rows = tuple(_row(row, results, request) for row in planned)
+    baseline = next(row for row in rows if row.role == "baseline")
     policy: TeacherPolicy = "one for all seeds" if study.teachers == "one" else "one per seed"
     settings = Settings(
         data=data.name,
         protocol=protocol(data),
         teacher=policy,
-        epochs=baseline.epochs,
+        epochs=max((len(run.curves.epochs) for run in baseline.runs), default=0),
         seeds=tuple(range(study.seeds)),
         machine=machine(jobs, study.threads_each),
         versions={"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
@@ -58,7 +59,6 @@ def assemble(
         date=_last_day(results),
         seconds=seconds,
     )
-    rows = tuple(_row(row, results, request) for row in planned)
     return Study(request.name, settings, data.class_names, rows)
 
 

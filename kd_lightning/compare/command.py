@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from rich.console import Console
@@ -13,7 +13,7 @@ from kd_lightning.compare.assemble import assemble
 from kd_lightning.compare.costs import add_costs
 from kd_lightning.compare.identity import fingerprint
 from kd_lightning.compare.outputs import write_report
-from kd_lightning.compare.plan import PlannedRow, build_data, plan_rows
+from kd_lightning.compare.plan import PlannedRow, plan_rows
 from kd_lightning.compare.progress import Progress
 from kd_lightning.compare.report import to_terminal
 from kd_lightning.compare.runner import Results, Runner, cells
@@ -22,6 +22,8 @@ from kd_lightning.compare.study import Request, read_request
 from kd_lightning.cpu import cores
 from kd_lightning.data import ImageDataModule
 from kd_lightning.errors import UserError
+from kd_lightning.model_info import ModelInfo
+from kd_lightning.same_data import check_data
 from kd_lightning.training.console import quieten
 
 MOST_JOBS = 8
@@ -63,21 +65,33 @@ def read_data(rows: Sequence[PlannedRow]) -> tuple[ImageDataModule, dict[str, di
         The baseline's data, and the fingerprint of each row's, by the row's name.
 
     Raises:
-        UserError: Two rows have different test images.
+        UserError: Two rows have different test images, or a row's data are not what its teacher learns.
     """
     known: list[tuple[object, ImageDataModule, dict[str, str]]] = []
     of_row: dict[str, tuple[ImageDataModule, dict[str, str]]] = {}
     for row in rows:
         found = next((entry for entry in known if entry[0] == row.config["data"]), None)
         if found is None:
-            data = build_data(row.config)
-            found = (row.config["data"], data, fingerprint(data))
+            row.data.prepare_data()
+            found = (row.config["data"], row.data, fingerprint(row.data))
             known.append(found)
         of_row[row.row.title] = found[1:]
     if len({(prints["test"], prints["classes"]) for _, _, prints in known}) > 1:
         raise UserError("the rows of a study must be tested on the same images; give all its configs the same data.")
+    _check_teachers_data(rows, {title: data for title, (data, _) in of_row.items()})
     baseline = next(row.row.title for row in rows if row.role == "baseline")
     return of_row[baseline][0], {name: prints for name, (_, prints) in of_row.items()}
+
+
+def _check_teachers_data(rows: Sequence[PlannedRow], of_row: Mapping[str, ImageDataModule]) -> None:
+    """Hold what the teacher's file will say of its data against the data of those who learn from it."""
+    teacher = next((of_row[row.row.title] for row in rows if row.role == "teacher"), None)
+    if teacher is None:
+        return
+    seen = teacher.normalization
+    info = ModelInfo("", {}, teacher.class_names, seen.mean, seen.std, teacher.image_size, teacher.name)
+    for title in (row.row.title for row in rows if row.learns):
+        check_data(f"the teacher of the row '{title}'", info, of_row[title])
 
 
 def jobs_at_once(rows: Sequence[PlannedRow], threads: int) -> int:

@@ -1,7 +1,7 @@
 """What a run depends on, as one key: two runs with the same key give the same numbers."""
 
 import inspect
-import json
+import re
 from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
@@ -12,6 +12,8 @@ from pkgutil import resolve_name
 from typing import Any
 
 import torch
+import yaml
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from torch import Tensor
 
 from kd_lightning.callbacks import ExportONNX, QuantizeONNX, SaveWeights
@@ -22,7 +24,7 @@ PACKAGE = Path(__file__).parents[1]
 NEVER_TRAINS = ("benchmark", "commands", "compare", "export", "prediction")
 """Folders whose code takes no part in a run, except ``compare/measure.py``: a new report asks for no new runs."""
 
-LEFT_OUT = (ExportONNX, QuantizeONNX, SaveWeights)
+LEFT_OUT = (ExportONNX, QuantizeONNX, SaveWeights, Checkpoint, ProgressBar)
 """Callbacks that a study leaves out of a config: it keeps the weights itself, and exports one run of a row."""
 
 SILENT = ("logger", "default_root_dir", "devices", "profiler", "log_every_n_steps")
@@ -30,6 +32,10 @@ SILENT = ("logger", "default_root_dir", "devices", "profiler", "log_every_n_step
 
 PATHS = ("root", "cache_dir", "mirrors")
 """The data's options that say where it lies: what it is, its fingerprint says."""
+
+
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""What the text of an object that is no plain value, such as a lambda in a signature, holds of one process alone."""
 
 
 def run_key(config: dict[str, Any], seed: int, *, data: dict[str, str], teacher: Path | None, threads: int) -> str:
@@ -42,18 +48,20 @@ def run_key(config: dict[str, Any], seed: int, *, data: dict[str, str], teacher:
         teacher: Weights of the study's teacher, where the run learns from it.
         threads: CPU threads of the run.
     """
+    matters = relevant(config, learns=teacher is not None)
     parts = {
-        "config": relevant(config, learns=teacher is not None),
+        "config": matters,
         "seed": seed,
         "data": data,
         "teacher": None if teacher is None else weights_hash(teacher),
-        "code": code_version(tuple(sorted(set(_class_paths(config))))),
+        "code": code_version(tuple(sorted(set(_class_paths(matters))))),
         "device": [
             str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu",
             threads,
         ],
     }
-    return blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+    text = yaml.safe_dump(parts, sort_keys=True)  # which has a form for all that a config can hold, dates and NaN too
+    return blake2b(ADDRESS.sub("", text).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def relevant(config: dict[str, Any], *, learns: bool) -> dict[str, Any]:
@@ -64,7 +72,7 @@ def relevant(config: dict[str, Any], *, learns: bool) -> dict[str, Any]:
         learns: Whether the run learns from the study's teacher, whose weights say all about it.
     """
     kept = {name: deepcopy(config[name]) for name in ("data", "model", "trainer")}
-    kept["trainer"]["callbacks"] = own_callbacks(config)
+    kept["trainer"]["callbacks"] = own_callbacks(config["trainer"]["callbacks"])
     for name in [name for name in kept["trainer"] if name in SILENT or name.startswith("enable_")]:
         del kept["trainer"][name]
     for name in PATHS:
@@ -75,10 +83,10 @@ def relevant(config: dict[str, Any], *, learns: bool) -> dict[str, Any]:
     return kept
 
 
-def own_callbacks(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the callbacks of a config that a study runs too."""
-    callbacks = config["trainer"]["callbacks"] or []
-    return [entry for entry in callbacks if not issubclass(resolve_name(entry["class_path"]), LEFT_OUT)]
+def own_callbacks(callbacks: Any) -> list[Any]:
+    """Return the callbacks of a config, as plain values or as parsed, that a study runs too."""
+    entries = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
+    return [entry for entry in entries if not issubclass(resolve_name(entry["class_path"]), LEFT_OUT)]
 
 
 def fingerprint(data: ImageDataModule) -> dict[str, str]:

@@ -1,36 +1,32 @@
 """What the runs of a study are, before any of them is started: their arguments, their configs, their data."""
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd_lightning.callbacks import SaveWeights
-from kd_lightning.commands.options import data_parser
-from kd_lightning.compare.identity import own_callbacks
-from kd_lightning.compare.measure import Measure
+from kd_lightning.compare.fit import BuiltOnly
 from kd_lightning.compare.results import Role
 from kd_lightning.compare.study import Request, RowConfig
 from kd_lightning.data import ImageDataModule
 from kd_lightning.errors import UserError
-from kd_lightning.training.cli import TrainingCLI, plain, run
+from kd_lightning.networks import Network
+from kd_lightning.tasks import Task
+from kd_lightning.tasks.distill import DistillTask
+from kd_lightning.training.cli import run
 from kd_lightning.training.config_files import find_config
-from kd_lightning.training.parse_errors import users_mistake
 from kd_lightning.training.teacher_first import teacher_settings
-
-WEIGHTS = "weights.pth"
 
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row whose config has been parsed.
+    """A row whose config has been parsed, and its data, networks and trainer built once to see that they can be.
 
     Attributes:
         row: What the study says of it.
         role: What it is in the study.
         args: Arguments of ``fit`` that all its runs share.
         config: The resolved config, as plain values.
+        data: Its data.
         learns: Whether it learns from the study's teacher.
     """
 
@@ -38,76 +34,77 @@ class PlannedRow:
     role: Role
     args: tuple[str, ...]
     config: dict[str, Any]
+    data: ImageDataModule
     learns: bool
 
-    @property
-    def epochs(self) -> int:
-        """Epochs of a run."""
-        return int(self.config["trainer"]["max_epochs"] or 1000)
-
-    def run_args(self, seed: int, folder: Path, teacher: Path | None) -> list[str]:
-        """Return the arguments of ``fit`` for one run: the row's, and where the run writes what is wanted of it."""
-        save = {"class_path": _path(SaveWeights), "init_args": {"filename": WEIGHTS}}
-        names = {"save_dir": str(folder.parent), "name": "", "version": folder.name, "default_hp_metric": False}
-        logger = {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": names}
-        return [
-            *self.args,
-            f"--seed_everything={seed}",
-            f"--trainer.callbacks={json.dumps([*own_callbacks(self.config), save, {'class_path': _path(Measure)}])}",
-            f"--trainer.logger={json.dumps(logger)}",
-            "--trainer.enable_checkpointing=false",
-            "--trainer.enable_progress_bar=false",
-            "--trainer.devices=1",
-            *([f"--model.teacher.weights={teacher}"] if teacher else []),
-        ]
-
-
-class ParsedOnly(TrainingCLI):
-    """Parses what ``fit`` would run, and builds nothing of it."""
-
-    def before_instantiate_classes(self) -> None:
-        """Ask for no teacher."""
-
-    def instantiate_classes(self) -> None:
-        """Build nothing."""
+    def run_args(self, seed: int, teacher: Path | None) -> list[str]:
+        """Return the arguments of ``fit`` for one run."""
+        return [*self.args, f"--seed_everything={seed}", *([f"--model.teacher.weights={teacher}"] if teacher else [])]
 
 
 def plan_rows(request: Request) -> list[PlannedRow]:
-    """Parse the configs of all rows, the teacher's first.
+    """Parse the configs of all rows, the teacher's first, and build what they name.
 
     Raises:
-        UserError: There is something wrong in one of them.
+        UserError: There is something wrong in one of them, or they do not fit each other.
     """
-    study = request.study
-    rows = [_plan(row, "student", request.each_run, study.teacher) for row in study.compared]
-    rows.insert(0, _plan(study.baseline, "baseline", request.each_run, study.teacher))
-    if study.teacher is not None:
-        rows.insert(0, _plan(study.teacher, "teacher", request.each_run, None))
-    return rows
+    study, teacher = request.study, None
+    planned: list[PlannedRow] = []
+    for row in study.rows:
+        role: Role = "teacher" if row is study.teacher else "baseline" if row is study.baseline else "student"
+        plan, built = _plan(row, role, request, learns=study.teacher is not None and role != "teacher")
+        if role == "teacher":
+            teacher = built.model.network
+        elif plan.learns and teacher is not None:
+            _check_teacher(row, built.model, teacher)
+        planned.append(plan)
+    return planned
 
 
-def _plan(row: RowConfig, role: Role, each_run: Sequence[str], teacher: RowConfig | None) -> PlannedRow:
-    args = ("--config", str(find_config(row.config)), *each_run, *row.args)
-    parsed = run(args, ParsedOnly, run=False)
-    settings = teacher_settings(parsed.config)
-    if settings is not None and teacher is None and not Path(settings.weights or "").is_file():
+def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> tuple[PlannedRow, BuiltOnly]:
+    args = ("fit", "--config", str(find_config(row.config)), *request.each_run, *row.args)
+    built = run(args, BuiltOnly, folder=request.output, learns=learns)
+    assert isinstance(built, BuiltOnly)
+    _refuse_parts(row.title, built.parsed)
+    settings = teacher_settings(built.own)
+    if settings is not None and not learns and settings.weights is None:
         raise UserError(
             f"{row.config} learns from a teacher; name the teacher's config in the study, as `teacher`, or its weights "
             "with --model.teacher.weights."
         )
-    return PlannedRow(row, role, ("fit", *args), plain(parsed.parser, parsed.config), bool(settings and teacher))
+    return PlannedRow(row, role, args, built.parsed, built.datamodule, settings is not None and learns), built
 
 
-def build_data(config: dict[str, Any]) -> ImageDataModule:
-    """Build the data source of a resolved config."""
-    parser = data_parser("compare", "")
-    try:
-        data: ImageDataModule = parser.instantiate(parser.parse_object({"data": config["data"]})).data
-    except ValueError as error:
-        raise users_mistake(error) or error from None
-    data.prepare_data()
-    return data
+def _refuse_parts(title: str, config: dict[str, Any]) -> None:
+    """Refuse what would measure a part of a run, or of the test images."""
+    trainer = config["trainer"]
+    tested = trainer["limit_test_batches"]
+    partial = {
+        "trainer.fast_dev_run": trainer["fast_dev_run"],
+        "trainer.limit_test_batches": tested is not None and (isinstance(tested, int) or tested < 1),
+        **{f"trainer.{name}": trainer[name] == 0 for name in ("max_epochs", "max_steps", "limit_train_batches")},
+    }
+    for name in (name for name, is_partial in partial.items() if is_partial):
+        value = trainer[name.removeprefix("trainer.")]
+        raise UserError(
+            f"the row '{title}' has {name} {value}, but a study's runs are trained, and tested on all test images; "
+            f"leave {name} out."
+        )
 
 
-def _path(kind: type[Any]) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+def _check_teacher(row: RowConfig, task: Task, teacher: Network) -> None:
+    """Refuse a row whose teacher has another network than the one that the study trains."""
+    if not isinstance(task, DistillTask):
+        return  # a task of the user's own, which says itself what it makes of its teacher
+    expected = task.teacher.network
+    shapes, found = ({key: value.shape for key, value in net.state_dict().items()} for net in (expected, teacher))
+    if type(expected) is not type(teacher) or shapes != found:
+        raise UserError(
+            f"the row '{row.title}' learns from a {_named(expected)}, but the study's teacher is a {_named(teacher)}; "
+            "give the row that network, by `model.teacher.network` in its `options`."
+        )
+
+
+def _named(network: Network) -> str:
+    arguments = ", ".join(f"{name}={value}" for name, value in network.arguments.items())
+    return f"{type(network).__name__}({arguments})"

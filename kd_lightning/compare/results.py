@@ -153,7 +153,7 @@ class Settings:
         data: The data in words, such as ``CIFAR-10 (JPEG copy)``.
         protocol: Which images train, which choose, and when the test split is evaluated, in one sentence.
         teacher: Whether all seeds share one teacher or each has its own.
-        epochs: Epochs of a student's run.
+        epochs: Epochs that the baseline was trained for, in the longest of its runs.
         seeds: The seeds asked for, finished or not.
         machine: Processor and accelerator.
         versions: Package name to version.

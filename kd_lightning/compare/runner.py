@@ -127,7 +127,7 @@ class Runner:
         row = self.rows[cell.row]
         folder = self.folder / "logs" / row.row.folder / f"seed_{cell.seed}"
         shown = {"row": cell.row, "seed": cell.seed, **self._shown[cell.row]}
-        return Order(cell.row, row.run_args(cell.seed, folder, weights), cell.seed, folder, result, shown)
+        return Order(cell.row, row.run_args(cell.seed, weights), cell.seed, folder, result, shown)
 
     def _ended(self, order: Order, failure: str | None) -> None:
         cell, found = Cell(order.row, order.seed), finished_run(order.result)

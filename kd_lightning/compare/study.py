@@ -1,6 +1,7 @@
 """A study: the small file that names what is compared, and what the command line changes of it."""
 
 import json
+import math
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -12,7 +13,6 @@ from kd_lightning.cpu import cores
 from kd_lightning.errors import UserError
 from kd_lightning.training.cli import Parser
 from kd_lightning.training.config_files import ConfigFile, find_config
-from kd_lightning.training.yaml_check import read_yaml
 from kd_lightning.wording import shown
 
 EACH_RUN = ("--data", "--model", "--trainer")
@@ -58,8 +58,8 @@ class RowConfig:
     @property
     def args(self) -> tuple[str, ...]:
         """The options as a command line has them."""
-        values = {name: value if isinstance(value, str) else json.dumps(value) for name, value in self.options.items()}
-        return tuple(f"--{name}={value}" for name, value in values.items())
+        texts = {name: value if isinstance(value, str) else as_text(value) for name, value in self.options.items()}
+        return tuple(f"--{name}={text}" for name, text in texts.items())
 
     @property
     def title(self) -> str:
@@ -176,6 +176,23 @@ def split_options(args: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     return own, tuple(each_run)
 
 
+def as_text(value: Any) -> str:
+    """Return a value of YAML as text in one line that is read as the same value.
+
+    Raises:
+        UserError: It is none that an option can have, such as a set.
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{as_text(name)}: {as_text(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_text, value)) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value:+}".replace("inf", ".inf").replace("+nan", ".nan")
+    if value is None or isinstance(value, bool | int | float | str):
+        return json.dumps(value, ensure_ascii=False)  # YAML does not know JSON's pairs of surrogates
+    raise UserError(f"an option is {value!r}, but it must be a number, a text, a list or a mapping.")
+
+
 class StudyFile(ConfigFile):
     """``--config`` that takes a study, by its bare name or its path, and nothing else."""
 
@@ -184,6 +201,6 @@ class StudyFile(ConfigFile):
     ) -> None:
         """Read the study that is meant into the namespace."""
         path = find_config(values)
-        if "baseline" not in read_yaml(path):
+        if not re.search(r"^baseline\s*:", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
             raise UserError(f"{path} is no study, for it names no `baseline`; look at seed_table.yaml for one.")
         super().__call__(parser, namespace, values, option_string)

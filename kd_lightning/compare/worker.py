@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from kd_lightning.callbacks import SaveWeights
+from kd_lightning.compare.fit import StudyFit
 from kd_lightning.compare.measure import Measure
 from kd_lightning.compare.results import Run, finite
 from kd_lightning.compare.store import write_run
@@ -103,7 +104,7 @@ def _print_to(path: Path) -> None:
 
 def carry_out(order: Order) -> None:
     """Fit and test; keep predicted classes and weights, and at last what was measured."""
-    done = run(order.args)
+    done = run(order.args, StudyFit, folder=order.folder)
     measure = next(callback for callback in done.callbacks if isinstance(callback, Measure))
     measured = measure.run(order.seed)
     _log_hyperparameters(done, order.hyperparameters, measured)

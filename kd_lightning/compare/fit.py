@@ -1,0 +1,77 @@
+"""``fit`` as a study does it: nothing but the numbers of a run and its weights come out of it."""
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from kd_lightning.callbacks import SaveWeights
+from kd_lightning.compare.identity import own_callbacks
+from kd_lightning.compare.measure import Measure
+from kd_lightning.errors import UserError
+from kd_lightning.training.cli import TrainingCLI, plain
+from kd_lightning.training.teacher_first import teacher_settings
+
+
+class StudyFit(TrainingCLI):
+    """One run of a study: measured, with its logs and its weights in a folder of its own.
+
+    Args:
+        folder: The run's folder.
+        options: Lightning's.
+    """
+
+    def __init__(self, *args: Any, folder: Path, **options: Any) -> None:
+        self.folder = folder  # before Lightning's, which runs the command
+        super().__init__(*args, **options)
+
+    def before_instantiate_classes(self) -> None:
+        """Set what is the same in all runs of a study."""
+        self.settle()
+        super().before_instantiate_classes()
+
+    def settle(self) -> None:
+        """Set what a study decides for its runs: as config values, for text on a command line can be read otherwise."""
+        trainer = self.own.trainer
+        names = {"save_dir": str(self.folder.parent), "name": "", "version": self.folder.name}
+        trainer.logger = _class(TensorBoardLogger, **names, default_hp_metric=False)
+        trainer.callbacks = [*own_callbacks(trainer.callbacks), _class(SaveWeights), _class(Measure)]
+        trainer.enable_checkpointing = False
+        trainer.enable_progress_bar = False
+        trainer.devices = 1
+
+
+class BuiltOnly(StudyFit):
+    """Builds data, networks and trainer as a run would, and runs nothing: what cannot be built is told at once.
+
+    Args:
+        learns: Whether the run learns from the study's teacher, which is built without the weights that it has yet to
+            get.
+        options: ``StudyFit``'s.
+
+    Attributes:
+        parsed: The resolved config as it was asked for, as plain values.
+    """
+
+    def __init__(self, *args: Any, learns: bool, **options: Any) -> None:
+        self.learns = learns
+        super().__init__(*args, **options)
+
+    def before_instantiate_classes(self) -> None:
+        """Keep what was asked for; ask for no teacher that is not there."""
+        if self.own.ckpt_path is not None:
+            raise UserError("a study's runs begin at their first step; leave ckpt_path out of its configs.")
+        self.parsed = plain(self._parser("fit"), self.own)
+        self.settle()
+        settings = teacher_settings(self.own)
+        if settings is not None and self.learns:
+            settings.weights = None
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run nothing."""
+
+
+def _class(kind: type[Any], **arguments: Any) -> Namespace:
+    """Return the config of a class."""
+    return Namespace(class_path=f"{kind.__module__}.{kind.__qualname__}", init_args=Namespace(**arguments))
