@@ -1,5 +1,7 @@
 """An export is rehearsed before training, and only where it has not gone well before."""
 
+import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -86,10 +88,26 @@ def test_a_library_that_is_installed_under_another_name_is_no_reason_to_stop(
     assert len(rehearsed) == 2
 
 
-def test_the_sources_are_those_of_the_layers_and_their_bases_and_neither_torchs_nor_pythons(
+def test_a_helper_module_of_the_users_own_is_one_of_the_sources(
+    rehearsed: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = tmp_path / "own_helper.py"
+    helper.write_text("WIDTH = 8\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = import_module("own_helper")
+    monkeypatch.setitem(sys.modules, "own_helper", module)
+    rehearse()
+    rehearse()
+    helper.write_text("WIDTH = 16\n")
+    rehearse()
+    assert len(rehearsed) == 2
+
+
+def test_the_other_sources_are_those_of_the_layers_and_their_bases_and_neither_torchs_nor_pythons(
     rehearsed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
+    monkeypatch.setattr(rehearsal, "own_modules", set)
 
     def getsource(module: ModuleType) -> str:
         read.append(module.__name__)
