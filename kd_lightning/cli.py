@@ -8,6 +8,7 @@ from importlib import import_module
 
 from kd_lightning import stopping
 from kd_lightning.errors import UserError
+from kd_lightning.files import no_room
 from kd_lightning.wording import shown_lines
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -55,6 +56,11 @@ def _status(args: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output, as in `| head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception as error:
+        if (sentence := no_room(error)) is None:
+            raise
+        print(f"error: {shown_lines(sentence)}", file=sys.stderr)
+        return 2
 
 
 def _main(args: list[str]) -> int:

@@ -1,17 +1,37 @@
-"""Files that are written whole or not at all, and where those that can be made again are kept."""
+"""Files that are written whole or not at all, names that stay in their folder, and where caches are kept."""
 
+import errno
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kd_lightning.errors import UserError
 
+if sys.platform != "win32":
+    import fcntl
+
+WORKPLACE = ".kd_lightning-"
+"""How the names of workplaces begin. They are hidden folders: no pattern for results matches what is in them."""
+
+LOCK = ".lock"
+"""The file in a workplace that its owner keeps locked; the system unlocks it when the owner dies, however it dies."""
+
+LONGEST_NAME = 200
+"""Bytes of a name; file systems take 255."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What the system answers where nothing more can be written."""
+
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to; rename it to ``path`` when the block ends without an error.
+    """Give a temporary path to write to; what is there when the block ends without an error becomes ``path``.
+
+    Not even a kill or a power cut leaves half a file at ``path``, or takes away the one that was there before.
 
     Args:
         path: The file to write; its folder is made where it is missing.
@@ -20,22 +40,124 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         UserError: The folder cannot be written to, or the disk is full. Nothing is left behind.
     """
     path = Path(path)
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+    with writing(path), workplace(path.parent) as work:
+        temporary = work / path.name
+        temporary.touch()
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; these are ordinary ones
-        temporary.replace(path)
+        put_in_place(temporary, path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise ``UserError`` where the system does not let ``path`` be written."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; free or choose another folder.") from error
+
+
+@contextmanager
+def workplace(folder: Path) -> Iterator[Path]:
+    """Give an empty hidden folder in ``folder``, so that finished files are only renamed; it is removed afterwards.
+
+    The workplaces that killed processes have left there are removed first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    work, lock = _own_workplace(folder)
+    try:
+        yield work
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
+        os.close(lock)
+
+
+def put_in_place(source: Path, target: Path) -> None:
+    """Give a finished file its name, after its bytes have reached the disk."""
+    _sync(source, os.O_RDWR)
+    source.replace(target)
+    with suppress(OSError):  # Windows and some network disks cannot do that with a folder
+        _sync(target.parent, os.O_RDONLY)
+
+
+def _sync(path: Path, access: int) -> None:
+    number = os.open(path, access)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the workplaces in ``folder`` whose owners have died."""
+    for work in folder.glob(f"{WORKPLACE}*"):
+        if work.is_symlink() or not work.is_dir():
+            continue
+        with suppress(OSError):  # its owner is at work, or this disk knows no locks, or it is another user's
+            lock = os.open(work / LOCK, os.O_RDWR | os.O_CREAT)
+            try:
+                _lock(lock, wait=False)
+                shutil.rmtree(work)
+            finally:
+                os.close(lock)
+
+
+def _own_workplace(folder: Path) -> tuple[Path, int]:
+    """Make a workplace and return it with its lock; one that was swept before it could be locked is made again."""
+    while True:
+        work = Path(tempfile.mkdtemp(prefix=WORKPLACE, dir=folder))
+        with suppress(FileNotFoundError):
+            lock = os.open(work / LOCK, os.O_RDWR | os.O_CREAT)
+            with suppress(OSError):  # a disk without locks, where nothing is swept either
+                _lock(lock, wait=True)
+            if (work / LOCK).exists():
+                return work, lock
+            os.close(lock)
+
+
+def _lock(number: int, *, wait: bool) -> None:
+    """Lock an open file, or raise ``OSError``: another process has it, or this disk knows no locks."""
+    if sys.platform == "win32":
+        raise OSError(errno.ENOLCK, "no locks that end with their process")
+    fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def plain_name(name: str, ending: str, key: str) -> str:
+    """Return the name of a file to write, which must not lead out of its folder.
+
+    Args:
+        name: The name.
+        ending: How it must end, so that it takes no other file's place.
+        key: What names it, for the message.
+
+    Raises:
+        UserError: It is no plain name.
+    """
+    plain = name.isprintable() and not name.startswith(".") and not {"/", "\\", ":"} & set(name)
+    if not plain or not name.endswith(ending) or len(os.fsencode(name)) > LONGEST_NAME:
+        raise UserError(
+            f"{key} is {name[:LONGEST_NAME]!r}, but it must be a plain file name in the run's folder that ends in "
+            f"{ending}, such as network{ending}."
+        )
+    return name
+
+
+def no_room(error: BaseException) -> str | None:
+    """Return the sentence for an error that a full or read-only disk has caused; ``None`` for any other error."""
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.errno in NO_ROOM:
+            place = f" {cause.filename}" if cause.filename else ""
+            said = next((str(other) for other in causes if isinstance(other, UserError)), None)
+            return said or f"cannot write{place}: {cause.strerror}; free space, or choose another folder."
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Give an error, what it came from, what that came from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def cache_folder() -> Path:

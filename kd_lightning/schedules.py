@@ -10,7 +10,7 @@ class OneCycle(LambdaLR):
     """Rise to the optimizer's learning rate, then fall to nearly nothing by the end of the run, along cosines.
 
     Smith and Topin, "Super-Convergence" (2018, https://arxiv.org/abs/1708.07120). The task fills in the length of the
-    run; ``lr_interval`` must be ``step``.
+    run.
 
     Args:
         optimizer: Its learning rate is the highest one.

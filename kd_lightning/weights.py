@@ -1,5 +1,6 @@
 """Weight files: written whole, read without running any code of theirs."""
 
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ def save_weights(path: str | Path, network: Network, info: ModelInfo) -> None:
         UserError: The file cannot be written.
     """
     state_dict = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    content = io.BytesIO()  # torch turns the system's errors into others where it writes to a file itself
+    torch.save({INFO_KEY: info.to_plain(), "state_dict": state_dict}, content)
     with written_whole(path) as temporary:
-        torch.save({INFO_KEY: info.to_plain(), "state_dict": state_dict}, temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def load_model(path: str | Path, network_class: str | None = None) -> tuple[Network, ModelInfo]:

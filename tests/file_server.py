@@ -1,6 +1,7 @@
 """An HTTP server on loopback that serves one file well, or badly in a chosen way."""
 
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
@@ -79,6 +80,28 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send_silent(self, _: str | None) -> None:
         self.server.go_on.wait()
+
+    def send_drip(self, _: str | None) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self._repeat(b"x", 0.01)
+
+    def send_slow_header(self, _: str | None) -> None:
+        self._repeat(b"x", 0.01)
+
+    def send_endless(self, _: str | None) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self._repeat(b"x" * 2**16, 0)
+
+    def send_huge(self, _: str | None) -> None:
+        self._send(200, b"x", {"Content-Length": str(2**40)})
+
+    def _repeat(self, data: bytes, pause: float) -> None:
+        """Send the same again and again until nobody listens."""
+        with suppress(OSError):
+            while not self.server.go_on.wait(pause):
+                self.wfile.write(data)
 
     def send_held(self, byte_range: str | None) -> None:
         self.server.held.set()

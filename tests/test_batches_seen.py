@@ -94,7 +94,9 @@ def fit(kind: type[TinyDataModule], data: dict[str, Any], ckpt: Path | None = No
     seed_everything(0, verbose=False)
     task = Watched()
     trainer = quick_trainer(**{"epochs": 3, **options})
-    datamodule = kind(**{"count": 60, "batch_size": 8, "val_size": 0.2, "eval_batch_size": 4, **data})
+    datamodule = kind(
+        **{"count": 60, "batch_size": 8, "val_size": 0.2, "eval_batch_size": 4, "normalize": "imagenet", **data}
+    )
     trainer.fit(task, datamodule=datamodule, ckpt_path=ckpt, weights_only=True)
     return task
 

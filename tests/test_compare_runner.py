@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,7 @@ class InThisProcess:
 
     def start(self, order: Order) -> None:
         InThisProcess.started.append(f"{order.row} {order.seed}")
+        shutil.rmtree(order.folder, ignore_errors=True)  # as in a process of its own
         try:
             carry_out(order)
             self._ended.append((order, None))

@@ -16,10 +16,11 @@ import pytest
 from file_server import FileServer
 
 from kd_lightning.data.download import fetch
+from kd_lightning.data.http_source import Limits, Pace, SourceError
 from kd_lightning.errors import UserError
 
 NAME = "cifar-10-python.tar.gz"
-STALL = 0.3
+LIMITS = Limits(seconds=0.4, rate=1000, size=2**20)
 
 
 def small_archive() -> bytes:
@@ -61,7 +62,7 @@ def closed_source() -> Iterator[str]:
 
 
 def get(folder: Path, *sources: str) -> Path:
-    return fetch(NAME, MD5, folder, sources, stall_seconds=STALL)
+    return fetch(NAME, MD5, folder, sources, LIMITS)
 
 
 def start(folder: Path, source: str) -> subprocess.Popen[str]:
@@ -72,7 +73,7 @@ def start(folder: Path, source: str) -> subprocess.Popen[str]:
         "sys.modules['kd_lightning.data'] = package = types.ModuleType('kd_lightning.data'); "
         "package.__path__ = [kd_lightning.__path__[0] + '/data']; "
         "from kd_lightning.data.download import fetch; "
-        "fetch(sys.argv[1], sys.argv[2], Path(sys.argv[3]), [sys.argv[4]], 20)"
+        "fetch(sys.argv[1], sys.argv[2], Path(sys.argv[3]), [sys.argv[4]])"
     )
     arguments = [sys.executable, "-c", code, NAME, MD5, str(folder), source]
     return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
@@ -103,8 +104,12 @@ def test_a_good_source_gives_the_file_in_a_new_folder(tmp_path: Path, server: Fi
         ("wrong", f"wrong bytes \\(MD5 [0-9a-f]+ instead of {MD5}\\)"),
         ("missing", "HTTP 404 Not Found"),
         ("coloured", r"HTTP 404 not \\x1b\[31mhere"),
-        ("stalled", "nothing came for 0.3 s"),
-        ("silent", "nothing came for 0.3 s"),
+        ("stalled", "nothing came for 0.4 s"),
+        ("silent", "nothing came for 0.4 s"),
+        ("drip", "only [1-9][0-9]* bytes came for 0.4 s"),
+        ("slow_header", "nothing came for 0.4 s"),
+        ("endless", "it sends more than 1,048,576 bytes, which no file has"),
+        ("huge", "it sends more than 1,048,576 bytes, which no file has"),
         ("file", "HTTP 302 .*not allowed"),
         ("ftp", "unknown url type: ftp"),
     ],
@@ -147,6 +152,24 @@ def test_an_unknown_host_is_named_as_the_reason(tmp_path: Path, monkeypatch: pyt
 def test_the_sources_are_tried_in_their_order_and_no_further_than_needed(tmp_path: Path, server: FileServer) -> None:
     get(tmp_path, *(server.source(way) for way in ("missing", "wrong", "plain", "ranges")))
     assert [way for way, _ in server.requests] == ["missing", "wrong", "plain"]
+
+
+@pytest.mark.parametrize("way", ["endless", "huge"])
+def test_an_answer_without_end_leaves_nothing_on_the_disk(tmp_path: Path, server: FileServer, way: str) -> None:
+    (tmp_path / f"{NAME}.part").write_bytes(BODY[:1000])
+    with pytest.raises(UserError, match="sends more than"):
+        get(tmp_path, server.source(way))
+    assert [path.name for path in tmp_path.iterdir()] == [f".{NAME}.lock"]
+
+
+def test_a_source_is_given_up_at_the_end_of_the_first_stretch_in_which_it_is_too_slow() -> None:
+    pace = Pace(Limits(seconds=30, rate=10), now=100)
+    pace.note(300, now=129)
+    pace.note(0, now=130)  # as fast as is asked for
+    assert pace.left(now=140) == 20
+    pace.note(299, now=159)
+    with pytest.raises(SourceError, match="only 299 bytes came for 30 s"):
+        pace.note(0, now=160)
 
 
 @pytest.mark.parametrize("first", ["truncated", "stalled"])

@@ -1,11 +1,50 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import ReduceLROnPlateau
 from test_tasks import quick_trainer
 from tiny import TinyDataModule
+from torch.optim import SGD, Adam
+from torch.optim.lr_scheduler import CyclicLR, ExponentialLR, MultiStepLR, OneCycleLR, SequentialLR, StepLR
 
+from kd_lightning.errors import UserError
 from kd_lightning.networks import LightNN
 from kd_lightning.schedules import OneCycle
 from kd_lightning.tasks import Classifier
+
+
+def sgd(parameters: Any) -> SGD:
+    return SGD(parameters, lr=0.125)
+
+
+def fit(
+    schedule: Any,
+    *callbacks: Callback,
+    data: Any = None,
+    ckpt: Path | None = None,
+    optimizer: Any = sgd,
+    **options: Any,
+) -> Trainer:
+    own = {name: options.pop(name) for name in ("lr_interval", "fast") if name in options}
+    task = Classifier(LightNN(num_classes=4, image_size=8), optimizer=optimizer, lr_scheduler=schedule, **own)
+    trainer = quick_trainer(**{"epochs": 2, **options}, callbacks=list(callbacks))
+    data = TinyDataModule(**(data or {}))  # 4 steps an epoch
+    trainer.fit(task, datamodule=data, ckpt_path=ckpt, weights_only=True)
+    return trainer
+
+
+class Rates(Callback):
+    """Notes the learning rate of every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        """Note the rate."""
+        self.seen.append(optimizer.param_groups[0]["lr"])
 
 
 def test_one_cycle_rises_to_the_optimizers_rate_and_falls_to_nearly_nothing() -> None:
@@ -28,9 +67,122 @@ def test_a_task_tells_the_cycle_how_long_the_run_is() -> None:
         LightNN(num_classes=4, image_size=8),
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
         lr_scheduler=OneCycle,
-        lr_interval="step",
     )
     trainer = quick_trainer(epochs=3)
     trainer.fit(task, datamodule=TinyDataModule())
     assert trainer.global_step == 12
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-4)
+
+
+def plateau(optimizer: Any, monitor: str = "val/loss") -> ReduceLROnPlateau:
+    return ReduceLROnPlateau(optimizer, monitor=monitor, patience=0, threshold=1.0, factor=0.5)  # never content
+
+
+MOVES: dict[str, tuple[Any, dict[str, Any], int]] = {
+    "our cycle": (OneCycle, {}, 8),
+    "torch's cycle": (lambda o: OneCycleLR(o, max_lr=0.5, total_steps=8), {}, 8),
+    "a cyclic one": (lambda o: CyclicLR(o, 0.1, 0.5, step_size_up=3), {}, 7),
+    "one of epochs": (lambda o: ExponentialLR(o, 0.5), {}, 2),
+    "one of epochs, by steps": (lambda o: ExponentialLR(o, 0.5), {"lr_interval": "step"}, 8),
+    "a plateau": (plateau, {"epochs": 3}, 3),
+    "a plateau of every other validation": (plateau, {"epochs": 4, "check_val_every_n_epoch": 2}, 2),
+    "a plateau of training": (lambda o: plateau(o, "train/loss"), {"epochs": 3, "check_val_every_n_epoch": None}, 3),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_a_schedule_moves_when_its_nature_says(name: str) -> None:
+    schedule, options, expected = MOVES[name]
+    rates = Rates()
+    fit(schedule, rates, **options)
+    assert len(set(rates.seen)) == expected
+
+
+REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "a cycle of epochs": (OneCycle, {"lr_interval": "epoch"}, "OneCycle moves on every step, but lr_interval is epoch"),
+    "torch's cycle of epochs": (
+        lambda o: OneCycleLR(o, max_lr=0.5, total_steps=8),
+        {"lr_interval": "epoch"},
+        "OneCycleLR moves on every step",
+    ),
+    "a plateau of steps": (plateau, {"lr_interval": "step"}, "ReduceLROnPlateau moves on every epoch"),
+    "a plateau without validation images": (plateau, {"data": {"val_size": 0}}, "val/loss, but nothing is validated"),
+    "a plateau without validation": (plateau, {"limit_val_batches": 0}, "val/loss, but nothing is validated"),
+    "a plateau of batches": (
+        plateau,
+        {"check_val_every_n_epoch": None},
+        "in every epoch, but validation goes by batch",
+    ),
+    "an unknown metric": (
+        lambda o: plateau(o, "val/f1"),
+        {},
+        "val/f1, which is not measured; .* train/loss, .*, val/loss",
+    ),
+    "torch's plateau": (torch.optim.lr_scheduler.ReduceLROnPlateau, {}, "does not say which metric it watches"),
+    "no length": (OneCycle, {"epochs": -1, "max_time": "00:00:01:00"}, "must know how long the run is"),
+    "too short": (lambda o: OneCycleLR(o, max_lr=0.5, total_steps=7), {}, "ends after 7 steps, but this run has 8"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_schedule_that_cannot_be_right_is_refused_before_the_first_step(name: str) -> None:
+    schedule, options, message = REFUSED[name]
+    rates = Rates()
+    callbacks = [] if name == "an unknown metric" else [rates]  # one of ours could log it
+    with pytest.raises(UserError, match=message):
+        fit(schedule, *callbacks, **options)
+    assert not rates.seen
+
+
+class SaveAt(Callback):
+    """Saves a checkpoint behind a step."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        """Save behind the third step."""
+        if trainer.global_step == 3:
+            trainer.save_checkpoint(self.path)
+
+
+RESUMED: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "lr": (None, {"optimizer": lambda p: SGD(p, lr=0.5)}, "with optimizer.lr 0.125, .* config says 0.5; leave it"),
+    "momentum": (None, {"optimizer": lambda p: SGD(p, lr=0.125, momentum=0.9)}, "optimizer.momentum 0, .* says 0.9"),
+    "optimizer": (None, {"optimizer": lambda p: Adam(p, lr=0.125)}, "with optimizer SGD, .* says Adam"),
+    "no schedule": (None, {}, "with lr_scheduler StepLR, .* says NoneType"),
+    "another schedule": (OneCycle, {}, "with lr_scheduler StepLR, .* says OneCycle"),
+    "its settings": (lambda o: StepLR(o, 2), {}, "with lr_scheduler.step_size 1, .* says 2"),
+    "its milestones": (lambda o: MultiStepLR(o, [1, 3]), {}, r"milestones \[\[1, 1\], \[2, 1\]\], .*3, 1\]\]; leave"),
+    "a part": (lambda o: _sequence(o, 0.25), {}, "lr_scheduler._schedulers .*0.5.* says .*0.25"),
+    "a cycle's length": (OneCycle, {"epochs": 3}, "laid out for 8 steps, but this run has 12"),
+    "a cycle's batches": (OneCycle, {"limit_train_batches": 3}, "laid out for 8 steps, but this run has 6"),
+}
+
+
+def _sequence(optimizer: Any, gamma: float = 0.5) -> SequentialLR:
+    return SequentialLR(optimizer, [ExponentialLR(optimizer, gamma), ExponentialLR(optimizer, 1.0)], [1])
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_resumed_run_does_not_say_what_it_does_not_do(name: str, tmp_path: Path) -> None:
+    schedule, change, message = RESUMED[name]
+    first = {
+        "lr": None,
+        "momentum": None,
+        "optimizer": None,
+        "its milestones": lambda o: MultiStepLR(o, [1, 2]),
+        "a part": _sequence,
+        "a cycle's length": OneCycle,
+        "a cycle's batches": OneCycle,
+    }.get(name, lambda o: StepLR(o, 1))
+    save = SaveAt(tmp_path / "middle.ckpt")
+    fit(first, save)
+    with pytest.raises(UserError, match=message):
+        fit(schedule, ckpt=save.path, **change)
+
+
+def test_a_run_without_a_cycle_can_be_resumed_for_more_epochs(tmp_path: Path) -> None:
+    save = SaveAt(tmp_path / "middle.ckpt")
+    fit(lambda o: StepLR(o, 1), save)
+    assert fit(lambda o: StepLR(o, 1), ckpt=save.path, epochs=4).global_step == 16

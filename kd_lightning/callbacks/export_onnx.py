@@ -20,6 +20,7 @@ from kd_lightning.export import (
 )
 from kd_lightning.export.onnx import Preprocess
 from kd_lightning.export.quantize import DynamicLayers
+from kd_lightning.files import plain_name
 from kd_lightning.tasks import Task
 
 
@@ -30,7 +31,7 @@ class ExportONNX(Callback):
     needs to know. It is compared with the network on the test images; one that fails is kept as ``*.rejected.onnx``.
 
     Args:
-        filename: Name of the fp32 file in the run's folder.
+        filename: Name of the fp32 file in the run's folder; it ends in ``.onnx``.
         preprocess: ``outside``: the file takes normalized float32 images (B, C, S, S) and gives logits. ``inside``: it
             takes plain uint8 pixels (B, S, S, C) and gives probabilities.
         max_difference: Largest allowed difference of a logit from torch's.
@@ -46,7 +47,7 @@ class ExportONNX(Callback):
         max_drop: float = 0.5,
         measure_speed: bool = True,
     ) -> None:
-        self.names: dict[Variant, str] = {"fp32": filename}
+        self.names: dict[Variant, str] = {"fp32": plain_name(filename, ".onnx", "ExportONNX.filename")}
         gates = Gates(difference=max_difference, drop=max_drop)
         self.settings = ExportSettings(preprocess=preprocess, gates=gates, speed=measure_speed)
         self.report: ExportReport | None = None
@@ -60,6 +61,8 @@ class ExportONNX(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write all files of the run in one pass, so that they are measured side by side."""
         folder = run_folder(trainer)
+        if folder is None:
+            return
         error: UserError | None = None
         if trainer.is_global_zero:
             try:
@@ -90,7 +93,7 @@ class QuantizeONNX(Callback):
     """Let ``ExportONNX``, which must stand beside it, write a smaller form of the network too.
 
     Args:
-        filename: Name of the file in the run's folder.
+        filename: Name of the file in the run's folder; it ends in ``.onnx``.
         variant: ``dynamic``: uint8 weights of the linear layers. ``static``: int8 weights and activations throughout,
             calibrated on training images. ``fp16``: half the size at fp32's speed.
         layers: Of ``dynamic``: ``linear``, or ``all``: convolutions too, which runs at 0.4 to 0.8 times fp32's speed.
@@ -106,7 +109,7 @@ class QuantizeONNX(Callback):
         reduce_range: bool | Literal["auto"] = True,
         calibration_images: int = 512,
     ) -> None:
-        self.filename = filename
+        self.filename = plain_name(filename, ".onnx", "QuantizeONNX.filename")
         self.variant: Variant = variant
         self.layers: DynamicLayers = layers
         self.reduce_range: bool | Literal["auto"] = reduce_range
@@ -118,6 +121,9 @@ class QuantizeONNX(Callback):
         export = next((callback for callback in callbacks if isinstance(callback, ExportONNX)), None)
         if export is None:
             raise UserError("QuantizeONNX needs ExportONNX beside it; add it to trainer.callbacks.")
+        others = [name for variant, name in export.names.items() if variant != self.variant]
+        if self.filename in others:
+            raise UserError(f"two ONNX files of the run are called {self.filename}; give each its own filename.")
         export.names[self.variant] = self.filename
         if self.variant == "dynamic":
             export.settings = replace(export.settings, dynamic_layers=self.layers)

@@ -20,11 +20,11 @@ class StoppedByUser(Exception):  # noqa: N818 - as KeyboardInterrupt, it is no e
 
     Args:
         number: The signal that stopped it.
-        folder: The run's folder; its last checkpoint is what was reached.
+        folder: The run's folder; its last checkpoint is what was reached. ``None`` where the run has none.
         saved: What that checkpoint holds, as a clause.
     """
 
-    def __init__(self, number: int, folder: Path, saved: str) -> None:
+    def __init__(self, number: int, folder: Path | None, saved: str) -> None:
         self.status = stopping.status(number)
         super().__init__(f"Stopped by {stopping.NAMES[number]}; {what_is_saved(folder, saved)}")
 
@@ -34,11 +34,11 @@ def last_checkpoint(folder: Path) -> Path:
     return folder / "checkpoints" / "last.ckpt"
 
 
-def what_is_saved(folder: Path, saved: str) -> str:
+def what_is_saved(folder: Path | None, saved: str) -> str:
     """Return the end of a sentence: what a run's last checkpoint holds, and the command that goes on from it."""
-    checkpoint, config = last_checkpoint(folder), folder / "config.yaml"
-    if not checkpoint.is_file():
+    if folder is None or not last_checkpoint(folder).is_file():
         return f"nothing is saved yet; {stopping.AGAIN}"
+    checkpoint, config = last_checkpoint(folder), folder / "config.yaml"
     if not config.is_file():
         return f"{saved}. Go on from there with the same command and --ckpt_path {shlex.quote(str(checkpoint))}"
     command = ["python", "-m", "kd_lightning", "fit", "--config", str(config), "--ckpt_path", str(checkpoint)]
@@ -57,7 +57,7 @@ class SaveOnInterrupt(Callback):
     def __init__(self) -> None:
         self._asked = 0
         self._previous: dict[signal.Signals, Any] = {}
-        self._folder = Path()
+        self._folder: Path | None = None
         self._speaks = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -104,7 +104,8 @@ class SaveOnInterrupt(Callback):
         if not whole or trainer.is_last_batch:  # the epoch's end, validation and all, comes first
             return
         if number := self._agreed(trainer):
-            trainer.save_checkpoint(last_checkpoint(self._folder), weights_only=False)  # the optimizer too
+            if self._folder is not None:
+                trainer.save_checkpoint(last_checkpoint(self._folder), weights_only=False)  # the optimizer too
             raise StoppedByUser(number, self._folder, f"{counted(trainer.global_step, 'step')} saved")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

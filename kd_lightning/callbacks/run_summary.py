@@ -12,13 +12,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from kd_lightning.callbacks.export_onnx import ExportONNX
 from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.callbacks.summary_text import summary_text
-from kd_lightning.files import written_whole
+from kd_lightning.files import WORKPLACE, written_whole
 from kd_lightning.networks import Network
 from kd_lightning.strict_json import strict_json
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import DistillTask
 
 SHOWN = (".yaml", ".ckpt", ".pth", ".onnx")
+
+SMOKE_TEST = "Smoke test: training, validation and test have run on a few batches each; nothing was written."
 
 
 class RunSummary(Callback):
@@ -50,6 +52,9 @@ class RunSummary(Callback):
         """Write what the fit of this process did."""
         folder = run_folder(trainer)
         if self._trained is None or not trainer.is_global_zero:
+            return
+        if folder is None:
+            self.text = SMOKE_TEST
             return
         assert isinstance(pl_module, Task)
         summary = self._summary(trainer, pl_module, folder)
@@ -106,7 +111,8 @@ def _teacher(task: Task, metrics: dict[str, float]) -> dict[str, Any] | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.suffix in SHOWN and path.name != "hparams.yaml"]
+    paths = (path for path in sorted(folder.rglob("*")) if path.suffix in SHOWN and path.name != "hparams.yaml")
+    return [path for path in paths if not any(part.startswith(WORKPLACE) for part in path.parts)]
 
 
 def _device(trainer: Trainer) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kd_lightning.callbacks.run_folder import run_folder
+from kd_lightning.files import plain_name
 from kd_lightning.tasks import Task
 from kd_lightning.weights import save_weights
 
@@ -17,16 +18,22 @@ class SaveWeights(Callback):
     tensors and plain values only.
 
     Args:
-        filename: Name of the file in the run's folder.
+        filename: Name of the file in the run's folder; it ends in ``.pth``.
+
+    Raises:
+        UserError: The name is none.
     """
 
     def __init__(self, filename: str = "weights.pth") -> None:
-        self.filename = filename
+        self.filename = plain_name(filename, ".pth", "SaveWeights.filename")
         self.files: list[Path] = []
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the weights of the last epoch."""
-        self.files = [run_folder(trainer) / self.filename]
+        folder = run_folder(trainer)
+        if folder is None:
+            return
+        self.files = [folder / self.filename]
         self._save(trainer, pl_module, accuracy=None)
         trainer.strategy.barrier()  # other processes may read it next
 

@@ -13,6 +13,7 @@ from kd_lightning.cpu import cores
 from kd_lightning.errors import UserError
 from kd_lightning.training.cli import Parser
 from kd_lightning.training.config_files import ConfigFile, find_config
+from kd_lightning.training.yaml_check import read_yaml
 from kd_lightning.wording import shown
 
 EACH_RUN = ("--data", "--model", "--trainer")
@@ -201,6 +202,6 @@ class StudyFile(ConfigFile):
     ) -> None:
         """Read the study that is meant into the namespace."""
         path = find_config(values)
-        if not re.search(r"^baseline\s*:", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
+        if "baseline" not in read_yaml(path):
             raise UserError(f"{path} is no study, for it names no `baseline`; look at seed_table.yaml for one.")
         super().__call__(parser, namespace, values, option_string)

@@ -3,49 +3,21 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import (
-    BaseHandler,
-    HTTPDefaultErrorHandler,
-    HTTPErrorProcessor,
-    HTTPHandler,
-    HTTPRedirectHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-    UnknownHandler,
-)
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from kd_lightning.data.http_source import Limits, NothingBehindError, Source, SourceError
 from kd_lightning.errors import UserError
 from kd_lightning.wording import shown
 
-STALL_SECONDS = 30.0
-CHUNK_BYTES = 1 << 18
-NETWORK_ERRORS = (OSError, HTTPException, ValueError, OverflowError)  # the last two: an address or a port that is none
-HANDLERS: tuple[type[BaseHandler], ...] = (
-    ProxyHandler,
-    HTTPHandler,
-    HTTPSHandler,
-    HTTPRedirectHandler,
-    HTTPErrorProcessor,
-    HTTPDefaultErrorHandler,
-    UnknownHandler,
-)
+USUAL = Limits()
 
 
-class SourceError(Exception):
-    """Why one source did not give the file."""
-
-
-def fetch(name: str, md5: str, folder: Path, sources: Sequence[str], stall_seconds: float = STALL_SECONDS) -> Path:
+def fetch(name: str, md5: str, folder: Path, sources: Sequence[str], limits: Limits = USUAL) -> Path:
     """Return the path of a file in a folder, downloading it if it is not there with the right bytes.
 
     The sources are tried in their order, each after any failure of the one before. A partial download stays beside the
@@ -57,7 +29,7 @@ def fetch(name: str, md5: str, folder: Path, sources: Sequence[str], stall_secon
         md5: MD5 of its bytes, hexadecimal.
         folder: Where the file is or shall be; made where it is missing.
         sources: http or https addresses of the folders to get it from.
-        stall_seconds: Seconds without a byte after which a source is given up.
+        limits: The rate below which a source is given up, and the size above which it sends no such file.
 
     Raises:
         UserError: No source gave the right bytes, the folder cannot be written to, or a source is no such address.
@@ -69,7 +41,7 @@ def fetch(name: str, md5: str, folder: Path, sources: Sequence[str], stall_secon
         urls = [_url(source, name) for source in sources]
         with _one_process_at_a_time(target):
             if not has_md5(target, md5):
-                _download(target, md5, urls, stall_seconds)
+                _download(target, md5, urls, limits)
     return target
 
 
@@ -119,13 +91,13 @@ def _one_process_at_a_time(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def _download(target: Path, md5: str, urls: Sequence[str], stall_seconds: float) -> None:
+def _download(target: Path, md5: str, urls: Sequence[str], limits: Limits) -> None:
     part = target.with_name(f"{target.name}.part")
     failures: list[str] = []
     with _progress() as progress:
         for url in urls:
             try:
-                _receive_checked(url, part, md5, stall_seconds, progress)
+                _receive_checked(url, part, md5, limits, progress)
             except SourceError as error:
                 failures.append(shown(f"{url}: {error}"))  # the server chose its words
                 progress.console.print(failures[-1], markup=False, highlight=False, soft_wrap=True)
@@ -140,75 +112,56 @@ def _progress() -> Progress:
     return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
 
-def _receive_checked(url: str, part: Path, md5: str, stall_seconds: float, progress: Progress) -> None:
+def _receive_checked(url: str, part: Path, md5: str, limits: Limits, progress: Progress) -> None:
     """Fill ``part`` from a source until its bytes are right; wrong bytes are not kept."""
-    continued = _receive(url, part, stall_seconds, progress)
+    continued = _receive(url, part, limits, progress)
     if continued and _md5(part) != md5:  # perhaps the older bytes were the wrong ones
         part.unlink()
-        _receive(url, part, stall_seconds, progress)
+        _receive(url, part, limits, progress)
     found = _md5(part)
     if found != md5:
         part.unlink()
         raise SourceError(f"wrong bytes (MD5 {found} instead of {md5})")
 
 
-def _receive(url: str, part: Path, stall_seconds: float, progress: Progress) -> bool:
+def _receive(url: str, part: Path, limits: Limits, progress: Progress) -> bool:
     """Write what the source sends to ``part``; return whether bytes that were there before are still in it."""
     there = part.stat().st_size if part.exists() else 0
     try:
-        response = _open(url, there, stall_seconds)
-    except HTTPError as error:
-        error.close()
-        if error.code == 416 and there:  # no bytes behind ours
-            return True
-        raise SourceError(f"HTTP {error.code} {error.reason}") from error
-    except NETWORK_ERRORS as error:
-        raise SourceError(_reason(error, stall_seconds)) from error
-    with response:
-        start = there if response.status == 206 else 0
-        _save(response, part, start, stall_seconds, progress)
+        with Source(url, there, limits) as source:
+            start = there if source.answer.status == 206 else 0
+            _save(source, part, start, limits, progress)
+    except NothingBehindError:
+        if not there:
+            raise
+        return True
     return start > 0
 
 
-def _open(url: str, start: int, stall_seconds: float) -> HTTPResponse:
-    """Open http and https and nothing else; urllib's own opener also reads files and follows redirects to FTP."""
-    opener = OpenerDirector()
-    for handler in HANDLERS:
-        opener.add_handler(handler())
-    headers = {"User-Agent": "kd_lightning", **({"Range": f"bytes={start}-"} if start else {})}
-    response: HTTPResponse = opener.open(Request(url, headers=headers), timeout=stall_seconds)
-    return response
-
-
-def _save(response: HTTPResponse, part: Path, start: int, stall_seconds: float, progress: Progress) -> None:
-    total = None if response.length is None else start + response.length
-    task = progress.add_task(f"{part.stem} from {shown(urlsplit(response.url).hostname)}", total=total, completed=start)
+def _save(source: Source, part: Path, start: int, limits: Limits, progress: Progress) -> None:
+    answer = source.answer
+    total = None if answer.length is None else start + answer.length  # beyond that length nothing is read
+    _check_size(total or start, part, limits)
+    host = shown(urlsplit(answer.url).hostname)
+    task = progress.add_task(f"{part.stem} from {host}", total=total, completed=start)
     received = start
     with part.open("ab" if start else "wb") as file:
-        for chunk in _chunks(response, stall_seconds):
-            file.write(chunk)
+        for chunk in source.chunks():
             received += len(chunk)
+            if received > limits.size:
+                break
+            file.write(chunk)
             progress.update(task, completed=received)
+    _check_size(received, part, limits)
     if total is not None and received < total:
         raise SourceError(f"the connection ended after {received} of {total} bytes")
 
 
-def _chunks(response: HTTPResponse, stall_seconds: float) -> Iterator[bytes]:
-    while True:
-        try:
-            chunk = response.read1(CHUNK_BYTES)
-        except NETWORK_ERRORS as error:
-            raise SourceError(_reason(error, stall_seconds)) from error
-        if not chunk:
-            return
-        yield chunk
-
-
-def _reason(error: Exception, stall_seconds: float) -> str:
-    cause = error.reason if isinstance(error, URLError) else error
-    if isinstance(cause, TimeoutError):
-        return f"nothing came for {stall_seconds:g} s"
-    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+def _check_size(size: int, part: Path, limits: Limits) -> None:
+    """Raise if there is more than any file has; such a part is of no use."""
+    if size > limits.size:
+        part.unlink(missing_ok=True)
+        raise SourceError(f"it sends more than {limits.size:,} bytes, which no file has")
 
 
 def _ways_out(target: Path, md5: str, failures: Sequence[str]) -> str:

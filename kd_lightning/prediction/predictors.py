@@ -44,9 +44,8 @@ def open_predictor(path: str | Path, threads: int = 0, network: str | None = Non
     if is_onnx(path) and network is not None:
         raise UserError(f"--network {network} is for .pth and .ckpt files, but {path} holds its network; leave it out.")
     if is_onnx(path):
-        return OnnxPredictor(
-            path, threads=threads, spin=False, bounded=True
-        )  # the next images are being decoded on these cores
+        # without spinning: the next images are being decoded on these cores
+        return OnnxPredictor(path, threads=threads, spin=False, bounded=True)
     try:
         from kd_lightning.prediction.torch_predictor import TorchPredictor  # torch takes seconds to import
     except ModuleNotFoundError as error:

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import torch
 
+from kd_lightning.errors import UserError
 from kd_lightning.images import Pixels, read_image
 from kd_lightning.normalize import Normalization
 from kd_lightning.onnx_predictor import Floats
 from kd_lightning.weights import load_model
+from kd_lightning.wording import shown
 
 
 class TorchPredictor:
@@ -27,6 +29,7 @@ class TorchPredictor:
 
     def __init__(self, path: str | Path, *, threads: int = 0, network: str | None = None) -> None:
         loaded, self.info = load_model(path, network)
+        self._path = path
         self._network = loaded.to(memory_format=torch.channels_last)
         self._normalization = Normalization(self.info.mean, self.info.std)
         if threads:
@@ -34,9 +37,18 @@ class TorchPredictor:
 
     @torch.inference_mode()
     def probabilities(self, images: Pixels) -> Floats:
-        """Return the probabilities (B, K) of images (B, S, S, C), uint8."""
+        """Return the probabilities (B, K) of images (B, S, S, C), uint8.
+
+        Raises:
+            UserError: The network fails, or gives values that are not finite.
+        """
         channels_last = torch.from_numpy(images).permute(0, 3, 1, 2)  # (B, S, S, C) -> (B, C, S, S)
-        logits = self._network(self._normalization.apply(channels_last))
+        try:
+            logits = self._network(self._normalization.apply(channels_last))
+        except RuntimeError as error:  # sizes that do not go together, or too little memory
+            raise UserError(f"{self._path} fails at {len(images)} images ({shown(error)}); train it again.") from error
+        if not logits.isfinite().all():
+            raise UserError(f"{self._path} gives values that are not finite; train it again.")
         return logits.softmax(dim=1).numpy()  # type: ignore[no-any-return]
 
     def read(self, path: Path) -> Pixels:

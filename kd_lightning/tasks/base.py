@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Adam
 from torchmetrics import MetricCollection
@@ -25,9 +25,10 @@ from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import Network
 from kd_lightning.outcome import Outcome, Result
 from kd_lightning.same_data import check_data
-from kd_lightning.schedules import OneCycle
 from kd_lightning.tasks.finite import LossWatch, check_mean, check_weights
 from kd_lightning.tasks.image_mean import ImageMean
+from kd_lightning.tasks.optimization import Interval, check_length, check_resumed, described, schedule_entry
+from kd_lightning.tasks.random_state import RandomState
 from kd_lightning.tasks.single_images import check_last_batch
 from kd_lightning.weights import INFO_KEY, class_path, parse_info
 
@@ -47,7 +48,8 @@ class Task(LightningModule, ABC):
         loss_weights: Weight of each loss term, by the term's name.
         optimizer: Makes the optimizer of the trained parameters.
         lr_scheduler: Makes the learning rate schedule; none by default.
-        lr_interval: Whether the schedule moves on every ``epoch`` or every ``step``.
+        lr_interval: Whether the schedule moves on every ``epoch`` or every ``step``; ``auto``: a cycle of
+            steps (OneCycle, OneCycleLR, CyclicLR) with every step, any other with every epoch.
         fast: Whether many steps are done in one call of Lightning's, on a GPU as a CUDA graph. ``auto`` does so
             wherever nothing has to see every batch.
         compiled: Whether torch.compile translates what is trained on full batches: half a minute at the start, fewer
@@ -60,7 +62,7 @@ class Task(LightningModule, ABC):
         loss_weights: dict[str, float],
         optimizer: OptimizerCallable = seed_optimizer,
         lr_scheduler: LRSchedulerCallable | None = None,
-        lr_interval: Literal["epoch", "step"] = "epoch",
+        lr_interval: Interval = "auto",
         fast: bool | Literal["auto"] = "auto",
         compiled: bool = False,
     ) -> None:
@@ -73,7 +75,9 @@ class Task(LightningModule, ABC):
         self.fast = fast
         self.compiled = compiled
         self.train_metrics, self.val_metrics, self.test_metrics = map(self.make_metrics, ("train", "val", "test"))
-        self._rng_states: list[Tensor | None] = [None, None]
+        self._random = RandomState()
+        self._optimization: dict[str, Any] = {}
+        self._resumed: dict[str, Any] | None = None
         self._compiled: CompiledNetworks | None = None
         self._losses: LossWatch | None = None
 
@@ -198,13 +202,13 @@ class Task(LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         """Make the optimizer of the trained parameters, and its schedule."""
         optimizer = self.optimizer(self.trained_parameters())
-        if self.lr_scheduler is None:
+        scheduler = None if self.lr_scheduler is None else self.lr_scheduler(optimizer)
+        self._optimization = described(optimizer, scheduler)
+        if self._resumed is not None:
+            check_resumed(self._resumed, self._optimization)
+        if scheduler is None:
             return optimizer
-        scheduler = self.lr_scheduler(optimizer)
-        entry: dict[str, Any] = {"scheduler": scheduler, "interval": self.lr_interval}
-        if isinstance(scheduler, ReduceLROnPlateau):
-            entry["monitor"] = scheduler.monitor
-        return {"optimizer": optimizer, "lr_scheduler": entry}
+        return {"optimizer": optimizer, "lr_scheduler": schedule_entry(self, scheduler, self.lr_interval)}
 
     @property
     def data(self) -> ImageDataModule:
@@ -244,9 +248,8 @@ class Task(LightningModule, ABC):
         """Keep the random state, so that a resumed run drops out what an undisturbed one does."""
         self._look()
         check_weights(self.trainer, self)
-        checkpoint["rng_state"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state(self.device)
+        self._random.save(checkpoint, self.device)
+        checkpoint["optimization"] = self._optimization
         make_plain(checkpoint)
         checkpoint[INFO_KEY] = self.model_info().to_plain()
 
@@ -257,7 +260,8 @@ class Task(LightningModule, ABC):
             path = str(self.trainer.ckpt_path)
             if info is not None:
                 check_data(path, parse_info(info, path), self.data)
-        self._rng_states = [checkpoint.get("rng_state"), checkpoint.get("cuda_rng_state")]
+        self._random.load(checkpoint)
+        self._resumed = checkpoint.get("optimization")
         own, found = self.state_dict(), checkpoint["state_dict"]
         if info is None or own.keys() != found.keys() or any(own[key].shape != found[key].shape for key in own):
             raise UserError(
@@ -275,16 +279,8 @@ class Task(LightningModule, ABC):
         loader = self.trainer.train_dataloader
         if isinstance(loader, BatchLoader) and self.trainer.num_training_batches == len(loader):
             check_last_batch(self.network, loader)
-        torch.manual_seed(torch.initial_seed())
-        state, cuda_state = self._rng_states
-        if state is not None:
-            torch.set_rng_state(state.cpu())
-        if cuda_state is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(cuda_state.cpu(), self.device)
-        self._rng_states = [None, None]
-        for config in self.trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, OneCycle):
-                config.scheduler.set_length(int(self.trainer.estimated_stepping_batches))
+        check_length(self.trainer)
+        self._random.start(self.device)
         self._losses = LossWatch(self.trainer)
         self.prepare()
         if self.fast is not False:

@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -19,17 +18,21 @@ import kd_lightning.schedules
 import kd_lightning.teacher  # noqa: F401  bare class names are those of imported classes
 from kd_lightning import stopping
 from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt, SaveWeights, StoppedByUser
+from kd_lightning.callbacks.keep_checkpoint import KeepCheckpoint
 from kd_lightning.callbacks.measured_weights import MeasuredWeights
+from kd_lightning.callbacks.run_folder import RunFolder
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
 from kd_lightning.tasks import Task
 from kd_lightning.threads import use_own_cores
 from kd_lightning.training import teacher_first
+from kd_lightning.training.checkpoint_files import write_whole_checkpoints
 from kd_lightning.training.config_files import ConfigFile, own_run, run_name
 from kd_lightning.training.console import quieten, say
 from kd_lightning.training.parse_errors import explain, trainer_mistakes, users_mistake
 from kd_lightning.training.processes import lost_process
+from kd_lightning.training.save_config import SaveConfig
 from kd_lightning.training.which_checkpoint import choose_checkpoint
 
 LOGS = "lightning_logs"
@@ -111,6 +114,10 @@ class TrainingCLI(LightningCLI):
             settings.weights = str(teacher_first.require_teacher(settings, self.logs))
             return
         weights = teacher_first.find_teacher(settings, self.logs)
+        if weights is None and self.own.trainer.fast_dev_run:
+            say("There is no teacher yet; the smoke test takes an untrained one.")
+            settings.weights = None
+            return
         if weights is None:
             weights = teacher_first.train_teacher(settings, self.logs, self.overrides(), fit)
             seed_everything(self.own.seed_everything, verbose=False)  # as if the teacher had been there
@@ -141,27 +148,28 @@ class TrainingCLI(LightningCLI):
         trainer = self.config_init[str(self.subcommand)].trainer
         if trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(str(self.logs.parent), f"{LOGS}/{self.name}", default_hp_metric=False)
-        kwargs["callbacks"] = [SaveOnInterrupt(), *(trainer.callbacks or [])]
+        folder = RunFolder(self.logs / self.name)
+        kwargs["callbacks"] = [folder, SaveOnInterrupt(), *(trainer.callbacks or [])]
         if self.subcommand == "fit":
             kwargs["callbacks"] = [
+                folder,
                 *self.usual_callbacks(trainer.enable_checkpointing is not False),
                 *(trainer.callbacks or []),
                 RunSummary(self.name),  # behind those whose files it lists
             ]
         with trainer_mistakes():
-            return super().instantiate_trainer(**kwargs)
+            built = super().instantiate_trainer(**kwargs)
+        folder.give_versions(built.loggers)
+        write_whole_checkpoints(built)
+        return built
 
     def usual_callbacks(self, checkpoints: bool) -> list[Callback]:
         """Return what every fit has: a way to stop, a sheet of images, checkpoints of the last and the best epoch."""
         callbacks: list[Callback] = [SaveOnInterrupt(), LogContactSheet()]
         if checkpoints:
-            callbacks.append(
-                ModelCheckpoint(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-            )
+            callbacks.append(KeepCheckpoint("last", save_on_train_epoch_end=True))
         if checkpoints and self.datamodule.has_val:
-            callbacks.append(
-                ModelCheckpoint(filename="best", monitor="val/accuracy", mode="max", enable_version_counter=False)
-            )
+            callbacks.append(KeepCheckpoint("best", monitor="val/accuracy", mode="max"))
         return callbacks
 
     def fit(self, model: Task, **kwargs: Any) -> None:
@@ -227,7 +235,8 @@ def run(args: Sequence[str], kind: type[TrainingCLI] = TrainingCLI, **options: A
         subclass_mode_model=True,
         subclass_mode_data=True,
         parser_class=Parser,
-        save_config_kwargs={"overwrite": True},
+        save_config_callback=SaveConfig,
+        save_config_kwargs={"save_to_log_dir": False},
         trainer_defaults={"devices": 1, "num_sanity_val_steps": 0, "enable_model_summary": False},
         seed_everything_default=0,
         auto_configure_optimizers=False,

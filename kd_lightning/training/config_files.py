@@ -4,10 +4,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ActionConfigFile
 
 from kd_lightning.errors import UserError
+from kd_lightning.training.yaml_check import read_yaml
 
 PACKAGE = Path(__file__).parents[1]
 SHIPPED = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
@@ -59,10 +59,5 @@ class ConfigFile(ActionConfigFile):
     ) -> None:
         """Read the config that is meant into the namespace."""
         path = find_config(values)
-        try:
-            yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            place = getattr(error, "problem_mark", None)
-            line = f" in line {place.line + 1}" if place else ""
-            raise UserError(f"the config {path} is no valid YAML{line}; mend it.") from error
+        read_yaml(path)
         super().__call__(parser, namespace, str(path), option_string)  # type: ignore[no-untyped-call]

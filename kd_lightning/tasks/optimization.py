@@ -1,0 +1,153 @@
+"""The optimizer and the learning rate schedule of a task: when the schedule moves, and what a resumed run keeps."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from kd_lightning.errors import UserError
+from kd_lightning.schedules import OneCycle
+
+if TYPE_CHECKING:
+    from kd_lightning.tasks.base import Task
+
+Interval = Literal["auto", "epoch", "step"]
+
+OF_STEPS = (OneCycle, OneCycleLR, CyclicLR)
+"""Schedules whose unit is the step."""
+
+NO_MATTER = ("params", "initial_lr", "fused", "foreach", "capturable", "differentiable")
+"""What an optimizer's groups say of how it computes, and not of what."""
+
+
+def schedule_entry(task: "Task", scheduler: LRScheduler, interval: Interval) -> dict[str, Any]:
+    """Return what Lightning has to know of a schedule.
+
+    Raises:
+        UserError: The schedule does not move at this interval, or there is not what it watches.
+    """
+    name, watches = type(scheduler).__name__, isinstance(scheduler, ReduceLROnPlateau)
+    own: Literal["epoch", "step"] = "step" if isinstance(scheduler, OF_STEPS) else "epoch"
+    if interval not in ("auto", own) and (own == "step" or watches):
+        raise UserError(f"{name} moves on every {own}, but lr_interval is {interval}; set --model.lr_interval {own}.")
+    entry: dict[str, Any] = {"scheduler": scheduler, "interval": own if interval == "auto" else interval}
+    if watches:
+        entry |= {"monitor": _watched(task, scheduler), "frequency": _frequency(task.trainer, scheduler)}
+    return entry
+
+
+def _watched(task: "Task", scheduler: Any) -> str:
+    """Return the metric that a schedule watches; refuse one that is known not to come."""
+    name: str | None = getattr(scheduler, "monitor", None)
+    if name is None:
+        raise UserError(
+            "torch's ReduceLROnPlateau does not say which metric it watches; "
+            "take lightning.pytorch.cli.ReduceLROnPlateau and its argument monitor: val/loss."
+        )
+    if name.startswith("val/") and not (task.data.has_val and task.trainer.limit_val_batches):
+        raise UserError(
+            f"ReduceLROnPlateau watches {name}, but nothing is validated; "
+            "set --data.val_size above 0, or --model.lr_scheduler.monitor train/loss."
+        )
+    known = [str(key) for stage in ("train", "val") for key in task.metrics(stage)]
+    if name not in known and not _logs_more(task):
+        raise UserError(
+            f"ReduceLROnPlateau watches {name}, which is not measured; "
+            f"set --model.lr_scheduler.monitor to one of {', '.join(known)}."
+        )
+    return name
+
+
+def _logs_more(task: "Task") -> bool:
+    """Say whether there is code of the user's own, which may log metrics of its own."""
+    callbacks: list[Callback] = task.trainer.callbacks  # type: ignore[attr-defined]
+    ours = ("kd_lightning.", "lightning.")
+    return not all(type(owner).__module__.startswith(ours) for owner in (task, *callbacks))
+
+
+def _frequency(trainer: Trainer, scheduler: Any) -> int:
+    """Return every how many epochs there is a new value of what a schedule watches."""
+    if not scheduler.monitor.startswith("val/"):
+        return 1
+    every = trainer.check_val_every_n_epoch
+    if every is None:
+        raise UserError(
+            f"ReduceLROnPlateau watches {scheduler.monitor} in every epoch, but validation goes by batches; "
+            "set --trainer.check_val_every_n_epoch 1, or --model.lr_scheduler.monitor train/loss."
+        )
+    return every
+
+
+def check_length(trainer: Trainer) -> None:
+    """Tell schedules how long the run is, and refuse those that end before it, or began with another length.
+
+    Raises:
+        UserError: There is such a schedule, or one has to know the length and nobody does.
+    """
+    for config in trainer.lr_scheduler_configs:
+        scheduler: Any = config.scheduler
+        if isinstance(scheduler, OneCycle) and not scheduler.is_given:
+            steps = _steps(trainer, scheduler)
+            if scheduler.total_steps not in (None, steps):
+                raise UserError(
+                    f"the OneCycle of the checkpoint was laid out for {scheduler.total_steps} steps, but this run has "
+                    f"{steps}; leave --trainer.max_epochs and the size of the batches as they were, or start a new run."
+                )
+            scheduler.set_length(steps)
+        elif isinstance(scheduler, OneCycleLR) and _steps(trainer, scheduler) > scheduler.total_steps:
+            raise UserError(
+                f"OneCycleLR ends after {scheduler.total_steps} steps, but this run has {_steps(trainer, scheduler)}; "
+                "set its total_steps to that, or take kd_lightning.schedules.OneCycle, which asks the run."
+            )
+
+
+def _steps(trainer: Trainer, scheduler: LRScheduler) -> int:
+    steps = trainer.estimated_stepping_batches
+    if steps == float("inf"):
+        raise UserError(
+            f"{type(scheduler).__name__} must know how long the run is, but neither --trainer.max_epochs nor "
+            "--trainer.max_steps says it; set one, or take another schedule."
+        )
+    return int(steps)
+
+
+def described(optimizer: Optimizer, scheduler: LRScheduler | None) -> dict[str, Any]:
+    """Return in plain values what a config builds, by the names of its parts."""
+    found: dict[str, Any] = {"optimizer": type(optimizer).__name__, "lr_scheduler": type(scheduler).__name__}
+    for index, group in enumerate(optimizer.param_groups):
+        prefix = f"optimizer.{index}." if index else "optimizer."
+        found |= {prefix + name: _plain(value) for name, value in group.items() if name not in NO_MATTER}
+    settings = {} if scheduler is None else scheduler.state_dict()
+    found |= {f"lr_scheduler.{name}": _plain(value) for name, value in settings.items()}
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as plain ones; what is none counts as its type."""
+    if isinstance(value, dict):
+        return [[_plain(key), _plain(item)] for key, item in value.items()]
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.item()
+    return value if isinstance(value, bool | int | float | str | None) else type(value).__name__
+
+
+def check_resumed(saved: dict[str, Any], built: dict[str, Any]) -> None:
+    """Refuse a config that builds another optimizer or schedule than the checkpoint's, with which training goes on.
+
+    Args:
+        saved: What ``described`` has said of the checkpoint's.
+        built: What it says of the config's.
+
+    Raises:
+        UserError: They differ.
+    """
+    for name, value in built.items():
+        if name in saved and saved[name] != value:
+            raise UserError(
+                f"the checkpoint was trained with {name} {saved[name]}, with which a resumed run goes on, but this "
+                f"config says {value}; leave it as it was, or start a new run without --ckpt_path."
+            )

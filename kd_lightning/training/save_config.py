@@ -1,0 +1,18 @@
+"""The run's config, kept beside its results."""
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+
+from kd_lightning.callbacks.run_folder import run_folder
+from kd_lightning.files import written_whole
+
+
+class SaveConfig(SaveConfigCallback):
+    """Write ``config.yaml`` into the run's folder, whole or not at all."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write it; the first process does that."""
+        folder = run_folder(trainer)
+        if folder is not None:
+            with written_whole(folder / self.config_filename) as path:
+                path.write_text(self.parser.dump(self.config, skip_unset=False), encoding="utf-8")

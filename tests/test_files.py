@@ -1,0 +1,127 @@
+"""Files that are written whole or not at all."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from disks import files_of_at_most, small_disk
+
+from kd_lightning.callbacks import ExportONNX, QuantizeONNX, SaveWeights
+from kd_lightning.errors import UserError
+from kd_lightning.files import WORKPLACE, no_room, plain_name, workplace, written_whole
+
+HALF_WRITTEN = """
+import sys, time
+from kd_lightning.files import written_whole
+with written_whole(sys.argv[1]) as path:
+    path.write_bytes(b"half")
+    print("half", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_file_is_there_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "net.pth"
+    with written_whole(path) as temporary:
+        temporary.write_bytes(b"half")
+        assert not list(path.parent.glob("*.pth"))  # not even as a hidden file
+        assert temporary.suffix == path.suffix  # writers go by it
+        temporary.write_bytes(b"whole")
+    assert path.read_bytes() == b"whole"
+    assert path.stat().st_mode & 0o777 == 0o666 & ~current_umask()
+    with pytest.raises(OverflowError), written_whole(path) as temporary:
+        temporary.write_bytes((1).to_bytes(0))  # broken off
+    assert path.read_bytes() == b"whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def write(path: Path, size: int) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_bytes(bytes(size))
+
+
+def current_umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def test_what_a_killed_process_leaves_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    killed = subprocess.Popen(
+        [sys.executable, "-c", HALF_WRITTEN, str(tmp_path / "net.pth")], stdout=subprocess.PIPE, text=True
+    )
+    with killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "half\n"
+        (left,) = tmp_path.glob(f"{WORKPLACE}*")
+        with written_whole(tmp_path / "other.pth") as temporary:
+            temporary.write_bytes(b"whole")
+        assert (left / "net.pth").read_bytes() == b"half"
+        killed.send_signal(signal.SIGKILL)
+    with workplace(tmp_path) as work:
+        assert not left.exists()
+        with workplace(tmp_path):
+            assert work.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["other.pth"]
+
+
+def test_a_link_that_is_named_like_a_leftover_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.txt").write_text("mine")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / f"{WORKPLACE}x").symlink_to(tmp_path / "mine")
+    with workplace(tmp_path / "here"):
+        assert [path.name for path in (tmp_path / "mine").iterdir()] == ["photo.txt"]
+
+
+def test_a_full_disk_is_a_sentence_and_what_was_there_stays(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 100_000) as disk:
+        (disk / "net.pth").write_text("good")
+        with pytest.raises(UserError, match=r"cannot write .*net\.pth: No space left on device; free or choose"):
+            write(disk / "net.pth", 200_000)
+        assert [path.name for path in disk.iterdir()] == ["net.pth"]
+        assert (disk / "net.pth").read_text() == "good"
+
+
+def test_a_limit_on_the_size_of_files_is_a_sentence_and_what_was_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "net.pth").write_text("good")
+    with files_of_at_most(1000), pytest.raises(UserError, match=r"cannot write .*net\.pth: File too large"):
+        write(tmp_path / "net.pth", 2000)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pth"]
+    assert (tmp_path / "net.pth").read_text() == "good"
+
+
+def test_a_read_only_disk_is_a_sentence(tmp_path: Path) -> None:
+    expected = pytest.raises(UserError, match=r"cannot write .*net\.pth: Read-only file system")
+    with small_disk(tmp_path / "disk", 100_000, read_only=True) as disk, expected:
+        write(disk / "new" / "net.pth", 1)
+
+
+def test_an_error_that_a_full_disk_has_caused_is_told_from_others() -> None:
+    full = ValueError("you tried to log 1")
+    full.__cause__ = OSError(28, "No space left on device", "events.out")
+    assert no_room(full) == "cannot write events.out: No space left on device; free space, or choose another folder."
+    full.__cause__.__context__ = UserError("cannot write last.ckpt.")
+    assert no_room(full) == "cannot write last.ckpt."
+    wrong = ValueError("a mistake of ours")
+    wrong.__context__ = UserError("a sentence")
+    assert no_room(wrong) is None
+
+
+NAMES = ["../../x", "/x", "a/x", "a\\x", "..", ".", "", ".x", "C:x", "x\n", "x\0", "x" * 300, "\udcff"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(f"{name}.pth" for name in NAMES), "config.yaml", "x.pth.exe"])
+def test_a_name_that_is_not_plain_or_would_take_another_files_place_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=r"must be a plain file name in the run's folder that ends in \.pth"):
+        plain_name(name, ".pth", "SaveWeights.filename")
+
+
+def test_every_callback_that_writes_takes_plain_names_only() -> None:
+    for kind in (SaveWeights, ExportONNX, QuantizeONNX):
+        with pytest.raises(UserError, match=rf"^{kind.__name__}\.filename is '\.\./x', but it must be a plain"):
+            kind("../x")
+    assert plain_name("NNLight.pth", ".pth", "x") == "NNLight.pth"
