@@ -1,4 +1,4 @@
-"""A process of its own that decodes images: ``python -m kd_lightning.image_worker IMAGE_SIZE CHANNELS``.
+"""A process of its own that decodes images: ``python -m kd_lightning.image_worker IMAGE_SIZE CHANNELS LOCK``.
 
 It reads one JSON list of file names a line, and answers each with a line of JSON (what is broken: position and reason)
 and the pixels of the other files. It imports no torch, so it starts in 0.2 s; being started afresh and not forked, it
@@ -9,9 +9,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 
 import numpy as np
 
+from kd_lightning import images
 from kd_lightning.images import BrokenImageError, Pixels, read_image
 
 
@@ -27,8 +30,15 @@ def decode(names: Sequence[str], image_size: int, channels: int) -> tuple[Pixels
     return pixels[: len(names) - len(broken)], broken
 
 
-def main(image_size: int, channels: int) -> None:
-    """Answer requests until standard input ends, or the process that asks."""
+def main(image_size: int, channels: int, lock: str) -> None:
+    """Answer requests until standard input ends, or the process that asks.
+
+    Args:
+        image_size: Height and width in pixels.
+        channels: 1 (grey) or 3 (colour).
+        lock: A file: of all processes that share it, one decodes a large image at a time.
+    """
+    images.one_at_a_time = partial(_locked, lock)
     for line in sys.stdin.buffer:
         pixels, broken = decode(json.loads(line), image_size, channels)
         try:
@@ -38,5 +48,11 @@ def main(image_size: int, channels: int) -> None:
             os._exit(1)  # an ordinary exit would try to flush again
 
 
+def _locked(path: str) -> AbstractContextManager[object]:
+    from filelock import FileLock  # it takes as long to import as all the rest, and few images are large
+
+    return FileLock(path)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

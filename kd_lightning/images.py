@@ -3,8 +3,12 @@
 Needs only NumPy and Pillow, so that an exported model can be used where torch is not loaded.
 """
 
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from itertools import chain
+from math import isfinite
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +19,18 @@ from kd_lightning.errors import UserError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow's others include EPS, which would run a program
 MAX_PIXELS = 80_000_000  # below 89 million, where Pillow's own first limit lies
 
+LARGE = 12_600_000
+"""Pixels above which an image is decoded while no other such is; a phone's photo, 4032 x 3024, is below."""
+
+STRIP = 2**20
+"""Pixels that are scaled or laid over white at once."""
+
 Pixels = NDArray[np.uint8]
+
+_one_of_this_process = Lock()
+
+one_at_a_time: Callable[[], AbstractContextManager[object]] = lambda: _one_of_this_process  # noqa: E731
+"""Gives what is held while a large image is decoded; processes that decode side by side share a lock."""
 
 
 class BrokenImageError(UserError):
@@ -61,25 +76,51 @@ def _decode(image: Image.Image, image_size: int | None, channels: int) -> Pixels
     """Return the pixels, ``(H, W, C)``, of a file of which only the header has been read."""
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
+    whole = image.width * image.height
     if image_size is not None:
         image.draft(None, (2 * image_size, 2 * image_size))  # a large JPEG decodes faster at a half, quarter or eighth
+    pixels = whole if image.info.get("progressive") else image.width * image.height  # its decoder holds all of it
+    with one_at_a_time() if pixels > LARGE else nullcontext():
+        return _pixels(image, image_size, channels)
+
+
+def _pixels(image: Image.Image, image_size: int | None, channels: int) -> Pixels:
     image.load()
     with suppress(Exception):  # a photo whose EXIF block is damaged is still a photo
         ImageOps.exif_transpose(image, in_place=True)
-    flat = _over_white(_eight_bit(image)).convert("L" if channels == 1 else "RGB")
+    flat = _flat(image, "L" if channels == 1 else "RGB")
     if image_size is not None and flat.size != (image_size, image_size):
         flat = flat.resize((image_size, image_size), Image.Resampling.BILINEAR)
     return np.array(flat).reshape(flat.height, flat.width, channels)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale wide grey pixels to 0 to 255, where Pillow would clip them."""
-    if not image.mode.startswith(("I", "F")):
-        return image
-    pixels = np.asarray(image).astype(np.float64)
-    if not np.isfinite(pixels).all():
+def _flat(image: Image.Image, mode: str) -> Image.Image:
+    """Return an image in 8 bits over white, by strips: what is wide or transparent takes ten times its memory."""
+    wide = image.mode.startswith(("I", "F"))
+    if not wide and not image.has_transparency_data:
+        return image.convert(mode)
+    rows = max(1, STRIP // image.width)
+    boxes = [(0, top, image.width, min(top + rows, image.height)) for top in range(0, image.height, rows)]
+    values = _value_range(image.mode, *_extremes(map(image.crop, boxes))) if wide else (0.0, 255.0)
+    flat = Image.new(mode, image.size)
+    for box in boxes:
+        strip = image.crop(box)
+        flat.paste(_over_white(_eight_bit(strip, *values) if wide else strip).convert(mode), box)
+    return flat
+
+
+def _extremes(strips: Iterable[Image.Image]) -> tuple[float, float]:
+    """Return the smallest and the largest of wide grey pixels."""
+    ends = [(float(pixels.min()), float(pixels.max())) for pixels in map(np.asarray, strips)]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    if not all(map(isfinite, chain.from_iterable(ends))):  # the least and the most of pixels with a NaN are NaN
         raise ValueError("it has pixels that are no finite numbers")
-    black, white = _value_range(image.mode, float(pixels.min()), float(pixels.max()))
+    return low, high
+
+
+def _eight_bit(image: Image.Image, black: float, white: float) -> Image.Image:
+    """Scale wide grey pixels to 0 to 255, where Pillow would clip them."""
+    pixels = np.asarray(image).astype(np.float64)
     return Image.fromarray(np.rint((pixels - black) * (255 / (white - black))).astype(np.uint8))
 
 

@@ -286,7 +286,7 @@ def test_files_come_in_their_order_however_many_processes_decode(
 
 
 def test_a_process_that_dies_is_reported_and_not_waited_for(tmp_path: Path) -> None:
-    worker = decode_parallel._Worker(SIZE, 3)
+    worker = decode_parallel._Worker(SIZE, 3, str(tmp_path / "lock"))
     worker._process.kill()
     with pytest.raises(UserError, match="ended with status -9"):
         worker.decode([str(tmp_path / "a.png")])
@@ -297,8 +297,8 @@ def test_a_caller_that_stops_leaves_no_process_behind(tmp_path: Path, monkeypatc
     started: list[decode_parallel._Worker] = []
     make = decode_parallel._Worker
 
-    def remembered(image_size: int, channels: int) -> decode_parallel._Worker:
-        started.append(make(image_size, channels))
+    def remembered(image_size: int, channels: int, lock: str) -> decode_parallel._Worker:
+        started.append(make(image_size, channels, lock))
         return started[-1]
 
     monkeypatch.setattr(decode_parallel, "_Worker", remembered)

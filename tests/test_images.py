@@ -2,6 +2,9 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ from difficult_images import SIZE, picture, png_of_zeros, write_difficult_images
 from numpy.typing import NDArray
 from PIL import Image
 
-from kd_lightning import image_files
+from kd_lightning import image_files, images
 from kd_lightning.errors import UserError
 from kd_lightning.image_files import image_names
 from kd_lightning.images import MAX_PIXELS, BrokenImageError, Pixels, read_image
@@ -295,3 +298,33 @@ def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
 def test_reading_images_needs_no_torch() -> None:
     code = "import sys, kd_lightning.images, kd_lightning.image_worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["sixteen_bit.png", "floats.tif", "integers.tif", "rgba.png", "palette_transparent.png"]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_that_is_read_by_strips_has_the_same_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, channels: int
+) -> None:
+    write_difficult_images(tmp_path / "images")
+    whole = read_image(tmp_path / "images" / name, 20, channels)
+    monkeypatch.setattr(images, "STRIP", 3 * SIZE + 1)
+    assert np.array_equal(read_image(tmp_path / "images" / name, 20, channels), whole)
+
+
+def test_of_large_images_one_is_decoded_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[str] = []
+
+    @contextmanager
+    def lock(name: str) -> Iterator[None]:
+        held.append(name)
+        yield
+
+    monkeypatch.setattr(images, "LARGE", 99 * 99)
+    sides = {"small.png": 90, "large.png": 100, "large.jpg": 100, "progressive.jpg": 100}
+    for name, side in sides.items():
+        monkeypatch.setattr(images, "one_at_a_time", partial(lock, name))
+        Image.fromarray(picture(side, side)).save(tmp_path / name, progressive=name == "progressive.jpg")
+        read_image(tmp_path / name, 8)
+    assert held == ["large.png", "progressive.jpg"]  # others need not be decoded in full

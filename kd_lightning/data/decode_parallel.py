@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from typing import Self
 
 import numpy as np
@@ -79,7 +80,9 @@ class _Team:
     """Processes that decode, each served by a thread of this one."""
 
     def __init__(self, workers: int, image_size: int, channels: int) -> None:
-        self._workers = [_Worker(image_size, channels) for _ in range(workers)]
+        self._folder = TemporaryDirectory()
+        lock = os.path.join(self._folder.name, "large")  # noqa: PTH118 - plain text for a command
+        self._workers = [_Worker(image_size, channels, lock) for _ in range(workers)]
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -92,6 +95,7 @@ class _Team:
         self._threads.shutdown(cancel_futures=True)
         for worker in self._workers:
             worker.close()
+        self._folder.cleanup()
 
     def decode_all(self, requests: Sequence[Sequence[str]]) -> Iterator[Part]:
         """Yield the answers in the order of the requests; at most four a process are under way."""
@@ -114,10 +118,10 @@ class _Team:
 class _Worker:
     """One ``image_worker`` process, as seen by the one that asks."""
 
-    def __init__(self, image_size: int, channels: int) -> None:
+    def __init__(self, image_size: int, channels: int, lock: str) -> None:
         self._shape = (image_size, image_size, channels)
         options = ["-P", "-W", "ignore", "-m", "kd_lightning.image_worker"]
-        command = [sys.executable, *options, str(image_size), str(channels)]
+        command = [sys.executable, *options, str(image_size), str(channels), lock]
         paths = os.pathsep.join(map(os.path.abspath, sys.path))
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         try:
