@@ -43,6 +43,8 @@ class Teacher(nn.Module):
         config: Config with which ``fit`` trains the teacher first where there are no weights yet.
     """
 
+    works_with_fast_path = True
+
     def __init__(self, network: Network, weights: str | None = None, config: str = "teacher.yaml") -> None:
         super().__init__()
         self.network = network

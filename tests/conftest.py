@@ -39,6 +39,6 @@ def captured_on_cpu(monkeypatch: pytest.MonkeyPatch) -> "Captures":
     from kd_lightning.fast import start  # torch reads what is set above
 
     captures = Captures()
-    monkeypatch.setattr(start, "no_capture_reason", lambda task: None)
+    monkeypatch.setattr(start, "is_gpu", lambda device: True)
     monkeypatch.setattr(start, "capture_cuda", captures)
     return captures

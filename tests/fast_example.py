@@ -1,5 +1,6 @@
 """Tasks that are trained on the plain and on the fast path, and what Lightning has counted of them."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -7,12 +8,11 @@ from typing import Any, Literal
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.cli import ReduceLROnPlateau
-from tiny import TinyDataModule, TinyNetwork
+from lightning.pytorch.loggers.logger import DummyLogger
+from tiny import TinyDataModule
 from torch import nn
 from torch.optim import Adam
 
-from kd_lightning.data.augment import CutMix, HorizontalFlip, RandomCrop
 from kd_lightning.networks import DeepNN, LightNN
 from kd_lightning.schedules import OneCycle
 from kd_lightning.tasks import Classifier, CosineDistill, Task
@@ -61,6 +61,7 @@ def books(trainer: Trainer) -> dict[str, Any]:
 
 
 def assert_same(plain: tuple[Trainer, Task], fast: tuple[Trainer, Task], exact: bool = True) -> None:
+    """Compare two runs; a captured step has its learning rates in float32, so it is the same but for rounding."""
     assert books(plain[0]) == books(fast[0])
     tolerance = 0.0 if exact else 2e-5
     for name, values in plain[1].state_dict().items():
@@ -72,17 +73,42 @@ def assert_same(plain: tuple[Trainer, Task], fast: tuple[Trainer, Task], exact: 
 
 
 class Calls(Callback):
-    """Counts the batches that Lightning sees."""
+    """Counts what Lightning calls.
+
+    Attributes:
+        batches: The batches that it sees.
+        hooks: How often each hook is called that is not of a batch.
+    """
 
     works_with_fast_path = True
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.hooks: Counter[str] = Counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.batches.append(batch_idx)
+
+
+def _counted(name: str) -> Callable[..., None]:
+    return lambda calls, *args, **kwargs: calls.hooks.update([name])
+
+
+for _name in ("fit_start", "train_start", "train_epoch_start", "train_epoch_end", "validation_start", "validation_end"):
+    setattr(Calls, f"on_{_name}", _counted(_name))
+
+
+class Log(DummyLogger):
+    """Keeps what is logged, with the steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[int | None, dict[str, float]]] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.lines.append((step, {name: float(value) for name, value in metrics.items()}))
 
 
 def cosine(fast: bool, **options: Any) -> CosineDistill:
@@ -94,46 +120,6 @@ def cosine(fast: bool, **options: Any) -> CosineDistill:
 
 def one_cycle(fast: bool) -> Classifier:
     return classifier(fast, lr_scheduler=OneCycle, lr_interval="step")
-
-
-def plateau(fast: bool) -> Classifier:
-    return classifier(fast, lr_scheduler=lambda o: ReduceLROnPlateau(o, monitor="val/loss", patience=0, threshold=1.0))
-
-
-class Assigns(OneCycle):
-    """A schedule that puts a number where torch's own ones fill what is there."""
-
-    def step(self, epoch: int | None = None) -> None:
-        super().step(epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = float(group["lr"])
-
-
-CASES: dict[str, tuple[Callable[[bool], Task], dict[str, Any], dict[str, Any]]] = {
-    "plain": (classifier, {}, {}),
-    "batch normalization": (lambda fast: Classifier(TinyNetwork(), fast=fast), {}, {}),
-    "one cycle": (one_cycle, {}, {}),
-    "a schedule of a user's own": (lambda fast: classifier(fast, lr_scheduler=Assigns, lr_interval="step"), {}, {}),
-    "a schedule of epochs": (plateau, {}, {}),
-    "clipping by norm": (classifier, {}, {"gradient_clip_val": 0.01}),
-    "clipping by value": (classifier, {}, {"gradient_clip_val": 0.001, "gradient_clip_algorithm": "value"}),
-    "accumulation": (one_cycle, {}, {"accumulate_grad_batches": 3}),
-    "bf16": (classifier, {}, {"precision": "bf16-mixed"}),
-    "augmentation": (classifier, {"augment": [RandomCrop(2), HorizontalFlip()]}, {}),
-    "mixed labels": (classifier, {"augment": [CutMix()]}, {}),
-    "validation in the epoch": (classifier, {}, {"val_check_interval": 0.25}),
-    "validation by steps": (classifier, {}, {"val_check_interval": 7, "check_val_every_n_epoch": None}),
-    "no validation": (classifier, {"val_size": 0}, {}),
-    "steps": (classifier, {}, {"max_steps": 25, "max_epochs": -1}),
-    "a part of the epoch": (classifier, {}, {"limit_train_batches": 5}),
-    "a live teacher": (lambda fast: cosine(fast, remember_teacher=False), {}, {}),
-    "a remembered teacher": (lambda fast: cosine(fast, remember_teacher=True), {}, {}),
-    "a remembered teacher, mirrored": (
-        lambda fast: cosine(fast, remember_teacher=True),
-        {"augment": [HorizontalFlip()]},
-        {},
-    ),
-}
 
 
 def without_dropout(task: Task) -> Task:

@@ -29,6 +29,8 @@ class Recorded(TorchDispatchMode):
         self._calls: list[tuple[Any, Any, Any, list[Tensor]]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            raise RuntimeError("operation not permitted when stream is capturing: a value is asked for")
         result = func(*args, **(kwargs or {}))
         self._calls.append((func, args, kwargs or {}, tensors(result)))
         return result

@@ -108,6 +108,8 @@ class OneImage(TinyDataModule):
 class Kept(Classifier):
     """Learns nothing, and keeps the logits of its training steps."""
 
+    works_with_fast_path = True
+
     def __init__(self, like: Classifier) -> None:
         super().__init__(like.network, optimizer=lambda p: SGD(p, lr=0.0, fused=True), fast=like.fast)
         self.logits: list[Tensor] = []
@@ -145,6 +147,8 @@ def test_captured_steps_see_the_views_that_plain_ones_see(augmentation: Any, cap
 
 class Bar(TQDMProgressBar):
     """Keeps how far it came in each epoch."""
+
+    works_with_fast_path = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -166,7 +166,7 @@ def test_ctrl_c_in_the_last_step_stops_before_the_test(workplace: Path, capsys: 
 def test_ctrl_c_between_steps_that_lightning_does_not_see_stops_there_and_goes_on_the_same(
     workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ["--data.count=1100", "--data.batch_size=16", NO_EXPORT]  # 66 steps an epoch
+    options = ["--data.count=1100", "--data.batch_size=16", NO_EXPORT, "--model.fast=true"]  # 66 steps an epoch
     undisturbed = fit("student.yaml", *options)
     count = StepsAhead._count
 

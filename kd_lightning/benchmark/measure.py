@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from io import StringIO
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -18,9 +18,10 @@ from kd_lightning.benchmark.bare import bare_loop
 from kd_lightning.benchmark.limits import Work, machine, work_of
 from kd_lightning.benchmark.noise import Noise
 from kd_lightning.benchmark.usual import WARMUP, usual_loop
-from kd_lightning.benchmark.watch import EpochClock, ValidationClock, Watch
+from kd_lightning.benchmark.watch import AsksWhy, EpochClock, ValidationClock, Watch
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.loader import Batch
+from kd_lightning.fast.start import is_wanted
 from kd_lightning.remembered import CannotRememberError, check_views
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import DistillTask
@@ -43,8 +44,9 @@ class Loop:
         time: Runs it.
         work: Of a step.
         seconds: Of a step, in each round.
-        parts: Seconds of the parts of a step, from a round of its own; empty where it has no parts to measure.
+        parts: Seconds of the parts of a step, from a round of its own; empty where it is fast and has none to measure.
         remembers: Whether the teacher runs once, before.
+        fast: Whether many steps are done in one call.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Loop:
     seconds: list[float] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
     remembers: bool = False
+    fast: bool = False
 
     @property
     def step(self) -> float:
@@ -69,12 +72,14 @@ class Measured:
     """What a benchmark has found out.
 
     Attributes:
-        loops: The usual loop first, then ours: plain, with the teacher remembered where that is possible, and fast.
+        loops: The usual loop first, then ours: plain, with the teacher remembered where that is possible, and fast
+            where the config's run is; the last one is that run's.
         limit: Work that the machine does in a second.
         device: Where it was measured.
         validation: Seconds that Lightning takes to validate, in each round; empty where nothing validates.
         floor: The bare step; ``None`` where a teacher takes part in it.
         live: Why the teacher has to run in every step; ``None`` where it has not, or where there is none.
+        slow: Why the config's run does its steps one by one; ``None`` where it does many in one call.
     """
 
     loops: list[Loop]
@@ -83,6 +88,7 @@ class Measured:
     validation: list[float] = field(default_factory=list)
     floor: Loop | None = None
     live: str | None = None
+    slow: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,21 @@ class Bench:
         return self.trainer.strategy.root_device
 
     @cached_property
+    def asked(self) -> bool | Literal["auto"]:
+        """What the config says of the fast path."""
+        return self.task.fast
+
+    def reason_for_plain(self) -> str | None:
+        """Return why the config's run does its steps one by one; ``None`` where it does many in one call."""
+        if self.asked is False:
+            return "--model.fast is false"
+        if not is_wanted(self.asked, self.device):
+            return "on a CPU many in one call save less than a tenth; --model.fast true measures that"
+        asks = AsksWhy()
+        self._fit(asks, remember=False, fast=False, limit_train_batches=1)
+        return asks.reason
+
+    @cached_property
     def usual_task(self) -> Task:
         """The task as the usual loop has it: layers in the order of their list, in torch's own memory format."""
         task = deepcopy(self.task).to(self.device, memory_format=torch.contiguous_format)
@@ -151,7 +172,8 @@ class Bench:
         return clock.seconds
 
     def _fit(self, clock: Callback, *, remember: bool, fast: bool, **options: Any) -> None:
-        self.task.fast = "auto" if fast else False
+        asked = self.asked
+        self.task.fast = asked if fast else False
         if isinstance(self.task, DistillTask):
             self.task.remember_teacher = remember
         with redirect_stdout(StringIO()):  # what a fit says of itself
@@ -160,20 +182,21 @@ class Bench:
 
 def measure(bench: Bench, rounds: int) -> Measured:
     """Time the usual loop and ours in turn, then the parts of each."""
-    task, device = bench.task, bench.device
+    task, device, slow = bench.task, bench.device, bench.reason_for_plain()
     work, teachers = _work(bench.usual_task, bench.noise, device)
 
     def ours(name: str, *, remember: bool = False, fast: bool = False) -> Loop:
         own = work - teachers if remember else work
-        return Loop(name, partial(bench.time_ours, remember=remember, fast=fast), own, remembers=remember)
+        return Loop(name, partial(bench.time_ours, remember=remember, fast=fast), own, remembers=remember, fast=fast)
 
     loops = [Loop(USUAL, bench.time_usual, work), ours("ours, plain")]
     live = _reason_to_ask(bench.noise)
     remember = isinstance(task, DistillTask) and live is None
     if remember:
         loops.append(ours("ours, teacher remembered", remember=True))
-    loops.append(ours("ours, fast", remember=remember, fast=True))
-    measured = Measured(loops, Work(0, 0), device, live=live if isinstance(task, DistillTask) else None)
+    if slow is None:
+        loops.append(ours("ours, fast", remember=remember, fast=True))
+    measured = Measured(loops, Work(0, 0), device, live=live if isinstance(task, DistillTask) else None, slow=slow)
     if not isinstance(task, DistillTask):
         measured.floor = Loop("the bare step", bench.time_bare, work)
     dtype = torch.bfloat16 if "16" in str(bench.trainer.precision) else torch.float32
@@ -183,8 +206,8 @@ def measure(bench: Bench, rounds: int) -> Measured:
             loop.seconds.append(loop.time(Watch(device, on=False)) / bench.steps)
         if bench.val_images:
             measured.validation.append(bench.time_validation(remember=remember))
-    for loop in loops[:-1]:
-        loop.parts = _parts(loop, bench.steps, device)
+    for loop in loops:
+        loop.parts = {} if loop.fast else _parts(loop, bench.steps, device)
     return measured
 
 

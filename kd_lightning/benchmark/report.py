@@ -52,6 +52,7 @@ def to_plain(run: Run, measured: Measured) -> dict[str, Any]:
         "images": run.images,
         "epochs": run.epochs,
         "teacher_not_remembered": measured.live,
+        "steps_one_by_one": measured.slow,
         "machine": _machine(measured.device),
         "limit": measured.limit._asdict(),
         "loops": [_loop(run, loop, measured) for loop in measured.loops],
@@ -87,13 +88,13 @@ def _loop(run: Run, loop: Loop, measured: Measured) -> dict[str, Any]:
     }
 
 
-def _floor(run: Run, floor: Loop, fast: Loop) -> dict[str, Any]:
-    above = floor.speedups(fast)
+def _floor(run: Run, floor: Loop, ours: Loop) -> dict[str, Any]:
+    above = floor.speedups(ours)
     return {
         "name": floor.name,
         "seconds_a_step": floor.seconds,
         "seconds_an_epoch": floor.step * run.images / run.batch_size,
-        "fast_takes_times": _spread(above),
+        "ours_takes_times": _spread(above),
     }
 
 
@@ -144,8 +145,10 @@ def to_text(result: dict[str, Any]) -> str:
         ),
         "",
         "student: its forward pass and the loss; rest: Lightning, or what the usual loop does besides.",
-        *_floor_text(result["floor"]),
+        *_floor_text(result["floor"], loops[-1]["name"]),
     ]
+    if result["steps_one_by_one"]:
+        lines.append(f"The run does its steps one by one: {result['steps_one_by_one']}.")
     if result["teacher_not_remembered"]:
         lines.append(f"The teacher runs in every step: {result['teacher_not_remembered']}.")
     return "\n".join([*lines, *_validation(result), *_full_run(result)])
@@ -158,14 +161,12 @@ def _row(loop: dict[str, Any]) -> str:
     return f"{loop['name']:26}{speed}   {times:22}{share['flops']:11.0%}{share['bytes']:8.0%}"
 
 
-def _floor_text(floor: dict[str, Any] | None) -> list[str]:
+def _floor_text(floor: dict[str, Any] | None, ours: str) -> list[str]:
     if floor is None:
         return []
-    times = floor["fast_takes_times"]
+    times = floor["ours_takes_times"]
     spread = f"{times['median']:.2f} times ({times['lowest']:.2f} to {times['highest']:.2f})"
-    return [
-        f"The bare step without Lightning takes {floor['seconds_an_epoch']:.2f} s an epoch; ours, fast, {spread} that."
-    ]
+    return [f"The bare step without Lightning takes {floor['seconds_an_epoch']:.2f} s an epoch; {ours}, {spread} that."]
 
 
 def _validation(result: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
+from kd_lightning.fast.reasons import per_batch_reason
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import DistillTask
 
@@ -121,6 +122,24 @@ class EpochClock(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the watch off again."""
         self._stack.close()
+
+
+class AsksWhy(Callback):
+    """Asks, when a fit starts, why its steps have to be done one by one.
+
+    Attributes:
+        reason: Why; ``None`` where they have not.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask."""
+        assert isinstance(pl_module, Task)
+        self.reason = per_batch_reason(pl_module)
 
 
 class ValidationClock(Callback):

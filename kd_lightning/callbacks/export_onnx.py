@@ -39,6 +39,8 @@ class ExportONNX(Callback):
         measure_speed: Measure each file's speed on this machine.
     """
 
+    works_with_fast_path = True
+
     def __init__(
         self,
         filename: str = "model.onnx",
@@ -100,6 +102,8 @@ class QuantizeONNX(Callback):
         reduce_range: Of ``static``: ``true`` keeps the accuracy on every CPU; ``auto`` only where this CPU needs it.
         calibration_images: Of ``static``: number of training images that fix the ranges, drawn evenly from the classes.
     """
+
+    works_with_fast_path = True
 
     def __init__(
         self,

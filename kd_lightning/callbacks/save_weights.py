@@ -24,6 +24,8 @@ class SaveWeights(Callback):
         UserError: The name is none.
     """
 
+    works_with_fast_path = True
+
     def __init__(self, filename: str = "weights.pth") -> None:
         self.filename = plain_name(filename, ".pth", "SaveWeights.filename")
         self.files: list[Path] = []

@@ -54,8 +54,8 @@ class StepsAhead:
         """Return the optimizer steps before the next one that is Lightning's own, 0 or more."""
         trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
         done = loop.batch_progress.current.ready
-        if done % self.group:
-            return 0  # Lightning is in the middle of a group
+        if trainer.should_stop or done % self.group:  # Lightning stops as soon as it may; is in the middle of a group
+            return 0
         batches = [trainer.num_training_batches - done]
         if isinstance(trainer.val_check_batch, int):
             counted = loop.batch_progress.total.ready if trainer.check_val_every_n_epoch is None else done
@@ -67,7 +67,7 @@ class StepsAhead:
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback._every_n_train_steps > 0:
                 steps.append(_until(callback._every_n_train_steps, trainer.global_step))
-            if isinstance(callback, LearningRateMonitor):
+            if isinstance(callback, LearningRateMonitor) and trainer.log_every_n_steps > 0:  # type: ignore[attr-defined]
                 steps.append(_until(trainer.log_every_n_steps, loop._batches_that_stepped))  # type: ignore[attr-defined]
         return max(0, min(steps) - 1)
 

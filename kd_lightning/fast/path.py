@@ -1,16 +1,18 @@
 """The fast path: as many steps as possible in one call, on a GPU as replays of a CUDA graph."""
 
 from collections.abc import Callable
+from itertools import chain
 
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.optim import Optimizer
 
 from kd_lightning.errors import UserError
 from kd_lightning.fast.ahead import Groups
 from kd_lightning.fast.graph import Capture, CapturedStep, keep_rates, make_capturable
 from kd_lightning.fast.step import OptimizerStep
+
+PLAIN = (bool, int, float, str, tuple, type(None))
+"""What modules keep of settings: probabilities, momenta, modes."""
 
 
 class FastPath:
@@ -44,10 +46,10 @@ class FastPath:
     def _renewed(self) -> CapturedStep:
         """Return the captured step, a new one where something has changed that the old one keeps as it was."""
         keep_rates(self.step.optimizer, self._rates)
-        signature = _signature(self.step.optimizer, self.step.trainer)
+        signature = _signature(self.step)
         if self._captured is None or signature != self._signature:
             self._rates = make_capturable(self.step.optimizer, self.step.task.device)
-            self._signature = _signature(self.step.optimizer, self.step.trainer)
+            self._signature = _signature(self.step)
             self._captured = CapturedStep(self.step, self._try_capture)
         return self._captured
 
@@ -77,20 +79,25 @@ def _first_line(error: RuntimeError) -> str:
     return str(cause).strip().partition("\n")[0]
 
 
-def _signature(optimizer: Optimizer, trainer: Trainer) -> object:
+def _signature(step: OptimizerStep) -> object:
     """Return all that a captured step keeps as it was, however its owners change it later."""
-    module = trainer.lightning_module
+    task, groups = step.task, step.optimizer.param_groups
     settings = [
         (name, value)
-        for group in optimizer.param_groups
+        for group in groups
         for name, value in group.items()
         if name != "params" and not isinstance(value, Tensor)
     ]
-    parameters = [
-        (values.data_ptr(), values.requires_grad) for group in optimizer.param_groups for values in group["params"]
+    parameters = [(values.data_ptr(), values.requires_grad) for group in groups for values in group["params"]]
+    modules = chain([task], *(module.modules() for module in task.step_modules()))
+    numbers = [
+        (name, value)
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, PLAIN) and not name.startswith("_")
     ]
-    modes = [part.training for part in module.modules()]
-    return settings, parameters, modes, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+    clipping = step.trainer.gradient_clip_val, step.trainer.gradient_clip_algorithm
+    return settings, parameters, numbers, dict(task.loss_weights), clipping
 
 
 def _restore_generator(device: torch.device) -> None:

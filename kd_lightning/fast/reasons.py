@@ -1,91 +1,131 @@
 """Why Lightning has to see every batch, or why a step cannot become a CUDA graph: ends of sentences for people."""
 
-import inspect
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, Timer
+from lightning.pytorch import Trainer
+from lightning.pytorch.loops.fetchers import _PrefetchDataFetcher
+from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.loops.optimization.automatic import _AutomaticOptimization
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch.nn.modules.module import _has_any_global_hook
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from kd_lightning.data.augment import Pipeline
 from kd_lightning.data.base import ImageDataModule
-from kd_lightning.data.loader import BatchLoader
+from kd_lightning.data.loader import BatchLoader, RowSampler
+from kd_lightning.fast.known import CALLBACKS, LAYERS, OPTIMIZERS, PRECISIONS, SCHEDULES, hooks, own_members, unknown
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
 
-BATCH_HOOKS = (
-    "on_train_batch_start",
-    "on_train_batch_end",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_zero_grad",
-    "on_before_optimizer_step",
+BEFORE_STEPS = frozenset(
+    {
+        *("__init__", "class_names", "in_channels", "image_size", "num_classes", "load", "broken", "has_val", "split"),
+        *("prepare_data", "setup", "teardown", "on_exception", "state_dict", "load_state_dict"),
+        *("train_rows", "val_rows", "test_rows", "train_dataloader", "val_dataloader", "test_dataloader"),
+    }
 )
-STEP_HOOKS = ("training_step", "optimizer_step", "optimizer_zero_grad", "lr_scheduler_step")
-TRANSFER_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-COPES = (LearningRateMonitor, ModelCheckpoint, ProgressBar, Timer)
-"""Callbacks that are content with the batches that Lightning sees."""
+"""What a datamodule may have of its own without a mark: no step asks for it."""
 
 
-def per_batch_reason(task: "Task", base: type) -> str | None:
-    """Return why every batch has to go through Lightning; ``None`` where it need not.
+def per_batch_reason(task: "Task") -> str | None:
+    """Return why every batch has to go through Lightning; ``None`` where it need not, and all that steps meet is known.
 
     Args:
         task: What is trained; its trainer has just started.
-        base: The class whose hooks the fast path knows.
     """
+    parts = (_of_trainer, _of_loader, _of_optimizer, _of_task, _of_callbacks)
+    return next((reason for part in parts for reason in part(task)), None)
+
+
+def _of_trainer(task: "Task") -> Iterator[str]:
     trainer = task.trainer
-    if not isinstance(trainer.strategy, SingleDeviceStrategy):
-        return "several processes train together"
-    if not isinstance(trainer.train_dataloader, BatchLoader):
-        return f"the training images come from a {type(trainer.train_dataloader).__name__} and not from a BatchLoader"
-    if getattr(trainer.precision_plugin, "scaler", None) is not None:
-        return f"precision {trainer.precision} looks at the gradients of every step"
+    if trainer.world_size > 1:
+        yield "several processes train together"
     if torch.is_anomaly_enabled():
-        return "detect_anomaly looks at every step"
-    if not isinstance(trainer.profiler, PassThroughProfiler):  # type: ignore[attr-defined]
-        return "the profiler measures every step"
-    optimizer = trainer.optimizers[0]
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        return f"{type(optimizer).__name__} evaluates the loss several times in a step"
-    return _own_hook(task, base)
+        yield "detect_anomaly looks at every step"
+    if type(trainer.profiler) is not PassThroughProfiler:  # type: ignore[attr-defined]
+        yield "the profiler measures every step"
+    if getattr(trainer.precision_plugin, "scaler", None) is not None:
+        yield f"precision {trainer.precision} looks at the gradients of every step"
+    if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
+        yield "reload_dataloaders_every_n_epochs makes new batches in the middle of the run"
+    yield from unknown(trainer, [Trainer])
+    yield from unknown(trainer.strategy, [SingleDeviceStrategy])
+    yield from unknown(trainer.precision_plugin, PRECISIONS)
+    loop = trainer.fit_loop
+    for part in (loop, loop.epoch_loop, loop.epoch_loop.automatic_optimization, loop._data_fetcher):
+        yield from unknown(part, [_FitLoop, _TrainingEpochLoop, _AutomaticOptimization, _PrefetchDataFetcher])
 
 
-def _own_hook(task: "Task", base: type) -> str | None:
-    """Return who has a hook that must be called for every batch."""
-    watched: list[tuple[object, type, tuple[str, ...]]] = [
-        (task, base, (*BATCH_HOOKS, *STEP_HOOKS)),
-        (task, LightningModule, TRANSFER_HOOKS),
-        (task.data, LightningDataModule, TRANSFER_HOOKS[:2]),
-    ]
-    callbacks: list[Callback] = task.trainer.callbacks  # type: ignore[attr-defined]
-    watched += [(callback, Callback, BATCH_HOOKS) for callback in callbacks if not _copes(callback)]
-    for owner, kind, hooks in watched:
-        for hook in hooks:
-            if getattr(type(owner), hook) is not getattr(kind, hook):
-                return f"{type(owner).__name__} has its own {hook}"
-    return None
+def _of_loader(task: "Task") -> Iterator[str]:
+    loader = task.trainer.train_dataloader
+    if not isinstance(loader, BatchLoader):
+        yield f"the training images come from a {type(loader).__name__} and not from a BatchLoader"
+        return
+    yield from unknown(loader, [BatchLoader])
+    yield from unknown(loader.sampler, [RowSampler])
+    yield from own_members(task.data, ImageDataModule, BEFORE_STEPS)
+    yield from unknown(task.data, [type(task.data)])
+    yield from unknown(task.data.pipeline, [Pipeline])
 
 
-def _copes(callback: Callback) -> bool:
-    return isinstance(callback, COPES) or getattr(callback, "works_with_fast_path", False)
+def _of_optimizer(task: "Task") -> Iterator[str]:
+    optimizer = task.trainer.optimizers[0]
+    yield from unknown(optimizer, OPTIMIZERS)
+    own = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
+    if any((*own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks)):
+        yield f"a hook on {type(optimizer).__name__} is not known to fit"
+
+
+def _of_task(task: "Task") -> Iterator[str]:
+    if not task.automatic_optimization:
+        yield f"{type(task).__name__} optimizes by itself"
+    yield from unknown(task)
+    if _has_any_global_hook():
+        yield "a hook on all modules is not known to fit"
+    for module in (task, *task.step_modules()):
+        yield from hooks(module)
+
+
+def _of_callbacks(task: "Task") -> Iterator[str]:
+    for callback in task.trainer.callbacks:  # type: ignore[attr-defined]
+        yield from unknown(callback, CALLBACKS)
 
 
 def no_capture_reason(task: "Task") -> str | None:
-    """Return why a step that need not go through Lightning cannot become a CUDA graph; ``None`` where it can."""
-    if task.device.type != "cuda":
-        return "CUDA graphs need an NVIDIA GPU"
+    """Return why a step that need not go through Lightning cannot become a CUDA graph; ``None`` where it can.
+
+    A graph keeps all that Python knew when it was captured, so whatever Python runs in a step must be known.
+    """
     waits = task.host_sync_reason()
     if waits is not None:
         return waits
-    if type(task.data).on_after_batch_transfer is not ImageDataModule.on_after_batch_transfer:
-        return f"{type(task.data).__name__} has its own on_after_batch_transfer"
-    optimizer, schedules = task.trainer.optimizers[0], task.trainer.lr_scheduler_configs
-    if any(getattr(schedule.scheduler, "cycle_momentum", False) for schedule in schedules):
-        return "its schedule changes the momentum in every step; give it cycle_momentum: false"
+    parts = (_of_layers, _of_augmentation, _of_schedules)
+    return next((reason for part in parts for reason in part(task)), None)
+
+
+def _of_layers(task: "Task") -> Iterator[str]:
+    for module in task.step_modules():
+        for layer in module.modules():
+            yield from unknown(layer, LAYERS)
+
+
+def _of_augmentation(task: "Task") -> Iterator[str]:
+    for step in task.data.pipeline.steps:
+        yield from unknown(step)
+
+
+def _of_schedules(task: "Task") -> Iterator[str]:
+    optimizer = task.trainer.optimizers[0]
+    for config in task.trainer.lr_scheduler_configs:
+        for schedule in (config.scheduler, *getattr(config.scheduler, "_schedulers", ())):
+            if getattr(schedule, "cycle_momentum", False):
+                yield "its schedule changes the momentum in every step; give it cycle_momentum: false"
+            yield from unknown(schedule, SCHEDULES)
     if not all("capturable" in group or group.get("fused") for group in optimizer.param_groups):
-        return f"{type(optimizer).__name__} reads its learning rate on the host; where it knows fused: true, set that"
-    return None
+        yield f"{type(optimizer).__name__} reads its learning rate on the host; where it knows fused: true, set that"

@@ -1,6 +1,8 @@
 """Starting and stopping the fast path of a fit."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import torch
 
 from kd_lightning.data.loader import BatchLoader
 from kd_lightning.errors import UserError
@@ -14,28 +16,40 @@ if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
 
 
-def start(task: "Task", base: type) -> None:
-    """Have most steps done outside of Lightning's loop where that changes nothing, and say so, or why not.
+def start(task: "Task") -> None:
+    """Have most steps done outside of Lightning's loop where that is known to change nothing; say so, or why not.
 
     Args:
         task: What is trained; its trainer has just started.
-        base: The class whose hooks the fast path knows.
 
     Raises:
         UserError: The fast path is asked for but not possible.
     """
-    reason = per_batch_reason(task, base)
+    if not is_wanted(task.fast, task.device):
+        return
+    has_graphs = is_gpu(task.device)
+    reason = per_batch_reason(task)
     if reason is not None:
         _report(task, "one by one", reason)
         return
     reason = no_capture_reason(task)
-    if reason is None:
+    if has_graphs and reason is None:
         task.print("Steps: as a CUDA graph, many in one call.")
-    elif task.device.type == "cuda":
-        _report(task, "many in one call, but not as a CUDA graph", reason)
+    elif has_graphs:
+        _report(task, "many in one call, but not as a CUDA graph", str(reason))
     step = OptimizerStep(task)
-    path = FastPath(step, None if reason else capture_cuda)
+    path = FastPath(step, capture_cuda if has_graphs and reason is None else None)
     step.loader.train_ahead = StepsAhead(task.trainer, path.train)
+
+
+def is_wanted(fast: bool | Literal["auto"], device: torch.device) -> bool:
+    """Return whether the fast path is asked for; ``auto`` asks on a GPU, for on a CPU it saves less than a tenth."""
+    return fast is True or (fast == "auto" and is_gpu(device))
+
+
+def is_gpu(device: torch.device) -> bool:
+    """Return whether CUDA graphs run on a device."""
+    return device.type == "cuda"
 
 
 def _report(task: "Task", how: str, reason: str) -> None:

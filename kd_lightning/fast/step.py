@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.optim import Optimizer
 
 from kd_lightning.data.loader import Batch, BatchLoader
+from kd_lightning.errors import UserError
 from kd_lightning.outcome import Result
 
 if TYPE_CHECKING:
@@ -35,18 +37,29 @@ class OptimizerStep:
         Args:
             batches: Rows of the data set, ``(B,)`` each.
         """
-        self.optimizer.zero_grad()
-        results = [self._backward(rows) for rows in batches]
+        results = [self._backward(rows, is_first=place == 0) for place, rows in enumerate(batches)]
         clip = self.trainer.gradient_clip_val
         self.task.configure_gradient_clipping(self.optimizer, clip, self.trainer.gradient_clip_algorithm)
         self.optimizer.step()
         return results
 
-    def _backward(self, rows: Tensor) -> Result:
-        """Add a batch's gradients to those that are there."""
+    def _backward(self, rows: Tensor, *, is_first: bool) -> Result:
+        """Add a batch's gradients to those that are there, the first one's to nothing."""
         batch = Batch(*(values.to(self.task.device, non_blocking=True) for values in self.loader.gather(rows)))
         batch = self.task.data.on_after_batch_transfer(batch, 0)
         with self.trainer.precision_plugin.train_step_context():
-            result = self.task.result(batch)
+            result = self._result(batch)
+        if is_first:
+            self.optimizer.zero_grad()
         self.task.backward(result.loss if self.group == 1 else result.loss / self.group)
         return result.detached()
+
+    def _result(self, batch: Batch) -> Result:
+        try:
+            return self.task.result(batch)
+        except MisconfigurationException as error:
+            raise UserError(
+                f"{type(self.task).__name__} says works_with_fast_path, but what it does in a step is possible in "
+                f"Lightning's own steps alone, as self.log is ({str(error).partition('.')[0]}); "
+                "take that mark off or set --model.fast false."
+            ) from error

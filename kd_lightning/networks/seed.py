@@ -16,6 +16,8 @@ class _Convolutions(nn.Sequential):
     convolutions and ReLUs are not called.
     """
 
+    works_with_fast_path = True
+
     def forward(self, values: Tensor) -> Tensor:
         """Return the last layer's values."""
         if not self.training:
@@ -73,6 +75,8 @@ class DeepNN(_SeedNetwork):
         image_size: Height and width of an image in pixels, 4 or more.
     """
 
+    works_with_fast_path = True
+
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
         super().__init__(num_classes, in_channels, image_size)
         self.features = _convolutions(in_channels, (128, 64, "M", 64, 32, "M"))
@@ -89,6 +93,8 @@ class LightNN(_SeedNetwork):
         in_channels: Channels of an image: 1 (grey) or 3 (colour).
         image_size: Height and width of an image in pixels, 4 or more.
     """
+
+    works_with_fast_path = True
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
         super().__init__(num_classes, in_channels, image_size)

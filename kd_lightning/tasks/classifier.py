@@ -18,6 +18,8 @@ class Classifier(Task):
         options: Further arguments, those of ``Task``.
     """
 
+    works_with_fast_path = True
+
     def __init__(self, network: Network, **options: Any) -> None:
         super().__init__(network, {"ce_loss": 1.0}, **options)
 

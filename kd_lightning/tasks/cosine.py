@@ -32,6 +32,8 @@ class CosineDistill(DistillTask):
         UserError: The teacher's representation does not pool to the student's length.
     """
 
+    works_with_fast_path = True
+
     def __init__(
         self,
         network: Network,

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, Literal, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
@@ -61,6 +61,10 @@ class DistillTask(Task):
     def networks(self) -> tuple[Network, ...]:
         """Return the networks that take part in a step."""
         return (*super().networks(), self.teacher.network)
+
+    def step_modules(self) -> tuple[nn.Module, ...]:
+        """Return all modules that take part in a step."""
+        return (*super().step_modules(), self.teacher)
 
     def ask_teacher(self, batch: Batch) -> TeacherAnswer:
         """Return the teacher's target for the images that the student sees, remembered or not."""

@@ -20,8 +20,8 @@ class ImageMean(Metric):
             self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, mean: Tensor, images: int) -> None:
-        """Count a batch's mean, a scalar, and its number of images."""
-        self.total += mean * images
+        """Count a batch's mean, a scalar, or those of several equally large batches, (N,), and their number of images."""
+        self.total += mean.to(self.total.dtype).mean() * images  # in float32: bfloat16 would round
         self.count += images
 
     def compute(self) -> Tensor:

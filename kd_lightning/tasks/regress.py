@@ -31,6 +31,8 @@ class FeatureRegressDistill(DistillTask):
         UserError: The two feature maps differ in height or width.
     """
 
+    works_with_fast_path = True
+
     def __init__(
         self,
         network: Network,

@@ -15,7 +15,8 @@ class Augmentation(ABC):
     A draw depends on the seed, the epoch, the image's row in the data set and the class's name, and on nothing else.
     So a batch comes out the same on any device (but for float32's rounding of colours), and teacher and student see the
     same view. An augmentation of your own subclasses this, writes ``apply`` with the numbers that ``uniform`` gives,
-    and works by its ``class_path``.
+    and works by its ``class_path``. On a GPU its steps become a CUDA graph if it says ``works_with_fast_path = True``:
+    it reads nothing from Python that changes between steps, and its epoch is a tensor.
 
     Attributes:
         seed: Any integer; with another seed the same images get other draws.

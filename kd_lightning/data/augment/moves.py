@@ -52,6 +52,8 @@ class RandomCrop(PixelMove):
         seed: Any integer.
     """
 
+    works_with_fast_path = True
+
     padding: int = 4
     mode: Literal["reflect", "zeros"] = "reflect"
     seed: int = 0
@@ -82,6 +84,8 @@ class RandomTranslate(PixelMove):
         seed: Any integer.
     """
 
+    works_with_fast_path = True
+
     fraction: float = 0.125
     seed: int = 0
 
@@ -108,6 +112,8 @@ class HorizontalFlip(PixelMove):
         probability: How often, in [0, 1].
         seed: Any integer.
     """
+
+    works_with_fast_path = True
 
     flips_only: ClassVar[bool] = True
     probability: float = 0.5

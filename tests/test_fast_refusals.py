@@ -1,0 +1,297 @@
+"""What is not known to fit the fast path turns it off, with its reason: Lightning's own loop does all steps."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from fast_cases import Case, MarkedTask
+from fast_example import Calls, assert_same, classifier, light, train
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import callbacks as theirs
+from lightning.pytorch.plugins.precision import Precision
+from recorded_graph import Captures
+from tiny import TinyDataModule
+from torch import Tensor, nn
+from torch.optim import LBFGS, SGD, Adam
+from torch.optim.lr_scheduler import LRScheduler
+
+import kd_lightning.benchmark.watch
+import kd_lightning.compare.measure
+import kd_lightning.training.cli  # noqa: F401  all that a run can hold
+from kd_lightning.data.augment import Augmentation
+from kd_lightning.data.loader import Batch, BatchLoader
+from kd_lightning.errors import UserError
+from kd_lightning.fast.known import says_so
+from kd_lightning.networks import Network
+from kd_lightning.outcome import Outcome, Result
+from kd_lightning.tasks import Classifier, Task
+from kd_lightning.tasks.base import Stage
+
+SAYS = r"is not known to fit \(works_with_fast_path = True in it says so\)"
+UNKNOWN = "is not known to fit"
+
+
+def called(*args: Any, **kwargs: Any) -> None:
+    """Stands for anything that a user has called."""
+
+
+class OwnCallback(Callback):
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+
+class OwnCalls(Calls):
+    """Of a class that says that it fits, with a change of which that says nothing."""
+
+
+class OwnCheckpoint(theirs.ModelCheckpoint): ...
+
+
+class OwnOutcome(Classifier):
+    def outcome(self, batch: Batch) -> Outcome:
+        outcome = super().outcome(batch)
+        return Outcome(outcome.logits, {"ce_loss": outcome.terms["ce_loss"] * (1 + self.current_epoch)})
+
+
+class Logs(Classifier):
+    def outcome(self, batch: Batch) -> Outcome:
+        self.log("seen", float(len(batch.rows)), on_step=True)
+        return super().outcome(batch)
+
+
+class MarkedLogs(Logs):
+    works_with_fast_path = True
+
+
+class OwnShared(Classifier):
+    def shared_step(self, batch: Batch, stage: Stage) -> Result:
+        result = super().shared_step(batch, stage)
+        return result._replace(loss=2 * result.loss)
+
+
+class OwnRecord(Classifier):
+    def record(self, result: Result, stage: Stage) -> None:
+        super().record(result, stage)
+
+
+class OwnLoss(MarkedTask):
+    def weighted_loss(self, outcome: Outcome) -> Tensor:
+        return super().weighted_loss(outcome) ** 2
+
+
+class OwnHook(Classifier):
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None: ...
+
+
+class OwnBackward(Classifier):
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        super().backward(2 * loss, *args, **kwargs)
+
+
+class OwnTransfer(TinyDataModule):
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+
+class OwnViews(TinyDataModule):
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return super().on_after_batch_transfer(batch, dataloader_idx)
+
+
+class Given(TinyDataModule):
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.on_after_batch_transfer = super().on_after_batch_transfer  # type: ignore[method-assign]
+
+
+class OwnLoader(BatchLoader): ...
+
+
+class OwnBatches(TinyDataModule):
+    def train_dataloader(self) -> BatchLoader:
+        loader = super().train_dataloader()
+        return OwnLoader(loader.data, loader.sampler, loader.batch_size)
+
+
+class OwnOptimizer(SGD): ...
+
+
+class OwnPrecision(Precision): ...
+
+
+def watched(optimizer: Any) -> Any:
+    optimizer.register_step_post_hook(called)
+    return optimizer
+
+
+def prepared(prepare: Callable[[Task], Any]) -> Callable[[Any], Task]:
+    """Make a task to which something is done."""
+
+    def make(fast: Any) -> Task:
+        task = classifier(fast)
+        prepare(task)
+        return task
+
+    return make
+
+
+def with_attribute(owner: Any, name: str) -> Any:
+    setattr(owner, name, called)
+    return owner
+
+
+def calling(*make: Callable[[], Callback], **options: Any) -> Case:
+    return Case(trainer=options, more=lambda folder: {"callbacks": [one() for one in make]})
+
+
+CASES: dict[str, tuple[str, Case]] = {
+    "GradientAccumulationScheduler": (
+        f"GradientAccumulationScheduler {UNKNOWN}",
+        calling(lambda: theirs.GradientAccumulationScheduler({0: 1, 1: 4})),
+    ),
+    "averaged weights": (
+        f"StochasticWeightAveraging {UNKNOWN}",
+        calling(lambda: theirs.StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)),
+    ),
+    "an average of all steps": (f"EMAWeightAveraging {UNKNOWN}", calling(lambda: theirs.EMAWeightAveraging())),
+    "LambdaCallback": (
+        f"LambdaCallback {UNKNOWN}",
+        calling(lambda: theirs.LambdaCallback(on_train_batch_end=called)),
+    ),
+    "pruning": (f"ModelPruning {UNKNOWN}", calling(lambda: theirs.ModelPruning("l1_unstructured", amount=0.5))),
+    "throughput": (
+        f"ThroughputMonitor {UNKNOWN}",
+        calling(lambda: theirs.ThroughputMonitor(lambda batch: len(batch.rows)), log_every_n_steps=1),
+    ),
+    "a larger batch": (f"BatchSizeFinder {UNKNOWN}", calling(lambda: theirs.BatchSizeFinder(max_trials=1))),
+    "a callback": (f"OwnCallback {SAYS}", calling(OwnCallback)),
+    "a kind of a callback that says so": (f"OwnCalls {SAYS}", calling(OwnCalls)),
+    "a kind of ModelCheckpoint": (f"OwnCheckpoint {SAYS}", calling(OwnCheckpoint, enable_checkpointing=True)),
+    "a hook given to a callback": (
+        "an attribute takes the place of EarlyStopping.on_train_batch_end",
+        calling(lambda: with_attribute(theirs.EarlyStopping("val/loss"), "on_train_batch_end")),
+    ),
+    "profiler": ("the profiler measures every step", Case(trainer={"profiler": "simple"})),
+    "detect_anomaly": ("detect_anomaly looks at every step", Case(trainer={"detect_anomaly": True})),
+    "reloading": (
+        "reload_dataloaders_every_n_epochs makes new batches",
+        Case(trainer={"reload_dataloaders_every_n_epochs": 1}),
+    ),
+    "a precision": (f"OwnPrecision {SAYS}", Case(more=lambda folder: {"plugins": OwnPrecision()})),
+    "LBFGS": (f"LBFGS {UNKNOWN}", Case(lambda fast: classifier(fast, optimizer=lambda p: LBFGS(p)))),
+    "an optimizer": (
+        f"OwnOptimizer {SAYS}",
+        Case(lambda fast: classifier(fast, optimizer=lambda p: OwnOptimizer(p, lr=0.1))),
+    ),
+    "a hook on the optimizer": (
+        f"a hook on Adam {UNKNOWN}",
+        Case(lambda fast: classifier(fast, optimizer=lambda p: watched(Adam(p)))),
+    ),
+    "a step given to the optimizer": (
+        "an attribute takes the place of Adam.step",
+        Case(lambda fast: classifier(fast, optimizer=lambda p: with_attribute(Adam(p), "step"))),
+    ),
+    "an objective": (f"OwnOutcome {SAYS}", Case(lambda fast: OwnOutcome(light(), fast=fast))),
+    "logging in a step": (f"Logs {SAYS}", Case(lambda fast: Logs(light(), fast=fast))),
+    "shared_step": (f"OwnShared {SAYS}", Case(lambda fast: OwnShared(light(), fast=fast))),
+    "record": (f"OwnRecord {SAYS}", Case(lambda fast: OwnRecord(light(), fast=fast))),
+    "the loss of a task that says so": (f"OwnLoss {SAYS}", Case(lambda fast: OwnLoss(light(), fast=fast))),
+    "a hook of the task": (f"OwnHook {SAYS}", Case(lambda fast: OwnHook(light(), fast=fast))),
+    "backward": (f"OwnBackward {SAYS}", Case(lambda fast: OwnBackward(light(), fast=fast))),
+    "a step given to the task": (
+        "an attribute takes the place of Classifier.training_step",
+        Case(prepared(lambda task: with_attribute(task, "training_step"))),
+    ),
+    "manual optimization": (
+        "Classifier optimizes by itself",
+        Case(prepared(lambda task: setattr(task, "automatic_optimization", False))),
+    ),
+    "a forward hook": (
+        f"a hook on a Dropout {UNKNOWN}",
+        Case(prepared(lambda task: task.network.classifier[2].register_forward_hook(called))),  # type: ignore
+    ),
+    "a backward hook": (
+        f"a hook on a Dropout {UNKNOWN}",
+        Case(prepared(lambda task: task.network.classifier[2].register_full_backward_hook(called))),  # type: ignore
+    ),
+    "a hook on a gradient": (
+        f"a hook on a Linear {UNKNOWN}",
+        Case(prepared(lambda task: task.network.classifier[0].weight.register_hook(called))),  # type: ignore
+    ),
+    "a hook behind a gradient": (
+        f"a hook on a Linear {UNKNOWN}",
+        Case(
+            prepared(
+                lambda task: task.network.classifier[0].weight.register_post_accumulate_grad_hook(called)  # type: ignore
+            )
+        ),
+    ),
+    "a transfer of the data": (
+        r"OwnTransfer has its own transfer_batch_to_device, which is not known to fit \(works_with",
+        Case(source=OwnTransfer),
+    ),
+    "views of the data": ("OwnViews has its own on_after_batch_transfer", Case(source=OwnViews)),
+    "views given to the data": ("an attribute takes the place of Given.on_after_batch_transfer", Case(source=Given)),
+    "batches of the data": (f"OwnLoader {SAYS}", Case(source=OwnBatches)),
+}
+SMALL = {"count": 86, "batch_size": 8}
+
+
+def trained(case: Case, fast: Any, **options: Any) -> tuple[Trainer, Task]:
+    more = case.more(None)  # type: ignore[arg-type]
+    return train(case.make, fast, SMALL, source=case.source, **{**case.trainer, **options, **more})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_not_known_to_fit_is_refused_before_training_where_the_fast_path_is_asked_for(name: str) -> None:
+    reason, case = CASES[name]
+    with pytest.raises(UserError, match=f"^--model.fast is true, but {reason}.*; set it to auto or change that.$"):
+        trained(case, True)
+
+
+@pytest.mark.parametrize(
+    "name", ["GradientAccumulationScheduler", "averaged weights", "LambdaCallback", "an objective"]
+)
+def test_what_is_not_known_to_fit_leaves_all_steps_to_lightning_and_it_is_said_why(
+    name: str, captured_on_cpu: Captures, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason, case = CASES[name]
+    plain, automatic = trained(case, False), trained(case, "auto")
+    assert f"Steps: one by one; {reason.partition(' ')[0]} is not known to fit" in capsys.readouterr().out
+    assert_same(plain, automatic)
+
+
+def test_a_cpu_takes_the_plain_path_by_itself_and_says_nothing_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    calls = Calls()
+    train(lambda fast: classifier("auto"), True, SMALL, max_epochs=1, callbacks=[calls])
+    assert calls.batches == list(range(10))
+    assert "Steps" not in capsys.readouterr().out
+
+
+def test_a_task_that_logs_in_a_step_and_says_that_it_fits_is_answered_in_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"MarkedLogs says works_with_fast_path, but .*self\.log.*fast false\.$"):
+        train(lambda fast: MarkedLogs(light(), fast=fast), True, SMALL)
+
+
+def kinds(base: type) -> Iterator[type]:
+    """Give this project's classes under one."""
+    for kind in base.__subclasses__():
+        yield from kinds(kind)
+        if kind.__module__.startswith("kd_lightning.") and not kind.__name__.startswith("_"):
+            yield kind
+
+
+@pytest.mark.parametrize("base", [Callback, Task, Network, Augmentation, LRScheduler])
+def test_all_of_our_own_that_takes_part_in_a_run_says_that_it_fits(base: type) -> None:
+    own = [kind for kind in kinds(base) if not getattr(kind, "__abstractmethods__", None)]
+    assert [kind.__name__ for kind in own if not says_so(kind)] == []
+    assert own
+
+
+def test_a_hook_on_all_modules_is_refused() -> None:
+    hook = nn.modules.module.register_module_forward_hook(called)
+    try:
+        with pytest.raises(UserError, match="a hook on all modules is not known to fit"):
+            train(classifier, True, SMALL)
+    finally:
+        hook.remove()
