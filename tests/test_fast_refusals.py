@@ -273,7 +273,7 @@ def test_a_task_that_logs_in_a_step_and_says_that_it_fits_is_answered_in_one_sen
         train(lambda fast: MarkedLogs(light(), fast=fast), True, SMALL)
 
 
-def kinds(base: type) -> Iterator[type]:
+def kinds(base: type[Any]) -> Iterator[type[Any]]:
     """Give this project's classes under one."""
     for kind in base.__subclasses__():
         yield from kinds(kind)
@@ -282,7 +282,7 @@ def kinds(base: type) -> Iterator[type]:
 
 
 @pytest.mark.parametrize("base", [Callback, Task, Network, Augmentation, LRScheduler])
-def test_all_of_our_own_that_takes_part_in_a_run_says_that_it_fits(base: type) -> None:
+def test_all_of_our_own_that_takes_part_in_a_run_says_that_it_fits(base: type[Any]) -> None:
     own = [kind for kind in kinds(base) if not getattr(kind, "__abstractmethods__", None)]
     assert [kind.__name__ for kind in own if not says_so(kind)] == []
     assert own

@@ -23,6 +23,8 @@ from kd_lightning.tasks.finite import LossWatch
 class Breaks(Classifier):
     """Its cross-entropy is NaN in a step."""
 
+    works_with_fast_path = True
+
     def __init__(self, step: int, **options: Any) -> None:
         super().__init__(TinyNetwork(), optimizer=lambda p: SGD(p, lr=0.5, fused=True), **options)
         self.breaks = torch.tensor(step)

@@ -17,6 +17,8 @@ class MeasuredWeights(Callback):
         path: A ``.pth``, of the network alone.
     """
 
+    works_with_fast_path = True
+
     def __init__(self, path: Path) -> None:
         self.path = path
 

@@ -1,7 +1,9 @@
 """The mean over images of what is measured batch by batch."""
 
+from collections.abc import Callable, Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 
@@ -19,9 +21,13 @@ class ImageMean(Metric):
         for name in ("total", "count"):
             self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
+        """Go to the task's device, but stay in float32: bfloat16 does not count to 257."""
+        return super()._apply(lambda values: fn(values).to(torch.float32), exclude_state)
+
     def update(self, mean: Tensor, images: int) -> None:
-        """Count a batch's mean, a scalar, or those of several equally large batches, (N,), and their number of images."""
-        self.total += mean.to(self.total.dtype).mean() * images  # in float32: bfloat16 would round
+        """Count the mean of a batch, a scalar, or of equally large batches, (N,), and their number of images."""
+        self.total += mean.to(self.total.dtype).mean() * images
         self.count += images
 
     def compute(self) -> Tensor:
