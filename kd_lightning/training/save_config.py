@@ -10,6 +10,8 @@ from kd_lightning.files import written_whole
 class SaveConfig(SaveConfigCallback):
     """Write ``config.yaml`` into the run's folder, whole or not at all."""
 
+    works_with_fast_path = True
+
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write it; the first process does that."""
         folder = run_folder(trainer)
