@@ -8,6 +8,7 @@ from enum import Enum
 from hashlib import blake2b
 from math import prod
 from pathlib import Path
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -16,6 +17,12 @@ from kd_lightning.files import cache_folder, written_whole
 
 ROWS_AT_ONCE = 4096
 """Rows that are hashed or written at once."""
+
+READ_AT_ONCE = 2**22
+"""Bytes of a table's file that are read at once."""
+
+CHECKSUM = 4
+"""Bytes of a CRC-32."""
 
 
 class Place(Enum):
@@ -64,7 +71,7 @@ def free_disk() -> int:
 
 
 class TableFile:
-    """A table in the folder of caches: bare values behind one another, whole or not at all.
+    """A table in the folder of caches: bare values behind one another, then their CRC-32; whole or not at all.
 
     Args:
         source: What the table is for; of each source only the newest table is kept.
@@ -80,9 +87,12 @@ class TableFile:
         self.dtype = dtype
 
     def read(self) -> Tensor | None:
-        """Return the table over a memory map; ``None`` where there is none."""
+        """Return the table over a memory map; ``None`` where there is none, or its file is damaged."""
         count = prod(self.shape)
-        if not self.path.is_file() or self.path.stat().st_size != count * self.dtype.itemsize:
+        try:
+            if not self._is_whole(count * self.dtype.itemsize):
+                return None
+        except OSError:
             return None
         return torch.from_file(str(self.path), shared=False, size=count, dtype=self.dtype).view(self.shape)
 
@@ -92,13 +102,27 @@ class TableFile:
         Raises:
             UserError: The folder cannot be written to, or the disk is full.
         """
+        checksum = 0
         with written_whole(self.path) as temporary, temporary.open("wb") as file:
             for part in parts:
-                file.write(_bytes(part))
+                values = _bytes(part)
+                file.write(values)
+                checksum = crc32(values, checksum)
+            file.write(checksum.to_bytes(CHECKSUM, "little"))
         for other in self.path.parent.glob(self._pattern):
             if other != self.path:
                 with suppress(OSError):  # Windows keeps a file that another process reads
                     other.unlink()
+
+    def _is_whole(self, size: int) -> bool:
+        """Read the file once, some GB a second, without leaving it mapped."""
+        if not self.path.is_file() or self.path.stat().st_size != size + CHECKSUM:
+            return False
+        checksum = 0
+        with self.path.open("rb") as file:
+            for start in range(0, size, READ_AT_ONCE):
+                checksum = crc32(file.read(min(READ_AT_ONCE, size - start)), checksum)
+            return file.read() == checksum.to_bytes(CHECKSUM, "little")
 
 
 def digest(*parts: object) -> str:

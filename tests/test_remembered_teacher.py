@@ -1,6 +1,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from kd_lightning.data.base import Split
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, LightNN
-from kd_lightning.remembered_store import Place, choose_place
+from kd_lightning.remembered_store import Place, TableFile, choose_place
 from kd_lightning.tasks import CosineDistill, FeatureRegressDistill
 from kd_lightning.tasks.distill import DistillTask
 from kd_lightning.teacher import Teacher, TeacherOutput
@@ -186,7 +187,7 @@ def test_a_table_too_large_for_memory_is_read_from_the_disk_and_gives_the_same_w
     assert not caches.exists()  # what is computed in no time is not kept
     monkeypatch.setattr(remembered, "choose_place", lambda *_: Place.DISK)
     assert_same(in_memory, fit(FeatureRegressDistill, True))
-    assert [path.stat().st_size for path in caches.iterdir()] == [120 * 2 * 2 * 32 * 4]
+    assert [path.stat().st_size for path in caches.iterdir()] == [120 * 2 * 2 * 32 * 4 + 4]
 
 
 def test_without_room_anywhere_the_teacher_runs_in_every_step(
@@ -218,7 +219,24 @@ def test_the_next_run_takes_the_kept_table_and_only_one_of_the_same_teacher_and_
     (replaced,) = caches.iterdir()
     assert replaced != kept
 
-    replaced.write_bytes(bytes(replaced.stat().st_size))  # as if the teacher's code had changed
+    zeros = bytes(replaced.stat().st_size - 4)
+    replaced.write_bytes(zeros + crc32(zeros).to_bytes(4, "little"))  # as if the teacher's code had changed
     third = fit(CosineDistill, True, teacher_seed=6)
     assert third[1].teacher.seen == 64 + 120
     assert_same(other, third)
+
+
+@pytest.mark.parametrize("at", [0, 4_000, 7_999, 8_003], ids=["first", "middle", "last", "checksum"])
+def test_a_kept_table_with_a_changed_byte_is_not_taken(caches: Path, at: int) -> None:
+    values = torch.randn(200, 10)
+    file = TableFile("source", "key", (200, 10), torch.float32)
+    file.write(values.split(64))
+    kept = file.read()
+    assert kept is not None
+    assert torch.equal(kept, values)
+    content = bytearray(file.path.read_bytes())
+    content[at] ^= 1
+    file.path.write_bytes(content)
+    assert file.read() is None
+    file.path.write_bytes(content[:-1])
+    assert file.read() is None
