@@ -161,13 +161,13 @@ def test_a_cache_that_was_cut_off_is_not_used(source: Source, left: int) -> None
     assert source.decodings == 2
 
 
-def test_what_a_killed_process_left_is_removed(source: Source) -> None:
+@pytest.mark.parametrize("said", ['[[9, "broken"]]', "[9]", "null", '[["x", 1]]', '[[0, "broken"]]'])
+def test_a_cache_that_says_what_cannot_be_of_its_broken_files_is_not_used(source: Source, said: str) -> None:
     source.decode()
-    leftover = source.cache / f".{source.caches()[0].stem}-xyz.npy"
-    leftover.touch()
-    source.add("5.bmp", 5)
-    source.decode()
-    assert not leftover.exists()
+    cache = source.caches()[0]
+    cache.write_bytes(cache.read_bytes().removesuffix(b"[]") + said.encode())
+    assert first_values(source.decode().images) == [0, 1, 2, 3, 4]
+    assert source.decodings == 2
 
 
 def test_of_two_that_start_at_once_one_decodes_and_both_have_the_images(source: Source) -> None:

@@ -15,6 +15,7 @@ from file_server import FileServer
 from numpy.typing import NDArray
 from torchvision import datasets
 
+from kd_lightning.data import formats
 from kd_lightning.data.formats import read_cifar
 from kd_lightning.data.torchvision_sets import (
     CIFAR10DataModule,
@@ -273,3 +274,10 @@ def test_an_official_host_is_among_the_sources_of_every_set() -> None:
     assert {mirror.rstrip("/") for mirror in datasets.MNIST.mirrors} <= set(MNISTDataModule.sources)
     assert {mirror.rstrip("/") for mirror in datasets.FashionMNIST.mirrors} <= set(FashionMNISTDataModule.sources)
     assert datasets.SVHN.split_list["train"][0].rpartition("/")[0] in SVHNDataModule.sources
+
+
+def test_no_more_is_read_of_a_file_than_any_of_the_sets_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "MOST", 10)
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(1000)))
+    (tmp_path / "large").write_bytes(bytes(1000))
+    assert formats.read_bytes(tmp_path / "bomb.gz") == formats.read_bytes(tmp_path / "large") == bytes(10)

@@ -131,12 +131,11 @@ def _cached(files: "_Files", folder: Path) -> Part:
 
 
 def _remove_others(path: Path, source: str) -> None:
-    """Remove older caches of the same source, and what killed processes left; the caller holds the lock."""
-    for pattern in (f"{source}-*.npy", f".{source}-*.npy"):
-        for other in path.parent.glob(pattern):
-            if other != path:
-                with suppress(OSError):  # Windows keeps a file that another process reads
-                    other.unlink()
+    """Remove older caches of the same source; the caller holds the lock."""
+    for other in path.parent.glob(f"{source}-*.npy"):
+        if other != path:
+            with suppress(OSError):  # Windows keeps a file that another process reads
+                other.unlink()
 
 
 class _Files:
@@ -190,7 +189,6 @@ class _Files:
             file.write(json.dumps(list(broken.items())).encode())
             file.seek(0)
             self._write_header(file, broken)
-            os.fsync(file.fileno())  # so that not even a power cut leaves a cache without its pixels
         return np.load(path, mmap_mode="r", allow_pickle=False), broken
 
     def _write_header(self, file: BinaryIO, broken: dict[int, str]) -> None:
@@ -205,7 +203,11 @@ class _Files:
             with path.open("rb") as file:
                 file.seek(images.offset + images.nbytes)
                 broken = {int(position): str(reason) for position, reason in json.load(file)}
-        except (OSError, ValueError, EOFError):  # none, or one that a power cut shortened
+        except (OSError, ValueError, TypeError, AttributeError, EOFError):  # none, or a damaged one
+            return None
+        if images.shape != (len(self.names) - len(broken), *self.shape) or images.dtype != np.uint8:
+            return None
+        if not all(0 <= position < len(self.names) for position in broken):
             return None
         mended = decode([self.names[position] for position in broken], self.shape[0], self.shape[2])[0]
         return None if len(mended) else (images, broken)

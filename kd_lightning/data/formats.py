@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
 
+MOST = 2**28
+"""Bytes that are read of a file which may be anything; the largest of the well-known files has 47 million."""
+
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Images ``(N, H, W, C)`` and class indices ``(N,)``."""
 
@@ -55,9 +58,10 @@ def unpack(archive: Path, names: Container[str], folder: Path) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the bytes of a file, uncompressed where its name ends in ``.gz``; none if they cannot be had."""
+    """Return a file's bytes, uncompressed where its name ends in ``.gz`` and ``MOST`` at most; none if it has none."""
     try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return file.read(MOST)
     except (OSError, EOFError, zlib.error):
         return b""
 

@@ -115,7 +115,7 @@ class ExportReport:
         console = Console(file=io.StringIO(), width=width, color_system=None)
         console.print(self.to_table())
         for line in (*self.notes(), self.recommendation):
-            console.print(line, markup=False, highlight=False)
+            console.print(shown(line), markup=False, highlight=False)
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue().rstrip() + "\n"
 
