@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from typing import Any, Self
 
@@ -31,7 +31,9 @@ class ModelInfo:
         std: Per-channel standard deviation that normalization divides by; one value a channel.
         image_size: Height and width in pixels to which an image is resized.
         data: Name of the data the network was trained on, for people.
-        accuracy: Test accuracy in [0, 1], or ``None`` where it was not measured.
+        accuracy: Accuracy on all test images, in [0, 1], or ``None`` where it was not measured.
+        epochs: How often training went over its images, a fraction where it was kept from some; ``None``: not known.
+        limits: Options of the trainer that kept training from some images or epochs, such as ``limit_train_batches 2``.
     """
 
     network: str
@@ -42,6 +44,8 @@ class ModelInfo:
     image_size: int
     data: str = ""
     accuracy: float | None = field(default=None)
+    epochs: float | None = None
+    limits: str = ""
 
     @property
     def in_channels(self) -> int:
@@ -68,7 +72,9 @@ class ModelInfo:
             std=_numbers("std", values["std"]),
             image_size=values["image_size"],
             data=_text("data", values["data"]),
-            accuracy=None if values["accuracy"] is None else _numbers("accuracy", [values["accuracy"]])[0],
+            accuracy=_number("accuracy", values["accuracy"]),
+            epochs=_number("number of epochs", values.get("epochs")),
+            limits=_text("its limits", values.get("limits", "")),
         )
         for mistake in info._mistakes():
             raise ValueError(mistake)
@@ -102,7 +108,7 @@ class ModelInfo:
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Self:
         """Build it from ONNX metadata; raise ``KeyError``, ``TypeError`` or ``ValueError`` as ``from_plain`` does."""
-        names = ("network", "arguments", "class_names", "mean", "std", "image_size", "data", "accuracy")
+        names = [item.name for item in fields(cls) if item.name in metadata]
         if any(len(metadata[name]) > MOST_METADATA for name in names):
             raise ValueError("its metadata are too long")
         try:
@@ -129,6 +135,10 @@ def _numbers(what: str, values: Any) -> tuple[float, ...]:
     if not all(abs(value) < 1e300 and isfinite(value) for value in values):
         raise ValueError(f"its {what} is not finite")
     return tuple(map(float, values))
+
+
+def _number(what: str, value: Any) -> float | None:
+    return None if value is None else _numbers(what, [value])[0]
 
 
 def _is_plain(value: Any) -> bool:

@@ -1,11 +1,13 @@
 """The teacher: a network that is frozen for good."""
 
+from itertools import chain
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from kd_lightning.networks import Network
+from kd_lightning.remembered_store import digest
 from kd_lightning.weights import load_weights
 
 
@@ -41,6 +43,10 @@ class Teacher(nn.Module):
         weights: File with its weights (``.pth`` or ``.ckpt``). Where it is not given, ``fit`` takes the newest weights
             of the runs of ``config``, and the Python API takes the network as it is.
         config: Config with which ``fit`` trains the teacher first where there are no weights yet.
+
+    Attributes:
+        info: What the weights' file says; ``None`` where there is no file.
+        digest: Of the weights.
     """
 
     works_with_fast_path = True
@@ -51,6 +57,7 @@ class Teacher(nn.Module):
         self.weights = weights
         self.config = config
         self.info = None if weights is None else load_weights(network, weights)
+        self.digest = digest(*chain(*sorted(network.state_dict().items())))
         self.requires_grad_(False)
         self.train(False)
 

@@ -16,6 +16,12 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing if number == 1 else f'{thing}s'}"
 
 
+def epochs_in_words(epochs: float, limits: str) -> str:
+    """Return how long a training was, as ``1 epoch`` or ``0.03 epochs (cut short by limit_train_batches 2)``."""
+    number = "1 epoch" if epochs == 1 else f"{epochs:,.4g} epochs" if epochs < 1000 else f"{epochs:,.0f} epochs"
+    return f"{number} (cut short by {limits})" if limits else number
+
+
 def shown(text: object) -> str:
     r"""Return a text as one line that steers no terminal and no page: an escape character becomes ``\x1b``."""
     line = str(text)

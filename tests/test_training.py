@@ -81,7 +81,7 @@ def test_distillation_trains_its_teacher_first_and_takes_it_as_it_is_the_next_ti
     teacher = Path("lightning_logs/teacher/version_0/NNDeep.pth")
     out = capsys.readouterr().out
     assert "There is no teacher yet: teacher.yaml trains one first" in out
-    assert re.search(rf"Teacher: {teacher} \(DeepNN trained on Tiny, test accuracy [\d.]+ %\)", out)
+    assert re.search(rf"Teacher: {teacher} \(DeepNN trained on Tiny for 2 epochs, test accuracy [\d.]+ %\)", out)
     summary = json.loads((teacher.parent / "summary.json").read_text())
     assert (summary["epochs"], summary["data"]["test_images"]) == (2, 60)  # the overrides reached it
     before = teacher.read_bytes()

@@ -22,6 +22,7 @@ from kd_lightning.export.onnx import Preprocess
 from kd_lightning.export.quantize import DynamicLayers
 from kd_lightning.files import plain_name
 from kd_lightning.tasks import Task
+from kd_lightning.trained import is_untrained, training_record
 
 
 class ExportONNX(Callback):
@@ -61,14 +62,16 @@ class ExportONNX(Callback):
             rehearse_export(pl_module.network, pl_module.model_info(), list(self.names), self.settings)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write all files of the run in one pass, so that they are measured side by side."""
+        """Write all files of the run in one pass, so that they are measured side by side; none of an untrained one."""
+        if is_untrained(trainer):
+            return
         folder = run_folder(trainer)
         if folder is None:
             return
         error: UserError | None = None
         if trainer.is_global_zero:
             try:
-                self.report = self._export(pl_module, folder)
+                self.report = self._export(trainer, pl_module, folder)
             except UserError as caught:
                 self.report = caught.report if isinstance(caught, GateError) else None
                 error = caught
@@ -83,12 +86,11 @@ class ExportONNX(Callback):
             if isinstance(logger, TensorBoardLogger) and self.report is not None:
                 logger.experiment.add_text("export", self.report.to_markdown())
 
-    def _export(self, task: LightningModule, folder: Path) -> ExportReport:
+    def _export(self, trainer: Trainer, task: LightningModule, folder: Path) -> ExportReport:
         assert isinstance(task, Task)
+        info = replace(task.model_info(), **training_record(trainer))
         train, test = task.data.split("train"), task.data.split("test")
-        return export_variants(
-            task.network, task.model_info(), folder, self.names, train=train, test=test, settings=self.settings
-        )
+        return export_variants(task.network, info, folder, self.names, train=train, test=test, settings=self.settings)
 
 
 class QuantizeONNX(Callback):

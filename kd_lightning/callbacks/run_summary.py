@@ -17,6 +17,8 @@ from kd_lightning.networks import Network
 from kd_lightning.strict_json import strict_json
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import DistillTask
+from kd_lightning.trained import images_tested, images_used, is_untrained, training_record
+from kd_lightning.wording import counted
 
 SHOWN = (".yaml", ".ckpt", ".pth", ".onnx")
 
@@ -38,8 +40,17 @@ class RunSummary(Callback):
     def __init__(self, name: str) -> None:
         self.name = name
         self._started = time.monotonic()
-        self._trained: float | None = None
+        self._fitted = False
+        self._record: dict[str, Any] = {}
+        self._used: dict[str, int] = {}
+        self._training_started: float | None = None
+        self._trained = 0.0
+        self._fit_metrics: dict[str, float] = {}
         self.text = ""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that this process fits."""
+        self._fitted = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of training."""
@@ -47,13 +58,26 @@ class RunSummary(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock of training."""
-        self._trained = time.monotonic() - self._training_started
+        self._trained = time.monotonic() - (self._training_started or 0)
         self._fit_metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what the fit of this process did."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note how much was trained, which Lightning forgets; say so where there was nothing to train."""
+        self._record, self._used = training_record(trainer), images_used(trainer)
+        if is_untrained(trainer):
+            pl_module.print("Nothing was trained, so no weights and no ONNX files are written.")
+        elif self._training_started is None:
+            pl_module.print(
+                f"Nothing is left to train: the checkpoint has had {counted(trainer.current_epoch, 'epoch')} and "
+                f"{counted(trainer.global_step, 'step')}. What comes after training is done again."
+            )
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write what the fit of this process did, when the test is over, or is left out (``limit_test_batches: 0``)."""
+        if stage != "test":
+            return
         folder = run_folder(trainer)
-        if self._trained is None or not trainer.is_global_zero:
+        if not self._fitted or not trainer.is_global_zero:
             return
         if folder is None:
             self.text = SMOKE_TEST
@@ -68,7 +92,8 @@ class RunSummary(Callback):
         self.text = text
 
     def _summary(self, trainer: Trainer, task: Task, folder: Path) -> dict[str, Any]:
-        data, metrics = task.data, {name: float(value) for name, value in trainer.callback_metrics.items()}
+        data, used = task.data, self._used | {"test": images_tested(trainer)}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         export = _report(trainer)
         return {
             "name": self.name,
@@ -79,16 +104,19 @@ class RunSummary(Callback):
             "data": {
                 "name": data.name,
                 "classes": list(data.class_names),
-                "train_images": len(data.train_rows()[1]),
-                "val_images": len(data.val_rows()[1]) if data.has_val else 0,
-                "test_images": len(data.test_rows()[1]),
+                **{f"{name}_images": images for name, images in used.items()},
+                "images": {
+                    "train": len(data.train_rows()[1]),
+                    "val": len(data.val_rows()[1]) if data.has_val else 0,
+                    "test": len(data.test_rows()[1]),
+                },
                 "mean": list(data.normalization.mean),
                 "std": list(data.normalization.std),
             },
-            "epochs": trainer.current_epoch,
+            **self._record,
             "steps": trainer.global_step,
             "metrics": {**self._fit_metrics, **metrics},
-            "seconds": {"training": round(self._trained or 0, 2), "total": round(time.monotonic() - self._started, 2)},
+            "seconds": {"training": round(self._trained, 2), "total": round(time.monotonic() - self._started, 2)},
             "files": {str(path): path.stat().st_size for path in _files(folder)},
             "export": None if export is None else export.to_plain(),
             "device": _device(trainer),

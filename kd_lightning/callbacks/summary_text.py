@@ -3,7 +3,7 @@
 from typing import Any
 
 from kd_lightning.export import ExportReport
-from kd_lightning.wording import counted, shown_lines
+from kd_lightning.wording import epochs_in_words, shown_lines
 
 WIDTH = 10
 
@@ -26,13 +26,13 @@ def summary_text(summary: dict[str, Any], report: ExportReport | None) -> str:
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     data, metrics, teacher = summary["data"], summary["metrics"], summary["teacher"]
-    images = (
-        f"{data['train_images']:,} training, {data['val_images']:,} validation, {data['test_images']:,} test images"
-    )
+    words = {"train": "training", "val": "validation", "test": "test images"}
+    images = ", ".join(f"{_part(data[f'{name}_images'], data['images'][name])} {words[name]}" for name in words)
+    trained = epochs_in_words(summary["epochs"], summary["limits"])
     return [
-        ("trained", f"{_network(summary['network'])} by {summary['task']} for {counted(summary['epochs'], 'epoch')}"),
+        ("trained", f"{_network(summary['network'])} by {summary['task']} for {trained}"),
         ("data", f"{data['name']}: {len(data['classes'])} classes, {images}"),
-        ("accuracy", f"{_percent(metrics['test/accuracy'])} on the test images"),
+        ("accuracy", f"{_percent(metrics.get('test/accuracy'))} on the test images"),
         ("", _validation(metrics)),
         ("teacher", "" if teacher is None else _teacher_line(teacher, metrics)),
         ("time", f"{_time(summary['seconds']['training'])} of training, {_time(summary['seconds']['total'])} in all"),
@@ -46,7 +46,7 @@ def _validation(metrics: dict[str, float]) -> str:
 
 
 def _teacher_line(teacher: dict[str, Any], metrics: dict[str, float]) -> str:
-    agreement = _percent(metrics["test/teacher_agreement"])
+    agreement = _percent(metrics.get("test/teacher_agreement"))
     accuracy = _percent(teacher["test_accuracy"])
     return f"{_network(teacher)}: {accuracy} on the test images; the student agrees with it on {agreement}"
 
@@ -55,8 +55,12 @@ def _network(network: dict[str, Any]) -> str:
     return f"{network['name']} ({network['parameters']:,} parameters)"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
+def _part(used: int, images: int) -> str:
+    return f"{images:,}" if used == images else f"{used:,} of {images:,}"
+
+
+def _percent(share: float | None) -> str:
+    return "not measured" if share is None else f"{100 * share:.2f} %"
 
 
 def _size(size: float) -> str:

@@ -6,7 +6,7 @@ from jsonargparse import Namespace
 
 from kd_lightning.data import ImageDataModule
 from kd_lightning.training.cli import Parser
-from kd_lightning.training.parse_errors import users_mistake
+from kd_lightning.training.parse_errors import users_mistakes
 
 
 def data_parser(command: str, description: str, *, required: bool = True) -> Parser:
@@ -23,7 +23,5 @@ def parse(parser: Parser, args: Sequence[str]) -> Namespace:
         UserError: An argument is wrong, or the data source refuses its options.
     """
     config = parser.parse_args(list(args[1:]))
-    try:
+    with users_mistakes():
         return parser.instantiate(config)  # type: ignore[no-any-return]
-    except ValueError as error:
-        raise users_mistake(error) or error from None

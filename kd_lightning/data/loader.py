@@ -134,6 +134,10 @@ class BatchLoader:
         whole, rest = divmod(len(self.sampler), self.batch_size)
         return whole if self.drop_last or not rest else whole + 1
 
+    def images_in(self, batches: int) -> int:
+        """Return how many images the first batches of an epoch hold, those of all processes together."""
+        return min(batches * self.batch_size * self.sampler.world_size, len(self.sampler.rows))
+
     def __iter__(self) -> Iterator[Batch]:
         batches = self.sampler.ordered().to(self.data.labels.device).split(self.batch_size)[: len(self)]
         self._served = self._first()

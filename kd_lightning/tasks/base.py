@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -30,6 +31,7 @@ from kd_lightning.tasks.image_mean import ImageMean
 from kd_lightning.tasks.optimization import Interval, check_length, check_resumed, described, schedule_entry
 from kd_lightning.tasks.random_state import RandomState
 from kd_lightning.tasks.single_images import check_last_batch
+from kd_lightning.trained import training_record
 from kd_lightning.weights import INFO_KEY, class_path, parse_info
 
 Stage = Literal["train", "val", "test"]
@@ -259,7 +261,7 @@ class Task(LightningModule, ABC):
         self._random.save(checkpoint, self.device)
         checkpoint["optimization"] = self._optimization
         make_plain(checkpoint)
-        checkpoint[INFO_KEY] = self.model_info().to_plain()
+        checkpoint[INFO_KEY] = replace(self.model_info(), **training_record(self.trainer)).to_plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other data, another network or another task."""

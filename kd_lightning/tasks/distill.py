@@ -17,6 +17,9 @@ from kd_lightning.same_data import check_data
 from kd_lightning.tasks.base import Stage, Task
 from kd_lightning.teacher import Teacher, TeacherAnswer, TeacherOutput
 
+TEACHER_KEY = "teacher"
+"""Where checkpoints keep which teacher they learn from."""
+
 
 class DistillTask(Task):
     """Train a student with a frozen teacher.
@@ -126,6 +129,25 @@ class DistillTask(Task):
         if stage == "test" and outcome.teacher_logits is not None:
             self.test_metrics["teacher_accuracy"].update(outcome.teacher_logits, labels)
             self.test_metrics["teacher_agreement"].update(outcome.logits, outcome.teacher_logits.argmax(1))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep which teacher it is."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[TEACHER_KEY] = {"weights": self.teacher.weights, "digest": self.teacher.digest}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that learned from another teacher, too."""
+        super().on_load_checkpoint(checkpoint)
+        teacher = checkpoint.get(TEACHER_KEY, {})
+        if self._trainer is None or teacher.get("digest", self.teacher.digest) == self.teacher.digest:
+            return
+        path, found, learned_from = self.trainer.ckpt_path, self.teacher.weights, teacher.get("weights")
+        if learned_from == found:
+            raise UserError(f"the teacher {found} has been replaced since {path} learned from it; put it back.")
+        raise UserError(
+            f"{path} learned from the teacher {learned_from}, not from {found}; add --model.teacher.weights "
+            f"{learned_from}."
+        )
 
     def setup(self, stage: str) -> None:
         """Check that student, teacher and data fit."""

@@ -26,13 +26,16 @@ from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
 from kd_lightning.tasks import Task
 from kd_lightning.threads import use_own_cores
+from kd_lightning.trained import asked_limits
 from kd_lightning.training import teacher_first
 from kd_lightning.training.checkpoint_files import write_whole_checkpoints
 from kd_lightning.training.config_files import ConfigFile, own_run, run_name
 from kd_lightning.training.console import quieten, say
-from kd_lightning.training.parse_errors import explain, trainer_mistakes, users_mistake
+from kd_lightning.training.parse_errors import explain, trainer_mistakes, users_mistakes
 from kd_lightning.training.processes import lost_process
+from kd_lightning.training.run_checks import check_against_data, check_processes, check_trains, set_by_hand
 from kd_lightning.training.save_config import SaveConfig
+from kd_lightning.training.teacher_checks import check_teacher
 from kd_lightning.training.which_checkpoint import choose_checkpoint
 
 LOGS = "lightning_logs"
@@ -107,22 +110,44 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Name the checkpoint's file and the teacher's, which ``fit`` trains first where there is none."""
         self.measured_weights = choose_checkpoint(self.own, str(self.subcommand), self.runs)
+        if self.subcommand == "fit":
+            check_trains(self.own)
+        if by_hand := set_by_hand(self.own.model):
+            check_against_data(by_hand, self.data_source())
         settings = teacher_first.teacher_settings(self.own)
         if settings is None:
             return
-        if self.subcommand != "fit":
-            settings.weights = str(teacher_first.require_teacher(settings, self.logs))
-            return
-        weights = teacher_first.find_teacher(settings, self.logs)
-        if weights is None and self.own.trainer.fast_dev_run:
+        settings.weights = self.teacher_weights(settings)
+        if self.subcommand == "fit" and settings.weights is not None:
+            teacher_first.introduce(Path(settings.weights))
+
+    def teacher_weights(self, settings: Namespace) -> str | None:
+        """Return the teacher's file, trained first where ``fit`` may; ``None``: an untrained one, in a smoke test."""
+        if self.subcommand != "fit" or self.own.ckpt_path is not None:  # it is there, for it has taught
+            return str(teacher_first.require_teacher(settings, self.logs))
+        found = teacher_first.find_teacher(
+            settings, self.logs, lambda: asked_limits(self.teacher_config(settings).trainer)
+        )
+        if found is not None:
+            return str(found)
+        check_teacher(settings, self.teacher_config(settings))
+        if self.own.trainer.fast_dev_run:
             say("There is no teacher yet; the smoke test takes an untrained one.")
-            settings.weights = None
-            return
-        if weights is None:
-            weights = teacher_first.train_teacher(settings, self.logs, self.overrides(), fit)
-            seed_everything(self.own.seed_everything, verbose=False)  # as if the teacher had been there
-        teacher_first.introduce(weights)
-        settings.weights = str(weights)
+            return None
+        trained = teacher_first.train_teacher(settings, self.logs, self.overrides(), fit)
+        seed_everything(self.own.seed_everything, verbose=False)  # as if the teacher had been there
+        return str(trained)
+
+    def data_source(self) -> ImageDataModule:
+        """Build the data source alone, which says what its images are before it loads them."""
+        with users_mistakes():
+            data: ImageDataModule = self._parser(self.subcommand).instantiate(Namespace(data=self.own.data)).data
+        return data
+
+    def teacher_config(self, settings: Namespace) -> Namespace:
+        """Return the config with which the teacher would be trained first."""
+        with teacher_first.fit_options(settings, self.overrides()) as options:
+            return self._parser("fit").parse_args(options)
 
     def overrides(self) -> dict[str, Any]:
         """Return what a teacher's run takes over: the data, the seed, and what was changed of the config's trainer."""
@@ -138,10 +163,9 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; a user's mistake comes out as it was raised inside of the parser."""
-        try:
+        with users_mistakes():
             super().instantiate_classes()
-        except ValueError as error:
-            raise users_mistake(error) or error from None
+        check_processes(self.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with a TensorBoard folder named after the config, and what every fit has."""

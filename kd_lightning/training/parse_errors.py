@@ -74,12 +74,16 @@ def _expected(message: str) -> Iterator[str]:
         )
 
 
-def users_mistake(error: BaseException) -> UserError | None:
-    """Return the ``UserError`` that an error was raised from, where there is one."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, UserError):
-        cause = cause.__cause__
-    return cause
+@contextmanager
+def users_mistakes() -> Iterator[None]:
+    """Let a user's mistake come out of the parser as it was raised inside of it."""
+    try:
+        yield
+    except ValueError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__
+        raise cause or error from None
 
 
 @contextmanager

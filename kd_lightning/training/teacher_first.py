@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kd_lightning.files import written_whole
 from kd_lightning.training.config_files import find_config, newest_first, run_name
 from kd_lightning.training.console import say
 from kd_lightning.weights import read_weights
+from kd_lightning.wording import epochs_in_words
 
 Fit = Callable[[Sequence[str]], Path]
 """Runs ``fit`` with arguments and returns the weights file that it wrote."""
@@ -27,17 +29,48 @@ def teacher_settings(config: Namespace) -> Namespace | None:
     return teacher.init_args if isinstance(teacher, Namespace) else None
 
 
-def find_teacher(settings: Namespace, logs: Path) -> Path | None:
-    """Return the teacher's weights: the file that is named, or else the newest that its config's runs have written."""
+def find_teacher(settings: Namespace, logs: Path, allowed: Callable[[], str] | None = None) -> Path | None:
+    """Return the teacher's weights: the file that is named, or else the newest that its config's runs have written.
+
+    Args:
+        settings: The teacher's part of the config.
+        logs: Folder of all runs.
+        allowed: Gives the limits that a teacher's run would have now. Weights that nobody has named count only if
+            their own run had no limits, or these; all count where it is not given.
+    """
     if settings.weights is not None:
         named = Path(settings.weights)
         return named if named.is_file() else None
-    return newest_weights(logs / run_name(Path(settings.config)))
+    left_out = False
+    for path in newest_weights(logs / run_name(Path(settings.config))):
+        info = None if allowed is None else read_weights(path)[1]
+        if allowed is None or info is None or info.limits in ("", allowed()):
+            return path
+        if not left_out:
+            reason = f"its training was cut short by {info.limits}"
+            say(f"Teacher: {path} is left out, for {reason}; name it with --model.teacher.weights to take it.")
+        left_out = True
+    return None
 
 
-def newest_weights(runs: Path) -> Path | None:
-    """Return the ``.pth`` of the newest of the runs ``version_N`` in a folder that has one."""
-    return next((path for run in newest_first(runs) for path in sorted(run.glob("[!.]*.pth"))), None)
+def newest_weights(runs: Path) -> Iterator[Path]:
+    """Give a ``.pth`` of each of the runs ``version_N`` in a folder that has one, the newest first."""
+    for run in newest_first(runs):
+        yield from sorted(run.glob("[!.]*.pth"))[:1]
+
+
+@contextmanager
+def fit_options(settings: Namespace, overrides: dict[str, Any]) -> Iterator[list[str]]:
+    """Give the options of the teacher's own ``fit``.
+
+    Args:
+        settings: The teacher's part of the config.
+        overrides: What takes precedence over the teacher's config: the data, and what the user changed of the trainer.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        overlay = Path(folder, "overrides.yaml")
+        overlay.write_text(yaml.safe_dump(overrides), encoding="utf-8")
+        yield ["--config", str(find_config(settings.config)), "--config", str(overlay)]
 
 
 def train_teacher(settings: Namespace, logs: Path, overrides: dict[str, Any], fit: Fit) -> Path:
@@ -46,16 +79,13 @@ def train_teacher(settings: Namespace, logs: Path, overrides: dict[str, Any], fi
     Args:
         settings: The teacher's part of the config.
         logs: Folder of all runs.
-        overrides: What takes precedence over the teacher's config: the data, and what the user changed of the trainer.
+        overrides: Those of ``fit_options``.
         fit: Runs ``fit``.
     """
     target = settings.weights or f"{logs / run_name(Path(settings.config))}/version_*/*.pth"
     say(f"There is no teacher yet: {settings.config} trains one first and writes it to {target}.")
-    config = str(find_config(settings.config))
-    with tempfile.TemporaryDirectory() as folder:
-        overlay = Path(folder, "overrides.yaml")
-        overlay.write_text(yaml.safe_dump(overrides), encoding="utf-8")
-        weights = fit(["fit", "--config", config, "--config", str(overlay)])
+    with fit_options(settings, overrides) as options:
+        weights = fit(["fit", *options])
     if settings.weights is None:
         return weights
     _copy(weights, Path(settings.weights))
@@ -76,7 +106,8 @@ def introduce(weights: Path) -> None:
         return
     network = info.network.rpartition(".")[2]
     accuracy = "not measured" if info.accuracy is None else f"{100 * info.accuracy:.2f} %"
-    say(f"Teacher: {weights} ({network} trained on {info.data}, test accuracy {accuracy})")
+    time = "" if info.epochs is None else f" for {epochs_in_words(info.epochs, info.limits)}"
+    say(f"Teacher: {weights} ({network} trained on {info.data}{time}, test accuracy {accuracy})")
 
 
 def require_teacher(settings: Namespace, logs: Path) -> Path:

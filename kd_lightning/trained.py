@@ -1,0 +1,79 @@
+"""How long a network was trained, and on how much of its data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Timer
+
+from kd_lightning.data.loader import BatchLoader
+
+
+def training_record(trainer: Trainer) -> dict[str, Any]:
+    """Return what ``ModelInfo`` says about a training: its ``epochs`` and ``limits``."""
+    return {"epochs": epochs_trained(trainer), "limits": limits(trainer)}
+
+
+def epochs_trained(trainer: Trainer) -> float:
+    """Return how often training has gone over its images, a fraction where it was kept from some of them."""
+    loader = trainer.train_dataloader
+    batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+    return round(batches / len(loader), 4) if isinstance(loader, BatchLoader) else float(trainer.current_epoch)
+
+
+def limits(trainer: Trainer) -> str:
+    """Return the options of the trainer that kept training from some images or epochs, as ``limit_train_batches 2``."""
+    loader, settings = trainer.train_dataloader, dict[str, Any]()
+    if isinstance(loader, BatchLoader) and trainer.num_training_batches < len(loader):
+        names = ("overfit_batches", "limit_train_batches")
+        settings = {name: getattr(trainer, name) for name in names}
+    if trainer.max_epochs == -1 or trainer.current_epoch < (trainer.max_epochs or 0):
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        out_of_time = any(isinstance(timer, Timer) and timer.time_remaining() == 0 for timer in callbacks)
+        out_of_steps = 0 < trainer.max_steps <= trainer.global_step
+        settings |= {"max_steps": trainer.max_steps if out_of_steps else -1, "max_time": out_of_time or None}
+    return asked_limits(settings)
+
+
+def asked_limits(settings: Mapping[str, Any]) -> str:
+    """Return the same of a config's trainer: limits that it asks for, whether they will have kept anything out or not.
+
+    Args:
+        settings: Options of the trainer, by name.
+    """
+    asked = [f"max_steps {settings['max_steps']}"] if settings.get("max_steps", -1) != -1 else []
+    asked += ["max_time"] if settings.get("max_time") is not None else []
+    share = settings.get("limit_train_batches")
+    if settings.get("overfit_batches"):  # it sets the other one
+        asked.append(f"overfit_batches {settings['overfit_batches']}")
+    elif share is not None and not (isinstance(share, float) and share == 1.0):
+        asked.append(f"limit_train_batches {share}")
+    return ", ".join(asked)
+
+
+def is_untrained(trainer: Trainer) -> bool:
+    """Return whether a network has seen no step, neither now nor before the checkpoint that it goes on from."""
+    return trainer.global_step == 0
+
+
+def images_used(trainer: Trainer) -> dict[str, int]:
+    """Return how many images a fit that has just ended trains on in an epoch (``train``) and validates on (``val``)."""
+    return {
+        "train": _images(trainer.train_dataloader, trainer.num_training_batches),
+        "val": _images(trainer.val_dataloaders, sum(trainer.num_val_batches)),
+    }
+
+
+def images_tested(trainer: Trainer) -> int:
+    """Return how many images a test that has just ended has measured."""
+    return _images(trainer.test_dataloaders, sum(trainer.num_test_batches))
+
+
+def is_tested_whole(trainer: Trainer) -> bool:
+    """Return whether the accuracy was measured on all test images."""
+    loader = trainer.test_dataloaders
+    return isinstance(loader, BatchLoader) and sum(trainer.num_test_batches) == len(loader)
+
+
+def _images(loader: object, batches: float) -> int:
+    return loader.images_in(int(batches)) if isinstance(loader, BatchLoader) else 0

@@ -1,0 +1,90 @@
+"""What makes a run wrong that would go through without a word."""
+
+import inspect
+import os
+from pkgutil import resolve_name
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import Trainer
+
+from kd_lightning.data import ImageDataModule
+from kd_lightning.errors import UserError
+from kd_lightning.training.teacher_checks import FROM_DATA
+
+LAUNCHERS = {
+    "TORCHELASTIC_RUN_ID": "WORLD_SIZE",
+    "SLURM_STEP_ID": "SLURM_STEP_NUM_TASKS",
+    "OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE",
+}
+"""What the processes of ``torchrun``, ``srun`` and ``mpirun`` find in their environment, and where their number is."""
+
+
+def check_trains(own: Namespace) -> None:
+    """Refuse a fit that trains nothing.
+
+    Raises:
+        UserError: It has no steps.
+    """
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        goes_on = name != "limit_train_batches" and own.get("ckpt_path") is not None
+        if own.trainer[name] == 0 and not goes_on:
+            raise UserError(
+                f"--trainer.{name} is 0, so that nothing would be trained; set it to 1 or more, or measure a "
+                "checkpoint with `test`."
+            )
+
+
+def check_processes(trainer: Trainer) -> None:
+    """Refuse processes of a launcher that know nothing of each other: each would be a run of its own.
+
+    Raises:
+        UserError: There are several, and the trainer is for one.
+    """
+    for mark, number in LAUNCHERS.items():
+        processes = os.environ.get(number, "1")
+        if trainer.world_size == 1 and mark in os.environ and processes != "1":
+            raise UserError(
+                f"{processes} processes were started ({number}), but the trainer is for one, so that each would be a "
+                f"run of its own; add --trainer.devices {processes} (those of one node, beside --trainer.num_nodes)."
+            )
+
+
+def set_by_hand(model: Namespace) -> dict[str, int]:
+    """Return what a config says of a network that the data say, by its option, where it is not the class's default."""
+    arguments = model.get("init_args") or Namespace()
+    teacher = arguments.get("teacher")
+    networks = {"network": arguments.get("network")}
+    if isinstance(teacher, Namespace):
+        networks["teacher.network"] = teacher.init_args.get("network")
+    return {
+        f"--model.{option}.{name}": value
+        for option, network in networks.items()
+        if isinstance(network, Namespace)
+        for name, value in (network.get("init_args") or Namespace()).items()
+        if name in FROM_DATA and value != _default(network.class_path, name)
+    }
+
+
+def check_against_data(by_hand: dict[str, int], data: ImageDataModule) -> None:
+    """Refuse a value that the data would override.
+
+    Args:
+        by_hand: What ``set_by_hand`` gives.
+        data: The data.
+
+    Raises:
+        UserError: A value is not that of the data.
+    """
+    for option, value in by_hand.items():
+        name = option.rpartition(".")[2]
+        if value != getattr(data, name):
+            raise UserError(
+                f"{option} is {value}, but the data has {getattr(data, name)}, for which networks are built; leave the "
+                "option out, or give other data."
+            )
+
+
+def _default(class_path: str, name: str) -> Any:
+    parameter = inspect.signature(resolve_name(class_path)).parameters.get(name)
+    return None if parameter is None else parameter.default

@@ -1,0 +1,94 @@
+"""What can be wrong with a teacher that is to be trained first, looked for before an hour is spent on it."""
+
+import os
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from kd_lightning.errors import UserError
+
+FROM_DATA = ("num_classes", "in_channels", "image_size")
+"""Arguments of a network that the data give."""
+
+
+def check_teacher(settings: Namespace, config: Namespace) -> None:
+    """Refuse to train a teacher that could not teach, or could not be kept.
+
+    Args:
+        settings: The teacher's part of the config of a distillation.
+        config: The config that trains it.
+
+    Raises:
+        UserError: It trains another network or needs itself, or the weights' path cannot be meant or written.
+    """
+    if settings.weights is not None:
+        check_target(Path(settings.weights), settings.config)
+    check_network(settings.network, config, settings.config)
+    teacher = (config.model.get("init_args") or Namespace()).get("teacher")
+    if isinstance(teacher, Namespace) and teacher.init_args.config == settings.config:
+        raise UserError(
+            f"{settings.config} trains a teacher with {settings.config} first, without end; name another config with "
+            "--model.teacher.config, or weights with --model.teacher.weights."
+        )
+
+
+def check_network(wanted: Namespace, config: Namespace, name: str) -> None:
+    """Refuse a teacher's config that trains another network than the one that is to be the teacher.
+
+    Args:
+        wanted: The teacher's network in the config of the distillation.
+        config: The teacher's config.
+        name: Its name.
+    """
+    trained = (config.model.get("init_args") or Namespace()).get("network")
+    if not isinstance(trained, Namespace):  # a task of the user's own, which makes its network itself
+        return
+    if _described(trained) != _described(wanted):
+        raise UserError(
+            f"the teacher is to be {_described(wanted)}, but {name} trains {_described(trained)}; name a config that "
+            "trains it with --model.teacher.config, its weights with --model.teacher.weights, or the other network "
+            "with --model.teacher.network."
+        )
+
+
+def _described(network: Namespace) -> str:
+    values: dict[str, Any] = {**(network.get("init_args") or {})}
+    own = ", ".join(f"{name}={value}" for name, value in sorted(values.items()) if name not in FROM_DATA)
+    return f"{network.class_path.rpartition('.')[2]}({own})"
+
+
+def check_target(path: Path, config: str) -> None:
+    """Refuse a place for a teacher's weights that looks like a slip of the pen, or where they cannot be written.
+
+    Args:
+        path: A file that does not exist.
+        config: Name of the teacher's config.
+    """
+    train = f"python -m kd_lightning fit --config {config}"
+    mend = f"name its file with --model.teacher.weights, or train it with `{train}`"
+    if path.is_dir():
+        raise UserError(f"the teacher's weights {path} are a folder; {mend}.")
+    missing = next(part for part in (*reversed(path.parents), path) if not part.exists())
+    if similar := _similar(missing):
+        raise UserError(f"there are no teacher's weights {path}; did you mean {missing.parent / similar}? Else {mend}.")
+    if path.suffix != ".pth":
+        raise UserError(f"there are no teacher's weights {path}, and what is trained ends in .pth; {mend}.")
+    if not missing.parent.is_dir() or not os.access(missing.parent, os.W_OK):
+        raise UserError(f"the teacher cannot be written to {path}, for {missing.parent} takes no files; {mend}.")
+
+
+def _similar(missing: Path) -> str | None:
+    """Return a name beside a missing one that may have been meant; one with another number is another thing."""
+    beside = sorted(missing.parent.iterdir()) if missing.parent.is_dir() else []
+    names = {path.stem.lower(): path.name for path in beside if not path.name.startswith(".")}
+    stem = missing.stem.lower()
+    close = [name for name in get_close_matches(stem, names, cutoff=0.8) if _without_numbers(name, stem)]
+    return names[close[0]] if close else None
+
+
+def _without_numbers(*names: str) -> bool:
+    """Return whether names differ in more than their numbers."""
+    return len({re.sub(r"\d+", "", name) for name in names}) > 1 or len(set(names)) == 1

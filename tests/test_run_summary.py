@@ -1,0 +1,93 @@
+"""The summary says what was trained and measured, and an untrained network is never taken for a trained one."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from test_training import NO_EXPORT, TINY, fit
+from tiny import TinyDataModule, TinyNetwork
+
+from kd_lightning.callbacks import ExportONNX, RunSummary, SaveWeights, export_onnx
+from kd_lightning.cli import main
+from kd_lightning.tasks import Classifier
+from kd_lightning.weights import load_model
+
+STUDENT = Path("lightning_logs/student/version_0")
+
+
+def summary(run: Path = STUDENT) -> tuple[dict[str, Any], str]:
+    content: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    return content, (run / "summary.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "used", "trained"),
+    [
+        (["limit_train_batches=2", "limit_test_batches=1"], (64, 6, 8), 1.0),
+        (["overfit_batches=1", "max_epochs=3"], (32, 6, 120), 0.75),
+        (["max_steps=6"], (114, 6, 120), 1.5),
+    ],
+)
+def test_the_summary_counts_the_images_that_were_used(
+    options: list[str], used: tuple[int, int, int], trained: float, workplace: Path
+) -> None:
+    fit("student.yaml", NO_EXPORT, "--data.eval_batch_size=8", *(f"--trainer.{option}" for option in options))
+    content, text = summary()
+    assert tuple(content["data"][f"{name}_images"] for name in ("train", "val", "test")) == used
+    assert content["data"]["images"] == {"train": 114, "val": 6, "test": 120}
+    assert content["epochs"] == trained
+    words = re.search(r"4 classes, (.*) training, (.*) validation, (.*) test images", text)
+    assert words is not None
+    for word, one, whole in zip(words.groups(), used, (114, 6, 120), strict=True):
+        assert word == (str(one) if one == whole else f"{one} of {whole}")
+    info = load_model(STUDENT / "weights.pth")[1]
+    assert (info.epochs, info.limits) == (trained, content["limits"])
+    assert content["limits"] in options[0].replace("=", " ")
+    assert (info.accuracy is None) == (used[2] < 120)  # of some of the test images only
+
+
+def test_without_test_images_the_summary_says_so_and_the_weights_claim_nothing(workplace: Path) -> None:
+    fit("student.yaml", NO_EXPORT, "--trainer.limit_test_batches=0")
+    content, text = summary()
+    assert "accuracy  not measured on the test images" in text
+    assert content["data"]["test_images"] == 0
+    assert load_model(STUDENT / "weights.pth")[1].accuracy is None
+
+
+def test_a_finished_run_that_is_resumed_says_so_and_does_again_what_comes_after_training(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("student.yaml", NO_EXPORT)
+    capsys.readouterr()
+    fit("student.yaml", NO_EXPORT, "--ckpt_path=last")
+    out = capsys.readouterr().out
+    assert "Nothing is left to train: the checkpoint has had 2 epochs and 8 steps." in out
+    (first, _), (again, text) = summary(), summary(STUDENT.with_name("version_1"))
+    assert text in out
+    assert again["metrics"]["test/accuracy"] == first["metrics"]["test/accuracy"]
+    assert (again["epochs"], again["steps"]) == (2, 8)
+    mine, other = (load_model(STUDENT.with_name(f"version_{i}") / "weights.pth")[0] for i in (0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("option", ["max_epochs", "max_steps", "limit_train_batches"])
+def test_a_fit_that_trains_nothing_is_refused(option: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config=student.yaml", *TINY, NO_EXPORT, f"--trainer.{option}=0"]) == 2
+    assert f"--trainer.{option} is 0, so that nothing would be trained" in capsys.readouterr().err
+    assert not list(workplace.iterdir())
+
+
+def test_an_untrained_network_is_not_written_from_python_either(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_onnx, "rehearse_export", lambda *_: None)
+    callbacks = [SaveWeights(), ExportONNX(), RunSummary("x")]
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(max_epochs=0, accelerator="cpu", callbacks=callbacks, enable_model_summary=False, **options)
+    trainer.fit(Classifier(TinyNetwork()), datamodule=TinyDataModule())
+    assert "Nothing was trained, so no weights and no ONNX files are written" in capsys.readouterr().out
+    assert not list(workplace.iterdir())

@@ -1,0 +1,129 @@
+"""Which teacher a distillation takes, and what is looked at before one is trained."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from jsonargparse import Namespace
+from test_training import NO_EXPORT, SHIPPED, TINY, fit, plain_teacher  # noqa: F401  a fixture
+
+from kd_lightning.cli import main
+from kd_lightning.errors import UserError
+from kd_lightning.training.cli import run
+from kd_lightning.training.teacher_checks import check_target
+from kd_lightning.training.teacher_first import find_teacher
+from kd_lightning.weights import load_model, save_weights
+
+DISTILL = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("runs", "the teacher's weights runs are a folder; name its file"),
+        ("runs/techer.pth", "no teacher's weights runs/techer.pth; did you mean runs/teacher.pth? Else name its file"),
+        ("run/other.pth", "did you mean runs?"),
+        ("runs/new.ckpt", "what is trained ends in .pth"),
+        ("runs/teacher.pth/new.pth", "for runs/teacher.pth takes no files"),
+    ],
+)
+def test_a_place_for_a_teacher_that_cannot_be_meant_is_refused_before_one_is_trained(
+    path: str, words: str, workplace: Path
+) -> None:
+    Path("runs").mkdir()
+    Path("runs/teacher.pth").touch()
+    with pytest.raises(UserError, match=re.escape(words)):
+        check_target(Path(path), "teacher.yaml")
+
+
+def test_a_new_name_is_a_place_for_a_teacher_also_where_only_its_number_is_new(workplace: Path) -> None:
+    Path("runs").mkdir()
+    Path("runs/teacher_1.pth").touch()
+    for path in ("runs/teacher_2.pth", "runs/wide.pth", "elsewhere/teacher.pth"):
+        check_target(Path(path), "teacher.yaml")
+
+
+def test_a_teacher_that_would_be_another_network_or_needs_itself_is_refused_before_it_is_trained(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*DISTILL, "--model.teacher.network=LightNN"]) == 2
+    assert "the teacher is to be LightNN(), but teacher.yaml trains DeepNN(); name" in capsys.readouterr().err
+    config = (SHIPPED[0].parent / "cosine.yaml").read_text().replace("network: DeepNN", "network: LightNN")
+    Path("loop.yaml").write_text(config.replace("config: teacher.yaml", "config: loop.yaml"))
+    assert main(["fit", "--config=loop.yaml", *TINY, NO_EXPORT]) == 2
+    assert "loop.yaml trains a teacher with loop.yaml first, without end" in capsys.readouterr().err
+    assert not Path("lightning_logs/cosine").exists()
+
+
+@pytest.mark.usefixtures("plain_teacher")
+def test_a_teacher_of_a_smoke_test_serves_smoke_tests_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    limited = "--trainer.limit_train_batches=1"
+    options = [NO_EXPORT, "--trainer.max_epochs=1"]
+    fit("cosine.yaml", *options, limited)
+    fit("cosine.yaml", *options, limited)
+    out = capsys.readouterr().out
+    smoke = "lightning_logs/teacher/version_0/NNDeep.pth"
+    words = f"Teacher: {smoke} (DeepNN trained on Tiny for 0.25 epochs (cut short by limit_train_batches 1), test"
+    assert out.count(words) == 2
+    assert out.count("There is no teacher yet") == 1
+    settings, logs = Namespace(weights=None, config="teacher.yaml"), Path("lightning_logs")
+    assert find_teacher(settings, logs, lambda: "limit_train_batches 2") is None
+    assert f"Teacher: {smoke} is left out, for its training was cut short by limit_train" in capsys.readouterr().out
+    whole = Path("lightning_logs/teacher/version_1/NNDeep.pth")
+    save_weights(whole, *load_model(smoke))
+    content = torch.load(whole, weights_only=True)
+    content["model_info"]["limits"] = ""
+    torch.save(content, whole)
+    assert find_teacher(settings, logs, lambda: "") == whole
+    settings.weights = smoke
+    assert find_teacher(settings, logs, lambda: "") == Path(smoke)  # a name always counts
+
+
+def test_a_teacher_that_was_replaced_or_is_another_is_noticed_when_a_run_goes_on(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("student.yaml", NO_EXPORT)
+    teacher = Path("lightning_logs/student/version_0/weights.pth")
+    options = ["--model.teacher.network=LightNN", "--model.teacher.weights"]
+    run([*DISTILL, *options, str(teacher)])
+    capsys.readouterr()
+    last = ["--ckpt_path=last", "--trainer.max_epochs=3"]
+    content = torch.load(teacher, weights_only=True)
+    content["state_dict"]["classifier.3.bias"] += 0.5
+    torch.save(content, "other.pth")
+    assert main([*DISTILL, *options, "other.pth", *last]) == 2
+    assert f"learned from the teacher {teacher}, not from other.pth; add --model.teac" in capsys.readouterr().err
+    assert run([*DISTILL, *options, str(teacher), *last]).trainer.current_epoch == 3
+    Path("other.pth").replace(teacher)
+    assert main([*DISTILL, *options, str(teacher), *last]) == 2
+    assert f"the teacher {teacher} has been replaced since lightning_logs/cosine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("launcher", "words"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"}, "2 processes were started (WORLD_SIZE)"),
+        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4"}, "add --trainer.devices 4"),
+    ],
+)
+def test_processes_of_a_launcher_that_know_nothing_of_each_other_are_refused(
+    launcher: dict[str, str],
+    words: str,
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, value)
+    assert main(["fit", "--config=student.yaml", *TINY, NO_EXPORT]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_what_the_data_say_of_a_network_is_not_overridden_without_a_word(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in ("--model.network.num_classes=7", "--model.teacher.network.image_size=64"):
+        assert main([*DISTILL, option]) == 2
+        assert f"{option.replace('=', ' is ')}, but the data has " in capsys.readouterr().err
+    assert not Path("lightning_logs").exists()
