@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelPruning, StochasticWeightAveraging
 from tiny import TinyDataModule, TinyNetwork
 from torch import nn
 from torch.nn import functional
@@ -180,7 +180,7 @@ def test_a_cpu_that_only_emulates_bfloat16_is_told_apart(
 
 @pytest.mark.parametrize(
     "callback",
-    [StochasticWeightAveraging(1e-3, 1), EMAWeightAveraging()],
+    [StochasticWeightAveraging(1e-3, 1), EMAWeightAveraging(), ModelPruning("l1_unstructured", amount=0.5)],
     ids=lambda callback: type(callback).__name__,
 )
 def test_no_callback_that_walks_the_modules_reaches_the_teacher(callback: Callback) -> None:

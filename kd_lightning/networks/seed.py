@@ -12,15 +12,15 @@ class _Convolutions(nn.Sequential):
     Both orders give the same values and gradients but for rounding: the largest value stays the largest. Behind the
     pooling there is a quarter of the values, and the gradient of a bias that is added on its own takes a tenth of the
     time that a CPU's convolutions spend on it: LightNN's step takes two thirds of the time. An exported network keeps
-    the order of the layers, in which runtimes merge a convolution with its bias and ReLU. While training, hooks on
-    convolutions and ReLUs are not called.
+    the order of the layers, in which runtimes merge a convolution with its bias and ReLU. Layers that have hooks, as
+    pruning gives them, are called one by one.
     """
 
     works_with_fast_path = True
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the last layer's values."""
-        if not self.training:
+        if not self.training or any(layer._forward_pre_hooks or layer._forward_hooks for layer in self):
             return super().forward(values)  # type: ignore[no-untyped-call, no-any-return]
         layers = list(self)
         for layer, second_next in zip(layers, [*layers[2:], None, None], strict=True):

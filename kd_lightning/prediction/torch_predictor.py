@@ -30,7 +30,7 @@ class TorchPredictor:
     def __init__(self, path: str | Path, *, threads: int = 0, network: str | None = None) -> None:
         loaded, self.info = load_model(path, network)
         self._path = path
-        self._network = loaded.to(memory_format=torch.channels_last)
+        self._network = loaded.laid_out()
         self._normalization = Normalization(self.info.mean, self.info.std)
         if threads:
             torch.set_num_threads(threads)

@@ -28,7 +28,14 @@ from kd_lightning.outcome import Outcome, Result
 from kd_lightning.same_data import check_data
 from kd_lightning.tasks.finite import LossWatch, check_mean, check_weights
 from kd_lightning.tasks.image_mean import ImageMean
-from kd_lightning.tasks.optimization import Interval, check_length, check_resumed, described, schedule_entry
+from kd_lightning.tasks.optimization import (
+    Interval,
+    check_length,
+    check_resumed,
+    described,
+    flattens_weights,
+    schedule_entry,
+)
 from kd_lightning.tasks.random_state import RandomState
 from kd_lightning.tasks.single_images import check_last_batch
 from kd_lightning.trained import training_record
@@ -73,7 +80,7 @@ class Task(LightningModule, ABC):
         compiled: bool = False,
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network.laid_out()
         self.loss_weights = loss_weights
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
@@ -212,6 +219,8 @@ class Task(LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         """Make the optimizer of the trained parameters, and its schedule."""
         optimizer = self.optimizer(self.trained_parameters())
+        if flattens_weights(optimizer, self.trainer):
+            self.network.to(memory_format=torch.contiguous_format)
         scheduler = None if self.lr_scheduler is None else self.lr_scheduler(optimizer)
         self._optimization = described(optimizer, scheduler)
         if self._resumed is not None:
@@ -289,6 +298,9 @@ class Task(LightningModule, ABC):
         loader = self.trainer.train_dataloader
         if isinstance(loader, BatchLoader) and self.trainer.num_training_batches == len(loader):
             check_last_batch(self.network, loader)
+        for network in self.networks():
+            if network.needs_contiguous:
+                self.print(f"Memory: {type(network).__name__} calls view; with flatten it could use the faster order.")
         check_length(self.trainer)
         self._random.start(self.device)
         self._losses = LossWatch(self.trainer)

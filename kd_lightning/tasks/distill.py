@@ -5,7 +5,6 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any, Literal, Self
 
-import torch
 from torch import Tensor, nn
 
 from kd_lightning.data.loader import Batch
@@ -43,7 +42,8 @@ class DistillTask(Task):
         **options: Any,
     ) -> None:
         super().__init__(network, loss_weights, **options)
-        self._beside = (teacher.to(memory_format=torch.channels_last),)  # no module: of no business to Lightning
+        teacher.network.laid_out()
+        self._beside = (teacher,)  # no module: of no business to Lightning
         self.remember_teacher = remember_teacher
         self._remembered: RememberedTeacher | None = None
 

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelPruning
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from kd_lightning.errors import UserError
@@ -20,6 +21,13 @@ OF_STEPS = (OneCycle, OneCycleLR, CyclicLR)
 
 NO_MATTER = ("params", "initial_lr", "fused", "foreach", "capturable", "differentiable")
 """What an optimizer's groups say of how it computes, and not of what."""
+
+
+def flattens_weights(optimizer: Optimizer, trainer: Trainer) -> bool:
+    """Say whether something calls ``view`` on weights or gradients, which only contiguous memory allows."""
+    elementwise = type(optimizer).__module__.startswith("torch.optim.") and not isinstance(optimizer, LBFGS)
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return not elementwise or any(isinstance(callback, ModelPruning) for callback in callbacks)
 
 
 def schedule_entry(task: "Task", scheduler: LRScheduler, interval: Interval) -> dict[str, Any]:

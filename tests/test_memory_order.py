@@ -1,0 +1,115 @@
+"""Networks, optimizers and callbacks that only work with contiguous memory."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelPruning
+from test_tasks import light, quick_trainer
+from tiny import TinyDataModule, TinyNetwork
+from torch import Tensor, nn
+
+from kd_lightning.export.verify import torch_reference
+from kd_lightning.networks import Network
+from kd_lightning.prediction.torch_predictor import TorchPredictor
+from kd_lightning.tasks import Classifier, CosineDistill, FeatureRegressDistill
+from kd_lightning.teacher import Teacher
+from kd_lightning.weights import save_weights
+
+
+class Views(TinyNetwork):
+    """Flattens as tutorials do."""
+
+    def __init__(self, num_classes: int = 4, in_channels: int = 3, image_size: int = 8) -> None:
+        super().__init__(num_classes, in_channels, image_size)
+        self.arguments.pop("width")
+        self.head = nn.Linear(64, num_classes)
+
+    def classify(self, feature_map: Tensor) -> Tensor:
+        """Return the logits of the flattened map."""
+        return self.head(feature_map.view(feature_map.size(0), -1))  # type: ignore[no-any-return]
+
+
+class Flat(Network):
+    """Flattens the images themselves."""
+
+    def __init__(self, num_classes: int = 4, in_channels: int = 3, image_size: int = 8) -> None:
+        super().__init__(num_classes, in_channels, image_size)
+        self.body = nn.Linear(in_channels * image_size**2, 4)
+        self.head = nn.Linear(4, num_classes)
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Return the map of one pixel."""
+        return self.body(images.view(images.size(0), -1)).relu().view(-1, 4, 1, 1)  # type: ignore[no-any-return]
+
+    def classify(self, feature_map: Tensor) -> Tensor:
+        """Return the logits."""
+        return self.head(feature_map.flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", [Views, Flat])
+def test_a_network_that_calls_view_trains_teaches_predicts_and_is_verified(
+    kind: type[Views | Flat], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = TinyDataModule()
+    task = CosineDistill(kind(), Teacher(kind()), remember_teacher=True)
+    trainer = quick_trainer()
+    trainer.fit(task, datamodule=data)
+    assert f"Memory: {kind.__name__} calls view; with flatten" in capsys.readouterr().out
+    trainer.test(task, datamodule=data, verbose=False)
+    pixels, info = data.split("test").images[:5].numpy(), task.model_info()
+    save_weights(tmp_path / "net.pth", task.network, info)
+    images = data.normalization.apply(torch.from_numpy(pixels).permute(0, 3, 1, 2)).contiguous()
+    expected = task.network.eval()(images).detach()
+    assert np.allclose(torch_reference(task.network, info, pixels, None).logits, expected, atol=1e-6)
+    predicted = TorchPredictor(tmp_path / "net.pth").probabilities(pixels)
+    assert np.allclose(predicted, expected.softmax(1), atol=1e-6)
+
+
+def test_networks_of_both_kinds_learn_from_each_other() -> None:
+    for student, teacher in ((TinyNetwork(), Views()), (Views(), TinyNetwork())):
+        task = FeatureRegressDistill(student, Teacher(teacher), remember_teacher=False)
+        quick_trainer().fit(task, datamodule=TinyDataModule())
+
+
+def test_a_network_that_can_do_with_it_gets_channels_last_memory_and_statistics_as_before() -> None:
+    network = TinyNetwork()
+    before = {name: values.clone() for name, values in network.named_buffers()}
+    assert not network.laid_out().needs_contiguous
+    assert network.training
+    assert next(network.body.parameters()).is_contiguous(memory_format=torch.channels_last)
+    assert all(torch.equal(values, before[name]) for name, values in network.named_buffers())
+
+
+@pytest.mark.parametrize("network", [TinyNetwork, light])
+def test_an_optimizer_that_flattens_gradients_trains(network: Any) -> None:
+    task = Classifier(network(), optimizer=lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=3))
+    before = [values.detach().clone() for values in task.network.parameters()]
+    quick_trainer().fit(task, datamodule=TinyDataModule())
+    after = list(task.network.parameters())
+    assert not any(torch.equal(mine, other) for mine, other in zip(before, after, strict=True))
+
+
+def test_pruned_weights_are_zero_and_the_others_go_on_learning() -> None:
+    task = FeatureRegressDistill(light(), Teacher(light()))
+    weights = [module.weight for module in task.network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    before = [values.detach().clone() for values in weights]
+    pruning = ModelPruning("l1_unstructured", amount=0.1, use_lottery_ticket_hypothesis=False)
+    quick_trainer(epochs=3, callbacks=[pruning]).fit(task, datamodule=TinyDataModule())
+    pruned = [module.weight for module in task.network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    share = sum(float((values == 0).sum()) for values in pruned) / sum(values.numel() for values in pruned)
+    assert 0.2 < share < 0.3  # a tenth of what is left, three times
+    for mine, other in zip(before, pruned, strict=True):
+        assert ((other != 0) & (other != mine)).any()
+
+
+def test_hooks_on_the_layers_of_our_networks_are_called_while_training_and_change_nothing() -> None:
+    network, calls = light().train(), []
+    images = torch.randn(2, 3, 8, 8)
+    before = network.feature_map(images)
+    for module in network.features:
+        module.register_forward_hook(lambda *_: calls.append(1))
+    assert torch.allclose(network.feature_map(images), before, atol=1e-6)
+    assert len(calls) == len(network.features)
