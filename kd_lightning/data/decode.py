@@ -9,6 +9,7 @@ from hashlib import blake2b
 from inspect import getsource
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import PIL
@@ -30,6 +31,8 @@ from kd_lightning.wording import shown
 
 CODECS = ("jpg", "libjpeg_turbo", "webp", "libtiff", "zlib")
 """Libraries below Pillow: two of them may decode the same file to other pixels."""
+CHECKSUM = 4  # bytes of a CRC-32
+AT_ONCE = 2**22  # bytes that are read at once where a cache is checked, some GB a second
 NAMED = 20  # broken files that a message names
 
 
@@ -60,8 +63,8 @@ def decode_images(
     """Decode image files on all cores; the next time they come from a cache on disk, if none has changed.
 
     A cache holds for one list of names, the state of the file under each, one image size, one number of channels, and
-    the code and libraries that decode. It is there whole or not at all, and takes the place of older ones of the same
-    root.
+    the code and libraries that decode. It is there whole or not at all, a damaged one is made anew, and it takes the
+    place of older ones of the same root.
 
     Args:
         names: The files, in the order that the images shall have.
@@ -179,14 +182,17 @@ class _Files:
         return images[:end], broken
 
     def write(self, path: Path) -> Part:
-        """Decode into a cache: a NumPy file with the broken files, as JSON, behind the pixels."""
+        """Decode into a cache: a NumPy file with the broken files, as JSON, behind the pixels, and a CRC-32 of both."""
         broken: dict[int, str] = {}
+        checksum = 0
         with written_whole(path) as temporary, temporary.open("r+b") as file:
             self._write_header(file, broken)
             for pixels, reasons in self._parts():
                 file.write(pixels.data)
+                checksum = crc32(pixels.data, checksum)
                 broken |= reasons
-            file.write(json.dumps(list(broken.items())).encode())
+            said = json.dumps(list(broken.items())).encode()
+            file.write(said + crc32(said, checksum).to_bytes(CHECKSUM, "little"))
             file.seek(0)
             self._write_header(file, broken)
         return np.load(path, mmap_mode="r", allow_pickle=False), broken
@@ -201,13 +207,22 @@ class _Files:
         try:
             images = np.load(path, mmap_mode="r", allow_pickle=False)
             with path.open("rb") as file:
-                file.seek(images.offset + images.nbytes)
-                broken = {int(position): str(reason) for position, reason in json.load(file)}
-        except (OSError, ValueError, TypeError, AttributeError, EOFError):  # none, or a damaged one
+                file.seek(images.offset)
+                broken = {int(position): str(reason) for position, reason in json.loads(_behind(file, images.nbytes))}
+        except (OSError, ValueError, AttributeError, EOFError):  # none, or a damaged one
             return None
         if images.shape != (len(self.names) - len(broken), *self.shape) or images.dtype != np.uint8:
             return None
-        if not all(0 <= position < len(self.names) for position in broken):
-            return None
         mended = decode([self.names[position] for position in broken], self.shape[0], self.shape[2])[0]
         return None if len(mended) else (images, broken)
+
+
+def _behind(file: BinaryIO, size: int) -> bytes:
+    """Return what lies behind ``size`` bytes of pixels; raise ``ValueError`` where the checksum is that of others."""
+    checksum = 0
+    for start in range(0, size, AT_ONCE):
+        checksum = crc32(file.read(min(AT_ONCE, size - start)), checksum)
+    said = file.read()
+    if crc32(said[:-CHECKSUM], checksum).to_bytes(CHECKSUM, "little") != said[-CHECKSUM:]:
+        raise ValueError("the cache is damaged")
+    return said[:-CHECKSUM]
