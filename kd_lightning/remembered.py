@@ -143,7 +143,8 @@ def _written(parts: Iterator[Tensor], file: TableFile) -> Tensor:
     except UserError as error:
         raise CannotRememberError(f"its targets are too many for memory and the disk is no help: {error}") from error
     table = file.read()
-    assert table is not None
+    if table is None:
+        raise CannotRememberError("another run with another teacher or other images takes its place in the cache")
     return table
 
 

@@ -92,9 +92,9 @@ class TableFile:
         try:
             if not self._is_whole(count * self.dtype.itemsize):
                 return None
-        except OSError:
+            return torch.from_file(str(self.path), shared=False, size=count, dtype=self.dtype).view(self.shape)
+        except (OSError, RuntimeError):  # another process, with a table of its own, has just removed it
             return None
-        return torch.from_file(str(self.path), shared=False, size=count, dtype=self.dtype).view(self.shape)
 
     def write(self, parts: Iterable[Tensor]) -> None:
         """Write the parts of a table in their order; older tables of the same source go.

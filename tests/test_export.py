@@ -192,7 +192,7 @@ def test_a_full_disk_ends_in_one_sentence_with_nothing_half_written(
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the place of a folder")
     network = trained_network()
-    with pytest.raises(UserError, match=r"^cannot write to .*file: .*; free or choose another folder\.$"):
+    with pytest.raises(UserError, match=r"^cannot write .*file: .*; free or choose another folder\.$"):
         export_variants(network, info_of(network), tmp_path / "file", {"fp32": "a.onnx"}, train=None, test=None)
 
 

@@ -123,3 +123,25 @@ def test_without_a_cache_that_can_be_written_it_is_rehearsed_every_time(rehearse
     rehearse()
     rehearse()
     assert len(rehearsed) == 2
+
+
+def test_rehearsals_at_once_are_all_remembered_and_of_many_the_newest(
+    rehearsed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def while_another_process_rehearses(*_: object) -> None:
+            patch.undo()
+            rehearse(size=12)
+
+        patch.setattr(rehearsal, "_rehearse", while_another_process_rehearses)
+        rehearse()
+    rehearse()
+    rehearse(size=12)
+    assert len(rehearsed) == 1
+    monkeypatch.setattr(rehearsal, "KEPT", 1)
+    rehearse(size=16)
+    rehearse(size=16)
+    assert len(rehearsed) == 2
+    rehearse()
+    assert len(rehearsed) == 3

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from kd_lightning.data.http_source import Limits, NothingBehindError, Source, SourceError
 from kd_lightning.errors import UserError
+from kd_lightning.files import put_in_place
 from kd_lightning.wording import shown
 
 USUAL = Limits()
@@ -102,7 +103,7 @@ def _download(target: Path, md5: str, urls: Sequence[str], limits: Limits) -> No
                 failures.append(shown(f"{url}: {error}"))  # the server chose its words
                 progress.console.print(failures[-1], markup=False, highlight=False, soft_wrap=True)
             else:
-                part.replace(target)
+                put_in_place(part, target)
                 return
     raise UserError(_ways_out(target, md5, failures))
 

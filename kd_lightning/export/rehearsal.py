@@ -16,7 +16,7 @@ from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.settings import ExportSettings
 from kd_lightning.export.speed import noise
 from kd_lightning.export.verify import Variant, torch_reference
-from kd_lightning.files import cache_folder, written_whole
+from kd_lightning.files import cache_folder
 from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import Network
 from kd_lightning.own_code import own_modules
@@ -47,13 +47,12 @@ def rehearse_export(
     """
     settings = settings or ExportSettings()
     key = _key(network, info, variants, settings)
-    known = _remembered()
-    if key in known:
+    if key is not None and (_memory() / key).exists():
         return
     _rehearse(network, info, variants, settings)
     if key is not None:
-        with suppress(UserError), written_whole(_memory()) as path:  # without a cache it is rehearsed every time
-            path.write_text("\n".join([*known, key][-KEPT:]) + "\n", encoding="utf-8")
+        with suppress(OSError):  # without a cache it is rehearsed every time
+            _remember(key)
 
 
 def _rehearse(network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings) -> None:
@@ -69,15 +68,16 @@ def _rehearse(network: Network, info: ModelInfo, variants: Collection[Variant], 
 
 
 def _memory() -> Path:
-    return cache_folder() / "rehearsed-exports.txt"
+    """Return the folder with an empty file for each rehearsal that went well: processes at once lose none."""
+    return cache_folder() / "rehearsed-exports"
 
 
-def _remembered() -> list[str]:
-    """Return the keys of the rehearsals that went well, the oldest first."""
-    try:
-        return _memory().read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError):
-        return []
+def _remember(key: str) -> None:
+    _memory().mkdir(parents=True, exist_ok=True)
+    (_memory() / key).touch()
+    newest_first = sorted(_memory().iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in newest_first[KEPT:]:
+        path.unlink(missing_ok=True)
 
 
 def _key(network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings) -> str | None:

@@ -1,8 +1,6 @@
 """Export a network in several forms; each is compared with torch before it gets its name."""
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from kd_lightning.export.report import ExportReport, GateError, Row
 from kd_lightning.export.settings import ExportSettings
 from kd_lightning.export.speed import measure_speeds, noise
 from kd_lightning.export.verify import Reference, Variant, torch_reference
+from kd_lightning.files import put_in_place, workplace, writing
 from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import Network
 from kd_lightning.onnx_predictor import Floats
@@ -50,7 +49,7 @@ def export_variants(
     """
     settings = settings or ExportSettings()
     calibration = _calibration(info, train, settings) if "static" in names else []
-    with _workplace(folder) as work:
+    with writing(folder), workplace(folder) as work:
         export_onnx(network, info, work / "fp32.onnx")
         builder = Builder(work / "fp32.onnx", info, settings, calibration, _reference(network, info, test))
         rows = [_make(builder, variant, folder / name) for variant, name in names.items()]
@@ -65,7 +64,8 @@ def _make(builder: Builder, variant: Variant, target: Path) -> Row:
     built = builder.build(variant)
     rejected = target.with_suffix(".rejected.onnx")
     rejected.unlink(missing_ok=True)
-    path = built.path.replace(rejected if built.failure else target)
+    path = rejected if built.failure else target
+    put_in_place(built.path, path)
     size = path.stat().st_size
     return Row(
         variant=variant,
@@ -84,18 +84,6 @@ def _timed(rows: Sequence[Row], builder: Builder) -> list[Row]:
     files: dict[str, Path] = {row.variant: row.path for row in rows if row.failure is None}
     speeds = measure_speeds({"fp32": builder.fp32} | files, "fp32", builder.info)
     return [replace(row, speed=speeds[row.variant]) if row.failure is None else row for row in rows]
-
-
-@contextmanager
-def _workplace(folder: Path) -> Iterator[Path]:
-    """Give a hidden folder in ``folder``, so that finished files are only renamed; it is removed afterwards."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as work:
-            yield Path(work)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write to {folder}: {reason}; free or choose another folder.") from error
 
 
 def _calibration(info: ModelInfo, train: tuple[Tensor, Tensor] | None, settings: ExportSettings) -> list[Floats]:
