@@ -1,7 +1,8 @@
 """When two runs of a study are the same, and what is counted and told beside them."""
 
-import shutil
+import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,50 +10,92 @@ import pytest
 from rich.console import Console
 from tiny import TinyDataModule
 
+from kd_lightning import sources
 from kd_lightning.compare import identity
 from kd_lightning.compare.measure import multiply_adds
 from kd_lightning.compare.progress import Progress
 from kd_lightning.networks import DeepNN, LightNN
 
 
-def test_the_code_of_a_run_is_part_of_its_key_and_that_of_its_report_is_not(
+def test_the_code_of_a_run_is_part_of_its_key_and_that_of_its_report_is_not() -> None:
+    found = sources.reached(identity.CODE, identity.never_trains)[0]
+    assert {"kd_lightning.losses", "kd_lightning.tasks.base", "kd_lightning.compare.measure"} <= found.keys()
+    assert {"kd_lightning.data.loader", "kd_lightning.fast.step", "kd_lightning.training.cli"} <= found.keys()
+    others = ("compare.page", "export.speed", "prediction", "commands.data", "callbacks.export_onnx", "wording")
+    assert not found.keys() & {f"kd_lightning.{name}" for name in others}
+
+
+def test_a_changed_module_of_ones_own_repeats_the_runs_that_it_is_imported_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "package"
-    shutil.copytree(identity.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(identity, "PACKAGE", package)
+    for name, text in {
+        "own_net.py": "def build():\n    from own_parts import wide\nclass Net:\n    class Inner: ...",
+        "own_parts/__init__.py": "from . import narrow",
+        "own_parts/wide.py": "import own_deep as deep",
+        "own_parts/narrow.py": "",
+        "own_parts/unused.py": "",
+        "own_deep.py": "SCALE = 1",
+        "own_other.py": "",
+        "dynamic/own_plugins.py": "from importlib import import_module",
+        "dynamic/plugin.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "dynamic")
+    monkeypatch.setattr(identity, "CODE", ())  # of this package
+    monkeypatch.setitem(sys.modules, "own_net", import_module("own_net"))
+    config: dict[str, Any] = {"data": {}, "model": {"class_path": "own_net.Net.Inner"}, "trainer": {"callbacks": None}}
 
-    def after(file: str) -> str:
-        with (package / file).open("a") as code:
-            code.write("# changed\n")
-        return identity.code_version.__wrapped__(())
+    def changes(file: str) -> bool:
+        before = identity.code_version(config)
+        with (tmp_path / file).open("a") as code:
+            code.write("\n# changed")
+        return identity.code_version(config) != before
 
-    found = [identity.code_version.__wrapped__(())]
-    found += [after(file) for file in ("losses.py", "tasks/base.py", "compare/measure.py")]
-    assert len(set(found)) == 4
-    assert after("compare/page.py") == after("export/speed.py") == found[-1]
-    assert identity.code_version.__wrapped__(("tiny.TinyDataModule",)) != found[-1]
+    for file in ("own_net.py", "own_parts/__init__.py", "own_parts/wide.py", "own_parts/narrow.py", "own_deep.py"):
+        assert changes(file), file
+    for file in ("own_parts/unused.py", "own_other.py", "dynamic/plugin.py"):
+        assert not changes(file), file
+    (tmp_path / "own_deep.py").write_text("import own_plugins")  # which may import whatever lies beside it
+    assert changes("dynamic/plugin.py")
+    assert not changes("own_other.py")
+    before = identity.code_version(config)
+    (tmp_path / "own_deep.py").write_text("import own_plugins, pygments")
+    with_library = identity.code_version(config)
+    monkeypatch.setattr(sources, "_version", lambda library: "another")
+    assert len({before, with_library, identity.code_version(config)}) == 3
 
 
-def test_the_key_holds_all_that_numbers_depend_on_and_no_path() -> None:
+def test_the_key_holds_all_that_numbers_depend_on_and_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config: dict[str, Any] = {
         "data": {"class_path": "tiny.TinyDataModule", "init_args": {"root": "a", "batch_size": 2}},
         "model": {"class_path": "kd_lightning.tasks.Classifier", "init_args": {}},
         "trainer": {"max_epochs": 1, "callbacks": None, "logger": None, "enable_progress_bar": True},
     }
 
-    def key(seed: int = 0, threads: int = 1, data: str = "x", **changed: Any) -> str:
+    def key(seed: int = 0, threads: int = 1, data: str = "x", code: str = "1", **changed: Any) -> str:
         parts = {name: {**part, **changed.get(name, {})} for name, part in config.items()}
-        return identity.run_key(parts, seed, data={"train": data}, teacher=None, threads=threads)
+        return identity.run_key(parts, seed, data={"train": data}, teacher=None, threads=threads, code=code)
 
     assert key() == key(trainer={"enable_progress_bar": False, "logger": True})
     elsewhere = {"init_args": {"root": "b", "batch_size": 2}}
     moved = {**config, "data": {**config["data"], **elsewhere}}
-    assert identity.run_key(moved, 0, data={"train": "x"}, teacher=None, threads=1) == key()
+    assert identity.run_key(moved, 0, data={"train": "x"}, teacher=None, threads=1, code="1") == key()
     others = [key(seed=1), key(threads=2), key(data="y"), key(trainer={"max_epochs": 2}), key(model={"init_args": 1})]
-    assert len({key(), *others}) == 6
+    assert len({key(), key(code="2"), *others}) == 7
     values = [{"init_args": {"f": f"<function <lambda> at 0x7f{address}>"}} for address in ("01ab", "12cd")]
     assert key(model=values[0]) == key(model=values[1]) != key()
+    monkeypatch.chdir(tmp_path)
+    named = {"init_args": {"weights": "own.pth"}}
+    before = key(model=named)
+    Path("own.pth").write_bytes(b"weights")
+    first = key(model=named)
+    Path("own.pth").write_bytes(b"others.")
+    assert len({before, first, key(model=named)}) == 3
+    without = key()
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    assert key() != without
 
 
 def test_data_is_the_same_if_and_only_if_its_images_labels_and_split_are() -> None:

@@ -1,12 +1,11 @@
 """What a run depends on, as one key: two runs with the same key give the same numbers."""
 
-import inspect
+import os
 import re
+import sys
 from collections.abc import Iterator
 from copy import deepcopy
-from functools import cache
 from hashlib import blake2b
-from importlib.metadata import version
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -18,11 +17,24 @@ from torch import Tensor
 
 from kd_lightning.callbacks import ExportONNX, QuantizeONNX, SaveWeights
 from kd_lightning.data import ImageDataModule
+from kd_lightning.sources import code_digest
 from kd_lightning.weights import read_weights
 
-PACKAGE = Path(__file__).parents[1]
-NEVER_TRAINS = ("benchmark", "commands", "compare", "export", "prediction")
-"""Folders whose code takes no part in a run, except ``compare/measure.py``: a new report asks for no new runs."""
+CODE = ("kd_lightning.compare.fit", "kd_lightning.compare.measure")
+"""The modules with which a run begins."""
+
+NEVER_TRAINS = tuple(
+    f"kd_lightning.{name}"
+    for name in (
+        *("benchmark", "cli", "commands", "compare", "export", "prediction", "data.contact_sheet", "wording"),
+        *("callbacks.export_onnx", "callbacks.log_contact_sheet", "callbacks.run_summary", "callbacks.summary_text"),
+        *("training.console", "training.parse_errors"),
+    )
+)
+"""Packages and modules whose code takes no part in a run's numbers, except ``CODE``."""
+
+SETTINGS = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "NVIDIA_TF32_OVERRIDE")
+"""Variables of the environment that choose other arithmetic."""
 
 LEFT_OUT = (ExportONNX, QuantizeONNX, SaveWeights, Checkpoint, ProgressBar)
 """Callbacks that a study leaves out of a config: it keeps the weights itself, and exports one run of a row."""
@@ -38,7 +50,9 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 """What the text of an object that is no plain value, such as a lambda in a signature, holds of one process alone."""
 
 
-def run_key(config: dict[str, Any], seed: int, *, data: dict[str, str], teacher: Path | None, threads: int) -> str:
+def run_key(
+    config: dict[str, Any], seed: int, *, data: dict[str, str], teacher: Path | None, threads: int, code: str
+) -> str:
     """Return the key of a run.
 
     Args:
@@ -47,6 +61,7 @@ def run_key(config: dict[str, Any], seed: int, *, data: dict[str, str], teacher:
         data: The data's fingerprint.
         teacher: Weights of the study's teacher, where the run learns from it.
         threads: CPU threads of the run.
+        code: What ``code_version`` says of the config.
     """
     matters = relevant(config, learns=teacher is not None)
     parts = {
@@ -54,14 +69,32 @@ def run_key(config: dict[str, Any], seed: int, *, data: dict[str, str], teacher:
         "seed": seed,
         "data": data,
         "teacher": None if teacher is None else weights_hash(teacher),
-        "code": code_version(tuple(sorted(set(_class_paths(matters))))),
-        "device": [
-            str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu",
-            threads,
-        ],
+        "files": {text: blake2b(Path(text).read_bytes()).hexdigest() for text in _files(matters)},
+        "code": code,
+        "device": [*_devices(), threads, [os.environ.get(name) for name in SETTINGS]],
     }
     text = yaml.safe_dump(parts, sort_keys=True)  # which has a form for all that a config can hold, dates and NaN too
     return blake2b(ADDRESS.sub("", text).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _devices() -> list[str]:
+    """Return what computes: the CPU's instructions, and the accelerator."""
+    found = [torch.backends.cpu.get_cpu_capability()]
+    if torch.accelerator.is_available():
+        found.append(str(torch.accelerator.current_accelerator()))
+    return [*found, torch.cuda.get_device_name()] if torch.cuda.is_available() else found
+
+
+def _files(config: dict[str, Any]) -> list[str]:
+    """Return the texts in a config's model and trainer that name files, such as weights to begin with."""
+    return sorted(text for text in set(_texts([config["model"], config["trainer"]])) if _is_file(text))
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # no path at all
+        return False
 
 
 def relevant(config: dict[str, Any], *, learns: bool) -> dict[str, Any]:
@@ -111,39 +144,35 @@ def _hash(*tensors: Tensor) -> str:
     return digest.hexdigest()
 
 
-@cache
-def code_version(class_paths: tuple[str, ...]) -> str:
-    """Return a hash of the code of a run: this package's, that of the classes that are named, and the libraries'.
+def code_version(config: dict[str, Any]) -> str:
+    """Return a digest of the code of a run: of this package's and the user's own that it imports, and the libraries'.
 
     Args:
-        class_paths: Import paths of the classes in a config, those of a user's own among them.
+        config: The config, whose classes and functions have been imported.
     """
-    files = [path for path in sorted(PACKAGE.rglob("*.py")) if _takes_part(path.relative_to(PACKAGE))]
-    own = [path for name in class_paths if (path := _source(name)) and PACKAGE not in path.parents]
-    digest = blake2b(digest_size=16)
-    for path in (*files, *own):
-        digest.update(path.read_bytes())
-    for name in ("torch", "torchvision", "lightning", "torchmetrics"):
-        digest.update(version(name).encode())
-    return digest.hexdigest()
+    named = {module for text in _texts(relevant(config, learns=False)) for module in _loaded_module(text)}
+    return code_digest({*CODE, *named}, never_trains)
 
 
-def _takes_part(path: Path) -> bool:
-    return path.parts[0] not in NEVER_TRAINS or path == Path("compare", "measure.py")
+def never_trains(module: str) -> bool:
+    """Say of a module's name whether its code takes no part in a run's numbers."""
+    return module not in CODE and f"{module}.".startswith(tuple(f"{name}." for name in NEVER_TRAINS))
 
 
-def _source(class_path: str) -> Path | None:
-    try:
-        return Path(inspect.getfile(resolve_name(class_path)))
-    except (TypeError, OSError, AttributeError, ImportError, ValueError):
-        return None  # not written in Python
+def _loaded_module(text: str) -> Iterator[str]:
+    """Give the module in which the class or function lies that a text names, where it names one."""
+    names = text.split(".")
+    inner = next((count for count in range(len(names) - 1, 0, -1) if ".".join(names[:count]) in sys.modules), 0)
+    if inner:
+        module = sys.modules[".".join(names[:inner])]
+        yield module.__name__
+        yield getattr(getattr(module, names[inner], None), "__module__", None) or module.__name__
 
 
-def _class_paths(values: Any) -> Iterator[str]:
-    """Give every ``class_path`` in nested plain values."""
-    if isinstance(values, dict):
-        if isinstance(values.get("class_path"), str):
-            yield values["class_path"]
-        values = list(values.values())
-    for value in values if isinstance(values, list) else ():
-        yield from _class_paths(value)
+def _texts(values: Any) -> Iterator[str]:
+    """Give every text in nested plain values."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, dict | list):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from _texts(value)

@@ -63,7 +63,7 @@ def plan_rows(request: Request) -> list[PlannedRow]:
 
 def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> tuple[PlannedRow, BuiltOnly]:
     args = ("fit", "--config", str(find_config(row.config)), *request.each_run, *row.args)
-    built = run(args, BuiltOnly, folder=request.output, learns=learns)
+    built = run(args, BuiltOnly, folder=request.output / "logs" / row.folder / "planned", learns=learns)
     assert isinstance(built, BuiltOnly)
     _refuse_parts(row.title, built.parsed)
     settings = teacher_settings(built.own)

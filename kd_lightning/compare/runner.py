@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd_lightning.compare.hyperparameters import hyperparameters
-from kd_lightning.compare.identity import relevant, run_key
+from kd_lightning.compare.identity import code_version, relevant, run_key
 from kd_lightning.compare.plan import PlannedRow
 from kd_lightning.compare.pool import Pool
 from kd_lightning.compare.progress import Progress, in_words
@@ -69,6 +69,7 @@ class Runner:
             {name: relevant(row.config, learns=row.learns) for name, row in self.rows.items()}
         )
         self.data = data
+        self._code = {name: code_version(row.config) for name, row in self.rows.items()}
         self.folder = folder
         self.pool = Pool(jobs, threads)
         self.progress = progress
@@ -119,7 +120,8 @@ class Runner:
         """Return the file where a run is kept, under the key of all that it depends on."""
         if cell not in self._files:
             config, data = self.rows[cell.row].config, self.data[cell.row]
-            key = run_key(config, cell.seed, data=data, teacher=weights, threads=self.pool.threads)
+            code, threads = self._code[cell.row], self.pool.threads
+            key = run_key(config, cell.seed, data=data, teacher=weights, threads=threads, code=code)
             self._files[cell] = self.folder / "runs" / f"{key}.json"
         return self._files[cell]
 

@@ -1,0 +1,115 @@
+"""The code that a class leans on: the source files that its module imports, and these in turn, and the libraries."""
+
+import ast
+import re
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, lru_cache
+from hashlib import blake2b
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+"""Folders of Python and of what is installed for it."""
+
+DYNAMIC = re.compile(rb"\b(importlib|__import__|import_module|exec|eval|resolve_name|runpy)\b")
+"""What can import a module whose name the source does not say."""
+
+
+def code_digest(modules: Iterable[str], left_out: Callable[[str], bool] = lambda module: False) -> str:
+    """Return a digest of the sources that modules lead to, and of the versions of the libraries that these import.
+
+    A source of the user's own that imports by names made up while it runs stands for all sources in its folder.
+
+    Args:
+        modules: Names of the modules to begin with.
+        left_out: Says of a module's name that its code does not count.
+    """
+    digest, (sources, libraries) = blake2b(digest_size=16), reached(modules, left_out)
+    for name in sorted(sources):
+        digest.update(name.encode() + b"\0" + blake2b(sources[name].read_bytes()).digest())
+    for library in sorted(libraries):
+        digest.update(f"{library} {_version(library)}\0".encode())
+    return digest.hexdigest()
+
+
+def reached(modules: Iterable[str], left_out: Callable[[str], bool]) -> tuple[dict[str, Path], set[str]]:
+    """Return the sources that modules lead to, by name, and the top names of the libraries that they import."""
+    sources: dict[str, Path] = {}
+    libraries: set[str] = set()
+    waiting, seen = list(modules), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or left_out(name):
+            continue
+        seen.add(name)
+        path = _source(name)
+        if path is None:
+            libraries.add(name.partition(".")[0])
+            continue
+        sources[name] = path
+        waiting += [name.rpartition(".")[0]] if "." in name else []
+        source = path.read_bytes()
+        waiting += _imports(name if path.name == "__init__.py" else name.rpartition(".")[0], source)
+        if PACKAGE not in path.parents and DYNAMIC.search(source):
+            sources |= {str(other): other for other in sorted(path.parent.rglob("*.py"))}
+    return sources, {library for library in libraries if library not in sys.stdlib_module_names}
+
+
+def _source(name: str) -> Path | None:
+    """Return the source of a module that is neither Python's nor installed; ``None`` for any other, or no module."""
+    spec = _spec(name)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    path = Path(spec.origin)
+    own = PACKAGE in path.parents or not any(folder in path.parents for folder in LIBRARIES)
+    return path if own and path.is_file() else None
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Find a module without importing it or what it is in."""
+    loaded: ModuleSpec | None = getattr(sys.modules.get(name), "__spec__", None)
+    if loaded is not None:
+        return loaded
+    parent, _, _ = name.rpartition(".")
+    found = _spec(parent) if parent else None
+    if parent and (found is None or found.submodule_search_locations is None):
+        return None
+    return PathFinder.find_spec(name, found.submodule_search_locations if found else None)
+
+
+@lru_cache(maxsize=1024)
+def _imports(package: str, source: bytes) -> tuple[str, ...]:
+    """Return the names of the modules that a source in a package imports, wherever in it."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError):
+        return ()
+    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    return (*plain, *(name for node in nodes if isinstance(node, ast.ImportFrom) for name in _from(node, package)))
+
+
+def _from(node: ast.ImportFrom, package: str) -> Iterator[str]:
+    """Give the module that a ``from`` names, and those of its names that are modules too."""
+    parts = package.split(".")
+    above = parts[: len(parts) - node.level + 1] if node.level else []
+    base = ".".join([*above, *([node.module] if node.module else [])])
+    yield base
+    yield from (name for alias in node.names if _spec(name := f"{base}.{alias.name}"))
+
+
+@cache
+def _version(library: str) -> str:
+    """Return the version of the distribution that a library came with; empty where it came with none."""
+    try:
+        return version((_distributions().get(library) or [library])[0])
+    except PackageNotFoundError:
+        return ""
+
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(packages_distributions())
