@@ -12,6 +12,7 @@ from lightning.pytorch.cli import ReduceLROnPlateau
 from tiny import TinyDataModule, TinyNetwork
 from torch import Tensor, optim
 from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
 from torch.optim import SGD, Adam, lr_scheduler
 
 from kd_lightning.data.augment import (
@@ -156,6 +157,12 @@ def freeze(task: Any, trainer: Trainer) -> None:
     task.network.features.requires_grad_(False)
 
 
+def normed(fast: Any) -> Task:
+    task = classifier(fast)
+    weight_norm(task.network.classifier[0])  # type: ignore[index, arg-type]
+    return task
+
+
 def regress(fast: Any) -> Task:
     teacher = Teacher(DeepNN(num_classes=4, image_size=8))
     return FeatureRegressDistill(light(), teacher, optimizer=lambda p: Adam(p, lr=2**-7, fused=True), fast=fast)
@@ -212,7 +219,7 @@ CASES: dict[str, Case] = {
     "an augmentation of a user's own": Case(data={"augment": [Shift()]}, uncaptured=f"Shift {SAYS}"),
     "an augmentation that says that it fits": Case(data={"augment": [MarkedShift()]}),
     "another normalization": Case(data={"normalize": "imagenet"}),
-    "validation in the epoch": Case(trainer={"val_check_interval": 0.25}),
+    "validation in the epoch": Case(trainer={"val_check_interval": 0.5}),
     "validation by steps": Case(trainer={"val_check_interval": 7, "check_val_every_n_epoch": None}),
     "validation in some epochs": Case(trainer={"check_val_every_n_epoch": 2, "limit_val_batches": 1}),
     "no validation": Case(data={"val_size": 0}),
@@ -228,6 +235,7 @@ CASES: dict[str, Case] = {
     "a network of a user's own": Case(
         lambda fast: Classifier(OwnNetwork(), fast=fast), uncaptured=f"OwnNetwork {SAYS}"
     ),
+    "layers with parametrizations": Case(normed, uncaptured="ParametrizedLinear is not known to fit"),
     "a task that says that it fits": Case(lambda fast: MarkedTask(light(), fast=fast)),
     "a live teacher": Case(lambda fast: cosine(fast, remember_teacher=False)),
     "a remembered teacher": Case(lambda fast: cosine(fast, remember_teacher=True)),

@@ -30,7 +30,8 @@ class ImageDataModule(LightningDataModule, ABC):
 
     A subclass says what its images are (``class_names``, ``in_channels``, ``image_size``; known before anything is
     loaded, so that networks can be built for them) and loads them (``load``). Each split is loaded once and kept as one
-    uint8 tensor, on the GPU where it fits there.
+    uint8 tensor, on the GPU where it fits there. One that changes what a step does with them turns the fast path off,
+    unless its class itself says ``works_with_fast_path = True``.
 
     Args:
         batch_size: Images a training batch, per process.
