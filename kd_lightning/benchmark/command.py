@@ -17,7 +17,7 @@ from kd_lightning.threads import use_own_cores
 from kd_lightning.training.cli import TrainingCLI, run
 from kd_lightning.training.config_files import run_name
 from kd_lightning.training.console import quieten
-from kd_lightning.training.parse_errors import trainer_mistakes
+from kd_lightning.training.mistakes import explained
 from kd_lightning.training.teacher_first import teacher_settings
 
 KEPT = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
@@ -50,7 +50,7 @@ class BenchmarkCLI(TrainingCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build a trainer on one device that shows and keeps nothing."""
         settings = self.config_init.trainer
-        with trainer_mistakes():
+        with explained():
             return Trainer(
                 **{name: settings[name] for name in KEPT},
                 devices=1,

@@ -6,7 +6,7 @@ from jsonargparse import Namespace
 
 from kd_lightning.data import ImageDataModule
 from kd_lightning.training.cli import Parser
-from kd_lightning.training.parse_errors import users_mistakes
+from kd_lightning.training.mistakes import explained
 
 
 def data_parser(command: str, description: str, *, required: bool = True) -> Parser:
@@ -23,5 +23,5 @@ def parse(parser: Parser, args: Sequence[str]) -> Namespace:
         UserError: An argument is wrong, or the data source refuses its options.
     """
     config = parser.parse_args(list(args[1:]))
-    with users_mistakes():
+    with explained():
         return parser.instantiate(config)  # type: ignore[no-any-return]

@@ -31,7 +31,8 @@ from kd_lightning.training import teacher_first
 from kd_lightning.training.checkpoint_files import write_whole_checkpoints
 from kd_lightning.training.config_files import ConfigFile, own_run, run_name
 from kd_lightning.training.console import quieten, say
-from kd_lightning.training.parse_errors import explain, trainer_mistakes, users_mistakes
+from kd_lightning.training.mistakes import explained
+from kd_lightning.training.parse_errors import explain
 from kd_lightning.training.processes import lost_process
 from kd_lightning.training.run_checks import check_against_data, check_processes, check_trains, set_by_hand
 from kd_lightning.training.save_config import SaveConfig
@@ -140,8 +141,7 @@ class TrainingCLI(LightningCLI):
 
     def data_source(self) -> ImageDataModule:
         """Build the data source alone, which says what its images are before it loads them."""
-        with users_mistakes():
-            data: ImageDataModule = self._parser(self.subcommand).instantiate(Namespace(data=self.own.data)).data
+        data: ImageDataModule = self._parser(self.subcommand).instantiate(Namespace(data=self.own.data)).data
         return data
 
     def teacher_config(self, settings: Namespace) -> Namespace:
@@ -162,14 +162,17 @@ class TrainingCLI(LightningCLI):
         return {"seed_everything": resolved["seed_everything"], "data": resolved["data"], "trainer": changed}
 
     def instantiate_classes(self) -> None:
-        """Build data, model and trainer; a user's mistake comes out as it was raised inside of the parser."""
-        with users_mistakes():
-            super().instantiate_classes()
+        """Build data, model and trainer, and check the processes that train together."""
+        super().instantiate_classes()
         check_processes(self.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with a TensorBoard folder named after the config, and what every fit has."""
         trainer = self.config_init[str(self.subcommand)].trainer
+        if trainer.accumulate_grad_batches < 1:
+            raise UserError(
+                f"--trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}, but it must be 1 or more."
+            )
         if trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(str(self.logs.parent), f"{LOGS}/{self.name}", default_hp_metric=False)
         folder = RunFolder(self.logs / self.name)
@@ -181,8 +184,7 @@ class TrainingCLI(LightningCLI):
                 *(trainer.callbacks or []),
                 RunSummary(self.name),  # behind those whose files it lists
             ]
-        with trainer_mistakes():
-            built = super().instantiate_trainer(**kwargs)
+        built = super().instantiate_trainer(**kwargs)
         folder.give_versions(built.loggers)
         write_whole_checkpoints(built)
         return built
@@ -252,22 +254,28 @@ def main(args: Sequence[str]) -> int:
 
 
 def run(args: Sequence[str], kind: type[TrainingCLI] = TrainingCLI, **options: Any) -> TrainingCLI:
-    """Run a command and return it with its trainer, model and datamodule."""
-    return kind(
-        Task,
-        ImageDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        parser_class=Parser,
-        save_config_callback=SaveConfig,
-        save_config_kwargs={"save_to_log_dir": False},
-        trainer_defaults={"devices": 1, "num_sanity_val_steps": 0, "enable_model_summary": False},
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        args=list(args),
-        **options,
-    )
+    """Run a command and return it with its trainer, model and datamodule.
+
+    Raises:
+        UserError: The user can mend it.
+        StoppedByUser: The user stopped it.
+    """
+    with explained():
+        return kind(
+            Task,
+            ImageDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            parser_class=Parser,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults={"devices": 1, "num_sanity_val_steps": 0, "enable_model_summary": False},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=list(args),
+            **options,
+        )
 
 
 def fit(args: Sequence[str]) -> Path:

@@ -2,15 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
 
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.augment import Augmentation
-from kd_lightning.errors import UserError
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Task
 
@@ -72,25 +69,3 @@ def _expected(message: str) -> Iterator[str]:
         yield {"int": "a whole number", "float": "a number", "NoneType": "null", "bool": "true or false"}.get(
             name, name
         )
-
-
-@contextmanager
-def users_mistakes() -> Iterator[None]:
-    """Let a user's mistake come out of the parser as it was raised inside of it."""
-    try:
-        yield
-    except ValueError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, UserError):
-            cause = cause.__cause__
-        raise cause or error from None
-
-
-@contextmanager
-def trainer_mistakes() -> Iterator[None]:
-    """Turn what Lightning says of options that do not go together, or not with this machine, into a ``UserError``."""
-    try:
-        yield
-    except (MisconfigurationException, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()).rstrip(".!")
-        raise UserError(f"the --trainer options do not fit each other or this machine: {reason}.") from error

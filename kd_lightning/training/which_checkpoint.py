@@ -36,7 +36,12 @@ def choose_checkpoint(own: Namespace, command: str, runs: Path) -> Path | None:
     content = read_file(path)
     own.ckpt_path = str(path)
     say(f"Checkpoint: {path}")
-    if command != "fit" and isinstance(content, Mapping) and "pytorch-lightning_version" not in content:
+    holds = content if isinstance(content, Mapping) else {}
+    if command == "fit" and not {"loops", "optimizer_states"} <= holds.keys():
+        raise UserError(
+            f"{path} holds weights alone, and fit goes on from a whole checkpoint; give --ckpt_path a run's last.ckpt."
+        )
+    if command != "fit" and "pytorch-lightning_version" not in holds:
         own.ckpt_path = None
         return path
     return None

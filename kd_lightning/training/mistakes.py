@@ -1,0 +1,113 @@
+"""What Lightning and torch raise for a user's mistake becomes one sentence; a bug, anyone's, keeps its traceback."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from kd_lightning.errors import UserError
+
+KEYS: dict[type, str] = {
+    Optimizer: "--model.optimizer",
+    LRScheduler: "--model.lr_scheduler",
+    Callback: "--trainer.callbacks",
+    Logger: "--trainer.logger",
+}
+"""The option whose object raised an error."""
+
+CHECKS = ("lightning", "lightning_utilities", "torch.optim")
+"""Where an error that was raised is about what was asked for: these check it, and compute little themselves."""
+
+LIBRARIES = ("kd_lightning", "lightning", "lightning_utilities", "torch", "torchmetrics", "jsonargparse", "numpy")
+"""Whose code is not the user's, beside Python's own."""
+
+NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")
+
+PLACES = (NotADirectoryError, IsADirectoryError, PermissionError)
+"""Of a file or folder that an option names."""
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raise ``UserError`` for what libraries raise about options that do not fit each other, this machine or the data.
+
+    What a network, a callback or a data source of the user's raises comes out as it is, and so does a bug of ours.
+    """
+    try:
+        yield
+    except Exception as error:
+        root = cause_of(error)
+        if mistake := _mistake(root):
+            raise mistake from error
+        if root is not error:
+            raise root from None  # what the parser says around it is pages long
+        raise
+
+
+def cause_of(error: Exception) -> Exception:
+    """Return the user's mistake that an error was raised from, or what the parser has packed into errors of its own."""
+    cause = error
+    while not isinstance(cause, UserError) and _raised_in(cause, "jsonargparse") and _inner(cause) is not None:
+        cause = _inner(cause) or cause
+    return cause
+
+
+def _inner(error: Exception) -> Exception | None:
+    inner = error.__cause__ or error.__context__
+    return inner if isinstance(inner, Exception) else None
+
+
+def _mistake(error: Exception) -> UserError | None:
+    if isinstance(error, UserError):
+        return error
+    reason = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split()).rstrip(".!?")
+    if isinstance(error, MemoryError) or any(words in reason for words in NO_MEMORY):
+        return UserError(
+            f"memory ran out ({reason or 'none is left'}): take a smaller --data.batch_size, --data.eval_batch_size or "
+            "network."
+        )
+    if any(map(_is_users, _frames(error))):
+        return None
+    if isinstance(error, PLACES) and error.filename is not None:
+        return UserError(f"cannot use {error.filename}: {error.strerror}; make it usable, or name another place.")
+    if any(_raised_in(error, module) for module in CHECKS):
+        return UserError(_about(error, reason))
+    return None
+
+
+def _about(error: Exception, reason: str) -> str:
+    """Return a sentence that begins with whose settings are at fault."""
+    reason = reason or type(error).__name__
+    for frame in reversed(_frames(error)):
+        owner = frame.f_locals.get("self")
+        for kind, key in KEYS.items():
+            if isinstance(owner, kind):
+                return f"{type(owner).__name__} in {key} cannot do what is asked for: {reason}."
+    return f"the --trainer options do not fit each other or this machine: {reason}."
+
+
+def _raised_in(error: Exception, module: str) -> bool:
+    """Whether a module's code, or that of a module in it, raised an error."""
+    frames = _frames(error)
+    while frames and frames[-1].f_code.co_name == "__getattr__":  # who asked for what is missing is at fault
+        frames.pop()
+    return bool(frames) and f"{_module(frames[-1])}.".startswith(f"{module}.")
+
+
+def _is_users(frame: FrameType) -> bool:
+    package = _module(frame).partition(".")[0]
+    return package not in LIBRARIES and package not in sys.stdlib_module_names
+
+
+def _frames(error: Exception) -> list[FrameType]:
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
