@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from kd_lightning import stopping
 from kd_lightning.errors import UserError
 
 if sys.platform != "win32":
@@ -65,10 +66,12 @@ def workplace(folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     work, lock = _own_workplace(folder)
+    stopping.unfinished.add(work)
     try:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        stopping.unfinished.discard(work)
         os.close(lock)
 
 
@@ -157,7 +160,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """Give an error, what it came from, what that came from, and so on."""
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def cache_folder() -> Path:

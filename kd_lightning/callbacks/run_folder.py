@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from kd_lightning.callbacks.keep_checkpoint import KeepCheckpoint
 from kd_lightning.errors import UserError
 from kd_lightning.files import sweep, writing
 
@@ -77,7 +78,10 @@ class RunFolder(Callback):
         return self._claimed[runs]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let all processes know the folder, and let every checkpoint that is told no other folder go there."""
+        """Let all processes know the folder, and let every checkpoint that is told no other folder go there.
+
+        Those of the user's callbacks have a folder of their own: one that is called ``last`` or ``best`` is not ours.
+        """
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         if self.path is None:
@@ -86,7 +90,8 @@ class RunFolder(Callback):
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         for callback in callbacks:
             if self.path is not None and isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(self.path / "checkpoints")
+                own = "" if isinstance(callback, KeepCheckpoint) else "own"
+                callback.dirpath = str(self.path / "checkpoints" / own)
 
     def _path(self, loggers: Sequence[Logger], stage: str) -> Path | None:
         with_folder = next(filter(_has_folders, loggers), None)

@@ -29,9 +29,6 @@ LIBRARIES = ("kd_lightning", "lightning", "lightning_utilities", "torch", "torch
 
 NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")
 
-PLACES = (NotADirectoryError, IsADirectoryError, PermissionError)
-"""Of a file or folder that an option names."""
-
 
 @contextmanager
 def explained() -> Iterator[None]:
@@ -72,13 +69,9 @@ def _mistake(error: Exception) -> UserError | None:
             f"memory ran out ({reason or 'none is left'}): take a smaller --data.batch_size, --data.eval_batch_size or "
             "network."
         )
-    if any(map(_is_users, _frames(error))):
+    if any(map(_is_users, _frames(error))) or not any(_raised_in(error, module) for module in CHECKS):
         return None
-    if isinstance(error, PLACES) and error.filename is not None:
-        return UserError(f"cannot use {error.filename}: {error.strerror}; make it usable, or name another place.")
-    if any(_raised_in(error, module) for module in CHECKS):
-        return UserError(_about(error, reason))
-    return None
+    return UserError(_about(error, reason))
 
 
 def _about(error: Exception, reason: str) -> str:

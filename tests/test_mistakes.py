@@ -1,0 +1,110 @@
+"""What Lightning and torch raise for a user's mistake is one sentence; what a user's own code raises is theirs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback
+from tiny import TinyNetwork
+from torch import Tensor
+
+from kd_lightning.cli import main
+
+FIT = [
+    "fit",
+    "--config=student.yaml",
+    "--data=tiny.TinyDataModule",
+    "--trainer.max_epochs=2",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.callbacks=[SaveWeights]",
+]
+OPTIMIZER = "--model.optimizer=torch.optim."
+
+
+def callback(name: str, **options: Any) -> str:
+    return f"--trainer.callbacks+={{class_path: {name}, init_args: {options}}}"
+
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "no wandb": (["--trainer.logger=WandbLogger"], "WandbLogger in --trainer.logger cannot do what is asked for: Requ"),
+    "mode": ([callback("EarlyStopping", monitor="val/loss", mode="x")], "EarlyStopping in --trainer.callbacks cannot"),
+    "top k": ([callback("ModelCheckpoint", save_top_k=3)], "No quantity for top_k to track.\n"),
+    "two alike": ([callback("EarlyStopping", monitor="val/loss")] * 2, "fit each other or this machine: Found more th"),
+    "no metric": ([callback("EarlyStopping", monitor="nope")], "metric `nope` which is not available"),
+    "no checkpoint metric": ([callback("ModelCheckpoint", monitor="nope")], "could not find the monitored key"),
+    "precision": (["--trainer.precision=transformer-engine"], "Requirement 'transformer_engine"),
+    "rate": ([f"{OPTIMIZER}Adam", "--model.optimizer.lr=-1"], "Adam in --model.optimizer cannot do what is asked for"),
+    "nesterov": (
+        [f"{OPTIMIZER}SGD", "--model.optimizer.lr=0.1", "--model.optimizer.nesterov=true"],
+        "SGD in --model.optimizer cannot do what is asked for: Nesterov momentum requires a momentum",
+    ),
+    "accumulate": (["--trainer.accumulate_grad_batches=0"], "--trainer.accumulate_grad_batches is 0, but it must be 1"),
+    "validation": (["--trainer.val_check_interval=100"], "`val_check_interval` (100) must be less than or equal to"),
+    "too big": (
+        ["--model.network=tiny.TinyNetwork", "--model.network.width=1000000000"],
+        "take a smaller --data.batch_size, --data.eval_batch_size or network.\n",
+    ),
+    "weights": (
+        ["--ckpt_path=weights.pth"],
+        "weights.pth holds weights alone, and fit goes on from",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_libraries_refuse_is_answered_with_one_sentence_and_status_2(
+    mistake: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"network.a": torch.zeros(1)}, "weights.pth")
+    options, expected = MISTAKES[mistake]
+    assert main([*FIT, *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert expected in error
+    assert error.count("\n") == 1
+
+
+class BrokenNetwork(TinyNetwork):
+    """Fails in its constructor or in its step."""
+
+    def __init__(self, *args: Any, early: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if early:
+            self.nothing = self.undefined
+
+    def classify(self, feature_map: Tensor) -> Tensor:
+        return torch.nn.functional.linear(feature_map, torch.zeros(3, 77))
+
+
+class BrokenCallback(Callback):
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.log("too early", 1.0)  # Lightning refuses that
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--model.network=test_mistakes.BrokenNetwork", "--model.network.early=true"], AttributeError),
+        (["--model.network=test_mistakes.BrokenNetwork"], RuntimeError),
+        (["--trainer.callbacks+=test_mistakes.BrokenCallback"], MisconfigurationException),
+    ],
+)
+def test_what_a_users_own_code_raises_keeps_its_traceback(
+    options: list[str], error: type[Exception], workplace: Path
+) -> None:
+    with pytest.raises(error) as raised:
+        main([*FIT, *options])
+    assert any(Path(str(entry.path)).name == "test_mistakes.py" for entry in raised.traceback[1:])
+
+
+def test_a_users_own_checkpoints_stand_beside_those_of_every_fit(workplace: Path) -> None:
+    best = callback("ModelCheckpoint", monitor="val/accuracy", mode="max", filename="best", save_last=True)
+    assert main([*FIT, "--trainer.callbacks+=ModelCheckpoint", best]) == 0
+    checkpoints = Path("lightning_logs/student/version_0/checkpoints")
+    assert sorted(path.name for path in checkpoints.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+    own = sorted(path.name for path in (checkpoints / "own").iterdir())
+    assert own == ["best.ckpt", "epoch=1-step=2.ckpt", "last.ckpt"]
+    assert main([*FIT, best, f"--ckpt_path={checkpoints / 'own' / 'last.ckpt'}", "--trainer.max_epochs=3"]) == 0
