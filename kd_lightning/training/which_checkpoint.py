@@ -37,11 +37,13 @@ def choose_checkpoint(own: Namespace, command: str, runs: Path) -> Path | None:
     own.ckpt_path = str(path)
     say(f"Checkpoint: {path}")
     holds = content if isinstance(content, Mapping) else {}
-    if command == "fit" and not {"loops", "optimizer_states"} <= holds.keys():
+    whole = "pytorch-lightning_version" in holds
+    only_weights = not whole or ("loops" in holds and "optimizer_states" not in holds)  # of save_weights_only
+    if command == "fit" and only_weights:
         raise UserError(
             f"{path} holds weights alone, and fit goes on from a whole checkpoint; give --ckpt_path a run's last.ckpt."
         )
-    if command != "fit" and "pytorch-lightning_version" not in holds:
+    if command != "fit" and not whole:
         own.ckpt_path = None
         return path
     return None
