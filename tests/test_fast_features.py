@@ -19,7 +19,7 @@ from kd_lightning.data.loader import LabelledImages
 from kd_lightning.outcome import Result
 from kd_lightning.schedules import OneCycle
 from kd_lightning.tasks import Classifier, Task
-from kd_lightning.tasks.base import Stage
+from kd_lightning.tasks.counting import Stage
 
 Settings = dict[str, Any]
 

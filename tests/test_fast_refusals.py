@@ -26,7 +26,7 @@ from kd_lightning.fast.known import says_so
 from kd_lightning.networks import Network
 from kd_lightning.outcome import Outcome, Result
 from kd_lightning.tasks import Classifier, Task
-from kd_lightning.tasks.base import Stage
+from kd_lightning.tasks.counting import Stage
 
 SAYS = r"is not known to fit \(works_with_fast_path = True in it says so\)"
 UNKNOWN = "is not known to fit"

@@ -121,11 +121,11 @@ def test_losses_on_validation_and_test_images_are_looked_at_before_anything_is_c
 
 def test_a_run_that_diverges_leaves_no_results(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ["--data=tiny.TinyDataModule", "--data.batch_size=16"]
-    trainer = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    trainer = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.callbacks=[SaveWeights]"]
     assert main(["fit", "--config=student.yaml", *data, *trainer, "--model.optimizer.lr=1e10"]) == 2
     error = capsys.readouterr().err
     what = r"error: ce_loss is not a finite number in step \d of epoch 0, at a learning rate of 1e\+10, and nothing is"
     assert re.match(what, error), error
     assert error.count("\n") == 1
     names = {path.name for path in Path("lightning_logs/student/version_0").rglob("*")}
-    assert not [name for name in names if name.endswith((".pth", ".onnx", ".ckpt")) or name.startswith("summary")]
+    assert not [name for name in names if name.endswith((".pth", ".ckpt")) or name.startswith("summary")]

@@ -7,12 +7,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torch.optim import Adam
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 from kd_lightning.cpu import has_bf16
 from kd_lightning.data.base import ImageDataModule
@@ -26,8 +23,8 @@ from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import Network
 from kd_lightning.outcome import Outcome, Result
 from kd_lightning.same_data import check_data
-from kd_lightning.tasks.finite import LossWatch, check_mean, check_weights
-from kd_lightning.tasks.image_mean import ImageMean
+from kd_lightning.tasks.counting import CountingModule, Stage
+from kd_lightning.tasks.finite import LossWatch
 from kd_lightning.tasks.optimization import (
     Interval,
     check_length,
@@ -35,21 +32,15 @@ from kd_lightning.tasks.optimization import (
     described,
     flattens_weights,
     schedule_entry,
+    seed_optimizer,
 )
 from kd_lightning.tasks.random_state import RandomState
 from kd_lightning.tasks.single_images import check_last_batch
 from kd_lightning.trained import training_record
 from kd_lightning.weights import INFO_KEY, class_path, parse_info
 
-Stage = Literal["train", "val", "test"]
 
-
-def seed_optimizer(parameters: Any) -> Adam:
-    """Return the seed's optimizer: Adam with a learning rate of 5e-5, in one pass over all parameters."""
-    return Adam(parameters, lr=5e-5, fused=True)
-
-
-class Task(LightningModule, ABC):
+class Task(CountingModule, ABC):
     """Train a network by a weighted sum of named loss terms.
 
     A task of your own is trained in Lightning's own loop, unless its class itself says ``works_with_fast_path = True``:
@@ -79,20 +70,16 @@ class Task(LightningModule, ABC):
         fast: bool | Literal["auto"] = "auto",
         compiled: bool = False,
     ) -> None:
-        super().__init__()
-        self.network = network.laid_out()
-        self.loss_weights = loss_weights
+        super().__init__(network.laid_out(), loss_weights)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
         self.fast = fast
         self.compiled = compiled
-        self.train_metrics, self.val_metrics, self.test_metrics = map(self.make_metrics, ("train", "val", "test"))
         self._random = RandomState()
         self._optimization: dict[str, Any] = {}
-        self._resumed: dict[str, Any] | None = None
+        self._resumed: dict[str, Any] = {}
         self._compiled: CompiledNetworks | None = None
-        self._losses: LossWatch | None = None
 
     @abstractmethod
     def outcome(self, batch: Batch) -> Outcome:
@@ -105,22 +92,6 @@ class Task(LightningModule, ABC):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, num_classes) of normalized images (B, C, H, W)."""
         return self.network(images)  # type: ignore[no-any-return]
-
-    def make_metrics(self, stage: str) -> MetricCollection:
-        """Make the metrics of an epoch of a stage: the loss, its terms, and each name of ``accuracies``."""
-        accuracy = MulticlassAccuracy(self.network.num_classes, average="micro", validate_args=False)
-        means = {name: ImageMean() for name in ("loss", *self.loss_weights)}
-        counts = {name: accuracy.clone() for name in self.accuracies(stage)}
-        return MetricCollection({**means, **counts}, prefix=f"{stage}/", compute_groups=False)
-
-    def accuracies(self, stage: str) -> tuple[str, ...]:
-        """Return the names of the accuracies that ``count`` counts in a stage."""
-        return ("accuracy",)
-
-    def metrics(self, stage: Stage) -> MetricCollection:
-        """Return the metrics of a stage."""
-        metrics: MetricCollection = getattr(self, f"{stage}_metrics")
-        return metrics
 
     def weighted_loss(self, outcome: Outcome) -> Tensor:
         """Return what is minimized: the weighted sum of the loss terms."""
@@ -148,35 +119,11 @@ class Task(LightningModule, ABC):
         """Return all modules that take part in a step; metrics count behind it."""
         return tuple(child for child in self.children() if not isinstance(child, MetricCollection))
 
-    def record(self, result: Result, stage: Stage) -> None:
-        """Count a detached result in the metrics of the epoch."""
-        losses = {**result.outcome.terms, "loss": result.loss}
-        for name, value in losses.items():
-            self.metrics(stage)[name].update(value, len(result.labels))
-        if stage == "train" and self._losses is not None:
-            self._losses.see(losses)
-        self.count(result.outcome, result.labels, stage)
-
-    def count(self, outcome: Outcome, labels: Tensor, stage: Stage) -> None:
-        """Count predictions in the stage's metrics; labels are (B,) or, as probabilities, (B, num_classes)."""
-        self.metrics(stage)["accuracy"].update(outcome.logits, labels.argmax(1) if labels.ndim == 2 else labels)
-
     def shared_step(self, batch: Batch, stage: Stage) -> Result:
         """Return the result of a batch, counted in the metrics of the epoch."""
         result = self.result(batch)
         self.record(result.detached(), stage)
         return result
-
-    def _look(self) -> None:
-        if self._losses is not None:
-            self._losses.look()
-
-    def log_metrics(self, stage: Stage) -> None:
-        """Log what an epoch has counted, once: logging in every step would cost more than LightNN's optimizer."""
-        for name in (*self.loss_weights, "loss"):
-            check_mean(self.trainer, f"{stage}/{name}", self.metrics(stage)[name])
-        for name, metric in self.metrics(stage).items():
-            self.log(name, metric, prog_bar=name == f"{stage}/accuracy")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss that is minimized."""
@@ -190,19 +137,6 @@ class Task(LightningModule, ABC):
         """Count loss and accuracy on test images; callbacks see the logits."""
         return self.shared_step(batch, "test").outcome
 
-    def on_train_epoch_end(self) -> None:
-        """Log the training epoch, behind a look at all of its losses."""
-        self._look()
-        self.log_metrics("train")
-
-    def on_validation_start(self) -> None:
-        """Look at the losses of training before checkpoints are chosen."""
-        self._look()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation images' epoch."""
-        self.log_metrics("val")
-
     def on_test_start(self) -> None:
         """Keep the memory of a batch for the next one: a CPU tests DeepNN in half the time."""
         if self.device.type == "cpu":
@@ -212,10 +146,6 @@ class Task(LightningModule, ABC):
         """Return the memory that the test has left free."""
         return_freed_memory()
 
-    def on_test_epoch_end(self) -> None:
-        """Log the test images' epoch."""
-        self.log_metrics("test")
-
     def configure_optimizers(self) -> Any:
         """Make the optimizer of the trained parameters, and its schedule."""
         optimizer = self.optimizer(self.trained_parameters())
@@ -223,8 +153,7 @@ class Task(LightningModule, ABC):
             self.network.to(memory_format=torch.contiguous_format)
         scheduler = None if self.lr_scheduler is None else self.lr_scheduler(optimizer)
         self._optimization = described(optimizer, scheduler)
-        if self._resumed is not None:
-            check_resumed(self._resumed, self._optimization)
+        check_resumed(self._resumed, self._optimization)
         if scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": schedule_entry(self, scheduler, self.lr_interval)}
@@ -265,8 +194,7 @@ class Task(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the random state, so that a resumed run drops out what an undisturbed one does."""
-        self._look()
-        check_weights(self.trainer, self)
+        self.check_finite()
         self._random.save(checkpoint, self.device)
         checkpoint["optimization"] = self._optimization
         make_plain(checkpoint)
@@ -280,7 +208,7 @@ class Task(LightningModule, ABC):
             if info is not None:
                 check_data(path, parse_info(info, path), self.data)
         self._random.load(checkpoint)
-        self._resumed = checkpoint.get("optimization")
+        self._resumed = checkpoint.get("optimization", {})
         own, found = self.state_dict(), checkpoint["state_dict"]
         if info is None or own.keys() != found.keys() or any(own[key].shape != found[key].shape for key in own):
             raise UserError(
@@ -295,9 +223,7 @@ class Task(LightningModule, ABC):
             keep_freed_memory()
             if "bf16" in str(self.trainer.precision) and not has_bf16():
                 self.print("Precision: this CPU has no bfloat16 arithmetic; --trainer.precision 32-true is faster.")
-        loader = self.trainer.train_dataloader
-        if isinstance(loader, BatchLoader) and self.trainer.num_training_batches == len(loader):
-            check_last_batch(self.network, loader)
+        check_last_batch(self.network, self.trainer)
         for network in self.networks():
             if network.needs_contiguous:
                 self.print(f"Memory: {type(network).__name__} calls view; with flatten it could use the faster order.")
@@ -319,6 +245,5 @@ class Task(LightningModule, ABC):
     def on_train_end(self) -> None:
         """Return the memory that training has left free, and let no weights pass that are not finite."""
         stop(self)
-        self._look()
-        check_weights(self.trainer, self)
+        self.check_finite()
         return_freed_memory()

@@ -13,7 +13,8 @@ from kd_lightning.networks import Network
 from kd_lightning.outcome import Outcome
 from kd_lightning.remembered import CannotRememberError, RememberedTeacher, check_views, remember
 from kd_lightning.same_data import check_data
-from kd_lightning.tasks.base import Stage, Task
+from kd_lightning.tasks.base import Task
+from kd_lightning.tasks.counting import Stage
 from kd_lightning.teacher import Teacher, TeacherAnswer, TeacherOutput
 
 TEACHER_KEY = "teacher"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelPruning
 from torch import Tensor
-from torch.optim import LBFGS, Optimizer
+from torch.optim import LBFGS, Adam, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from kd_lightning.errors import UserError
@@ -21,6 +21,11 @@ OF_STEPS = (OneCycle, OneCycleLR, CyclicLR)
 
 NO_MATTER = ("params", "initial_lr", "fused", "foreach", "capturable", "differentiable")
 """What an optimizer's groups say of how it computes, and not of what."""
+
+
+def seed_optimizer(parameters: Any) -> Adam:
+    """Return the seed's optimizer: Adam with a learning rate of 5e-5, in one pass over all parameters."""
+    return Adam(parameters, lr=5e-5, fused=True)
 
 
 def flattens_weights(optimizer: Optimizer, trainer: Trainer) -> bool:

@@ -3,6 +3,7 @@
 from copy import deepcopy
 
 import torch
+from lightning.pytorch import Trainer
 
 from kd_lightning.data.loader import BatchLoader
 from kd_lightning.errors import UserError
@@ -10,12 +11,15 @@ from kd_lightning.networks import Network
 from kd_lightning.wording import counted
 
 
-def check_last_batch(network: Network, loader: BatchLoader) -> None:
+def check_last_batch(network: Network, trainer: Trainer) -> None:
     """Refuse an epoch whose last batch has one image where the network needs more to train on.
 
     Raises:
         UserError: It does.
     """
+    loader = trainer.train_dataloader
+    if not isinstance(loader, BatchLoader) or trainer.num_training_batches < len(loader):
+        return
     images = len(loader.sampler)
     if (images % loader.batch_size or loader.batch_size) != 1 or loader.drop_last or trains_on_one(network):
         return
