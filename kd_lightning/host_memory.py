@@ -20,6 +20,11 @@ def keep_freed_memory() -> None:
 def return_freed_memory() -> None:
     """Go back to what glibc does by itself once large tensors have come and gone, and return what is free."""
     _set({MMAP_MAX: 65536, MMAP_THRESHOLD: 2**25, TRIM_THRESHOLD: 2**26})
+    trim()
+
+
+def trim() -> None:
+    """Return what is free now: each thread that took much would keep it for itself. With another C library, nothing."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 

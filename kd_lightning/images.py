@@ -4,7 +4,7 @@ Needs only NumPy and Pillow, so that an exported model can be used where torch i
 """
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from itertools import chain
 from math import isfinite
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kd_lightning.errors import UserError
+from kd_lightning.host_memory import trim
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow's others include EPS, which would run a program
 MAX_PIXELS = 80_000_000  # below 89 million, where Pillow's own first limit lies
@@ -80,8 +81,13 @@ def _decode(image: Image.Image, image_size: int | None, channels: int) -> Pixels
     if image_size is not None:
         image.draft(None, (2 * image_size, 2 * image_size))  # a large JPEG decodes faster at a half, quarter or eighth
     pixels = whole if image.info.get("progressive") else image.width * image.height  # its decoder holds all of it
-    with one_at_a_time() if pixels > LARGE else nullcontext():
+    if pixels <= LARGE:
         return _pixels(image, image_size, channels)
+    with one_at_a_time():
+        result = _pixels(image, image_size, channels)
+        image.close()
+        trim()
+    return result
 
 
 def _pixels(image: Image.Image, image_size: int | None, channels: int) -> Pixels:

@@ -3,15 +3,17 @@
 import json
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
 from kd_lightning.compare.results import Run, Study
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
+from kd_lightning.wording import shown
 
-UNREADABLE = (OSError, EOFError, BadZipFile, KeyError, TypeError, ValueError, AttributeError)
+MOST_BYTES = 2**30
+"""Of a study's arrays when they are unpacked."""
 
 
 def write_run(run: Run, path: Path) -> None:
@@ -28,10 +30,14 @@ def read_run(path: Path) -> Run:
         UserError: It is not a whole run.
     """
     try:
-        correct = np.load(path.with_suffix(".npy"), allow_pickle=False)
-        return Run.from_plain(json.loads(path.read_text(encoding="utf-8")), correct)
-    except UNREADABLE as error:
-        raise UserError(f"{path} is not a finished run ({error}): delete it and start the study again.") from error
+        mapped = np.load(
+            path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False
+        )  # a map is no larger than its file
+        return Run.from_plain(json.loads(path.read_text(encoding="utf-8")), np.array(mapped))
+    except Exception as error:  # on damaged files NumPy and json raise nearly anything
+        raise UserError(
+            f"{path} is not a finished run ({shown(error)}): delete it and start the study again."
+        ) from error
 
 
 def write_study(study: Study, path: Path) -> None:
@@ -50,11 +56,14 @@ def read_study(path: Path) -> Study:
         UserError: It is not a whole study.
     """
     try:
+        with ZipFile(path.with_suffix(".npz")) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
+                raise ValueError("its arrays are too large")
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
             correct = [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
         return Study.from_plain(json.loads(path.read_text(encoding="utf-8")), correct)
-    except UNREADABLE as error:
-        raise UserError(f"{path} is not the results of a study ({error}): start the study again.") from error
+    except Exception as error:  # as above
+        raise UserError(f"{path} is not the results of a study ({shown(error)}): start the study again.") from error
 
 
 def _write_json(plain: dict[str, Any], path: Path) -> None:
