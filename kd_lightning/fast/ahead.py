@@ -33,8 +33,12 @@ class StepsAhead:
     def __init__(self, trainer: Trainer, train: Train) -> None:
         self.trainer = trainer
         self.train = train
-        self.group = trainer.accumulate_grad_batches
         self._steps = 0
+
+    @property
+    def group(self) -> int:
+        """Batches of an optimizer step; a callback may change it between epochs."""
+        return self.trainer.accumulate_grad_batches
 
     def __call__(self, batches: Sequence[Tensor]) -> int:
         """Train on the first of the batches (rows, ``(B,)`` each) and return on how many; there may be none."""

@@ -10,6 +10,7 @@ from torch.optim import lr_scheduler
 
 CALLBACKS = (
     callbacks.EarlyStopping,
+    callbacks.GradientAccumulationScheduler,
     callbacks.LearningRateMonitor,
     callbacks.ModelCheckpoint,
     callbacks.ModelSummary,
@@ -20,7 +21,7 @@ CALLBACKS = (
     callbacks.Timer,
     cli.SaveConfigCallback,
 )
-"""Callbacks that change no step and are content with the batches that Lightning sees, or with those they ask for."""
+"""Callbacks that are content with the batches that Lightning sees, and change no step unseen."""
 
 PRECISIONS = (Precision, MixedPrecision, DoublePrecision, HalfPrecision)
 
@@ -66,6 +67,8 @@ LAYERS = tuple(kind for kind in vars(nn).values() if isinstance(kind, type) and 
 MARK = "works_with_fast_path"
 """What a class sets to ``True`` to say that it fits."""
 
+UNKNOWN = "is not known to work with the fast path"
+
 HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
@@ -89,8 +92,9 @@ def unknown(owner: object, known: Collection[type] = ()) -> Iterator[str]:
     """
     kind = type(owner)
     if kind not in known and not says_so(kind):
-        yield f"{kind.__name__} is not known to fit" + ("" if _is_librarys(kind) else f" ({MARK} = True in it says so)")
-    for name, value in vars(owner).items():
+        hint = "" if _is_librarys(kind) else f" ({MARK} = True in it says that it does)"
+        yield f"{kind.__name__} {UNKNOWN}{hint}"
+    for name, value in getattr(owner, "__dict__", {}).items():
         if _takes_the_place(owner, name, value):
             yield f"an attribute takes the place of {kind.__name__}.{name}"
 
@@ -103,7 +107,7 @@ def own_members(owner: object, base: type, free: Collection[str]) -> Iterator[st
         for name, value in vars(kind).items():
             replaces = hasattr(base, name) and (callable(value) or hasattr(value, "__get__"))
             if replaces and name not in free:
-                yield f"{kind.__name__} has its own {name}, which is not known to fit ({MARK} = True in it says so)"
+                yield f"{kind.__name__} has its own {name}, which {UNKNOWN} ({MARK} = True in it says that it does)"
 
 
 def hooks(module: nn.Module) -> Iterator[str]:
@@ -111,7 +115,7 @@ def hooks(module: nn.Module) -> Iterator[str]:
     for part in module.modules():
         for owner in (part, *part.parameters(recurse=False)):
             if any(getattr(owner, name, None) for name in HOOKS):
-                yield f"a hook on a {type(part).__name__} is not known to fit"
+                yield f"a hook on a {type(part).__name__} {UNKNOWN}"
 
 
 def _is_librarys(kind: type) -> bool:

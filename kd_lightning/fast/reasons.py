@@ -17,7 +17,17 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 from kd_lightning.data.augment import Pipeline
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import BatchLoader, RowSampler
-from kd_lightning.fast.known import CALLBACKS, LAYERS, OPTIMIZERS, PRECISIONS, SCHEDULES, hooks, own_members, unknown
+from kd_lightning.fast.known import (
+    CALLBACKS,
+    LAYERS,
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULES,
+    UNKNOWN,
+    hooks,
+    own_members,
+    unknown,
+)
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
@@ -79,7 +89,7 @@ def _of_optimizer(task: "Task") -> Iterator[str]:
     yield from unknown(optimizer, OPTIMIZERS)
     own = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
     if any((*own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks)):
-        yield f"a hook on {type(optimizer).__name__} is not known to fit"
+        yield f"a hook on {type(optimizer).__name__} {UNKNOWN}"
 
 
 def _of_task(task: "Task") -> Iterator[str]:
@@ -87,7 +97,7 @@ def _of_task(task: "Task") -> Iterator[str]:
         yield f"{type(task).__name__} optimizes by itself"
     yield from unknown(task)
     if _has_any_global_hook():
-        yield "a hook on all modules is not known to fit"
+        yield f"a hook on all modules {UNKNOWN}"
     for module in (task, *task.step_modules()):
         yield from hooks(module)
 

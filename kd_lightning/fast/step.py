@@ -29,7 +29,11 @@ class OptimizerStep:
         assert isinstance(loader, BatchLoader)
         self.loader = loader
         self.optimizer: Optimizer = self.trainer.optimizers[0]
-        self.group = self.trainer.accumulate_grad_batches
+
+    @property
+    def group(self) -> int:
+        """Batches of a step; a callback may change it between epochs."""
+        return self.trainer.accumulate_grad_batches
 
     def __call__(self, batches: Sequence[Tensor]) -> list[Result]:
         """Train on a group of batches: as many as gradients are accumulated over.
