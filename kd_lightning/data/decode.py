@@ -154,7 +154,8 @@ class _Files:
         self.shape = (image_size, image_size, channels)
         self.size = 0
         self.source = _digest([os.fspath(root.resolve()), str(self.shape)])
-        states = (self._state(name, root.as_posix()) for name in names)
+        place = root.as_posix()
+        states = (self._state(name, place) for name in names)
         self.key = _digest([_decoder(), *states])
 
     def _state(self, name: str, root: str) -> str:
