@@ -91,23 +91,24 @@ def test_a_library_that_is_installed_under_another_name_is_no_reason_to_stop(
 def test_a_helper_module_of_the_users_own_is_one_of_the_sources(
     rehearsed: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    helper = tmp_path / "own_helper.py"
-    helper.write_text("WIDTH = 8\n")
+    (tmp_path / "own_network.py").write_text(
+        "from own_helper import SIZE\nfrom kd_lightning.networks import LightNN\n\n\nclass OwnNN(LightNN):\n    pass\n"
+    )
+    (tmp_path / "own_helper.py").write_text("SIZE = 8\n")
     monkeypatch.syspath_prepend(tmp_path)
-    module = import_module("own_helper")
-    monkeypatch.setitem(sys.modules, "own_helper", module)
-    rehearse()
-    rehearse()
-    helper.write_text("WIDTH = 16\n")
-    rehearse()
+    network = import_module("own_network").OwnNN(image_size=8)
+    for text in ("SIZE = 8\n", "SIZE = 8\n", "SIZE = 16\n"):
+        (tmp_path / "own_helper.py").write_text(text)
+        rehearse_export(network, info_of(network), ["fp32"])
+    for name in ("own_network", "own_helper"):
+        monkeypatch.delitem(sys.modules, name)
     assert len(rehearsed) == 2
 
 
-def test_the_other_sources_are_those_of_the_layers_and_their_bases_and_neither_torchs_nor_pythons(
+def test_the_sources_are_those_of_the_layers_and_their_bases_and_neither_torchs_nor_pythons(
     rehearsed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    monkeypatch.setattr(rehearsal, "own_modules", set)
 
     def getsource(module: ModuleType) -> str:
         read.append(module.__name__)

@@ -19,8 +19,8 @@ from kd_lightning.export.verify import Variant, torch_reference
 from kd_lightning.files import cache_folder
 from kd_lightning.model_info import ModelInfo
 from kd_lightning.networks import Network
-from kd_lightning.own_code import own_modules
 from kd_lightning.remembered_store import digest
+from kd_lightning.sources import reached
 
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
@@ -33,8 +33,8 @@ def rehearse_export(
 ) -> None:
     """Export a network that may be untrained to a passing folder, on one image of noise: run it before training.
 
-    It takes two seconds, so one that has gone well is remembered: with the same source of the network and of the user's
-    own modules that are loaded, the same arguments and the same versions of the libraries it is not repeated.
+    It takes two seconds, so one that has gone well is remembered: with the same source of the network and of all that
+    it imports, the same arguments and the same versions of the libraries it is not repeated.
 
     Args:
         network: The network; it is left as it was.
@@ -85,11 +85,17 @@ def _key(network: Network, info: ModelInfo, variants: Collection[Variant], setti
     kinds = {kind for layer in network.modules() for kind in type(layer).__mro__}
     modules = {module for kind in kinds if (module := getmodule(kind)) is not None and _is_own(module)}
     try:
-        sources = sorted(getsource(module) for module in modules | own_modules())
+        sources = [*sorted(getsource(module) for module in modules), *_helpers(modules)]
         versions = [version(library) for library in LIBRARIES]
     except (OSError, TypeError, PackageNotFoundError):  # typed in, compiled, or installed under another name
         return None
     return digest(network, info, sorted(variants), settings, settings.reduces_range, *sources, *versions)
+
+
+def _helpers(modules: Collection[ModuleType]) -> list[str]:
+    """Return the sources of the user's own that modules lead to, as they are now on the disk."""
+    found, _ = reached([module.__name__ for module in modules], lambda name: name.startswith("kd_lightning."))
+    return [str(found[name].read_bytes()) for name in sorted(found)]
 
 
 def _is_own(module: ModuleType) -> bool:
