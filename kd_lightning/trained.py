@@ -58,10 +58,13 @@ def is_untrained(trainer: Trainer) -> bool:
 
 def images_used(trainer: Trainer) -> dict[str, int]:
     """Return how many images a fit that has just ended trains on in an epoch (``train``) and validates on (``val``)."""
-    return {
-        "train": _images(trainer.train_dataloader, trainer.num_training_batches),
-        "val": _images(trainer.val_dataloaders, sum(trainer.num_val_batches)),
-    }
+    train = _images(trainer.train_dataloader, trainer.num_training_batches)
+    return {"train": train, "val": images_validated(trainer)}
+
+
+def images_validated(trainer: Trainer) -> int:
+    """Return how many images a fit or a validation that has just ended validates on."""
+    return _images(trainer.val_dataloaders, sum(trainer.num_val_batches))
 
 
 def images_tested(trainer: Trainer) -> int:

@@ -52,6 +52,11 @@ def test_a_weight_file_is_measured_as_the_run_that_wrote_it_was(
         assert float(tested.trainer.callback_metrics[name]) == float(fitted.trainer.callback_metrics[name])
     assert main(["validate", "--config=student.yaml", *TINY, weights, "--data.normalize=imagenet"]) == 2
     assert "weights.pth was trained on pixels normalized by" in capsys.readouterr().err
+    assert main(["test", "--config=student.yaml", *TINY, weights, "--trainer.limit_test_batches=0"]) == 2
+    assert "nothing would be measured" in capsys.readouterr().err
+    part = ["--data.eval_batch_size=50", "--trainer.limit_test_batches=1"]
+    assert main(["test", "--config=student.yaml", *TINY, weights, *part]) == 0
+    assert "Measured on 50 of 120 images." in capsys.readouterr().out
     teacher = "--model.teacher.weights=lightning_logs/student/version_0/weights.pth"
     command = ["test", "--config=regress.yaml", *TINY, weights, teacher, "--model.teacher.network=LightNN"]
     assert main(command) == 2

@@ -26,7 +26,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
 from kd_lightning.tasks import Task
 from kd_lightning.threads import use_own_cores
-from kd_lightning.trained import asked_limits
+from kd_lightning.trained import asked_limits, images_tested, images_validated
 from kd_lightning.training import teacher_first
 from kd_lightning.training.checkpoint_files import write_whole_checkpoints
 from kd_lightning.training.config_files import ConfigFile, own_run, run_name
@@ -34,7 +34,7 @@ from kd_lightning.training.console import quieten, say
 from kd_lightning.training.mistakes import explained
 from kd_lightning.training.parse_errors import explain
 from kd_lightning.training.processes import lost_process
-from kd_lightning.training.run_checks import check_against_data, check_processes, check_trains, set_by_hand
+from kd_lightning.training.run_checks import check_against_data, check_processes, check_work, set_by_hand
 from kd_lightning.training.save_config import SaveConfig
 from kd_lightning.training.teacher_checks import check_teacher
 from kd_lightning.training.which_checkpoint import choose_checkpoint
@@ -111,8 +111,7 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Name the checkpoint's file and the teacher's, which ``fit`` trains first where there is none."""
         self.measured_weights = choose_checkpoint(self.own, str(self.subcommand), self.runs)
-        if self.subcommand == "fit":
-            check_trains(self.own)
+        check_work(self.own, str(self.subcommand))
         if by_hand := set_by_hand(self.own.model):
             check_against_data(by_hand, self.data_source())
         settings = teacher_first.teacher_settings(self.own)
@@ -216,11 +215,18 @@ class TrainingCLI(LightningCLI):
         if not self.datamodule.has_val:
             raise UserError("there are no validation images; set --data.val_size above 0, or use test.")
         self.trainer.validate(model, weights_only=True, **kwargs)
+        self.say_if_partial(images_validated(self.trainer), len(self.datamodule.val_rows()[1]))
 
     def test(self, model: Task, **kwargs: Any) -> None:
         """Measure on the test images."""
         self.load_measured_weights()
         self.trainer.test(model, weights_only=True, **kwargs)
+        self.say_if_partial(images_tested(self.trainer), len(self.datamodule.test_rows()[1]))
+
+    def say_if_partial(self, used: int, images: int) -> None:
+        """Say so where not all images were measured."""
+        if 0 < used < images:
+            say(f"Measured on {used:,} of {images:,} images.")
 
     def load_measured_weights(self) -> None:
         """Measure a file that holds weights alone, where that is what was given."""

@@ -19,20 +19,25 @@ LAUNCHERS = {
 }
 """What the processes of ``torchrun``, ``srun`` and ``mpirun`` find in their environment, and where their number is."""
 
+NO_WORK = {
+    "fit": ("max_epochs", "max_steps", "limit_train_batches"),
+    "test": ("limit_test_batches",),
+    "validate": ("limit_val_batches",),
+}
+"""Options of the trainer that leave a command nothing to do where they are 0."""
 
-def check_trains(own: Namespace) -> None:
-    """Refuse a fit that trains nothing.
+
+def check_work(own: Namespace, command: str) -> None:
+    """Refuse a command that trains or measures nothing; a checkpoint's run may have had all its steps already.
 
     Raises:
         UserError: It has no steps.
     """
-    for name in ("max_epochs", "max_steps", "limit_train_batches"):
-        goes_on = name != "limit_train_batches" and own.get("ckpt_path") is not None
+    for name in NO_WORK[command]:
+        goes_on = name.startswith("max_") and own.get("ckpt_path") is not None
         if own.trainer[name] == 0 and not goes_on:
-            raise UserError(
-                f"--trainer.{name} is 0, so that nothing would be trained; set it to 1 or more, or measure a "
-                "checkpoint with `test`."
-            )
+            done = "trained" if command == "fit" else "measured"
+            raise UserError(f"--trainer.{name} is 0, so that nothing would be {done}; set it to 1 or more.")
 
 
 def check_processes(trainer: Trainer) -> None:
