@@ -210,9 +210,10 @@ class _Files:
             with path.open("rb") as file:
                 file.seek(images.offset)
                 broken = {int(position): str(reason) for position, reason in json.loads(_behind(file, images.nbytes))}
-        except (OSError, ValueError, AttributeError, EOFError):  # none, or a damaged one
+        except Exception:  # none, or a damaged one, on which NumPy raises nearly anything
             return None
-        if images.shape != (len(self.names) - len(broken), *self.shape) or images.dtype != np.uint8:
+        right = images.dtype == np.uint8 and images.flags.c_contiguous
+        if not right or images.shape != (len(self.names) - len(broken), *self.shape):
             return None
         mended = decode([self.names[position] for position in broken], self.shape[0], self.shape[2])[0]
         return None if len(mended) else (images, broken)
