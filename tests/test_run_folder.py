@@ -105,6 +105,15 @@ def test_a_read_only_folder_of_runs_is_a_sentence(tmp_path: Path, capsys: pytest
     assert re.fullmatch(r"error: cannot write .*student: Read-only file system; free or choose .*\n", error)
 
 
+def test_a_disk_that_is_too_full_for_tensorboard_is_one_sentence(
+    tmp_path: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(tmp_path / "disk", 12_000) as disk:
+        assert main(["fit", "--config=student.yaml", *TINY, f"--trainer.default_root_dir={disk}"]) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"error: cannot write.*: No space left on device; .*\n", error)  # whoever meets it first
+
+
 def test_a_full_disk_stops_training_with_a_sentence_and_the_last_good_checkpoint(
     tmp_path: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -133,8 +133,8 @@ def claim_version(runs: Path) -> int:
         runs.mkdir(parents=True, exist_ok=True)
         versions = list(runs.glob("version_*"))
         for folder in versions:
-            sweep(folder)
-            sweep(folder / "checkpoints")
+            for part in ("", "checkpoints", "checkpoints/own"):
+                sweep(folder / part)
         names = [folder.name.removeprefix("version_") for folder in versions]
         numbers = [int(name) for name in names if name.isdecimal()]
         number = max(numbers, default=-1) + 1

@@ -30,7 +30,7 @@ from kd_lightning.trained import asked_limits, images_tested, images_validated
 from kd_lightning.training import teacher_first
 from kd_lightning.training.checkpoint_files import write_whole_checkpoints
 from kd_lightning.training.config_files import ConfigFile, own_run, run_name
-from kd_lightning.training.console import quieten, say
+from kd_lightning.training.console import full_disk_said_once, quieten, say
 from kd_lightning.training.mistakes import explained
 from kd_lightning.training.parse_errors import explain
 from kd_lightning.training.processes import lost_process
@@ -245,7 +245,8 @@ def main(args: Sequence[str]) -> int:
     quieten()
     use_own_cores()
     try:
-        run(args)
+        with full_disk_said_once():
+            run(args)
     except StoppedByUser as stopped:
         say(str(stopped))
         stopping.let_main_end(seconds=10)

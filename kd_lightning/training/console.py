@@ -1,10 +1,14 @@
 """What the training commands print."""
 
 import logging
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from kd_lightning.files import no_room
 from kd_lightning.wording import shown_lines
 
 QUIET_WARNINGS = (
@@ -25,6 +29,22 @@ QUIET_WARNINGS = (
 def say(text: str) -> None:
     """Print a line, once however many processes there are."""
     print(shown_lines(text), flush=True)
+
+
+@contextmanager
+def full_disk_said_once() -> Iterator[None]:
+    """Print no traceback of a thread, such as TensorBoard's, that a full disk stops: the main one gets its error."""
+    before = threading.excepthook
+
+    def answer(failure: threading.ExceptHookArgs) -> None:
+        if failure.exc_value is None or no_room(failure.exc_value) is None:
+            before(failure)
+
+    threading.excepthook = answer
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def quieten() -> None:
