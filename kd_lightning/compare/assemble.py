@@ -6,15 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-import numpy as np
 import torch
 
 from kd_lightning.compare.plan import PlannedRow
 from kd_lightning.compare.results import Failure, Row, Run, Settings, Study, TeacherPolicy
 from kd_lightning.compare.runner import Cell, Results
-from kd_lightning.compare.store import read_run
+from kd_lightning.compare.store import read_classes, read_run
 from kd_lightning.compare.study import Request
-from kd_lightning.compare.worker import classes_file
 from kd_lightning.cpu import cores, cpu_name
 from kd_lightning.data import ImageDataModule
 from kd_lightning.wording import counted
@@ -108,5 +106,5 @@ def _run(cell: Cell, results: Results, planned: PlannedRow, request: Request) ->
     at = Cell(teacher.title, 0 if request.study.teachers == "one" else cell.seed)
     if at not in results.files:
         return run
-    ours, theirs = (np.load(classes_file(results.files[of]), allow_pickle=False) for of in (cell, at))
+    ours, theirs = (read_classes(results.files[of]) for of in (cell, at))
     return replace(run, teacher_agreement=float((ours == theirs).mean()))

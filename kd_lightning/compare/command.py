@@ -19,6 +19,7 @@ from kd_lightning.compare.report import to_terminal
 from kd_lightning.compare.runner import Results, Runner, cells
 from kd_lightning.compare.store import write_study
 from kd_lightning.compare.study import Request, read_request
+from kd_lightning.compare.study_folder import claimed
 from kd_lightning.cpu import cores
 from kd_lightning.data import ImageDataModule
 from kd_lightning.errors import UserError
@@ -44,14 +45,15 @@ def compare(request: Request, command: str, console: Console) -> int:
     rows = plan_rows(request)
     data, fingerprints = read_data(rows)
     jobs = request.study.jobs or jobs_at_once(rows, request.study.threads_each)
-    results = _do_runs(request, rows, fingerprints, jobs, console)
-    if request.study.onnx:
-        _add_costs(results, console)
-    seconds = None if results.reused else time.monotonic() - start
-    study = assemble(request, rows, results, data, jobs=jobs, command=command, seconds=seconds)
-    write_study(study, request.output / "study.json")
-    analysis = analyse(study)
-    page, *_ = write_report(analysis, request.output)
+    with claimed(request.output):
+        results = _do_runs(request, rows, fingerprints, jobs, console)
+        if request.study.onnx:
+            _add_costs(results, console)
+        seconds = None if results.reused else time.monotonic() - start
+        study = assemble(request, rows, results, data, jobs=jobs, command=command, seconds=seconds)
+        write_study(study, request.output / "study.json")
+        analysis = analyse(study)
+        page, *_ = write_report(analysis, request.output)
     console.print("", to_terminal(analysis))
     places = f"Report: {page}\nCurves: tensorboard --logdir {request.output / 'logs'}"
     console.print(places, markup=False, soft_wrap=True)

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from kd_lightning.compare.store import read_run, write_run
-from kd_lightning.compare.worker import weights_file
+from kd_lightning.compare.store import read_run, weights_file, write_run
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.speed import measure_speeds

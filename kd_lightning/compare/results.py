@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from kd_lightning.compare.read_numbers import READ_AS
 from kd_lightning.errors import UserError
 
 Role = Literal["teacher", "baseline", "student"]
@@ -40,7 +41,10 @@ class Curves:
     def from_plain(cls, values: Mapping[str, Any]) -> Self:
         """Build it from what ``to_plain`` gave."""
         losses = {item.name: tuple(_number(value) for value in values[item.name]) for item in fields(cls)[1:]}
-        return cls(epochs=tuple(int(epoch) for epoch in values["epochs"]), **losses)
+        epochs = tuple(int(epoch) for epoch in values["epochs"])
+        if any(len(loss) not in (0, len(epochs)) for loss in losses.values()):
+            raise ValueError("a curve must have a value for each epoch, or none")
+        return cls(epochs=epochs, **losses)
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,8 @@ class Run:
         counts = np.array(self.confusion)
         if self.correct.dtype != np.bool_ or self.correct.ndim != 1:
             raise ValueError(f"correct must be (N,) bool, got {self.correct.dtype} of shape {self.correct.shape}")
-        if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
-            raise ValueError(f"confusion must be square, got shape {counts.shape}")
+        if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or (counts < 0).any():
+            raise ValueError(f"confusion must be counts in a square, got shape {counts.shape}")
         if (int(counts.trace()), int(counts.sum())) != (int(self.correct.sum()), len(self.correct)):
             raise ValueError("confusion and correct disagree about how many test images were classified rightly")
 
@@ -107,6 +111,8 @@ class Run:
     def from_plain(cls, values: Mapping[str, Any], correct: NDArray[np.bool_]) -> Self:
         """Build it from what ``to_plain`` gave; ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
         given = {item.name: values[item.name] for item in fields(cls) if item.name != "correct"}
+        for name, check in READ_AS.items():
+            given[name] = check(values[name])
         given["curves"] = Curves.from_plain(values["curves"])
         given["confusion"] = tuple(tuple(int(count) for count in line) for line in values["confusion"])
         given["test_loss"], given["calibration_error"] = (

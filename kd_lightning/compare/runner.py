@@ -11,9 +11,10 @@ from kd_lightning.compare.plan import PlannedRow
 from kd_lightning.compare.pool import Pool
 from kd_lightning.compare.progress import Progress, in_words
 from kd_lightning.compare.results import Run
-from kd_lightning.compare.store import read_run
-from kd_lightning.compare.worker import Order, classes_file, weights_file
+from kd_lightning.compare.store import classes_file, read_classes, read_run, weights_file
+from kd_lightning.compare.worker import Order
 from kd_lightning.errors import UserError
+from kd_lightning.weights import read_weights
 
 
 class Cell(NamedTuple):
@@ -169,6 +170,8 @@ def finished_run(result: Path) -> Run | None:
     if not all(path.is_file() for path in (result, weights_file(result), classes_file(result))):
         return None
     try:
-        return read_run(result)
+        run = read_run(result)
+        read_weights(weights_file(result))
+        return run if len(read_classes(result)) == len(run.correct) else None
     except UserError:  # it was damaged since, or an older version wrote it
         return None

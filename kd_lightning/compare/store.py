@@ -6,6 +6,7 @@ from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kd_lightning.compare.results import Run, Study
 from kd_lightning.errors import UserError
@@ -38,6 +39,34 @@ def read_run(path: Path) -> Run:
         raise UserError(
             f"{path} is not a finished run ({shown(error)}): delete it and start the study again."
         ) from error
+
+
+def classes_file(result: Path) -> Path:
+    """Return the file with the predicted class of each test image of a run."""
+    return result.with_suffix(".classes.npy")
+
+
+def weights_file(result: Path) -> Path:
+    """Return the file with the weights of a run."""
+    return result.with_suffix(".pth")
+
+
+def read_classes(result: Path) -> NDArray[np.int64]:
+    """Read the predicted class of each test image of a run.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    path = classes_file(result)
+    try:
+        classes: NDArray[np.int64] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if classes.ndim != 1 or classes.dtype.kind != "i":
+            raise ValueError(f"{classes.dtype} of shape {classes.shape}")
+    except Exception as error:  # as above
+        raise UserError(
+            f"{path} holds no predicted classes ({shown(error)}): delete it and start the study again."
+        ) from error
+    return np.array(classes)
 
 
 def write_study(study: Study, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any, Literal
 
 from kd_lightning.cpu import cores
 from kd_lightning.errors import UserError
+from kd_lightning.files import LONGEST_NAME
 from kd_lightning.training.cli import Parser
 from kd_lightning.training.config_files import ConfigFile, find_config
 from kd_lightning.training.yaml_check import read_yaml
@@ -35,7 +37,7 @@ class RowConfig:
             ``model.ce_loss_weight: 0.5``.
 
     Raises:
-        UserError: An option is none that a row can change, or the name cannot be shown.
+        UserError: An option is none that a row can change, or the name cannot be shown, or is too long.
     """
 
     config: str
@@ -48,6 +50,11 @@ class RowConfig:
             raise UserError(
                 f"a row of the study is called '{shown(self.title)}', with letters that no table can show; "
                 "give it another `name`."
+            )
+        if len(os.fsencode(self.folder)) > LONGEST_NAME:
+            raise UserError(
+                f"a row of the study is called '{self.title[:40]}...', {len(self.title)} letters in all, but its logs "
+                f"need a folder of that name; give it a `name` of at most {LONGEST_NAME} bytes."
             )
         for name in self.options:
             if not f"--{name}".startswith(EACH_RUN):
@@ -70,7 +77,7 @@ class RowConfig:
     @property
     def folder(self) -> str:
         """Name of the folder of the row's logs."""
-        return re.sub(r"[^\w.-]+", "_", self.title)
+        return re.sub(r"[^\w.-]+", "_", self.title).lstrip(".") or "_"
 
 
 @dataclass(frozen=True)

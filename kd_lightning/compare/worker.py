@@ -20,9 +20,9 @@ from kd_lightning.callbacks import SaveWeights
 from kd_lightning.compare.fit import StudyFit
 from kd_lightning.compare.measure import Measure
 from kd_lightning.compare.results import Run, finite
-from kd_lightning.compare.store import write_run
+from kd_lightning.compare.store import classes_file, weights_file, write_run
 from kd_lightning.errors import UserError
-from kd_lightning.files import written_whole
+from kd_lightning.files import no_room, writing, written_whole
 from kd_lightning.training.cli import TrainingCLI, run
 from kd_lightning.training.console import quieten
 from kd_lightning.wording import shown
@@ -79,18 +79,34 @@ def _end_with_parent() -> None:
 
 def _attempt(order: Order) -> str | None:
     """Do an order; what it prints goes to a file in its folder."""
-    shutil.rmtree(order.folder, ignore_errors=True)  # of a run that was cut off, or of another config
-    order.folder.mkdir(parents=True)
-    _print_to(order.folder / PRINTED)
     try:
+        clear(order.folder)
+        _print_to(order.folder / PRINTED)
         carry_out(order)
     except UserError as error:
         return shown(" ".join(str(error).split()))
     except BaseException as error:  # whatever a network or a data source of the user's raises
+        if (full := no_room(error)) is not None:
+            return shown(full)
         traceback.print_exc()
         reason = shown(" ".join(str(error).split()))
         return f"{type(error).__name__}: {reason[:300]} (all of it is in {order.folder / PRINTED})"
     return None
+
+
+def clear(folder: Path) -> None:
+    """Make a run's folder of logs anew; one that was cut off, or a run of another config, may have left something.
+
+    Raises:
+        UserError: The folder lies outside of the study's logs, through a link, or cannot be written.
+    """
+    logs = folder.parents[1]
+    if folder.is_symlink() or not folder.resolve().is_relative_to(logs.resolve()):
+        raise UserError(f"{folder} leads out of {logs}, where nothing is removed; take that link away.")
+    with writing(folder):
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
 
 
 def _print_to(path: Path) -> None:
@@ -114,16 +130,6 @@ def carry_out(order: Order) -> None:
     with written_whole(weights_file(order.result)) as temporary:
         shutil.copyfile(saved.files[0], temporary)
     write_run(measured, order.result)
-
-
-def classes_file(result: Path) -> Path:
-    """Return the file with the predicted class of each test image of a run."""
-    return result.with_suffix(".classes.npy")
-
-
-def weights_file(result: Path) -> Path:
-    """Return the file with the weights of a run."""
-    return result.with_suffix(".pth")
 
 
 def _log_hyperparameters(done: TrainingCLI, hyperparameters: dict[str, Any], measured: Run) -> None:

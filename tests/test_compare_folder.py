@@ -1,0 +1,113 @@
+"""A study's folder: what it is called, that one compare is at work in it, and what is kept or removed there."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from compare_example import example_run
+
+from kd_lightning.compare.runner import finished_run
+from kd_lightning.compare.store import classes_file, weights_file, write_run
+from kd_lightning.compare.study import RowConfig
+from kd_lightning.compare.study_folder import claimed
+from kd_lightning.compare.worker import clear
+from kd_lightning.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "...", "/", "../..", "/etc", "a/../../b", "\\..", " ", "C:\\x", "~", "é [b]"]
+)
+def test_whatever_a_row_is_called_its_logs_lie_in_the_studys_folder(name: str) -> None:
+    folder = RowConfig("student.yaml", name).folder
+    assert Path(folder).parts == (folder,)
+    assert not folder.startswith(".")
+
+
+def test_a_name_that_no_folder_can_have_is_refused() -> None:
+    with pytest.raises(UserError, match="500 letters in all"):
+        RowConfig("student.yaml", 500 * "x")
+
+
+def test_what_an_earlier_run_left_is_removed_and_nothing_outside_of_the_study(tmp_path: Path) -> None:
+    elsewhere, logs = tmp_path / "elsewhere", tmp_path / "study" / "logs"
+    for folder in (elsewhere / "seed_0", logs / "row" / "seed_0", tmp_path / "study" / "seed_0"):
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    (logs / "link").symlink_to(elsewhere)
+    (logs / "row" / "seed_1").symlink_to(elsewhere)
+    for outside in (logs / "link" / "seed_0", logs / "row" / "seed_1", logs / ".." / "seed_0"):
+        with pytest.raises(UserError, match="leads out of"):
+            clear(outside)
+    assert len(list(tmp_path.rglob("file"))) == 3
+    clear(logs / "row" / "seed_0")
+    assert list((logs / "row" / "seed_0").iterdir()) == []
+
+
+def test_one_compare_is_at_work_in_a_folder_at_a_time(tmp_path: Path) -> None:
+    with claimed(tmp_path / "out"):
+        with pytest.raises(UserError, match="another compare is at work in"), claimed(tmp_path / "out"):
+            pass
+        with claimed(tmp_path / "other"):
+            pass
+    with claimed(tmp_path / "out"):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"), claimed(tmp_path / "file"):
+        pass
+
+
+def _with(**values: object) -> Callable[[Path], None]:
+    def damage(result: Path) -> None:
+        result.write_text(json.dumps({**json.loads(result.read_text()), **values}))
+
+    return damage
+
+
+def _text(text: str) -> Callable[[Path], None]:
+    return lambda result: void(result.write_text(text))
+
+
+def void(_: object) -> None:
+    """Return nothing."""
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "empty": _text(""),
+    "deep": _text("[" * 100_000),
+    "a list": _text("[1]"),
+    "digits": _text('{"seed": ' + "9" * 5000 + "}"),
+    "parameters that are none": _with(parameters="many"),
+    "too many parameters": _with(parameters=10**30),
+    "no number of seconds": _with(training_seconds=float("nan")),
+    "bytes below 0": _with(onnx_bytes=-1),
+    "agreement in words": _with(teacher_agreement=[1]),
+    "counts below 0": _with(confusion=[[-1, 2], [3, 4]]),
+    "no counts": _with(confusion="abc"),
+    "a short curve": _with(
+        curves={"epochs": [1, 2], **{f"{x}_{y}": [0.1] for x in ("train", "val") for y in ("loss", "accuracy")}}
+    ),
+    "half of what was right": lambda result: void(
+        result.with_suffix(".npy").write_bytes(result.with_suffix(".npy").read_bytes()[:300])
+    ),
+    "code": lambda result: np.save(result.with_suffix(".npy"), np.array([{}], dtype=object), allow_pickle=True),
+    "other classes": lambda result: np.save(classes_file(result), np.zeros(3, dtype=np.int64)),
+    "classes in words": lambda result: np.save(classes_file(result), np.array(["a"] * 1000)),
+    "half of the weights": lambda result: void(
+        weights_file(result).write_bytes(weights_file(result).read_bytes()[:300])
+    ),
+    "no weights": lambda result: weights_file(result).unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_kept_run_that_is_damaged_is_no_kept_run(damage: str, tmp_path: Path) -> None:
+    result = tmp_path / "run.json"
+    write_run(example_run(0, 0.5), result)
+    np.save(classes_file(result), np.zeros(1000, dtype=np.int64))
+    torch.save({"weight": torch.zeros(3)}, weights_file(result))
+    assert finished_run(result) is not None
+    DAMAGES[damage](result)
+    assert finished_run(result) is None
