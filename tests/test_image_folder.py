@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from kd_lightning import cli
 from kd_lightning.data.image_folder import ImageFolderDataModule
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.errors import UserError
@@ -145,6 +146,12 @@ def test_a_class_folder_whose_name_cannot_be_shown_is_refused_at_once(tmp_path: 
     root = folders(tmp_path / "data", "train/ant/1.png", "train/bee/1.png", f"train/{os.fsdecode(name)}/1.png")
     with pytest.raises(UserError, match=r"the class name .* rename the class or its folder"):
         module(root)
+
+
+def test_a_root_whose_name_no_config_can_hold_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    root = os.fsdecode(b"caf\xe9")
+    assert cli.main(["data", "--data", "ImageFolderDataModule", "--data.root", root]) == 2
+    assert "an option of --data has bytes that are not UTF-8" in capsys.readouterr().err
 
 
 def test_a_broken_file_that_is_left_out_is_named_without_what_steers_a_terminal(tmp_path: Path) -> None:

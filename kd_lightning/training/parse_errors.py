@@ -55,6 +55,8 @@ def explain(message: str) -> str:
 
 def _wrong_name(message: str, option: str) -> str | None:
     """Explain a name that is not known, or one that is missing."""
+    if "surrogates not allowed" in message:
+        return f"an option of --{option} has bytes that are not UTF-8, which no config can hold; rename what it names."
     if name := re.search(r"Option '([^']+)' is not accepted", message):
         if not option:
             return f"there is no '{name[1]}' in a study; seed_table.yaml shows what there is."
