@@ -155,6 +155,21 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
     assert Path("lightning_logs/student/version_2/summary.json").is_file()  # a run's own config keeps its name
 
 
+def test_a_stopped_run_has_saved_what_callbacks_do_behind_its_last_step(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    average = "{class_path: EMAWeightAveraging, init_args: {decay: 0.5}}"
+    undisturbed = fit("student.yaml", f"--trainer.callbacks=[SaveWeights, {average}]")
+    stop = f"{{class_path: test_training.InterruptAt, init_args: {{step: 2, number: {int(signal.SIGINT)}}}}}"
+    command = ["fit", "--config=student.yaml", *TINY, f"--trainer.callbacks=[SaveWeights, {average}, {stop}]"]
+    assert main(command) == 130
+    again = re.search(r"python -m kd_lightning (fit .*)", capsys.readouterr().out)
+    assert again is not None
+    resumed = run([*again[1].split(), f"--trainer.callbacks=[SaveWeights, {average}]"])
+    for mine, other in zip(undisturbed.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
 def test_ctrl_c_in_the_last_step_stops_before_the_test(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     callbacks = "[SaveWeights, {class_path: test_training.InterruptAt, init_args: {step: 7}}]"
     assert main(["fit", "--config=student.yaml", *TINY, f"--trainer.callbacks={callbacks}"]) == 130

@@ -175,12 +175,13 @@ class TrainingCLI(LightningCLI):
         if trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(str(self.logs.parent), f"{LOGS}/{self.name}", default_hp_metric=False)
         folder = RunFolder(self.logs / self.name)
-        kwargs["callbacks"] = [folder, SaveOnInterrupt(), *(trainer.callbacks or [])]
+        kwargs["callbacks"] = [folder, *(trainer.callbacks or []), SaveOnInterrupt()]
         if self.subcommand == "fit":
             kwargs["callbacks"] = [
                 folder,
                 *self.usual_callbacks(trainer.enable_checkpointing is not False),
                 *(trainer.callbacks or []),
+                SaveOnInterrupt(),  # behind those that change something behind a step, as averages of weights do
                 RunSummary(self.name),  # behind those whose files it lists
             ]
         built = super().instantiate_trainer(**kwargs)
@@ -189,8 +190,8 @@ class TrainingCLI(LightningCLI):
         return built
 
     def usual_callbacks(self, checkpoints: bool) -> list[Callback]:
-        """Return what every fit has: a way to stop, a sheet of images, checkpoints of the last and the best epoch."""
-        callbacks: list[Callback] = [SaveOnInterrupt(), LogContactSheet()]
+        """Return what every fit has: a sheet of images, checkpoints of the last and the best epoch."""
+        callbacks: list[Callback] = [LogContactSheet()]
         if checkpoints:
             callbacks.append(KeepCheckpoint("last", save_on_train_epoch_end=True))
         if checkpoints and self.datamodule.has_val:
