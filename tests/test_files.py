@@ -5,13 +5,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from disks import files_of_at_most, small_disk
+from lightning.pytorch import LightningModule, Trainer
 
 from kd_lightning.callbacks import ExportONNX, QuantizeONNX, SaveWeights
 from kd_lightning.errors import UserError
 from kd_lightning.files import WORKPLACE, no_room, plain_name, workplace, written_whole
+
+Int8 = Literal["dynamic", "static"]
 
 HALF_WRITTEN = """
 import sys, time
@@ -125,3 +129,22 @@ def test_every_callback_that_writes_takes_plain_names_only() -> None:
         with pytest.raises(UserError, match=rf"^{kind.__name__}\.filename is '\.\./x', but it must be a plain"):
             kind("../x")
     assert plain_name("NNLight.pth", ".pth", "x") == "NNLight.pth"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (("a.onnx", "dynamic"), ("x.onnx", "static"), "two ONNX files of the run are called x.onnx"),
+        (("a.onnx", "static"), ("a.onnx", "dynamic"), "two ONNX files of the run are called a.onnx"),
+        (("a.onnx", "static"), ("b.onnx", "static"), "two QuantizeONNX write the static file"),
+    ],
+)
+def test_no_exported_file_takes_the_place_of_another(
+    first: tuple[str, Int8], second: tuple[str, Int8], expected: str
+) -> None:
+    callbacks = [ExportONNX("x.onnx"), QuantizeONNX(*first), QuantizeONNX(*second)]
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", callbacks=list(callbacks))
+    for stage in ("fit", "test"):
+        callbacks[1].setup(trainer, LightningModule(), stage)
+    with pytest.raises(UserError, match=expected):
+        callbacks[2].setup(trainer, LightningModule(), "fit")

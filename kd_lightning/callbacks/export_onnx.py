@@ -130,6 +130,8 @@ class QuantizeONNX(Callback):
         others = [name for variant, name in export.names.items() if variant != self.variant]
         if self.filename in others:
             raise UserError(f"two ONNX files of the run are called {self.filename}; give each its own filename.")
+        if export.names.get(self.variant, self.filename) != self.filename:
+            raise UserError(f"two QuantizeONNX write the {self.variant} file; leave one of them out.")
         export.names[self.variant] = self.filename
         if self.variant == "dynamic":
             export.settings = replace(export.settings, dynamic_layers=self.layers)
