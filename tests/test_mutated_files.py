@@ -28,8 +28,8 @@ from kd_lightning.networks import LightNN
 from kd_lightning.onnx_predictor import OnnxPredictor
 from kd_lightning.prediction.torch_predictor import TorchPredictor
 from kd_lightning.remembered_store import TableFile
-from kd_lightning.training.cli import Parser
 from kd_lightning.training.config_files import SHIPPED, ConfigFile
+from kd_lightning.training.parser import Parser
 from kd_lightning.weights import save_weights
 
 QUICK, MANY = 25, 1000

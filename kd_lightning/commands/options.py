@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from jsonargparse import Namespace
 
 from kd_lightning.data import ImageDataModule
-from kd_lightning.training.cli import Parser
 from kd_lightning.training.mistakes import explained
+from kd_lightning.training.parser import Parser
 
 
 def data_parser(command: str, description: str, *, required: bool = True) -> Parser:

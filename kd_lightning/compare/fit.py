@@ -10,7 +10,8 @@ from kd_lightning.callbacks import SaveWeights
 from kd_lightning.compare.identity import own_callbacks
 from kd_lightning.compare.measure import Measure
 from kd_lightning.errors import UserError
-from kd_lightning.training.cli import TrainingCLI, plain
+from kd_lightning.training.cli import TrainingCLI
+from kd_lightning.training.parser import plain
 from kd_lightning.training.teacher_first import teacher_settings
 
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from kd_lightning.cpu import cores
 from kd_lightning.errors import UserError
 from kd_lightning.files import LONGEST_NAME
-from kd_lightning.training.cli import Parser
 from kd_lightning.training.config_files import ConfigFile, find_config
+from kd_lightning.training.parser import Parser
 from kd_lightning.training.yaml_check import read_yaml
 from kd_lightning.wording import shown
 

@@ -3,10 +3,9 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import yaml
-from jsonargparse import ActionConfigFile, Namespace
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -29,10 +28,10 @@ from kd_lightning.threads import use_own_cores
 from kd_lightning.trained import asked_limits, images_tested, images_validated
 from kd_lightning.training import teacher_first
 from kd_lightning.training.checkpoint_files import write_whole_checkpoints
-from kd_lightning.training.config_files import ConfigFile, own_run, run_name
+from kd_lightning.training.config_files import own_run, run_name
 from kd_lightning.training.console import full_disk_said_once, quieten, say
 from kd_lightning.training.mistakes import explained
-from kd_lightning.training.parse_errors import explain
+from kd_lightning.training.parser import Parser
 from kd_lightning.training.processes import lost_process
 from kd_lightning.training.run_checks import check_against_data, check_processes, check_work, set_by_hand
 from kd_lightning.training.save_config import SaveConfig
@@ -40,22 +39,6 @@ from kd_lightning.training.teacher_checks import check_teacher
 from kd_lightning.training.which_checkpoint import choose_checkpoint
 
 LOGS = "lightning_logs"
-
-
-class Parser(LightningArgumentParser):
-    """LightningCLI's parser with bare config names and errors of one sentence."""
-
-    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
-        """Add an argument; configs are found by their bare names."""
-        if kwargs.get("action") is ActionConfigFile:
-            kwargs["action"] = ConfigFile
-        return super().add_argument(*args, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Turn a parsing error into one for users; parsers inside of this one hand theirs out to it."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        raise UserError(explain(message))
 
 
 class TrainingCLI(LightningCLI):
@@ -134,7 +117,9 @@ class TrainingCLI(LightningCLI):
         if self.own.trainer.fast_dev_run:
             say("There is no teacher yet; the smoke test takes an untrained one.")
             return None
-        trained = teacher_first.train_teacher(settings, self.logs, self.overrides(), fit)
+        trained = teacher_first.train_teacher(
+            settings, self.logs, teacher_first.overrides(self._parser("fit"), self.own), fit
+        )
         seed_everything(self.own.seed_everything, verbose=False)  # as if the teacher had been there
         return str(trained)
 
@@ -145,20 +130,8 @@ class TrainingCLI(LightningCLI):
 
     def teacher_config(self, settings: Namespace) -> Namespace:
         """Return the config with which the teacher would be trained first."""
-        with teacher_first.fit_options(settings, self.overrides()) as options:
+        with teacher_first.fit_options(settings, teacher_first.overrides(self._parser("fit"), self.own)) as options:
             return self._parser("fit").parse_args(options)
-
-    def overrides(self) -> dict[str, Any]:
-        """Return what a teacher's run takes over: the data, the seed, and what was changed of the config's trainer."""
-        parser = self._parser("fit")
-        resolved = plain(parser, self.own)
-        configs = self.own.get("config") or []
-        base = parser.parse_args(["--config", str(configs[0].absolute)]) if configs else parser.get_defaults()
-        unchanged = plain(parser, base)["trainer"]
-        changed = {key: value for key, value in resolved["trainer"].items() if value != unchanged.get(key)}
-        for key in ("callbacks", "logger"):
-            changed.pop(key, None)
-        return {"seed_everything": resolved["seed_everything"], "data": resolved["data"], "trainer": changed}
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer, and check the processes that train together."""
@@ -233,12 +206,6 @@ class TrainingCLI(LightningCLI):
         """Measure a file that holds weights alone, where that is what was given."""
         if self.measured_weights is not None:
             self.callbacks.insert(0, MeasuredWeights(self.measured_weights))
-
-
-def plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
-    """Return a config as plain values."""
-    values: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_unset=False, skip_validation=True))
-    return values
 
 
 def main(args: Sequence[str]) -> int:

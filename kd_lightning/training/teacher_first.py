@@ -9,12 +9,14 @@ from typing import Any
 
 import yaml
 from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
 from kd_lightning.training.config_files import find_config, newest_first, run_name
 from kd_lightning.training.console import say
+from kd_lightning.training.parser import plain
 from kd_lightning.weights import read_weights
 from kd_lightning.wording import epochs_in_words
 
@@ -59,32 +61,49 @@ def newest_weights(runs: Path) -> Iterator[Path]:
         yield from sorted(run.glob("[!.]*.pth"))[:1]
 
 
+def overrides(parser: LightningArgumentParser, own: Namespace) -> dict[str, Any]:
+    """Return what a teacher's run takes over: the data, the seed, and what was changed of the config's trainer.
+
+    Args:
+        parser: Of ``fit``.
+        own: The resolved config of the distillation.
+    """
+    resolved = plain(parser, own)
+    configs = own.get("config") or []
+    base = parser.parse_args(["--config", str(configs[0].absolute)]) if configs else parser.get_defaults()
+    unchanged = plain(parser, base)["trainer"]
+    changed = {key: value for key, value in resolved["trainer"].items() if value != unchanged.get(key)}
+    for key in ("callbacks", "logger"):
+        changed.pop(key, None)
+    return {"seed_everything": resolved["seed_everything"], "data": resolved["data"], "trainer": changed}
+
+
 @contextmanager
-def fit_options(settings: Namespace, overrides: dict[str, Any]) -> Iterator[list[str]]:
+def fit_options(settings: Namespace, changes: dict[str, Any]) -> Iterator[list[str]]:
     """Give the options of the teacher's own ``fit``.
 
     Args:
         settings: The teacher's part of the config.
-        overrides: What takes precedence over the teacher's config: the data, and what the user changed of the trainer.
+        changes: What takes precedence over the teacher's config: what ``overrides`` gives.
     """
     with tempfile.TemporaryDirectory() as folder:
         overlay = Path(folder, "overrides.yaml")
-        overlay.write_text(yaml.safe_dump(overrides), encoding="utf-8")
+        overlay.write_text(yaml.safe_dump(changes), encoding="utf-8")
         yield ["--config", str(find_config(settings.config)), "--config", str(overlay)]
 
 
-def train_teacher(settings: Namespace, logs: Path, overrides: dict[str, Any], fit: Fit) -> Path:
+def train_teacher(settings: Namespace, logs: Path, changes: dict[str, Any], fit: Fit) -> Path:
     """Train the teacher with its config and return its weights file.
 
     Args:
         settings: The teacher's part of the config.
         logs: Folder of all runs.
-        overrides: Those of ``fit_options``.
+        changes: Those of ``fit_options``.
         fit: Runs ``fit``.
     """
     target = settings.weights or f"{logs / run_name(Path(settings.config))}/version_*/*.pth"
     say(f"There is no teacher yet: {settings.config} trains one first and writes it to {target}.")
-    with fit_options(settings, overrides) as options:
+    with fit_options(settings, changes) as options:
         weights = fit(["fit", *options])
     if settings.weights is None:
         return weights

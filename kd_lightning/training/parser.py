@@ -1,0 +1,33 @@
+"""The parser of all commands that take configs."""
+
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import ActionConfigFile, Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+from kd_lightning.errors import UserError
+from kd_lightning.training.config_files import ConfigFile
+from kd_lightning.training.parse_errors import explain
+
+
+class Parser(LightningArgumentParser):
+    """LightningCLI's parser with bare config names and errors of one sentence."""
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Add an argument; configs are found by their bare names."""
+        if kwargs.get("action") is ActionConfigFile:
+            kwargs["action"] = ConfigFile
+        return super().add_argument(*args, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Turn a parsing error into one for users; parsers inside of this one hand theirs out to it."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise UserError(explain(message))
+
+
+def plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
+    """Return a config as plain values."""
+    values: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_unset=False, skip_validation=True))
+    return values
