@@ -20,7 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from kd_lightning.cli import main
-from kd_lightning.compare import command, outputs, runner
+from kd_lightning.compare import command, figures, outputs, runner
 from kd_lightning.compare.results import Row, Study
 from kd_lightning.compare.store import read_study
 from kd_lightning.compare.study import as_text, read_request
@@ -127,6 +127,7 @@ def test_runs_are_paired_measured_kept_and_reported(
     in_process: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "write_report", outputs.write_report)
+    monkeypatch.setattr(figures, "FIGURES", {"accuracy": figures.accuracy_figure})  # the others have tests of their own
     write_configs()
     write_study("same", "ignoring", teacher={"config": "teacher.yaml"}, onnx=True)
     study = compare()
