@@ -12,6 +12,7 @@ from tiny import TinyDataModule
 
 from kd_lightning import sources
 from kd_lightning.compare import identity
+from kd_lightning.compare.hyperparameters import hyperparameters
 from kd_lightning.compare.measure import multiply_adds
 from kd_lightning.compare.progress import Progress
 from kd_lightning.networks import DeepNN, LightNN
@@ -107,6 +108,16 @@ def test_data_is_the_same_if_and_only_if_its_images_labels_and_split_are() -> No
     brighter = TinyDataModule()
     brighter.split("test").images[5, 3, 2, 1] += 1
     assert identity.fingerprint(brighter) == {**prints, "test": identity.fingerprint(brighter)["test"]} != prints
+
+
+def test_tensorboard_is_given_no_value_that_it_cannot_keep() -> None:
+    values = {"big": 10**400, "half": "\ud800", "lr": 0.1, "none": None, "on": True}
+    assert hyperparameters({"a": values, "b": {}})["a"] == {
+        "big": str(10**400),
+        "half": "\\ud800",
+        "lr": 0.1,
+        "on": True,
+    }
 
 
 def test_multiply_adds_are_those_of_the_design() -> None:

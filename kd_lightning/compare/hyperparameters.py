@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from kd_lightning.wording import shown
+
 ALWAYS = ("model.optimizer.lr", "data.batch_size", "trainer.max_epochs")
 
 
@@ -21,7 +23,7 @@ def hyperparameters(configs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
     """Return the numbers, words and truth values in nested dicts, classes by their names alone."""
     if not isinstance(values, dict):
-        return {prefix: values} if isinstance(values, bool | int | float | str) else {}
+        return {prefix: _storable(values)} if isinstance(values, bool | int | float | str) else {}
     result: dict[str, Any] = {}
     for name, value in values.items():
         if name == "class_path":
@@ -29,3 +31,10 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
         else:
             result |= _flat(value, prefix if name == "init_args" else f"{prefix}.{name}".lstrip("."))
     return result
+
+
+def _storable(value: float | str) -> float | str:
+    """Return a value as TensorBoard can keep it, which has no room for long whole numbers and no half letters."""
+    if isinstance(value, str):
+        return shown(value)
+    return str(value) if isinstance(value, int) and abs(value) >= 2**53 else value
