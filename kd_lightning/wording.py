@@ -51,3 +51,8 @@ def in_markdown(text: object) -> str:
     """Return a text that ends no cell of a Markdown table, and starts no HTML, link, code or emphasis."""
     line = re.sub(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))", r"\\\1", shown(" ".join(str(text).split())))
     return line.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def shortened(text: str, most: int = 1000) -> str:
+    """Return a text without its middle where it is longer than ``most`` letters."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"

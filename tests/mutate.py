@@ -151,7 +151,8 @@ def text(random: Random, data: bytes) -> bytes:
     """Change lines and values of YAML or JSON; anchors, aliases and brackets among them."""
     lines = data.decode().split("\n")
     for _ in range(random.choice([1, 1, 2, 4])):
-        at = random.randrange(len(lines))
+        at = random.randrange(len(lines) or 1)
+        lines = lines or [""]
         key = lines[at].partition(":")[0]
         value = random.choice(TEXTS)
         lines[at : at + 1] = random.choice(

@@ -3,7 +3,7 @@ import pytest
 from kd_lightning import cli
 from kd_lightning.data.class_names import check_class_names
 from kd_lightning.errors import UserError
-from kd_lightning.wording import in_csv, in_markdown, shown, shown_lines
+from kd_lightning.wording import in_csv, in_markdown, shortened, shown, shown_lines
 
 LANGUAGES = "Größe 猫 🐈\u200d⬛ \u0645\u06cc\u200c\u062e a\xa0b"  # two of them join letters by invisible ones
 
@@ -74,3 +74,8 @@ def test_a_class_name_that_cannot_be_shown_is_refused(name: str) -> None:
 def test_the_command_line_escapes_what_an_error_quotes(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["\x1b]0;title\x07"]) == 2
     assert r"'\x1b]0;title\x07'" in capsys.readouterr().err
+
+
+def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
+    assert shortened("a" * 1000) == "a" * 1000
+    assert shortened("a" * 600 + "b" * 600) == "a" * 500 + " ... " + "b" * 500

@@ -60,4 +60,7 @@ class ConfigFile(ActionConfigFile):
         """Read the config that is meant into the namespace."""
         path = find_config(values)
         read_yaml(path)
-        super().__call__(parser, namespace, str(path), option_string)  # type: ignore[no-untyped-call]
+        try:
+            super().__call__(parser, namespace, str(path), option_string)  # type: ignore[no-untyped-call]
+        except (AttributeError, IndexError, KeyError, RecursionError, TypeError) as error:  # out of jsonargparse
+            raise UserError(f"the config {path} has a value of another kind than its key takes; mend it.") from error

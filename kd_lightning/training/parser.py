@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from kd_lightning.errors import UserError
 from kd_lightning.training.config_files import ConfigFile
 from kd_lightning.training.parse_errors import explain
+from kd_lightning.wording import shortened
 
 
 class Parser(LightningArgumentParser):
@@ -24,7 +25,7 @@ class Parser(LightningArgumentParser):
         """Turn a parsing error into one for users; parsers inside of this one hand theirs out to it."""
         if not self.exit_on_error:
             super().error(message, ex)
-        raise UserError(explain(message))
+        raise UserError(shortened(explain(message)))
 
 
 def plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
