@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,12 @@ import onnx
 import pytest
 import torch
 import yaml
+from tiny import TinyDataModule
+
+from kd_lightning import stopping
+from kd_lightning.model_info import ModelInfo
+from kd_lightning.networks import LightNN
+from kd_lightning.weights import class_path, save_weights
 
 pytestmark = pytest.mark.faults
 
@@ -36,8 +43,13 @@ FIT = [
     "--trainer.max_epochs=3",
     "--trainer.accelerator=cpu",
 ]
-EXPORT = ["export", "--model=net.pth", *DATA, "--variants=[fp32,dynamic,static]", "--output=out"]
-COMPARE = ["compare", "--config=study.yaml", "--seeds=1", "--output=out", "--jobs=1", "--threads=1"]
+EXPORT = ["export", "--model=net.pth", *DATA, "--variants=[fp32,dynamic,static]", "--max_drop=100", "--output=out"]
+STUDY = {
+    "baseline": {"config": "student.yaml"},
+    "compared": [{"config": "student.yaml", "name": "same"}],
+    "onnx": False,
+}
+COMPARE = ["compare", "--config=study.yaml", *FIT[2:], "--seeds=1", "--output=out", "--jobs=1", "--threads=1"]
 PRELOADED = ["kd_lightning.training", "kd_lightning.commands.export", "onnxruntime", "torch.onnx", "tiny"]
 TESTS = Path(__file__).parents[1]
 CONTEXT = get_context("forkserver")  # starts commands without seconds of imports
@@ -53,8 +65,8 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def command(args: Sequence[str], folder: Path) -> None:
-    """Run a command in this process, as if it had been typed in a folder."""
+def command(args: Sequence[str], folder: Path, started: Event) -> None:
+    """Run a command in this process, as if it had been typed in a folder, and tell when it listens to signals."""
     os.setsid()
     os.chdir(folder)
     for name, number in (("stdout", 1), ("stderr", 2)):
@@ -65,7 +77,9 @@ def command(args: Sequence[str], folder: Path) -> None:
     sys.path.insert(0, str(TESTS))
     from kd_lightning.cli import main
 
-    status = main(args)
+    with stopping.stoppable():  # main's first line, behind which the moments are drawn
+        started.set()
+        status = main(args)
     sys.stdout.flush()
     os._exit(status)
 
@@ -73,9 +87,11 @@ def command(args: Sequence[str], folder: Path) -> None:
 def run(args: Sequence[str], folder: Path, number: int = 0, after: float = 0) -> Ended:
     """Run a command; send it a signal after a time in seconds, where one is given."""
     folder.mkdir(parents=True, exist_ok=True)
-    process = CONTEXT.Process(target=command, args=(list(args), folder))
-    start = time.monotonic()
+    started = CONTEXT.Event()
+    process = CONTEXT.Process(target=command, args=(list(args), folder, started))
     process.start()
+    started.wait(60)
+    start = time.monotonic()
     if number:
         process.join(after)
         if process.is_alive():
@@ -131,6 +147,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def accuracies(folder: Path) -> list[float]:
+    """Return the test accuracy of each run of a finished study."""
+    study = json.loads((folder / "out" / "study.json").read_text())
+    return [run["test_accuracy"] for row in study["rows"] for run in row["runs"]]
+
+
 def go_on(folder: Path, printed: str) -> Ended:
     """Go on with a stopped fit by the command that it printed, or from the newest checkpoint, or anew."""
     said = re.search(r"python -m kd_lightning (fit .*)", printed)
@@ -160,3 +182,51 @@ def test_a_fit_that_is_stopped_anywhere_goes_on_to_the_weights_of_an_undisturbed
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], values) for name, values in expected.items()), (point, ended)
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_an_export_that_is_stopped_anywhere_leaves_whole_files_and_is_done_by_the_same_command(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    network, data, saved = LightNN(num_classes=4, image_size=8), TinyDataModule(count=4000), tmp_path / "net.pth"
+    pixels, path = data.normalization, class_path(network)
+    info = ModelInfo(path, network.arguments, data.class_names, pixels.mean, pixels.std, data.image_size, data.name)
+    save_weights(saved, network, info)
+    folder = tmp_path / "undisturbed"
+    folder.mkdir()
+    shutil.copy(saved, folder)
+    _, points = moments(EXPORT, folder, f"export {number}")
+    names = sorted(path.name for path in (folder / "out").iterdir())
+    for index, point in enumerate(points):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        shutil.copy(saved, folder)
+        ended = run(EXPORT, folder, number, point)
+        print(f"export {number.name} {index} at {point:.2f} s: {ended}", flush=True)
+        check_end(ended, number)
+        check_files(folder)
+        if number is not signal.SIGKILL:
+            assert not list(folder.rglob(".kd_lightning-*"))
+        assert run(EXPORT, folder).status == 0
+        assert sorted(path.name for path in (folder / "out").iterdir()) == names
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_study_that_is_stopped_anywhere_goes_on_to_the_numbers_of_an_undisturbed_one(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    folder = tmp_path / "undisturbed"
+    folder.mkdir()
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    _, points = moments(COMPARE, folder, f"compare {number}")
+    expected = accuracies(folder)
+    for index, point in enumerate(points):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+        ended = run(COMPARE, folder, number, point)
+        print(f"compare {number.name} {index} at {point:.2f} s: {ended}", flush=True)
+        check_end(ended, number)
+        check_files(folder)
+        assert run(COMPARE, folder).status == 0
+        assert accuracies(folder) == expected
