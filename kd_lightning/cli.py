@@ -6,18 +6,21 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from kd_lightning import stopping
 from kd_lightning.errors import UserError
 from kd_lightning.files import no_room
+from kd_lightning.machine import stopping
 from kd_lightning.wording import shown_lines
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "fit": ("kd_lightning.training", "train a network, with a teacher or without; test, export and sum up at the end"),
-    "validate": ("kd_lightning.training", "measure a checkpoint on the validation images"),
-    "test": ("kd_lightning.training", "measure a checkpoint on the test images"),
-    "compare": ("kd_lightning.compare.command", "run a study over several seeds: does it help, and how sure are we?"),
-    "benchmark": ("kd_lightning.benchmark.command", "measure on this machine what training costs, and where it goes"),
-    "predict": ("kd_lightning.prediction.command", "classify image files and folders with a trained model"),
+    "fit": (
+        "kd_lightning.commands.fit",
+        "train a network, with a teacher or without; test, export, sum up",
+    ),
+    "validate": ("kd_lightning.commands.fit", "measure a checkpoint on the validation images"),
+    "test": ("kd_lightning.commands.fit", "measure a checkpoint on the test images"),
+    "compare": ("kd_lightning.commands.compare", "run a study over several seeds: does it help, and how sure are we?"),
+    "benchmark": ("kd_lightning.commands.benchmark", "measure on this machine what training costs, and where it goes"),
+    "predict": ("kd_lightning.commands.predict", "classify image files and folders with a trained model"),
     "data": ("kd_lightning.commands.data", "show what a data source holds, with a sheet of examples"),
     "stats": ("kd_lightning.commands.stats", "the exact mean and standard deviation of a data source's channels"),
     "export": ("kd_lightning.commands.export", "write the ONNX files of a trained model"),

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kd_lightning import stopping
 from kd_lightning.errors import UserError
+from kd_lightning.machine import stopping
 
 if sys.platform != "win32":
     import fcntl

@@ -36,9 +36,9 @@ def captured_on_cpu(monkeypatch: pytest.MonkeyPatch) -> "Captures":
     """Take the way of a CUDA graph with captures that record a step on the CPU; return them."""
     from recorded_graph import Captures
 
-    from kd_lightning.fast import start  # torch reads what is set above
+    from kd_lightning.fast import callback  # torch reads what is set above
 
     captures = Captures()
-    monkeypatch.setattr(start, "is_gpu", lambda device: True)
-    monkeypatch.setattr(start, "capture_cuda", captures)
+    monkeypatch.setattr(callback, "is_gpu", lambda device: True)
+    monkeypatch.setattr(callback, "capture_cuda", captures)
     return captures

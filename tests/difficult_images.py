@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from kd_lightning.images import Pixels
+from kd_lightning.inference.images import Pixels
 
 SIZE = 32
 BOMB_SIDE = 51_640  # pixels; 8 GB when decoded

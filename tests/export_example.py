@@ -8,9 +8,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.data.normalize import Normalization
+from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import LightNN, Network
-from kd_lightning.normalize import Normalization
 
 TRAIN_IMAGES = 1297  # the other 500 are for the test
 

@@ -27,9 +27,9 @@ from kd_lightning.data.augment import (
 )
 from kd_lightning.data.loader import Batch
 from kd_lightning.networks import DeepNN
-from kd_lightning.outcome import Outcome
-from kd_lightning.schedules import OneCycle
 from kd_lightning.tasks import Classifier, FeatureRegressDistill, Task
+from kd_lightning.tasks.outcome import Outcome
+from kd_lightning.tasks.schedules import OneCycle
 from kd_lightning.teacher import Teacher
 
 Make = Callable[[Any], Task]
@@ -142,7 +142,7 @@ def change(change: Callable[[Any, Trainer], None]) -> Case:
 
 
 def halve_loss(task: Any, trainer: Trainer) -> None:
-    task.loss_weights["ce_loss"] = 0.125
+    task.named_losses["ce_loss"].weight.fill_(0.125)
 
 
 def drop_out_less(task: Any, trainer: Trainer) -> None:

@@ -13,9 +13,10 @@ from tiny import TinyDataModule
 from torch import nn
 from torch.optim import Adam
 
+from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.networks import DeepNN, LightNN
-from kd_lightning.schedules import OneCycle
 from kd_lightning.tasks import Classifier, CosineDistill, Task
+from kd_lightning.tasks.schedules import OneCycle
 from kd_lightning.teacher import Teacher
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -48,6 +49,7 @@ def train(
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         **options,
+        "callbacks": [TrainAhead(), *options.get("callbacks", [])],
     }
     trainer = Trainer(**settings)
     trainer.fit(task, datamodule=source(**{"count": 330, "batch_size": 16, **(data or {})}), ckpt_path=ckpt)

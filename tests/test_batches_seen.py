@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Sampler, TensorDataset
 from kd_lightning.data.loader import Batch, RowSampler
 from kd_lightning.errors import UserError
 from kd_lightning.networks import Network
-from kd_lightning.outcome import Result
 from kd_lightning.tasks import Classifier
+from kd_lightning.tasks.outcome import Result
 
 Seen = list[tuple[str, int, list[int]]]
 """Stage, epoch and rows of each batch."""
@@ -176,9 +176,9 @@ class Normed(TinyNetwork):
         super().__init__(num_classes, in_channels, image_size)
         self.norm = nn.BatchNorm1d(4)
 
-    def classify(self, feature_map: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Return the logits of the map's normalized means."""
-        return self.head(self.norm(feature_map.mean((2, 3))))  # type: ignore[no-any-return]
+        return self.head(self.norm(self.features(images).mean((2, 3))))  # type: ignore[no-any-return]
 
 
 def test_a_last_batch_of_one_image_is_refused_where_the_network_cannot_train_on_it() -> None:

@@ -108,10 +108,10 @@ def test_the_usual_loop_runs_layer_after_layer_with_the_same_values() -> None:
     ran: list[torch.nn.Module] = []
     for layer in usual.network.features:  # type: ignore[union-attr]
         layer.register_forward_hook(lambda module, inputs, output: ran.append(module))
-    values = usual.network.train().feature_map(images)
+    values = usual.network.train().get_submodule("features")(images)
     assert ran == list(usual.network.features)  # type: ignore[arg-type]
     assert not usual.compiled
-    assert torch.allclose(values, task.network.train().feature_map(images), atol=1e-5)
+    assert torch.allclose(values, task.network.train().get_submodule("features")(images), atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -19,7 +19,8 @@ TINY = [
     "--data.count=64",
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
-    "--trainer.callbacks=[SaveWeights, {class_path: lightning.pytorch.callbacks.ModelCheckpoint, "
+    "--files.onnx=null",
+    "--trainer.callbacks=[{class_path: lightning.pytorch.callbacks.ModelCheckpoint, "
     "init_args: {filename: mine, monitor: train/loss, enable_version_counter: false}}]",
 ]
 

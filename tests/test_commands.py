@@ -7,10 +7,10 @@ from test_weights import info_of
 from tiny import TinyDataModule
 
 from kd_lightning.cli import main
+from kd_lightning.data.normalize import channel_statistics
+from kd_lightning.inference.onnx_predictor import OnnxPredictor
 from kd_lightning.networks import LightNN
-from kd_lightning.normalize import channel_statistics
-from kd_lightning.onnx_predictor import OnnxPredictor
-from kd_lightning.weights import save_weights
+from kd_lightning.networks.weights import save_weights
 
 TINY = ["--data=tiny.TinyDataModule", "--data.count=80"]
 

@@ -10,11 +10,11 @@ import pytest
 from compare_browser import Browser, browser
 from compare_example import example_study, with_failure
 
-from kd_lightning.compare.analysis import Analysis, analyse
-from kd_lightning.compare.chart_data import chart_data
-from kd_lightning.compare.page import to_page
 from kd_lightning.compare.results import Study
-from kd_lightning.compare.tables import headline
+from kd_lightning.report.analysis import Analysis, analyse
+from kd_lightning.report.chart_data import chart_data
+from kd_lightning.report.page import to_page
+from kd_lightning.report.tables import headline
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no chromium or google-chrome is installed to open the page")

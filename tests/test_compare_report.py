@@ -14,16 +14,16 @@ from PIL import Image
 from rich.console import Console
 from scipy import stats
 
-from kd_lightning.compare import outputs
-from kd_lightning.compare.analysis import Analysis, analyse
-from kd_lightning.compare.figures import accuracy_figure, classes_figure, curves_figure, latency_figure, size_figure
-from kd_lightning.compare.outputs import write_report
-from kd_lightning.compare.report import runs_to_csv, to_csv, to_json, to_markdown, to_terminal
 from kd_lightning.compare.results import Curves, Row, Study
 from kd_lightning.compare.store import read_run, read_study, write_run, write_study
 from kd_lightning.compare.study import RowConfig
-from kd_lightning.compare.tables import headline, method
 from kd_lightning.errors import UserError
+from kd_lightning.report import outputs
+from kd_lightning.report.analysis import Analysis, analyse
+from kd_lightning.report.figures import accuracy_figure, classes_figure, curves_figure, latency_figure, size_figure
+from kd_lightning.report.outputs import write_report
+from kd_lightning.report.tables import headline, method
+from kd_lightning.report.text import runs_to_csv, to_csv, to_json, to_markdown, to_terminal
 
 
 @pytest.fixture(scope="module")

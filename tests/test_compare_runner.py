@@ -20,13 +20,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from kd_lightning.cli import main
-from kd_lightning.compare import command, figures, outputs, runner
+from kd_lightning.commands import compare as command
+from kd_lightning.compare import runner
 from kd_lightning.compare.results import Row, Study
 from kd_lightning.compare.store import read_study
 from kd_lightning.compare.study import as_text, read_request
 from kd_lightning.compare.worker import Order, carry_out
 from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, Network
+from kd_lightning.report import figures, outputs
 from kd_lightning.tasks import Classifier
 
 TINY = ["--data=tiny.TinyDataModule", "--data.batch_size=32", "--trainer.max_epochs=2", "--trainer.accelerator=cpu"]

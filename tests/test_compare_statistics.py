@@ -8,9 +8,9 @@ from compare_example import example_run, example_study
 from numpy.typing import NDArray
 from scipy import stats
 
-from kd_lightning.compare.analysis import analyse, class_differences, points, shown_classes
 from kd_lightning.compare.results import Row, Study
-from kd_lightning.compare.statistics import (
+from kd_lightning.report.analysis import analyse, class_differences, points, shown_classes
+from kd_lightning.report.statistics import (
     MOST_RUNS,
     Interval,
     Verdict,

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kd_lightning import cpu, threads
+from kd_lightning.machine import cpu, threads
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from lightning.pytorch import Trainer
 from tiny import TinyDataModule
 
 from kd_lightning.data.loader import Batch
+from kd_lightning.data.normalize import Normalization
 from kd_lightning.errors import UserError
 from kd_lightning.networks import LightNN
-from kd_lightning.normalize import Normalization
 from kd_lightning.tasks import Classifier
 
 

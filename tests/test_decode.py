@@ -11,12 +11,12 @@ from difficult_images import SIZE, picture, write_difficult_images
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from kd_lightning import image_worker
 from kd_lightning.data import decode, decode_parallel, page_release
 from kd_lightning.data.decode import Decoded, decode_images
 from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
 from kd_lightning.errors import UserError
-from kd_lightning.images import BrokenImageError, Pixels, read_image
+from kd_lightning.inference import image_worker
+from kd_lightning.inference.images import BrokenImageError, Pixels, read_image
 
 
 class Source:

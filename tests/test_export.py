@@ -35,7 +35,7 @@ from kd_lightning.export.calibration import draw_rows
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.speed import Speed
 from kd_lightning.export.verify import Measured, Variant
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
 
 VARIANTS: tuple[Variant, ...] = ("fp32", "dynamic", "static", "fp16")
@@ -46,21 +46,15 @@ LENIENT = ExportSettings(gates=Gates(drop=3.0, fp16_drop=3.0), speed=False)
 class Branching(Network):
     """Cannot be exported: which way it goes depends on the values."""
 
-    def feature_map(self, images: Tensor) -> Tensor:
-        return images if images.sum() > 0 else -images
-
-    def classify(self, feature_map: Tensor) -> Tensor:
-        return feature_map.flatten(1)[:, : self.num_classes]
+    def forward(self, images: Tensor) -> Tensor:
+        return (images if images.sum() > 0 else -images).flatten(1)[:, : self.num_classes]
 
 
 class AlwaysDropping(Network):
     """Forgets that evaluation has no dropout."""
 
-    def feature_map(self, images: Tensor) -> Tensor:
-        return nn.functional.dropout(images + 1, 0.5, training=True)
-
-    def classify(self, feature_map: Tensor) -> Tensor:
-        return feature_map.flatten(1)[:, : self.num_classes]
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.dropout(images + 1, 0.5, training=True).flatten(1)[:, : self.num_classes]
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from torch import nn
 from torch.optim import SGD, Adam
 
 from kd_lightning.errors import UserError
+from kd_lightning.fast import callback as fast_start
 from kd_lightning.fast import graph as fast_graph
-from kd_lightning.fast import start as fast_start
 from kd_lightning.fast.graph import capture_cuda, keep_rates, make_capturable, warm_up_stream
 from kd_lightning.tasks import Task
 

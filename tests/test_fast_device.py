@@ -15,6 +15,7 @@ from kd_lightning.data.augment import Augmentation, ColorJitter, CutMix, Cutout,
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.fast.graph import CapturedStep
 from kd_lightning.fast.step import OptimizerStep
+from kd_lightning.tasks import Distill
 
 DEVICE = torch.device("meta")
 """Stands for the GPU: a value that is asked for, or a tensor that was left in main memory, is an error."""
@@ -38,8 +39,8 @@ def on_device(task: Any) -> OptimizerStep:
     trainer = task.trainer
     trainer.training = True
     task.prepare()
-    if getattr(task, "_remembered", None) is not None:
-        task._remembered.table = task._remembered.table.to(DEVICE)
+    if isinstance(task, Distill):
+        task.targets.tables = {key: table.to(DEVICE) for key, table in task.targets.tables.items()}
     task.to(DEVICE)
     trainer.strategy.optimizers = [SGD(task.trained_parameters(), lr=0.1)]
     loader = trainer.train_dataloader

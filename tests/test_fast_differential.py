@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from recorded_graph import Captures
 
 from kd_lightning.errors import UserError
-from kd_lightning.fast import start
+from kd_lightning.fast import callback
 from kd_lightning.tasks import Task
 
 SMALL = {"count": 62, "batch_size": 8}  # seven batches an epoch, the last one smaller
@@ -39,8 +39,8 @@ def test_a_run_is_the_same_in_lightnings_loop_on_the_fast_path_and_with_captured
     assert fewer.batches[-1] == calls.batches[-1]
 
     captures = Captures()
-    monkeypatch.setattr(start, "is_gpu", lambda device: True)
-    monkeypatch.setattr(start, "capture_cuda", captures)
+    monkeypatch.setattr(callback, "is_gpu", lambda device: True)
+    monkeypatch.setattr(callback, "capture_cuda", captures)
     if CASES[case].uncaptured:
         with pytest.raises(UserError, match=f"^--model.fast is true, but .*{CASES[case].uncaptured}"):
             run(case, True, tmp_path / "captured")

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
 from kd_lightning.data.augment import CutMix, HorizontalFlip, RandomCrop
-from kd_lightning.data.base import Split
 from kd_lightning.data.loader import LabelledImages
-from kd_lightning.outcome import Result
-from kd_lightning.schedules import OneCycle
+from kd_lightning.data.source import Split
 from kd_lightning.tasks import Classifier, Task
 from kd_lightning.tasks.counting import Stage
+from kd_lightning.tasks.outcome import Result
+from kd_lightning.tasks.schedules import OneCycle
 
 Settings = dict[str, Any]
 

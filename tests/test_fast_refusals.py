@@ -24,9 +24,9 @@ from kd_lightning.data.loader import Batch, BatchLoader
 from kd_lightning.errors import UserError
 from kd_lightning.fast.known import says_so
 from kd_lightning.networks import Network
-from kd_lightning.outcome import Outcome, Result
 from kd_lightning.tasks import Classifier, Task
 from kd_lightning.tasks.counting import Stage
+from kd_lightning.tasks.outcome import Outcome, Result
 
 
 def called(*args: Any, **kwargs: Any) -> None:

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from tiny import TinyDataModule, TinyNetwork
 
-from kd_lightning.host_memory import keep_freed_memory, return_freed_memory
+from kd_lightning.machine.host_memory import keep_freed_memory, return_freed_memory
 from kd_lightning.tasks import Classifier
 
 resource = pytest.importorskip("resource", reason="only Unix counts page faults")

@@ -13,9 +13,9 @@ from sklearn.datasets import load_digits
 from kd_lightning import cli
 from kd_lightning.data.image_folder import ImageFolderDataModule
 from kd_lightning.data.loader import LabelledImages
+from kd_lightning.data.normalize import channel_statistics
 from kd_lightning.errors import UserError
 from kd_lightning.networks import LightNN
-from kd_lightning.normalize import channel_statistics
 from kd_lightning.tasks import Classifier
 
 CLASSES = ("ant", "bee", "cat")

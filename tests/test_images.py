@@ -13,10 +13,10 @@ from difficult_images import SIZE, picture, png_of_zeros, write_difficult_images
 from numpy.typing import NDArray
 from PIL import Image
 
-from kd_lightning import image_files, images
 from kd_lightning.errors import UserError
-from kd_lightning.image_files import image_names
-from kd_lightning.images import MAX_PIXELS, BrokenImageError, Pixels, read_image
+from kd_lightning.inference import image_files, images
+from kd_lightning.inference.image_files import image_names
+from kd_lightning.inference.images import MAX_PIXELS, BrokenImageError, Pixels, read_image
 
 
 def saved(path: Path, pixels: NDArray[np.generic], **options: object) -> Path:
@@ -296,7 +296,8 @@ def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
 
 
 def test_reading_images_needs_no_torch() -> None:
-    code = "import sys, kd_lightning.images, kd_lightning.image_worker; sys.exit('torch' in sys.modules)"
+    modules = "kd_lightning.inference.images, kd_lightning.inference.image_worker"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from kd_lightning.export.verify import torch_reference
 from kd_lightning.networks import Network
+from kd_lightning.networks.weights import save_weights
 from kd_lightning.prediction.torch_predictor import TorchPredictor
 from kd_lightning.tasks import Classifier, CosineDistill, FeatureRegressDistill
 from kd_lightning.teacher import Teacher
-from kd_lightning.weights import save_weights
 
 
 class Views(TinyNetwork):
@@ -27,9 +27,9 @@ class Views(TinyNetwork):
         self.arguments.pop("width")
         self.head = nn.Linear(64, num_classes)
 
-    def classify(self, feature_map: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Return the logits of the flattened map."""
-        return self.head(feature_map.view(feature_map.size(0), -1))  # type: ignore[no-any-return]
+        return self.head(self.features(images).view(images.size(0), -1))  # type: ignore[no-any-return]
 
 
 class Flat(Network):
@@ -38,15 +38,12 @@ class Flat(Network):
     def __init__(self, num_classes: int = 4, in_channels: int = 3, image_size: int = 8) -> None:
         super().__init__(num_classes, in_channels, image_size)
         self.body = nn.Linear(in_channels * image_size**2, 4)
+        self.features = nn.Unflatten(1, (4, 1, 1))
         self.head = nn.Linear(4, num_classes)
 
-    def feature_map(self, images: Tensor) -> Tensor:
-        """Return the map of one pixel."""
-        return self.body(images.view(images.size(0), -1)).relu().view(-1, 4, 1, 1)  # type: ignore[no-any-return]
-
-    def classify(self, feature_map: Tensor) -> Tensor:
-        """Return the logits."""
-        return self.head(feature_map.flatten(1))  # type: ignore[no-any-return]
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of a map of one pixel."""
+        return self.head(self.features(self.body(images.view(images.size(0), -1))).relu().flatten(1))  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("kind", [Views, Flat])
@@ -79,7 +76,7 @@ def test_a_network_that_can_do_with_it_gets_channels_last_memory_and_statistics_
     before = {name: values.clone() for name, values in network.named_buffers()}
     assert not network.laid_out().needs_contiguous
     assert network.training
-    assert next(network.body.parameters()).is_contiguous(memory_format=torch.channels_last)
+    assert next(network.features.parameters()).is_contiguous(memory_format=torch.channels_last)
     assert all(torch.equal(values, before[name]) for name, values in network.named_buffers())
 
 
@@ -108,8 +105,8 @@ def test_pruned_weights_are_zero_and_the_others_go_on_learning() -> None:
 def test_hooks_on_the_layers_of_our_networks_are_called_while_training_and_change_nothing() -> None:
     network, calls = light().train(), []
     images = torch.randn(2, 3, 8, 8)
-    before = network.feature_map(images)
+    before = network.features(images)
     for module in network.features:
         module.register_forward_hook(lambda *_: calls.append(1))
-    assert torch.allclose(network.feature_map(images), before, atol=1e-6)
+    assert torch.allclose(network.features(images), before, atol=1e-6)
     assert len(calls) == len(network.features)

@@ -19,7 +19,7 @@ FIT = [
     "--trainer.max_epochs=2",
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
-    "--trainer.callbacks=[SaveWeights]",
+    "--files.onnx=null",
 ]
 OPTIMIZER = "--model.optimizer=torch.optim."
 
@@ -75,8 +75,8 @@ class BrokenNetwork(TinyNetwork):
         if early:
             self.nothing = self.undefined
 
-    def classify(self, feature_map: Tensor) -> Tensor:
-        return torch.nn.functional.linear(feature_map, torch.zeros(3, 77))
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.nn.functional.linear(super().forward(images), torch.zeros(3, 77))
 
 
 class BrokenCallback(Callback):

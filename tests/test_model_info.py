@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.model_info import ModelInfo
 
 GOOD = ModelInfo("my.Net", {"num_classes": 2, "name": "ä"}, ("cat", "dog"), (0.1,) * 3, (0.2,) * 3, 32, "x", 0.5)
 

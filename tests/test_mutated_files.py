@@ -23,14 +23,14 @@ from kd_lightning.compare.store import read_run, read_study, write_run, write_st
 from kd_lightning.compare.study import read_request
 from kd_lightning.data.decode import decode_images
 from kd_lightning.errors import UserError
-from kd_lightning.images import read_image
+from kd_lightning.inference.images import read_image
+from kd_lightning.inference.onnx_predictor import OnnxPredictor
 from kd_lightning.networks import LightNN
-from kd_lightning.onnx_predictor import OnnxPredictor
+from kd_lightning.networks.weights import save_weights
 from kd_lightning.prediction.torch_predictor import TorchPredictor
-from kd_lightning.remembered_store import TableFile
+from kd_lightning.teacher.table import TableFile
 from kd_lightning.training.config_files import SHIPPED, ConfigFile
 from kd_lightning.training.parser import Parser
-from kd_lightning.weights import save_weights
 
 QUICK, MANY = 25, 1000
 MOST_SECONDS, MOST_GIGABYTES = 10, 2
@@ -118,7 +118,7 @@ def image(name: str, mode: str) -> Callable[[Path], Path]:
 
 
 def table(folder: Path) -> Path:
-    file = TableFile("source", "key", (50, 6), torch.float32)
+    file = TableFile("key", (50, 6), torch.float32)
     file.write([torch.arange(300.0).view(50, 6)])
     return file.path
 
@@ -163,7 +163,7 @@ def read_config(path: Path) -> None:
 
 
 def read_table(_: Path) -> None:
-    found = TableFile("source", "key", (50, 6), torch.float32).read()
+    found = TableFile("key", (50, 6), torch.float32).read()
     assert found is None or torch.equal(found, torch.arange(300.0).view(50, 6))
 
 

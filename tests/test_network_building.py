@@ -8,9 +8,9 @@ from tiny import TinyNetwork
 from torch import nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.network_building import TooLargeError, build_network
 from kd_lightning.networks import Network
-from kd_lightning.weights import load_model
+from kd_lightning.networks.building import TooLargeError, build_network
+from kd_lightning.networks.weights import load_model
 
 
 class NeedsValues(TinyNetwork):
@@ -65,7 +65,7 @@ def test_the_class_of_a_network_is_imported_only_where_the_user_names_it(tmp_pat
     assert isinstance(load_model(tmp_path / "a.pth", "tiny.TinyNetwork")[0], TinyNetwork)
     with pytest.raises(UserError, match=r"network my_networks\.TinyNetwork, but --network is .*LightNN"):
         load_model(tmp_path / "a.pth", "kd_lightning.networks.LightNN")
-    with pytest.raises(UserError, match=r"--network is os\.path\.join, which is no subclass"):
+    with pytest.raises(UserError, match=r"--network is os\.path\.join, which is no nn.Module"):
         load_model(tmp_path / "a.pth", "os.path.join")
     with pytest.raises(UserError, match=r"--network is nowhere\.Net, but there is no such class"):
         load_model(tmp_path / "a.pth", "nowhere.Net")

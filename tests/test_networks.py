@@ -1,8 +1,7 @@
 import pytest
 import torch
-from tiny import TinyNetwork
 
-from kd_lightning.networks import DeepNN, LightNN, Network
+from kd_lightning.networks import DeepNN, LightNN
 
 
 @pytest.mark.parametrize(("kind", "parameters", "channels"), [(DeepNN, 1_186_986, 32), (LightNN, 267_738, 16)])
@@ -13,8 +12,7 @@ def test_the_seeds_networks_have_their_parameters_and_shapes(
     images = torch.randn(2, 3, 32, 32)
     assert sum(values.numel() for values in network.parameters()) == parameters
     assert network(images).shape == (2, 10)
-    assert network.feature_map(images).shape == (2, channels, 8, 8)
-    assert network.feature_shape() == (channels, 8, 8)
+    assert network.features(images).shape == (2, channels, 8, 8)
 
 
 def test_state_dicts_have_the_seeds_keys() -> None:
@@ -33,20 +31,6 @@ def test_networks_are_built_for_other_images_and_classes(kind: type[DeepNN | Lig
     assert network(torch.randn(1, 1, 28, 28)).shape == (1, 7)
 
 
-def test_logits_are_those_of_the_feature_map() -> None:
-    network: Network = LightNN().eval()
-    images = torch.randn(3, 3, 32, 32)
-    assert torch.equal(network(images), network.classify(network.feature_map(images)))
-
-
-def test_asking_for_the_feature_shape_changes_no_running_statistics() -> None:
-    network = TinyNetwork()
-    before = {name: values.clone() for name, values in network.state_dict().items()}
-    assert network.feature_shape() == (4, 4, 4)
-    assert network.training
-    assert all(torch.equal(before[name], values) for name, values in network.state_dict().items())
-
-
 @pytest.mark.parametrize("kind", [DeepNN, LightNN])
 def test_training_and_evaluation_order_their_layers_differently_with_the_same_values_and_gradients(
     kind: type[DeepNN | LightNN],
@@ -55,7 +39,7 @@ def test_training_and_evaluation_order_their_layers_differently_with_the_same_va
     images, results = torch.randn(16, 3, 8, 8, dtype=torch.float64), []
     for training in (True, False):
         network.zero_grad()
-        values = network.train(training).feature_map(images)
+        values = network.train(training).features(images)
         values.square().sum().backward()
         results.append([values.detach(), *(values.grad for values in network.features.parameters())])
     for first, second in zip(*results, strict=True):

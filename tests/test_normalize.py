@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from kd_lightning import normalize
+from kd_lightning.data import normalize
+from kd_lightning.data.normalize import IMAGENET, Normalization, channel_statistics
 from kd_lightning.errors import UserError
-from kd_lightning.normalize import IMAGENET, Normalization, channel_statistics
 
 
 def _images(count: int, size: int, channels: int) -> torch.Tensor:

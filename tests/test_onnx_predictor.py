@@ -11,14 +11,14 @@ from difficult_images import write_difficult_images
 from export_example import held_out_split, info_of, torch_logits, trained_network
 from onnx import numpy_helper
 
+from kd_lightning.data.normalize import Normalization
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.preprocess import put_preprocessing_inside
-from kd_lightning.images import BrokenImageError, read_image
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.images import BrokenImageError, read_image
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.inference.onnx_predictor import OnnxPredictor, softmax
 from kd_lightning.networks import LightNN
-from kd_lightning.normalize import Normalization
-from kd_lightning.onnx_predictor import OnnxPredictor, softmax
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_prediction_loads_neither_torch_nor_lightning_nor_onnx(files: dict[str, 
     program = """
 import sys
 import numpy as np
-from kd_lightning.onnx_predictor import OnnxPredictor, softmax
+from kd_lightning.inference.onnx_predictor import OnnxPredictor, softmax
 print(OnnxPredictor(sys.argv[1]).labels(np.zeros((1, 8, 8, 1), np.uint8))[0][0].name)
 print([name for name in ("torch", "lightning", "onnx", "torchvision", "rich") if name in sys.modules])
 """

@@ -11,16 +11,16 @@ import torch
 from difficult_images import DifficultImages, write_difficult_images
 from PIL import Image
 
+from kd_lightning.commands.predict import main
+from kd_lightning.data.normalize import IMAGENET
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import export_onnx
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.inference.onnx_predictor import OnnxPredictor
 from kd_lightning.networks import LightNN
-from kd_lightning.normalize import IMAGENET
-from kd_lightning.onnx_predictor import OnnxPredictor
-from kd_lightning.prediction.command import main
+from kd_lightning.networks.weights import save_weights
 from kd_lightning.prediction.sheet import MOST_IMAGES, Tile, draw_sheet
 from kd_lightning.prediction.stream import Prediction
-from kd_lightning.weights import class_path, save_weights
 
 CLASSES = ("ant", "bee", "wasp, hornet", "fly")
 
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(3)
         network = LightNN(num_classes=4, image_size=16).eval()
     network.state_dict()["classifier.3.weight"].mul_(20)  # probabilities that differ
-    info = ModelInfo(class_path(network), network.arguments, CLASSES, *IMAGENET, 16)
+    info = ModelInfo(network.class_path, network.arguments, CLASSES, *IMAGENET, 16)
     save_weights(folder / "light.pth", network, info)
     export_onnx(network, info, folder / "light.onnx")
     random = np.random.default_rng(0)

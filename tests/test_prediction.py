@@ -15,17 +15,17 @@ from PIL import Image
 
 import kd_lightning
 from kd_lightning import predict_image
+from kd_lightning.data.normalize import IMAGENET
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import export_onnx
-from kd_lightning.images import BrokenImageError, Pixels, read_image
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.images import BrokenImageError, Pixels, read_image
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.inference.onnx_predictor import Floats
 from kd_lightning.networks import DeepNN, LightNN, Network
-from kd_lightning.normalize import IMAGENET
-from kd_lightning.onnx_predictor import Floats
+from kd_lightning.networks.weights import CIFAR10_CLASSES, INFO_KEY, save_weights
 from kd_lightning.prediction import one_image
 from kd_lightning.prediction.predictors import Predictor, open_predictor
 from kd_lightning.prediction.stream import Prediction, predict_files
-from kd_lightning.weights import CIFAR10_CLASSES, INFO_KEY, class_path, save_weights
 
 MODELS = ("NNDeep.pth", "bare.pth", "last.ckpt", "ImagePredictor.onnx", "inside.onnx")
 
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         network = DeepNN().eval()
-    info = ModelInfo(class_path(network), network.arguments, CIFAR10_CLASSES, *IMAGENET, 32)
+    info = ModelInfo(network.class_path, network.arguments, CIFAR10_CLASSES, *IMAGENET, 32)
     save_weights(folder / "NNDeep.pth", network, info)
     torch.save(network.state_dict(), folder / "bare.pth")
     torch.save(_checkpoint(network, info), folder / "last.ckpt")
@@ -106,7 +106,7 @@ def test_probabilities_are_the_softmax_of_the_networks_logits(folder: Path) -> N
 
 def test_a_grey_network_is_given_grey_pixels(tmp_path: Path) -> None:
     network = LightNN(num_classes=3, in_channels=1, image_size=8).eval()
-    info = ModelInfo(class_path(network), network.arguments, tuple("abc"), (0.3,), (0.35,), 8)
+    info = ModelInfo(network.class_path, network.arguments, tuple("abc"), (0.3,), (0.35,), 8)
     save_weights(tmp_path / "grey.pth", network, info)
     export_onnx(network, info, tmp_path / "grey.onnx")
     Image.fromarray(picture()).save(tmp_path / "colour.png")

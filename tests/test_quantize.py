@@ -11,14 +11,14 @@ from export_example import held_out_split, info_of, normalized, sensitive_networ
 from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
-from kd_lightning import cpu
 from kd_lightning.errors import UserError
 from kd_lightning.export import ExportReport, ExportSettings, GateError, export_variants
 from kd_lightning.export.calibration import normalized_batches
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.quantize import convert_fp16, may_saturate, quantize_dynamic, quantize_static
 from kd_lightning.export.sensitivity import sensitive_layers
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.machine import cpu
 from kd_lightning.networks import Network
 
 
@@ -36,11 +36,8 @@ class Saturating(Network):
             self.head.weight.copy_(torch.stack([torch.ones(64), torch.tensor([1.0, 0.0]).repeat(32)]))
             self.head.bias.copy_(torch.tensor([0.0, 0.2 * 64]))
 
-    def feature_map(self, images: Tensor) -> Tensor:
-        return images
-
-    def classify(self, feature_map: Tensor) -> Tensor:
-        return self.head(feature_map.flatten(1))  # type: ignore[no-any-return]
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(images.flatten(1))  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from tiny import TinyDataModule, TinyNetwork
 
 from kd_lightning.callbacks import ExportONNX, RunSummary, SaveWeights, export_onnx
 from kd_lightning.cli import main
+from kd_lightning.networks.weights import load_model
 from kd_lightning.tasks import Classifier
-from kd_lightning.weights import load_model
 
 STUDENT = Path("lightning_logs/student/version_0")
 
@@ -44,7 +44,7 @@ def test_the_summary_counts_the_images_that_were_used(
     assert words is not None
     for word, one, whole in zip(words.groups(), used, (114, 6, 120), strict=True):
         assert word == (str(one) if one == whole else f"{one} of {whole}")
-    info = load_model(STUDENT / "weights.pth")[1]
+    info = load_model(STUDENT / "NNLight.pth")[1]
     assert (info.epochs, info.limits) == (trained, content["limits"])
     assert content["limits"] in options[0].replace("=", " ")
     assert (info.accuracy is None) == (used[2] < 120)  # of some of the test images only
@@ -55,7 +55,7 @@ def test_without_test_images_the_summary_says_so_and_the_weights_claim_nothing(w
     content, text = summary()
     assert "accuracy  not measured on the test images" in text
     assert content["data"]["test_images"] == 0
-    assert load_model(STUDENT / "weights.pth")[1].accuracy is None
+    assert load_model(STUDENT / "NNLight.pth")[1].accuracy is None
 
 
 def test_a_finished_run_that_is_resumed_says_so_and_does_again_what_comes_after_training(
@@ -70,7 +70,7 @@ def test_a_finished_run_that_is_resumed_says_so_and_does_again_what_comes_after_
     assert text in out
     assert again["metrics"]["test/accuracy"] == first["metrics"]["test/accuracy"]
     assert (again["epochs"], again["steps"]) == (2, 8)
-    mine, other = (load_model(STUDENT.with_name(f"version_{i}") / "weights.pth")[0] for i in (0, 1))
+    mine, other = (load_model(STUDENT.with_name(f"version_{i}") / "NNLight.pth")[0] for i in (0, 1))
     assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), other.parameters(), strict=True))
 
 

@@ -13,12 +13,11 @@ from tiny import TinyDataModule
 from torch import nn
 
 from kd_lightning.cli import main
+from kd_lightning.data.normalize import IMAGENET, Normalization
+from kd_lightning.data.same_data import check_data, check_images
 from kd_lightning.errors import UserError
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import DeepNN
-from kd_lightning.normalize import IMAGENET, Normalization
-from kd_lightning.same_data import check_data, check_images
-from kd_lightning.training.cli import run
 
 NAMES = tuple(f"shade {i}" for i in range(4))
 INFO = ModelInfo("LightNN", {}, NAMES, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 8, "Tiny")
@@ -86,26 +85,27 @@ def test_a_checkpoint_that_says_nothing_of_its_data_is_refused(
     assert "does not say on which data it was trained" in capsys.readouterr().err
 
 
-def test_a_teacher_of_another_order_or_normalization_is_refused(
+def test_a_teacher_sees_images_as_its_file_says_and_answers_in_the_order_of_the_datas_classes(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT, "--model.teacher.network=LightNN"]
-    arguments += [f"--model.teacher.weights={trained}/weights.pth"]
-    assert main([*arguments, "--data=test_same_data.Renamed"]) == 2
-    assert "another order" in capsys.readouterr().err
-    assert main([*arguments, "--data.normalize=imagenet"]) == 2
-    assert "add --data.normalize '{mean: [" in capsys.readouterr().err
+    arguments += [f"--model.teacher.weights={trained}/NNLight.pth"]
+    assert main([*arguments, "--data=test_same_data.Renamed"]) == 0
+    assert "Teacher: has its classes put in the data's order." in capsys.readouterr().out
+    assert main([*arguments, "--data.normalize=imagenet"]) == 0
+    assert "Teacher: normalizes images as its file says." in capsys.readouterr().out
 
 
-def test_a_bare_state_dict_is_a_teacher_for_imagenets_normalization_alone(
+def test_a_bare_state_dict_is_a_teacher_that_sees_imagenets_normalization(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     teacher: nn.Module = DeepNN(num_classes=4, image_size=8)
     torch.save(teacher.state_dict(), "bare.pth")
     arguments = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT, "--model.teacher.weights=bare.pth"]
-    assert main(arguments) == 2
-    assert "add --data.normalize imagenet, or" in capsys.readouterr().err
-    assert run([*arguments, "--data.normalize=imagenet"]).trainer.global_step == 8
+    assert main(arguments) == 0
+    assert "Teacher: normalizes images as its file says." in capsys.readouterr().out
+    assert main([*arguments, "--data.normalize=imagenet"]) == 0
+    assert "normalizes images" not in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from torch.optim.lr_scheduler import CyclicLR, ExponentialLR, MultiStepLR, OneCy
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks import LightNN
-from kd_lightning.schedules import OneCycle
 from kd_lightning.tasks import Classifier
+from kd_lightning.tasks.schedules import OneCycle
 
 
 def sgd(parameters: Any) -> SGD:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from kd_lightning import stopping
+from kd_lightning.machine import stopping
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 LISTENING = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from kd_lightning import stopping
+from kd_lightning.machine import stopping
 """
 
 

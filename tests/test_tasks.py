@@ -8,11 +8,11 @@ from tiny import TinyDataModule, TinyNetwork
 from torch import nn
 from torch.nn import functional
 
-from kd_lightning import cpu
 from kd_lightning.data.augment import CutMix
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.losses import cosine_loss, pooled_direction
+from kd_lightning.losses.hidden_cosine import cosine_loss, pooled_direction
+from kd_lightning.machine import cpu
 from kd_lightning.networks import DeepNN, LightNN
 from kd_lightning.tasks import Classifier, CosineDistill, FeatureRegressDistill, Task
 from kd_lightning.teacher import Teacher
@@ -64,7 +64,7 @@ def test_checkpoints_leave_the_teacher_out_and_load_strictly_without_it() -> Non
     task = FeatureRegressDistill(light(), Teacher(deep()))
     state = task.state_dict()
     assert not [key for key in state if key.startswith("teacher.network")]
-    assert any(key.startswith("regressor") for key in state)
+    assert any(key.startswith("losses.feature_map_loss.projector") for key in state)
     other = FeatureRegressDistill(light(), Teacher(deep()))
     teacher = {name: values.clone() for name, values in other.teacher.named_parameters()}
     other.load_state_dict(state, strict=True)
@@ -73,26 +73,36 @@ def test_checkpoints_leave_the_teacher_out_and_load_strictly_without_it() -> Non
         other.load_state_dict({key: values for key, values in state.items() if key != "network.classifier.3.bias"})
 
 
+def layer(module: nn.Module, name: str) -> nn.Module:
+    return module.get_submodule(name)
+
+
 def test_cosine_distillation_has_the_seeds_terms_and_weights() -> None:
     task = CosineDistill(light(), Teacher(deep())).eval()
     batch = make_batch()
-    student_map = task.network.feature_map(batch.images)
-    teacher_map = task.teacher.network.feature_map(batch.images)
+    student_map = layer(task.network, "features")(batch.images)
+    teacher_map = layer(task.teacher.network, "features")(batch.images)
     terms = task.outcome(batch).terms
     assert torch.allclose(terms["ce_loss"], functional.cross_entropy(task.network(batch.images), batch.labels))
     assert torch.allclose(
         terms["hidden_rep_loss"], cosine_loss(student_map, pooled_direction(teacher_map, student_map.shape[1:]))
     )
-    assert task.loss_weights == {"ce_loss": 0.75, "hidden_rep_loss": 0.25}
+    assert {name: float(loss.weight) for name, loss in task.named_losses.items()} == {
+        "ce_loss": 0.75,
+        "hidden_rep_loss": 0.25,
+    }
 
 
 def test_feature_regression_compares_the_regressed_map_with_the_teachers() -> None:
     task = FeatureRegressDistill(light(), Teacher(deep())).eval()
     batch = make_batch()
-    regressed = task.regressor(task.network.feature_map(batch.images))
-    expected = functional.mse_loss(regressed, task.teacher.network.feature_map(batch.images))
+    regressed = layer(task, "losses.feature_map_loss.projector")(layer(task.network, "features")(batch.images))
+    expected = functional.mse_loss(regressed, layer(task.teacher.network, "features")(batch.images))
     assert torch.allclose(task.outcome(batch).terms["feature_map_loss"], expected)
-    assert task.loss_weights == {"ce_loss": 0.75, "feature_map_loss": 0.25}
+    assert {name: float(loss.weight) for name, loss in task.named_losses.items()} == {
+        "ce_loss": 0.75,
+        "feature_map_loss": 0.25,
+    }
 
 
 def test_no_gradient_reaches_the_teacher_and_all_trained_parameters_get_one() -> None:
@@ -126,7 +136,7 @@ def test_tests_measure_the_teacher_beside_the_student() -> None:
     data = TinyDataModule()
     metrics = quick_trainer().test(task, datamodule=data, verbose=False)[0]
     images = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
-    right = (task.teacher(images.images).logits.argmax(1) == images.labels).float().mean()
+    right = (task.teacher(images.images).argmax(1) == images.labels).float().mean()
     assert metrics["test/teacher_accuracy"] == pytest.approx(float(right))
 
 
@@ -138,9 +148,9 @@ def test_mixed_labels_train_every_task() -> None:
 
 
 def test_maps_that_do_not_fit_are_refused_at_once() -> None:
-    with pytest.raises(UserError, match="4x4, the teacher's 2x2"):
+    with pytest.raises(UserError, match="'features' gives 4x4x4 and 'features' 32x2x2"):
         FeatureRegressDistill(TinyNetwork(), Teacher(deep()))
-    with pytest.raises(UserError, match="do not pool to the student's 128"):
+    with pytest.raises(UserError, match="do not pool to the 128 of the student's"):
         CosineDistill(deep(), Teacher(light()))
 
 

@@ -10,10 +10,10 @@ from test_training import NO_EXPORT, SHIPPED, TINY, fit, plain_teacher  # noqa: 
 
 from kd_lightning.cli import main
 from kd_lightning.errors import UserError
+from kd_lightning.networks.weights import load_model, save_weights
 from kd_lightning.training.cli import run
 from kd_lightning.training.teacher_checks import check_target
 from kd_lightning.training.teacher_first import find_teacher
-from kd_lightning.weights import load_model, save_weights
 
 DISTILL = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT]
 
@@ -84,7 +84,7 @@ def test_a_teacher_that_was_replaced_or_is_another_is_noticed_when_a_run_goes_on
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit("student.yaml", NO_EXPORT)
-    teacher = Path("lightning_logs/student/version_0/weights.pth")
+    teacher = Path("lightning_logs/student/version_0/NNLight.pth")
     options = ["--model.teacher.network=LightNN", "--model.teacher.weights"]
     run([*DISTILL, *options, str(teacher)])
     capsys.readouterr()

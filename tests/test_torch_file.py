@@ -12,7 +12,7 @@ from torch import nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks import LightNN
-from kd_lightning.torch_file import read_file
+from kd_lightning.networks.torch_file import read_file
 
 SCHEDULE = {"milestones": Counter([2, 2, 5]), "set": {1}, "size": torch.Size([1, 2]), "large": 10**30, "none": None}
 TENSORS = {"half": torch.ones(3).half(), "empty": torch.zeros(0, 3), "own": nn.Parameter(torch.ones(2))}

@@ -16,8 +16,8 @@ from kd_lightning.cli import main
 from kd_lightning.export import speed
 from kd_lightning.fast import ahead as fast_ahead
 from kd_lightning.fast.ahead import StepsAhead
+from kd_lightning.networks.weights import load_model, read_weights
 from kd_lightning.training.cli import run
-from kd_lightning.weights import load_model, read_weights
 
 SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 CONFIGS = [path.name for path in SHIPPED if "baseline" not in yaml.safe_load(path.read_text())]  # others are studies
@@ -28,14 +28,14 @@ TINY = [
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
 ]
-NO_EXPORT = "--trainer.callbacks=[SaveWeights]"
+NO_EXPORT = "--files.onnx=null"
 
 
 @pytest.fixture
 def plain_teacher(workplace: Path) -> None:
     """A teacher.yaml in the working directory, which comes before the shipped one, that exports nothing."""
     config = yaml.safe_load((Path(__file__).parents[1] / "configs" / "teacher.yaml").read_text())
-    config["trainer"]["callbacks"] = config["trainer"]["callbacks"][:1]
+    config["files"]["onnx"] = None
     Path("teacher.yaml").write_text(yaml.safe_dump(config))
 
 
@@ -106,7 +106,7 @@ def test_a_teacher_of_other_classes_or_another_network_is_refused_before_trainin
 ) -> None:
     fit("teacher.yaml", NO_EXPORT)
     fit("student.yaml", NO_EXPORT)
-    deep, light = "lightning_logs/teacher/version_0/weights.pth", "lightning_logs/student/version_0/weights.pth"
+    deep, light = "lightning_logs/teacher/version_0/NNDeep.pth", "lightning_logs/student/version_0/NNLight.pth"
     capsys.readouterr()
     command = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT]
     assert main([*command, "--data.classes=5", f"--model.teacher.weights={deep}"]) == 2
@@ -141,8 +141,8 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
 ) -> None:
     undisturbed = fit("student.yaml", NO_EXPORT)
     at = f"{{step: {step}, number: {int(number)}}}"
-    callbacks = f"[SaveWeights, {{class_path: test_training.InterruptAt, init_args: {at}}}]"
-    assert main(["fit", "--config=student.yaml", *TINY, f"--trainer.callbacks={callbacks}"]) == 128 + number
+    callbacks = f"[{{class_path: test_training.InterruptAt, init_args: {at}}}]"
+    assert main(["fit", "--config=student.yaml", *TINY, NO_EXPORT, f"--trainer.callbacks={callbacks}"]) == 128 + number
     printed = capsys.readouterr().out
     assert f"Stopped by {saved}. Go on from there with:\n" in printed
     command = re.search(r"python -m kd_lightning (fit .*)", printed)
@@ -171,8 +171,8 @@ def test_a_stopped_run_has_saved_what_callbacks_do_behind_its_last_step(
 
 
 def test_ctrl_c_in_the_last_step_stops_before_the_test(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    callbacks = "[SaveWeights, {class_path: test_training.InterruptAt, init_args: {step: 7}}]"
-    assert main(["fit", "--config=student.yaml", *TINY, f"--trainer.callbacks={callbacks}"]) == 130
+    callbacks = "[{class_path: test_training.InterruptAt, init_args: {step: 7}}]"
+    assert main(["fit", "--config=student.yaml", *TINY, NO_EXPORT, f"--trainer.callbacks={callbacks}"]) == 130
     assert "all epochs are trained and saved, but nothing is tested. Go on from there with:" in capsys.readouterr().out
     saved = torch.load("lightning_logs/student/version_0/checkpoints/last.ckpt", weights_only=True)
     assert saved["global_step"] == 8

@@ -28,9 +28,9 @@ from kd_lightning.export.preprocess import put_preprocessing_inside
 from kd_lightning.export.quantize import quantize_static
 from kd_lightning.export.web import Example, write_web_page
 from kd_lightning.export.web.runtime import FILES, PACKAGE, runtime_files
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.inference.onnx_predictor import Floats, OnnxPredictor
 from kd_lightning.networks import LightNN
-from kd_lightning.onnx_predictor import Floats, OnnxPredictor
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 RUNTIME = Path(os.environ.get("ONNXRUNTIME_WEB", Path(__file__).parents[1] / "node_modules" / "onnxruntime-web"))

@@ -46,18 +46,21 @@ def test_a_weight_file_is_measured_as_the_run_that_wrote_it_was(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fitted = fit("student.yaml", NO_EXPORT)
-    weights = "--ckpt_path=lightning_logs/student/version_0/weights.pth"
+    weights = "--ckpt_path=lightning_logs/student/version_0/NNLight.pth"
     tested = run(["test", "--config=student.yaml", *TINY, weights])
     for name in ("test/accuracy", "test/loss"):
         assert float(tested.trainer.callback_metrics[name]) == float(fitted.trainer.callback_metrics[name])
     assert main(["validate", "--config=student.yaml", *TINY, weights, "--data.normalize=imagenet"]) == 2
-    assert "weights.pth was trained on pixels normalized by" in capsys.readouterr().err
+    assert "NNLight.pth was trained on pixels normalized by" in capsys.readouterr().err
     assert main(["test", "--config=student.yaml", *TINY, weights, "--trainer.limit_test_batches=0"]) == 2
     assert "nothing would be measured" in capsys.readouterr().err
     part = ["--data.eval_batch_size=50", "--trainer.limit_test_batches=1"]
     assert main(["test", "--config=student.yaml", *TINY, weights, *part]) == 0
     assert "Measured on 50 of 120 images." in capsys.readouterr().out
-    teacher = "--model.teacher.weights=lightning_logs/student/version_0/weights.pth"
+    teacher = "--model.teacher.weights=lightning_logs/student/version_0/NNLight.pth"
     command = ["test", "--config=regress.yaml", *TINY, weights, teacher, "--model.teacher.network=LightNN"]
     assert main(command) == 2
-    assert "the network alone, but FeatureRegressDistill measures its regressor." in capsys.readouterr().err
+    assert (
+        "the network alone, but FeatureRegressDistill measures what its losses have learned (losses.feature_map_loss."
+        in capsys.readouterr().err
+    )

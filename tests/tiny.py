@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.data import ImageDataModule
-from kd_lightning.data.base import Split
 from kd_lightning.data.loader import LabelledImages
+from kd_lightning.data.normalize import Normalization
+from kd_lightning.data.source import Split
 from kd_lightning.networks import Network
-from kd_lightning.normalize import Normalization
 
 
 def tiny_images(count: int, classes: int, seed: int, channels: int = 3, size: int = 8) -> LabelledImages:
@@ -56,15 +56,11 @@ class TinyNetwork(Network):
 
     def __init__(self, num_classes: int = 4, in_channels: int = 3, image_size: int = 8, width: int = 4) -> None:
         super().__init__(num_classes, in_channels, image_size, width=width)
-        self.body = nn.Sequential(
+        self.features = nn.Sequential(
             nn.Conv2d(in_channels, width, 3, padding=1, stride=2), nn.BatchNorm2d(width), nn.ReLU()
         )
         self.head = nn.Linear(width, num_classes)
 
-    def feature_map(self, images: Tensor) -> Tensor:
-        """Return the map of half the image's size."""
-        return self.body(images)  # type: ignore[no-any-return]
-
-    def classify(self, feature_map: Tensor) -> Tensor:
-        """Return the logits of the map's means."""
-        return self.head(feature_map.mean((2, 3)))  # type: ignore[no-any-return]
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of the means of the body's map, of half the image's size."""
+        return self.head(self.features(images).mean((2, 3)))  # type: ignore[no-any-return]

@@ -13,7 +13,7 @@ from kd_lightning.benchmark.watch import Watch, wait_for
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.loader import Batch, BatchLoader, resident
 from kd_lightning.fast.graph import capture_cuda, warm_up_stream
-from kd_lightning.host_memory import freed_memory_kept
+from kd_lightning.machine.host_memory import freed_memory_kept
 from kd_lightning.tasks import Task
 
 

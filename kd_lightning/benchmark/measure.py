@@ -21,10 +21,10 @@ from kd_lightning.benchmark.usual import WARMUP, usual_loop
 from kd_lightning.benchmark.watch import AsksWhy, EpochClock, ValidationClock, Watch
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.loader import Batch
-from kd_lightning.fast.start import is_wanted
-from kd_lightning.remembered import CannotRememberError, check_views
+from kd_lightning.fast.callback import is_wanted
 from kd_lightning.tasks import Task
-from kd_lightning.tasks.distill import DistillTask
+from kd_lightning.tasks.distill import Distill
+from kd_lightning.teacher.remembered import CannotRememberError, check_views
 
 SPARE = 16
 """Batches behind the last measured one, so that the usual loop's workers are busy to the end."""
@@ -174,7 +174,7 @@ class Bench:
     def _fit(self, clock: Callback, *, remember: bool, fast: bool, **options: Any) -> None:
         asked = self.asked
         self.task.fast = asked if fast else False
-        if isinstance(self.task, DistillTask):
+        if isinstance(self.task, Distill):
             self.task.remember_teacher = remember
         with redirect_stdout(StringIO()):  # what a fit says of itself
             self.make_trainer(callbacks=[clock], max_epochs=2, **options).fit(self.task, datamodule=self.noise)
@@ -191,13 +191,13 @@ def measure(bench: Bench, rounds: int) -> Measured:
 
     loops = [Loop(USUAL, bench.time_usual, work), ours("ours, plain")]
     live = _reason_to_ask(bench.noise)
-    remember = isinstance(task, DistillTask) and live is None
+    remember = isinstance(task, Distill) and live is None
     if remember:
         loops.append(ours("ours, teacher remembered", remember=True))
     if slow is None:
         loops.append(ours("ours, fast", remember=remember, fast=True))
-    measured = Measured(loops, Work(0, 0), device, live=live if isinstance(task, DistillTask) else None, slow=slow)
-    if not isinstance(task, DistillTask):
+    measured = Measured(loops, Work(0, 0), device, live=live if isinstance(task, Distill) else None, slow=slow)
+    if not isinstance(task, Distill):
         measured.floor = Loop("the bare step", bench.time_bare, work)
     dtype = torch.bfloat16 if "16" in str(bench.trainer.precision) else torch.float32
     for _ in range(rounds):
@@ -233,7 +233,7 @@ def _work(task: Task, data: ImageDataModule, device: torch.device) -> tuple[Work
     """Count the work of a step, and the teacher's part of it."""
     data.setup("fit")
     raw = data.train_dataloader().gather(torch.arange(data.batch_size))
-    batch = data.on_after_batch_transfer(Batch(*(values.to(device) for values in raw)), 0)
+    batch = data.on_after_batch_transfer(Batch(*raw).to(device), 0)
     optimizer = Adam(task.trained_parameters())
 
     def step() -> None:
@@ -241,5 +241,5 @@ def _work(task: Task, data: ImageDataModule, device: torch.device) -> tuple[Work
         optimizer.step()
         optimizer.zero_grad()
 
-    teachers = work_of(lambda: task.ask_teacher(batch)) if isinstance(task, DistillTask) else Work(0, 0)
+    teachers = work_of(lambda: task.ask_teacher(batch)) if isinstance(task, Distill) else Work(0, 0)
     return work_of(step), teachers

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from kd_lightning.data import ImageDataModule
-from kd_lightning.data.base import Split
 from kd_lightning.data.loader import LabelledImages
+from kd_lightning.data.source import Split
 
 DISTINCT = 512
 """Different images; rows repeat them, so that a teacher that is remembered has few to see."""

@@ -11,7 +11,7 @@ import torch
 from kd_lightning.benchmark.limits import Work
 from kd_lightning.benchmark.measure import Loop, Measured
 from kd_lightning.tasks import Task
-from kd_lightning.tasks.distill import DistillTask
+from kd_lightning.tasks.distill import Distill
 from kd_lightning.wording import counted
 
 
@@ -41,7 +41,7 @@ class Run:
 def to_plain(run: Run, measured: Measured) -> dict[str, Any]:
     """Return all results as plain values: seconds, images, operations and bytes."""
     network, task = run.task.network, run.task
-    teacher = type(task.teacher.network).__name__ if isinstance(task, DistillTask) else None
+    teacher = type(task.teacher.network).__name__ if isinstance(task, Distill) else None
     return {
         "name": run.name,
         "task": type(task).__name__,

@@ -14,7 +14,7 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 from kd_lightning.benchmark.watch import Watch, wait_for
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.loader import Batch
-from kd_lightning.host_memory import return_freed_memory
+from kd_lightning.machine.host_memory import return_freed_memory
 from kd_lightning.tasks import Task
 
 Sample = tuple[Tensor, int, int]
@@ -70,7 +70,7 @@ def usual_loop(task: Task, data: ImageDataModule, steps: int, workers: int, watc
 def _steps(task: Task, batches: Iterator[list[Tensor]], optimizer: Adam, watch: Watch) -> Generator[float]:
     while True:
         with watch.part("data"):
-            batch = Batch(*(values.to(watch.device) for values in next(batches)))
+            batch = Batch(*next(batches)).to(watch.device)
         with watch.part("student"):
             optimizer.zero_grad()
             loss = task.result(batch).loss

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from kd_lightning.fast.reasons import per_batch_reason
 from kd_lightning.tasks import Task
-from kd_lightning.tasks.distill import DistillTask
+from kd_lightning.tasks.distill import Distill
 
 
 def wait_for(device: torch.device) -> None:
@@ -62,7 +62,7 @@ class Watch:
     @contextmanager
     def teacher(self, task: Task) -> Iterator[None]:
         """Measure the teacher of a task that has one."""
-        with self.calls(task, "ask_teacher", "teacher") if isinstance(task, DistillTask) else nullcontext():
+        with self.calls(task, "ask_teacher", "teacher") if isinstance(task, Distill) else nullcontext():
             yield
 
     def restart(self) -> None:

@@ -22,7 +22,7 @@ from kd_lightning.export.onnx import Preprocess
 from kd_lightning.export.quantize import DynamicLayers
 from kd_lightning.files import plain_name
 from kd_lightning.tasks import Task
-from kd_lightning.trained import is_untrained, training_record
+from kd_lightning.tasks.trained import is_untrained, training_record
 
 
 class ExportONNX(Callback):

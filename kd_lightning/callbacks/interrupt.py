@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from kd_lightning import stopping
 from kd_lightning.callbacks.run_folder import run_folder
+from kd_lightning.machine import stopping
 from kd_lightning.wording import counted
 
 

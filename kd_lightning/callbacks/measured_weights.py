@@ -4,10 +4,10 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from kd_lightning.data.same_data import check_data
 from kd_lightning.errors import UserError
-from kd_lightning.same_data import check_data
+from kd_lightning.networks.weights import load_weights
 from kd_lightning.tasks import Task
-from kd_lightning.weights import load_weights
 
 
 class MeasuredWeights(Callback):
@@ -32,7 +32,8 @@ class MeasuredWeights(Callback):
         beside = next((key for key in pl_module.state_dict() if not key.startswith("network.")), None)
         if beside is not None:
             raise UserError(
-                f"{self.path} holds the network alone, but {type(pl_module).__name__} measures its {beside}, too; give "
+                f"{self.path} holds the network alone, but {type(pl_module).__name__} measures what its losses "
+                f"have learned ({beside}), too; give "
                 "--ckpt_path a checkpoint of its run (last or best), or measure the network with --model Classifier."
             )
         check_data(self.path, load_weights(pl_module.network, self.path), pl_module.data)

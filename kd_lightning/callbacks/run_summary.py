@@ -16,8 +16,8 @@ from kd_lightning.files import WORKPLACE, written_whole
 from kd_lightning.networks import Network
 from kd_lightning.strict_json import strict_json
 from kd_lightning.tasks import Task
-from kd_lightning.tasks.distill import DistillTask
-from kd_lightning.trained import images_tested, images_used, is_untrained, training_record
+from kd_lightning.tasks.distill import Distill
+from kd_lightning.tasks.trained import images_tested, images_used, is_untrained, training_record
 from kd_lightning.wording import counted
 
 SHOWN = (".yaml", ".ckpt", ".pth", ".onnx")
@@ -134,7 +134,7 @@ def _describe(network: Network) -> dict[str, Any]:
 
 
 def _teacher(task: Task, metrics: dict[str, float]) -> dict[str, Any] | None:
-    if not isinstance(task, DistillTask):
+    if not isinstance(task, Distill):
         return None
     accuracy = metrics.get("test/teacher_accuracy")
     return {**_describe(task.teacher.network), "weights": task.teacher.weights, "test_accuracy": accuracy}

@@ -8,9 +8,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.files import plain_name
+from kd_lightning.networks.weights import save_weights
 from kd_lightning.tasks import Task
-from kd_lightning.trained import is_tested_whole, is_untrained, training_record
-from kd_lightning.weights import save_weights
+from kd_lightning.tasks.trained import is_tested_whole, is_untrained, training_record
 
 
 class SaveWeights(Callback):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from kd_lightning.commands.options import data_parser, parse
 from kd_lightning.data import ImageDataModule
-from kd_lightning.data.base import Split
 from kd_lightning.data.contact_sheet import training_sheet
 from kd_lightning.data.loader import LabelledImages
+from kd_lightning.data.source import Split
 from kd_lightning.files import written_whole
+from kd_lightning.training.data_options import data_parser, parse
 from kd_lightning.wording import shown
 
 

@@ -6,18 +6,18 @@ from typing import Any, Literal
 
 from jsonargparse import Namespace
 
-from kd_lightning.commands.options import data_parser, parse
 from kd_lightning.data import ImageDataModule
+from kd_lightning.data.same_data import check_images
 from kd_lightning.errors import UserError
 from kd_lightning.export import ExportReport, ExportSettings, GateError, Gates, export_variants
 from kd_lightning.export.onnx import Preprocess
 from kd_lightning.export.quantize import DynamicLayers
 from kd_lightning.export.verify import Variant
 from kd_lightning.export.web import Example, write_web_page
-from kd_lightning.model_info import ModelInfo
-from kd_lightning.same_data import check_images
-from kd_lightning.threads import use_own_cores
-from kd_lightning.weights import load_model
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.machine.threads import use_own_cores
+from kd_lightning.networks.weights import load_model
+from kd_lightning.training.data_options import data_parser, parse
 
 DESCRIPTION = """Write a trained model as ONNX files and compare each with the model.
 

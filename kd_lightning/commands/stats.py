@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import yaml
 
-from kd_lightning.commands.options import data_parser, parse
 from kd_lightning.data import ImageDataModule
-from kd_lightning.normalize import Normalization, channel_statistics
+from kd_lightning.data.normalize import Normalization, channel_statistics
+from kd_lightning.training.data_options import data_parser, parse
 
 DIGITS = 6
 

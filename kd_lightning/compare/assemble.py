@@ -13,8 +13,8 @@ from kd_lightning.compare.results import Failure, Row, Run, Settings, Study, Tea
 from kd_lightning.compare.runner import Cell, Results
 from kd_lightning.compare.store import read_classes, read_run
 from kd_lightning.compare.study import Request
-from kd_lightning.cpu import cores, cpu_name
 from kd_lightning.data import ImageDataModule
+from kd_lightning.machine.cpu import cores, cpu_name
 from kd_lightning.wording import counted
 
 PACKAGES = ("kd_lightning", "torch", "torchvision", "lightning", "onnxruntime")

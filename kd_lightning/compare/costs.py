@@ -9,8 +9,8 @@ from kd_lightning.compare.store import read_run, weights_file, write_run
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.speed import measure_speeds
-from kd_lightning.model_info import ModelInfo
-from kd_lightning.weights import load_model
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.networks.weights import load_model
 
 
 def add_costs(results: Mapping[str, Path]) -> dict[str, str]:

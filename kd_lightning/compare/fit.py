@@ -6,7 +6,6 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from kd_lightning.callbacks import SaveWeights
 from kd_lightning.compare.identity import own_callbacks
 from kd_lightning.compare.measure import Measure
 from kd_lightning.errors import UserError
@@ -37,7 +36,8 @@ class StudyFit(TrainingCLI):
         trainer = self.own.trainer
         names = {"save_dir": str(self.folder.parent), "name": "", "version": self.folder.name}
         trainer.logger = _class(TensorBoardLogger, **names, default_hp_metric=False)
-        trainer.callbacks = [*own_callbacks(trainer.callbacks), _class(SaveWeights), _class(Measure)]
+        trainer.callbacks = [*own_callbacks(trainer.callbacks), _class(Measure)]
+        self.own.files = Namespace(weights="weights.pth", onnx=None, dynamic=None, static=None)
         trainer.enable_checkpointing = False
         trainer.enable_progress_bar = False
         trainer.devices = 1

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from kd_lightning.callbacks import ExportONNX, QuantizeONNX, SaveWeights
 from kd_lightning.data import ImageDataModule
+from kd_lightning.networks.weights import read_weights
 from kd_lightning.sources import code_digest
-from kd_lightning.weights import read_weights
 
 CODE = ("kd_lightning.compare.fit", "kd_lightning.compare.measure")
 """The modules with which a run begins."""
@@ -26,7 +26,7 @@ CODE = ("kd_lightning.compare.fit", "kd_lightning.compare.measure")
 NEVER_TRAINS = tuple(
     f"kd_lightning.{name}"
     for name in (
-        *("benchmark", "cli", "commands", "compare", "export", "prediction", "data.contact_sheet", "wording"),
+        *("benchmark", "cli", "commands", "compare", "export", "prediction", "report", "data.contact_sheet", "wording"),
         *("callbacks.export_onnx", "callbacks.log_contact_sheet", "callbacks.run_summary", "callbacks.summary_text"),
         *("training.console", "training.parse_errors"),
     )

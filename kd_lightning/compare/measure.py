@@ -15,8 +15,8 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from kd_lightning.compare.results import Curves, Run
 from kd_lightning.data.loader import Batch
 from kd_lightning.networks import Network
-from kd_lightning.outcome import Outcome
 from kd_lightning.tasks import Task
+from kd_lightning.tasks.outcome import Outcome
 
 CURVES = {  # the first of these names that a task logs: the cross-entropy can be compared between objectives
     "train_loss": ("train/ce_loss", "train/loss"),

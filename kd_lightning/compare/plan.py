@@ -11,7 +11,7 @@ from kd_lightning.data import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Task
-from kd_lightning.tasks.distill import DistillTask
+from kd_lightning.tasks.distill import Distill
 from kd_lightning.training.cli import run
 from kd_lightning.training.config_files import find_config
 from kd_lightning.training.teacher_first import teacher_settings
@@ -94,7 +94,7 @@ def _refuse_parts(title: str, config: dict[str, Any]) -> None:
 
 def _check_teacher(row: RowConfig, task: Task, teacher: Network) -> None:
     """Refuse a row whose teacher has another network than the one that the study trains."""
-    if not isinstance(task, DistillTask):
+    if not isinstance(task, Distill):
         return  # a task of the user's own, which says itself what it makes of its teacher
     expected = task.teacher.network
     shapes, found = ({key: value.shape for key, value in net.state_dict().items()} for net in (expected, teacher))

@@ -14,7 +14,7 @@ from kd_lightning.compare.results import Run
 from kd_lightning.compare.store import classes_file, read_classes, read_run, weights_file
 from kd_lightning.compare.worker import Order
 from kd_lightning.errors import UserError
-from kd_lightning.weights import read_weights
+from kd_lightning.networks.weights import read_weights
 
 
 class Cell(NamedTuple):

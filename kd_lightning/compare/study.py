@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from kd_lightning.cpu import cores
 from kd_lightning.errors import UserError
 from kd_lightning.files import LONGEST_NAME
+from kd_lightning.machine.cpu import cores
 from kd_lightning.training.config_files import ConfigFile, find_config
 from kd_lightning.training.parser import Parser
 from kd_lightning.training.yaml_check import read_yaml

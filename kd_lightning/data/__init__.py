@@ -1,15 +1,19 @@
 """Datamodules over uint8 tensors."""
 
-from kd_lightning.data.base import ImageDataModule
-from kd_lightning.data.image_folder import ImageFolderDataModule
-from kd_lightning.data.shapes import ShapesDataModule
-from kd_lightning.data.torchvision_sets import (
-    CIFAR10DataModule,
-    CIFAR100DataModule,
-    FashionMNISTDataModule,
-    MNISTDataModule,
-    SVHNDataModule,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kd_lightning.data.base import ImageDataModule
+    from kd_lightning.data.image_folder import ImageFolderDataModule
+    from kd_lightning.data.shapes import ShapesDataModule
+    from kd_lightning.data.torchvision_sets import (
+        CIFAR10DataModule,
+        CIFAR100DataModule,
+        FashionMNISTDataModule,
+        MNISTDataModule,
+        SVHNDataModule,
+    )
 
 __all__ = [
     "CIFAR10DataModule",
@@ -21,3 +25,13 @@ __all__ = [
     "SVHNDataModule",
     "ShapesDataModule",
 ]
+
+MODULES = ("base", "image_folder", "shapes", "torchvision_sets")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a datamodule when it is first asked for: tensors alone are worked on without Lightning."""
+    if name in __all__:
+        modules = (import_module(f"{__name__}.{module}") for module in MODULES)
+        return next(getattr(module, name) for module in modules if hasattr(module, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,5 @@
 """The datamodule under every data source: one uint8 tensor, served in whole batches, normalized on the device."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,19 +12,17 @@ from torch import Tensor
 from kd_lightning.data.augment import Augmentation, Pipeline
 from kd_lightning.data.class_names import check_class_names
 from kd_lightning.data.loader import Batch, BatchLoader, LabelledImages, RowSampler, resident
-from kd_lightning.data.split import stratified_split
+from kd_lightning.data.normalize import Normalization
+from kd_lightning.data.source import ImageSource
+from kd_lightning.data.views import Views
 from kd_lightning.errors import UserError
-from kd_lightning.images import BrokenImageError
-from kd_lightning.normalize import IMAGENET, Normalization, channel_statistics
 from kd_lightning.wording import counted
-
-Split = Literal["train", "val", "test"]
 
 EVAL_PIXELS = {"cpu": 1000 * 32**2, "cuda": 2500 * 32**2}
 """Pixels of an evaluation batch: Lightning costs as much for a batch of any size, DeepNN's maps a kilobyte a pixel."""
 
 
-class ImageDataModule(LightningDataModule, ABC):
+class ImageDataModule(ImageSource, LightningDataModule):
     """Serve a labelled set of images in whole batches of rows.
 
     A subclass says what its images are (``class_names``, ``in_channels``, ``image_size``; known before anything is
@@ -40,6 +37,8 @@ class ImageDataModule(LightningDataModule, ABC):
         normalize: ``imagenet`` (the seed's mean and std), ``auto`` (the exact statistics of the training images), or a
             mean and std a channel.
         augment: Random changes of the training images, in this order; none by default.
+        views: Views of each image that the augmentations draw, once and for all runs; a new one in every epoch where it
+            is not given. With a number, a teacher's answers for all views can be remembered.
         split_seed: Seed of the split of validation images.
         shuffle_seed: Seed of the order of the training images and of their random changes; the trainer's
             ``seed_everything`` where it is not given.
@@ -55,13 +54,15 @@ class ImageDataModule(LightningDataModule, ABC):
         val_size: float = 0.1,
         normalize: Literal["imagenet", "auto"] | Normalization = "imagenet",
         augment: Sequence[Augmentation] = (),
+        views: int | None = None,
         split_seed: int = 0,
         shuffle_seed: int | None = None,
         eval_batch_size: int | None = None,
         drop_last: bool = False,
     ) -> None:
-        super().__init__()
-        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+        LightningDataModule.__init__(self)
+        ImageSource.__init__(self, val_size, normalize, split_seed)
+        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size), ("views", views)):
             if size is not None and size < 1:
                 raise UserError(f"{name} is {size}, but it must be 1 or more; set --data.{name}.")
         if val_size < 0:
@@ -69,47 +70,23 @@ class ImageDataModule(LightningDataModule, ABC):
                 f"val_size {val_size} must be a share in [0, 1) or a number of images; set --data.val_size."
             )
         self.batch_size = batch_size
-        self.val_size = val_size
-        self.normalize = normalize
         self.augment = list(augment)
+        self.views = views
         self.name: str = type(self).__name__.removesuffix("DataModule")  # what people call this data
-        self.split_seed = split_seed
         self.seed = torch.initial_seed() % 2**31 if shuffle_seed is None else shuffle_seed
         self.eval_batch_size = eval_batch_size
         self.drop_last = drop_last
-        self._loaded: dict[Split, LabelledImages | None] = {}
-        self._rows: tuple[Tensor, Tensor] | None = None
-        self._normalization: Normalization | None = None
         self._epoch: Tensor | None = None
-
-    @property
-    @abstractmethod
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the labels; known before loading."""
-
-    @property
-    @abstractmethod
-    def in_channels(self) -> int:
-        """Channels of an image: 1 (grey) or 3 (colour); known before loading."""
-
-    @property
-    @abstractmethod
-    def image_size(self) -> int:
-        """Height and width of an image in pixels; known before loading."""
-
-    @abstractmethod
-    def load(self, split: Split) -> LabelledImages | None:
-        """Read one split of the source; ``None`` where it has none of that name (``val`` alone may be missing)."""
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.class_names)
 
     @cached_property
     def pipeline(self) -> Pipeline:
         """What the training images go through."""
         return Pipeline(self.augment, self.num_classes)
+
+    @cached_property
+    def seen_views(self) -> Views:
+        """The views that the training images are seen in."""
+        return Views(self.pipeline, self.views)
 
     @property
     def augmentation_epoch(self) -> int | Tensor:
@@ -126,74 +103,6 @@ class ImageDataModule(LightningDataModule, ABC):
             yield
         finally:
             self._epoch = None
-
-    @property
-    def has_val(self) -> bool:
-        """Whether there are validation images; known before loading."""
-        return self.val_size > 0
-
-    @property
-    def normalization(self) -> Normalization:
-        """What normalizes the images; ``auto`` reads the training images for it."""
-        if self._normalization is None:
-            self._normalization = self._chosen_normalization()
-        return self._normalization
-
-    def _chosen_normalization(self) -> Normalization:
-        if self.normalize == "auto":
-            return channel_statistics(self.split("train").images)
-        chosen = Normalization(*IMAGENET) if isinstance(self.normalize, str) else self.normalize
-        if len(chosen.mean) != self.in_channels:
-            raise UserError(
-                f"the images have {self.in_channels} channel(s), but the normalization {len(chosen.mean)}; "
-                "use --data.normalize auto."
-            )
-        return chosen
-
-    @property
-    def broken(self) -> tuple[BrokenImageError, ...]:
-        """The files that could not be read and were left out; reads them all."""
-        return ()
-
-    def split(self, name: Split) -> LabelledImages:
-        """Return all images that the source keeps under this name; they are loaded on the first call.
-
-        Raises:
-            UserError: The source has no such split.
-        """
-        if name not in self._loaded:
-            self._loaded[name] = self.load(name)
-        data = self._loaded[name]
-        if data is None:
-            raise UserError(
-                f"{type(self).__name__} has no {name} images of its own; they are split off its training images."
-            )
-        return data
-
-    def train_rows(self) -> tuple[LabelledImages, Tensor]:
-        """Return the set that holds the training images, and their rows in it."""
-        return self.split("train"), self._split_rows()[0]
-
-    def val_rows(self) -> tuple[LabelledImages, Tensor]:
-        """Return the set that holds the validation images, and their rows in it."""
-        rows = self._split_rows()[1]
-        own = self._loaded["val"]
-        return (self.split("train"), rows) if own is None else (own, torch.arange(len(own.labels)))
-
-    def test_rows(self) -> tuple[LabelledImages, Tensor]:
-        """Return the set that holds the test images, and their rows in it."""
-        data = self.split("test")
-        return data, torch.arange(len(data.labels))
-
-    def _split_rows(self) -> tuple[Tensor, Tensor]:
-        """Return the rows of the training images that train, and those that validate."""
-        if self._rows is None:
-            if "val" not in self._loaded:
-                self._loaded["val"] = self.load("val")
-            labels = self.split("train").labels
-            size = self.val_size if self._loaded["val"] is None else 0
-            self._rows = stratified_split(labels, size, self.split_seed)
-        return self._rows
 
     def setup(self, stage: str) -> None:
         """Load what the stage needs, before anything runs."""
@@ -248,8 +157,14 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn raw pixels (B, H, W, C) into the network's normalized images (B, C, H, W), augmented while training."""
-        images, labels = batch.images.permute(0, 3, 1, 2), batch.labels
+        images, labels, rows = batch.images.permute(0, 3, 1, 2), batch.labels, batch.rows
+        views = None
         if self.trainer is not None and self.trainer.training:
-            images, labels = self.pipeline(images, labels, batch.rows, self.augmentation_epoch)
-        result = Batch(self.normalization.apply(images), labels, batch.rows)
+            drawn = self.seen_views.drawn(rows, self.augmentation_epoch)
+            images, labels = self.pipeline(images, labels, rows, self.augmentation_epoch, drawn)
+            views = self.seen_views.numbers(rows, drawn)
+        elif self.trainer is not None and self.trainer.validating and self.validates_on_training_set:
+            plain = self.seen_views.plain
+            views = None if plain is None else torch.full_like(rows, plain)
+        result = Batch(self.normalization.apply(images), labels, rows, views)
         return result if self.trainer is None else self.trainer.precision_plugin.convert_input(result)

@@ -19,14 +19,14 @@ from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 from PIL import features
 
-from kd_lightning import image_worker, images
 from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
+from kd_lightning.data.file_state import file_state
 from kd_lightning.data.page_release import release_pages
 from kd_lightning.errors import UserError
-from kd_lightning.file_state import file_state
 from kd_lightning.files import cache_folder, written_whole
-from kd_lightning.image_worker import decode
-from kd_lightning.images import BrokenImageError, Pixels
+from kd_lightning.inference import image_worker, images
+from kd_lightning.inference.image_worker import decode
+from kd_lightning.inference.images import BrokenImageError, Pixels
 from kd_lightning.wording import shown
 
 CODECS = ("jpg", "libjpeg_turbo", "webp", "libtiff", "zlib")

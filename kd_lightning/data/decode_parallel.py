@@ -18,10 +18,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kd_lightning.cpu import cores
 from kd_lightning.errors import UserError
-from kd_lightning.image_worker import decode
-from kd_lightning.images import Pixels
+from kd_lightning.inference.image_worker import decode
+from kd_lightning.inference.images import Pixels
+from kd_lightning.machine.cpu import cores
 
 Part = tuple[Pixels, dict[int, str]]
 """Pixels of readable files, (K, S, S, C), and position and reason of the broken ones."""
@@ -120,7 +120,7 @@ class _Worker:
 
     def __init__(self, image_size: int, channels: int, lock: str) -> None:
         self._shape = (image_size, image_size, channels)
-        options = ["-P", "-W", "ignore", "-m", "kd_lightning.image_worker"]
+        options = ["-P", "-W", "ignore", "-m", "kd_lightning.inference.image_worker"]
         command = [sys.executable, *options, str(image_size), str(channels), lock]
         paths = os.pathsep.join(map(os.path.abspath, sys.path))
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

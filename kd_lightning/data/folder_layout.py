@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from kd_lightning.data.base import Split
 from kd_lightning.data.class_names import check_class_names
+from kd_lightning.data.source import Split
 from kd_lightning.errors import UserError
-from kd_lightning.image_files import is_image
+from kd_lightning.inference.image_files import is_image
 from kd_lightning.wording import shown
 
 SPELLINGS: dict[Split, re.Pattern[str]] = {

@@ -11,15 +11,16 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from kd_lightning.data.base import ImageDataModule, Split
+from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.decode import Decoded, decode_images
 from kd_lightning.data.folder_layout import check_inside, find_layout
 from kd_lightning.data.loader import LabelledImages
+from kd_lightning.data.normalize import Normalization
+from kd_lightning.data.source import Split
 from kd_lightning.data.split import stratified_split
 from kd_lightning.errors import UserError
-from kd_lightning.image_files import FolderId, folder_id, image_names
-from kd_lightning.images import BrokenImageError, Pixels
-from kd_lightning.normalize import Normalization
+from kd_lightning.inference.image_files import FolderId, folder_id, image_names
+from kd_lightning.inference.images import BrokenImageError, Pixels
 from kd_lightning.wording import shown
 
 

@@ -29,11 +29,20 @@ class Batch(NamedTuple):
             before they reach the device.
         labels: Class indices ``(B,)``, int64, or class probabilities ``(B, num_classes)`` where labels are mixed.
         rows: Row numbers of the images in their data set, ``(B,)``, int64.
+        views: Number of each image's view, ``(B,)``, int64, where the views of the training images can be counted and
+            these are some of them.
     """
 
     images: Tensor
     labels: Tensor
     rows: Tensor
+    views: Tensor | None = None
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
+        """Return the batch on a device."""
+        images, labels, rows, views = self
+        images, labels, rows = (part.to(device, non_blocking=non_blocking) for part in (images, labels, rows))
+        return Batch(images, labels, rows, None if views is None else views.to(device, non_blocking=non_blocking))
 
 
 def resident(data: LabelledImages, device: torch.device) -> LabelledImages:

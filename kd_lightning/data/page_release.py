@@ -6,7 +6,7 @@ import weakref
 from pathlib import Path
 from threading import Thread
 
-from kd_lightning.images import Pixels
+from kd_lightning.inference.images import Pixels
 
 LARGE = 2**30
 """Bytes of a map that is watched; smaller ones may stay in memory, where they are read faster."""

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kd_lightning.data.base import ImageDataModule, Split
+from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import LabelledImages
+from kd_lightning.data.normalize import Normalization
+from kd_lightning.data.source import Split
 from kd_lightning.errors import UserError
-from kd_lightning.normalize import Normalization
 
 Array = npt.NDArray[np.floating]
 """Of float32, if nothing else is said."""

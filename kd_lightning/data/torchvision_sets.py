@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torchvision import datasets
 
-from kd_lightning.data.base import ImageDataModule, Split
+from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.download import fetch, has_md5
 from kd_lightning.data.formats import Labelled, idx_array, read_bytes, read_cifar, read_svhn, unpack
 from kd_lightning.data.loader import LabelledImages
-from kd_lightning.normalize import Normalization
+from kd_lightning.data.normalize import Normalization
+from kd_lightning.data.source import Split
 
 DIGITS = tuple("0123456789")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

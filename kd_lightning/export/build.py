@@ -13,8 +13,8 @@ from kd_lightning.export.quantize import convert_fp16, quantize_dynamic, quantiz
 from kd_lightning.export.sensitivity import sensitive_layers
 from kd_lightning.export.settings import ExportSettings
 from kd_lightning.export.verify import Measured, Reference, Variant, check_file, gate_failure, measure
-from kd_lightning.model_info import ModelInfo
-from kd_lightning.onnx_predictor import Floats
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.inference.onnx_predictor import Floats
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from kd_lightning.data.normalize import Normalization
 from kd_lightning.errors import UserError
-from kd_lightning.model_info import ModelInfo
-from kd_lightning.normalize import Normalization
-from kd_lightning.onnx_predictor import Floats, Pixels
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.inference.onnx_predictor import Floats, Pixels
 
 BATCH = 64
 

@@ -15,7 +15,7 @@ import torch
 from kd_lightning.errors import UserError
 from kd_lightning.export.preprocess import put_preprocessing_inside
 from kd_lightning.files import written_whole
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
 
 OPSET = 18  # the exporter raises lower ones to it, and with a higher one static int8 fails on onnxruntime up to 1.23

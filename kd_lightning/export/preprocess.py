@@ -3,8 +3,8 @@
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from kd_lightning.model_info import ModelInfo
-from kd_lightning.onnx_predictor import factor_and_offset
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.inference.onnx_predictor import factor_and_offset
 
 
 def put_preprocessing_inside(model: onnx.ModelProto, info: ModelInfo) -> None:

@@ -12,7 +12,7 @@ from onnxruntime import quantization
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import silence
 from kd_lightning.files import written_whole
-from kd_lightning.onnx_predictor import Floats
+from kd_lightning.inference.onnx_predictor import Floats
 
 DynamicLayers = Literal["linear", "all"]
 

@@ -4,6 +4,7 @@ import sys
 import tempfile
 from collections.abc import Collection
 from contextlib import suppress
+from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from inspect import getmodule, getsource
 from pathlib import Path
@@ -17,9 +18,8 @@ from kd_lightning.export.settings import ExportSettings
 from kd_lightning.export.speed import noise
 from kd_lightning.export.verify import Variant, torch_reference
 from kd_lightning.files import cache_folder
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
-from kd_lightning.remembered_store import digest
 from kd_lightning.sources import reached
 
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
@@ -89,7 +89,8 @@ def _key(network: Network, info: ModelInfo, variants: Collection[Variant], setti
         versions = [version(library) for library in LIBRARIES]
     except (OSError, TypeError, PackageNotFoundError):  # typed in, compiled, or installed under another name
         return None
-    return digest(network, info, sorted(variants), settings, settings.reduces_range, *sources, *versions)
+    parts = (network, info, sorted(variants), settings, settings.reduces_range, *sources, *versions)
+    return blake2b("\0".join(map(str, parts)).encode(), digest_size=12).hexdigest()
 
 
 def _helpers(modules: Collection[ModuleType]) -> list[str]:

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kd_lightning.cpu import cores, cpu_name, int8_flags
 from kd_lightning.errors import UserError
 from kd_lightning.export.speed import LARGE_BATCH, Speed
 from kd_lightning.export.verify import Measured, Variant
+from kd_lightning.machine.cpu import cores, cpu_name, int8_flags
 from kd_lightning.wording import in_markdown, shown
 
 COLUMNS = (

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from kd_lightning.export.quantize import quantize_static
-from kd_lightning.onnx_predictor import Floats, open_session
+from kd_lightning.inference.onnx_predictor import Floats, open_session
 
 LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kd_lightning.cpu import needs_reduce_range
 from kd_lightning.export.onnx import Preprocess
 from kd_lightning.export.quantize import DynamicLayers
 from kd_lightning.export.verify import Gates
+from kd_lightning.machine.cpu import needs_reduce_range
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from statistics import median
 
 import numpy as np
 
-from kd_lightning.cpu import cores
-from kd_lightning.model_info import ModelInfo
-from kd_lightning.onnx_predictor import OnnxPredictor, Pixels
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.inference.onnx_predictor import OnnxPredictor, Pixels
+from kd_lightning.machine.cpu import cores
 
 ROUNDS = 9
 LARGE_BATCH = 64

@@ -17,9 +17,9 @@ from kd_lightning.export.settings import ExportSettings
 from kd_lightning.export.speed import measure_speeds, noise
 from kd_lightning.export.verify import Reference, Variant, torch_reference
 from kd_lightning.files import put_in_place, workplace, writing
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.inference.onnx_predictor import Floats
 from kd_lightning.networks import Network
-from kd_lightning.onnx_predictor import Floats
 
 
 def export_variants(

@@ -9,13 +9,13 @@ import numpy.typing as npt
 import onnx
 import torch
 
+from kd_lightning.data.normalize import Normalization
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import on_cpu
-from kd_lightning.host_memory import freed_memory_kept
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.inference.onnx_predictor import Floats, OnnxPredictor, Pixels, softmax
+from kd_lightning.machine.host_memory import freed_memory_kept
 from kd_lightning.networks import Network
-from kd_lightning.normalize import Normalization
-from kd_lightning.onnx_predictor import Floats, OnnxPredictor, Pixels, softmax
 
 Variant = Literal["fp32", "dynamic", "static", "fp16"]
 Labels = npt.NDArray[np.int64]

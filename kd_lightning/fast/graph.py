@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from kd_lightning.fast.ahead import Groups
 from kd_lightning.fast.step import OptimizerStep
-from kd_lightning.outcome import Result
+from kd_lightning.tasks.outcome import Result
 
 SLOTS = 32
 """Steps whose results are counted at once."""

@@ -64,6 +64,9 @@ SCHEDULES = (
 LAYERS = tuple(kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Module))
 """torch's own layers: what they read of Python stays as it was built."""
 
+CONSTANT = "torchvision."
+"""The library whose layers, too, read nothing of Python but what they were built with."""
+
 MARK = "works_with_fast_path"
 """What a class sets to ``True`` to say that it fits."""
 
@@ -91,7 +94,7 @@ def unknown(owner: object, known: Collection[type] = ()) -> Iterator[str]:
         known: Classes that fit beside those that say so.
     """
     kind = type(owner)
-    if kind not in known and not says_so(kind):
+    if kind not in known and not says_so(kind) and not kind.__module__.startswith(CONSTANT):
         hint = "" if _is_librarys(kind) else f" ({MARK} = True in it says that it does)"
         yield f"{kind.__name__} {UNKNOWN}{hint}"
     for name, value in getattr(owner, "__dict__", {}).items():

@@ -97,7 +97,7 @@ def _signature(step: OptimizerStep) -> object:
         if isinstance(value, PLAIN) and not name.startswith("_")
     ]
     clipping = step.trainer.gradient_clip_val, step.trainer.gradient_clip_algorithm
-    return settings, parameters, numbers, dict(task.loss_weights), clipping, step.group
+    return settings, parameters, numbers, clipping, step.group
 
 
 def _restore_generator(device: torch.device) -> None:

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from kd_lightning.data.loader import Batch, BatchLoader
 from kd_lightning.errors import UserError
-from kd_lightning.outcome import Result
+from kd_lightning.tasks.outcome import Result
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
@@ -49,7 +49,7 @@ class OptimizerStep:
 
     def _backward(self, rows: Tensor, *, is_first: bool) -> Result:
         """Add a batch's gradients to those that are there, the first one's to nothing."""
-        batch = Batch(*(values.to(self.task.device, non_blocking=True) for values in self.loader.gather(rows)))
+        batch = self.loader.gather(rows).to(self.task.device, non_blocking=True)
         batch = self.task.data.on_after_batch_transfer(batch, 0)
         with self.trainer.precision_plugin.train_step_context():
             result = self._result(batch)

@@ -1,6 +1,8 @@
-"""Networks in pure torch: images in, logits and a feature map out."""
+"""Networks in pure torch: images in, logits out, their layers by name."""
 
 from kd_lightning.networks.base import Network
+from kd_lightning.networks.module import ModuleNetwork
 from kd_lightning.networks.seed import DeepNN, LightNN
+from kd_lightning.networks.torchvision import TorchvisionNetwork
 
-__all__ = ["DeepNN", "LightNN", "Network"]
+__all__ = ["DeepNN", "LightNN", "ModuleNetwork", "Network", "TorchvisionNetwork"]

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module, ABC):
-    """An image classifier that also shows its feature map.
+    """An image classifier whose size is known and which can be built again from a file.
 
     A network of your own subclasses this, takes at least the three arguments below, passes them (and every further
-    argument of its own, by keyword) to ``super().__init__`` and writes the two abstract methods. It then works in every
-    task by its ``class_path``. On a GPU its steps become a CUDA graph if its class, and that of each layer that is not
-    torch's own, says ``works_with_fast_path = True``: it reads nothing from Python that changes between steps.
+    argument of its own, by keyword) to ``super().__init__`` and writes ``forward``. It then works in every task by its
+    ``class_path``; losses watch its layers by their names. (A network that is an ``nn.Module`` and no more works too,
+    as ``ModuleNetwork``.)
+
+    On a GPU its steps become a CUDA graph if its class, and that of each layer that is not torch's own, says
+    ``works_with_fast_path = True``: it reads nothing from Python that changes between steps.
 
     Args:
         num_classes: Number of classes, 2 or more.
@@ -30,11 +33,10 @@ class Network(nn.Module, ABC):
     needs_contiguous = False
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let the subclass's methods have images and maps in the memory that it works with, whoever calls them."""
+        """Let the subclass have images in the memory that it works with, whoever calls it."""
         super().__init_subclass__(**options)
-        for name in ("feature_map", "classify", "forward"):
-            if name in vars(cls):
-                setattr(cls, name, _in_its_memory(vars(cls)[name]))
+        if "forward" in vars(cls):
+            cls.forward = _in_its_memory(cls.forward)  # type: ignore[assignment, method-assign]
 
     def __init__(
         self, num_classes: int, in_channels: int, image_size: int, **further: bool | int | float | str
@@ -51,16 +53,26 @@ class Network(nn.Module, ABC):
         }
 
     @abstractmethod
-    def feature_map(self, images: Tensor) -> Tensor:
-        """Return the last feature map, ``(B, C, H, W)``, of normalized images ``(B, in_channels, S, S)``."""
-
-    @abstractmethod
-    def classify(self, feature_map: Tensor) -> Tensor:
-        """Return the logits, ``(B, num_classes)``, of a feature map ``(B, C, H, W)``."""
-
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, ``(B, num_classes)``, of normalized images ``(B, in_channels, S, S)``."""
-        return self.classify(self.feature_map(images))
+
+    @property
+    def class_path(self) -> str:
+        """The import path of the class that files name."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of an image."""
+        return self.in_channels, self.image_size, self.image_size
+
+    def rebuilt(self, **changed: bool | int | float | str) -> "Network":
+        """Return an untrained network of this kind with other arguments."""
+        return type(self)(**{**self.arguments, **changed})  # type: ignore[arg-type]
+
+    def layer_root(self) -> nn.Module:
+        """Return the module in which layers are looked up by their names; a wrapper returns what it wraps."""
+        return self
 
     def laid_out(self) -> Self:
         """Lay weights and inputs out in channels_last memory, which convolutions are fast with, or contiguously."""
@@ -72,8 +84,7 @@ class Network(nn.Module, ABC):
         """Try it on two blank images."""
         self.needs_contiguous = False
         training, parameter = self.training, next(self.parameters(), torch.zeros(1))
-        size = (2, self.in_channels, self.image_size, self.image_size)
-        images = torch.zeros(size, device=parameter.device, dtype=parameter.dtype)
+        images = torch.zeros((2, *self.image_shape), device=parameter.device, dtype=parameter.dtype)
         self.eval()  # blank images must not move running statistics
         try:
             self(images.contiguous(memory_format=torch.channels_last))
@@ -82,16 +93,6 @@ class Network(nn.Module, ABC):
         finally:
             self.train(training)
         return True
-
-    @torch.no_grad()
-    def feature_shape(self) -> tuple[int, ...]:
-        """Return the shape (C, H, W) of the feature map of one image."""
-        training, parameter = self.training, next(self.parameters())
-        self.eval()  # one blank image must not move running statistics
-        size = (1, self.in_channels, self.image_size, self.image_size)
-        shape = self.feature_map(torch.zeros(size, device=parameter.device, dtype=parameter.dtype)).shape
-        self.train(training)
-        return tuple(shape[1:])
 
 
 def _in_its_memory(method: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:

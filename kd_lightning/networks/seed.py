@@ -12,17 +12,17 @@ class _Convolutions(nn.Sequential):
     Both orders give the same values and gradients but for rounding: the largest value stays the largest. Behind the
     pooling there is a quarter of the values, and the gradient of a bias that is added on its own takes a tenth of the
     time that a CPU's convolutions spend on it: LightNN's step takes two thirds of the time. An exported network keeps
-    the order of the layers, in which runtimes merge a convolution with its bias and ReLU. Layers that have hooks, as
-    pruning gives them, are called one by one.
+    the order of the layers, in which runtimes merge a convolution with its bias and ReLU. So does one whose layers are
+    watched by hooks: these see in training what they see in evaluation mode.
     """
 
     works_with_fast_path = True
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the last layer's values."""
-        if not self.training or any(layer._forward_pre_hooks or layer._forward_hooks for layer in self):
-            return super().forward(values)  # type: ignore[no-untyped-call, no-any-return]
         layers = list(self)
+        if not self.training or any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers):
+            return super().forward(values)  # type: ignore[no-untyped-call, no-any-return]
         for layer, second_next in zip(layers, [*layers[2:], None, None], strict=True):
             if isinstance(layer, nn.Conv2d):
                 values = functional.conv2d(values, layer.weight, padding=layer.padding)
@@ -50,24 +50,20 @@ def _head(in_features: int, hidden: int, num_classes: int) -> nn.Sequential:
 
 
 class _SeedNetwork(Network):
-    """What DeepNN and LightNN share: ``features`` gives the map, ``classifier`` the logits."""
+    """What DeepNN and LightNN share: ``features`` gives the map (B, C, S/4, S/4), ``classifier`` the logits."""
 
     features: nn.Sequential
     classifier: nn.Sequential
 
-    def feature_map(self, images: Tensor) -> Tensor:
-        """Return the map after the last pooling: (B, 3, S, S) -> (B, C, S/4, S/4)."""
-        return self.features(images)  # type: ignore[no-any-return]
-
-    def classify(self, feature_map: Tensor) -> Tensor:
-        """Return the logits of a map: (B, C, S/4, S/4) -> (B, num_classes)."""
-        return self.classifier(feature_map.flatten(1))  # type: ignore[no-any-return]
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
+        return self.classifier(self.features(images).flatten(1))  # type: ignore[no-any-return]
 
 
 class DeepNN(_SeedNetwork):
     """The seed's teacher: four convolutions and a hidden layer of 512; 1,186,986 parameters for CIFAR-10.
 
-    Its feature map has 32 channels and a quarter of the image's height and width.
+    What ``features`` gives has 32 channels and a quarter of the image's height and width.
 
     Args:
         num_classes: Number of classes, 2 or more.
@@ -86,7 +82,7 @@ class DeepNN(_SeedNetwork):
 class LightNN(_SeedNetwork):
     """The seed's student: two convolutions and a hidden layer of 256; 267,738 parameters for CIFAR-10.
 
-    Its feature map has 16 channels and a quarter of the image's height and width.
+    What ``features`` gives has 16 channels and a quarter of the image's height and width.
 
     Args:
         num_classes: Number of classes, 2 or more.

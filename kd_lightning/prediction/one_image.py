@@ -4,13 +4,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd_lightning.file_state import FileState, file_state
+from kd_lightning.data.file_state import FileState, file_state
 from kd_lightning.prediction.predictors import Predictor, is_onnx, open_predictor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kd_lightning.onnx_predictor import Floats
+    from kd_lightning.inference.onnx_predictor import Floats
 
 
 def predict_image(image_path: str | Path, model_path: str | Path) -> "tuple[str, Tensor | Floats]":

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Protocol
 
 from kd_lightning.errors import UserError
-from kd_lightning.images import Pixels
-from kd_lightning.model_info import ModelInfo
-from kd_lightning.onnx_predictor import Floats, OnnxPredictor
+from kd_lightning.inference.images import Pixels
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.inference.onnx_predictor import Floats, OnnxPredictor
 
 
 class Predictor(Protocol):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from kd_lightning.cpu import cores
 from kd_lightning.errors import UserError
-from kd_lightning.image_files import IMAGE_SUFFIXES, image_names
-from kd_lightning.images import BrokenImageError
+from kd_lightning.inference.image_files import IMAGE_SUFFIXES, image_names
+from kd_lightning.inference.images import BrokenImageError
+from kd_lightning.machine.cpu import cores
 from kd_lightning.prediction.arguments import Options
 from kd_lightning.prediction.outputs import results_file
 from kd_lightning.prediction.predictors import Predictor, open_predictor

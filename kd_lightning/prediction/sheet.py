@@ -11,7 +11,7 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 
 from kd_lightning.files import written_whole
-from kd_lightning.images import read_image
+from kd_lightning.inference.images import read_image
 from kd_lightning.prediction.stream import Prediction
 from kd_lightning.prediction.table import percent
 from kd_lightning.wording import shown

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kd_lightning.images import BrokenImageError, Pixels
-from kd_lightning.onnx_predictor import Floats
+from kd_lightning.inference.images import BrokenImageError, Pixels
+from kd_lightning.inference.onnx_predictor import Floats
 from kd_lightning.prediction.predictors import Predictor
 
 MOST_PIXELS = 2**25

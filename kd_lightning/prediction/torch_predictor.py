@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
+from kd_lightning.data.normalize import Normalization
 from kd_lightning.errors import UserError
-from kd_lightning.images import Pixels, read_image
-from kd_lightning.normalize import Normalization
-from kd_lightning.onnx_predictor import Floats
-from kd_lightning.weights import load_model
+from kd_lightning.inference.images import Pixels, read_image
+from kd_lightning.inference.onnx_predictor import Floats
+from kd_lightning.networks.weights import load_model
 from kd_lightning.wording import shown
 
 
@@ -16,7 +16,7 @@ class TorchPredictor:
     """Opens weights and gives the probabilities of images, on the CPU.
 
     Args:
-        path: What ``kd_lightning.weights.load_model`` takes: ``.pth``, ``.ckpt`` or a bare state dict.
+        path: What ``kd_lightning.networks.weights.load_model`` takes: ``.pth``, ``.ckpt`` or a bare state dict.
         threads: CPU threads for torch, in the whole process; 0 leaves them as they are.
         network: Import path of the network's class, where it is not imported yet.
 

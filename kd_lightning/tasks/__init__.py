@@ -3,6 +3,7 @@
 from kd_lightning.tasks.base import Task
 from kd_lightning.tasks.classifier import Classifier
 from kd_lightning.tasks.cosine import CosineDistill
+from kd_lightning.tasks.distill import Distill
 from kd_lightning.tasks.regress import FeatureRegressDistill
 
-__all__ = ["Classifier", "CosineDistill", "FeatureRegressDistill", "Task"]
+__all__ = ["Classifier", "CosineDistill", "Distill", "FeatureRegressDistill", "Task"]

@@ -1,7 +1,6 @@
 """The task under every task: network, loss terms, metrics, steps, optimizer, in this order."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal
@@ -11,20 +10,21 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from kd_lightning.cpu import has_bf16
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import Batch, BatchLoader
+from kd_lightning.data.same_data import check_data
 from kd_lightning.errors import UserError
-from kd_lightning.fast.compiled import CompiledNetworks
-from kd_lightning.fast.graph import make_plain
-from kd_lightning.fast.start import start, stop
-from kd_lightning.host_memory import keep_freed_memory, return_freed_memory
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.losses import Loss
+from kd_lightning.machine.cpu import has_bf16
+from kd_lightning.machine.host_memory import keep_freed_memory, return_freed_memory
 from kd_lightning.networks import Network
-from kd_lightning.outcome import Outcome, Result
-from kd_lightning.same_data import check_data
-from kd_lightning.tasks.counting import CountingModule, Stage
+from kd_lightning.networks.layers import Shapes
+from kd_lightning.networks.weights import INFO_KEY, parse_info
+from kd_lightning.tasks.compiled import CompiledNetworks
+from kd_lightning.tasks.counting import Stage
 from kd_lightning.tasks.finite import LossWatch
+from kd_lightning.tasks.objective import Objective
 from kd_lightning.tasks.optimization import (
     Interval,
     check_length,
@@ -34,28 +34,29 @@ from kd_lightning.tasks.optimization import (
     schedule_entry,
     seed_optimizer,
 )
+from kd_lightning.tasks.outcome import Outcome, Result
 from kd_lightning.tasks.random_state import RandomState
 from kd_lightning.tasks.single_images import check_last_batch
-from kd_lightning.trained import training_record
-from kd_lightning.weights import INFO_KEY, class_path, parse_info
+from kd_lightning.tasks.trained import training_record
 
 
-class Task(CountingModule, ABC):
-    """Train a network by a weighted sum of named loss terms.
+class Task(Objective):
+    """Train a network by a weighted sum of named losses.
 
     A task of your own is trained in Lightning's own loop, unless its class itself says ``works_with_fast_path = True``:
     then its step must not log, and must read nothing from Python that changes between steps, as ``current_epoch`` does.
 
     Args:
         network: The network to train.
-        loss_weights: Weight of each loss term, by the term's name.
+        losses: The losses by name; the names are those of curves and options.
+        teacher_shapes: The shapes of what the losses see of a teacher; ``None`` where there is none.
         optimizer: Makes the optimizer of the trained parameters.
         lr_scheduler: Makes the learning rate schedule; none by default.
         lr_interval: Whether the schedule moves on every ``epoch`` or every ``step``; ``auto``: a cycle of
             steps (OneCycle, OneCycleLR, CyclicLR) with every step, any other with every epoch.
-        fast: Whether many steps are done in one call of Lightning's, on a GPU as a CUDA graph. ``auto`` does so on a
-            GPU (on a CPU it saves less than a tenth of the time) where all that takes part in a step is known to fit,
-            ``true`` insists.
+        fast: Whether ``fit``, by its callback ``TrainAhead``, does many steps in one call of Lightning's, on a GPU as a
+            CUDA graph. ``auto`` does so on a GPU (on a CPU it saves less than a tenth of the time) where all that takes
+            part in a step is known to fit, ``true`` insists.
         compiled: Whether torch.compile translates what is trained on full batches: half a minute at the start, fewer
             and larger kernels on a GPU from then on; on a CPU it does not pay.
     """
@@ -63,14 +64,15 @@ class Task(CountingModule, ABC):
     def __init__(
         self,
         network: Network,
-        loss_weights: dict[str, float],
+        losses: dict[str, Loss],
+        teacher_shapes: Shapes | None = None,
         optimizer: OptimizerCallable = seed_optimizer,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Interval = "auto",
         fast: bool | Literal["auto"] = "auto",
         compiled: bool = False,
     ) -> None:
-        super().__init__(network.laid_out(), loss_weights)
+        super().__init__(network.laid_out(), losses, teacher_shapes)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
@@ -80,22 +82,11 @@ class Task(CountingModule, ABC):
         self._optimization: dict[str, Any] = {}
         self._resumed: dict[str, Any] = {}
         self._compiled: CompiledNetworks | None = None
-
-    @abstractmethod
-    def outcome(self, batch: Batch) -> Outcome:
-        """Return the logits and the loss terms of a batch."""
-
-    def trained_parameters(self) -> Iterator[nn.Parameter]:
-        """Give the parameters that the optimizer trains."""
-        yield from self.network.parameters()
+        self._when_ready: list[Callable[[], None]] = []
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, num_classes) of normalized images (B, C, H, W)."""
         return self.network(images)  # type: ignore[no-any-return]
-
-    def weighted_loss(self, outcome: Outcome) -> Tensor:
-        """Return what is minimized: the weighted sum of the loss terms."""
-        return torch.stack([self.loss_weights[name] * term for name, term in outcome.terms.items()]).sum()
 
     def result(self, batch: Batch) -> Result:
         """Return the weighted loss of a batch and what it is made of."""
@@ -183,7 +174,7 @@ class Task(CountingModule, ABC):
         """Return what a file must say about the trained network besides its weights."""
         data = self.data
         return ModelInfo(
-            network=class_path(self.network),
+            network=self.network.class_path,
             arguments=self.network.arguments,
             class_names=data.class_names,
             mean=data.normalization.mean,
@@ -197,7 +188,6 @@ class Task(CountingModule, ABC):
         self.check_finite()
         self._random.save(checkpoint, self.device)
         checkpoint["optimization"] = self._optimization
-        make_plain(checkpoint)
         checkpoint[INFO_KEY] = replace(self.model_info(), **training_record(self.trainer)).to_plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -229,9 +219,16 @@ class Task(CountingModule, ABC):
                 self.print(f"Memory: {type(network).__name__} calls view; with flatten it could use the faster order.")
         check_length(self.trainer)
         self._random.start(self.device)
-        self._losses = LossWatch(self.trainer)
+        self._loss_watch = LossWatch(self.trainer)
+        self.set_loss_weights()  # a run that is resumed in the middle of an epoch does not start it
         self.prepare()
-        start(self)
+        for function in self._when_ready:
+            function()
+        self._when_ready = []
+
+    def when_ready(self, function: Callable[[], None]) -> None:
+        """Have a function called before the first step, when all that steps need is there."""
+        self._when_ready.append(function)
 
     def prepare(self) -> None:
         """Do what is to be done once, before the first step."""
@@ -244,6 +241,5 @@ class Task(CountingModule, ABC):
 
     def on_train_end(self) -> None:
         """Return the memory that training has left free, and let no weights pass that are not finite."""
-        stop(self)
         self.check_finite()
         return_freed_memory()

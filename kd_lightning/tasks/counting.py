@@ -1,5 +1,6 @@
 """What a task counts of an epoch: the loss, its terms and accuracies; none of them may be other than finite."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from lightning.pytorch import LightningModule
@@ -8,9 +9,9 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from kd_lightning.networks import Network
-from kd_lightning.outcome import Outcome, Result
 from kd_lightning.tasks.finite import LossWatch, check_mean, check_weights
 from kd_lightning.tasks.image_mean import ImageMean
+from kd_lightning.tasks.outcome import Outcome, Result
 
 Stage = Literal["train", "val", "test"]
 
@@ -20,20 +21,20 @@ class CountingModule(LightningModule):
 
     Args:
         network: The network whose predictions are counted.
-        loss_weights: Weight of each loss term, by the term's name.
+        names: Names of the losses.
     """
 
-    def __init__(self, network: Network, loss_weights: dict[str, float]) -> None:
+    def __init__(self, network: Network, names: Iterable[str]) -> None:
         super().__init__()
         self.network = network
-        self.loss_weights = loss_weights
+        self.counted = (*names, "loss")
         self.train_metrics, self.val_metrics, self.test_metrics = map(self.make_metrics, ("train", "val", "test"))
-        self._losses: LossWatch | None = None
+        self._loss_watch: LossWatch | None = None
 
     def make_metrics(self, stage: str) -> MetricCollection:
         """Make the metrics of an epoch of a stage: the loss, its terms, and each name of ``accuracies``."""
         accuracy = MulticlassAccuracy(self.network.num_classes, average="micro", validate_args=False)
-        means = {name: ImageMean() for name in ("loss", *self.loss_weights)}
+        means = {name: ImageMean() for name in self.counted}
         counts = {name: accuracy.clone() for name in self.accuracies(stage)}
         return MetricCollection({**means, **counts}, prefix=f"{stage}/", compute_groups=False)
 
@@ -51,8 +52,8 @@ class CountingModule(LightningModule):
         losses = {**result.outcome.terms, "loss": result.loss}
         for name, value in losses.items():
             self.metrics(stage)[name].update(value, len(result.labels))
-        if stage == "train" and self._losses is not None:
-            self._losses.see(losses)
+        if stage == "train" and self._loss_watch is not None:
+            self._loss_watch.see(losses)
         self.count(result.outcome, result.labels, stage)
 
     def count(self, outcome: Outcome, labels: Tensor, stage: Stage) -> None:
@@ -69,12 +70,12 @@ class CountingModule(LightningModule):
         check_weights(self.trainer, self)
 
     def _look(self) -> None:
-        if self._losses is not None:
-            self._losses.look()
+        if self._loss_watch is not None:
+            self._loss_watch.look()
 
     def log_metrics(self, stage: Stage) -> None:
         """Log what an epoch has counted, once: logging in every step would cost more than LightNN's optimizer."""
-        for name in (*self.loss_weights, "loss"):
+        for name in self.counted:
             check_mean(self.trainer, f"{stage}/{name}", self.metrics(stage)[name])
         for name, metric in self.metrics(stage).items():
             self.log(name, metric, prog_bar=name == f"{stage}/accuracy")

@@ -1,6 +1,5 @@
-"""What every distillation shares: a student, a frozen teacher, and one view of each image for both."""
+"""Distillation: a student, a frozen teacher, and one view of each image for both."""
 
-from abc import abstractmethod
 from collections.abc import Callable
 from itertools import chain
 from typing import Any, Literal, Self
@@ -9,58 +8,66 @@ from torch import Tensor, nn
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
+from kd_lightning.losses import Loss
 from kd_lightning.networks import Network
-from kd_lightning.outcome import Outcome
-from kd_lightning.remembered import CannotRememberError, RememberedTeacher, check_views, remember
-from kd_lightning.same_data import check_data
 from kd_lightning.tasks.base import Task
 from kd_lightning.tasks.counting import Stage
-from kd_lightning.teacher import Teacher, TeacherAnswer, TeacherOutput
+from kd_lightning.tasks.outcome import Outcome
+from kd_lightning.teacher import CannotRememberError, Teacher, TeacherOutput, TeacherTargets, remember
+from kd_lightning.teacher.remembered import check_views
 
 TEACHER_KEY = "teacher"
 """Where checkpoints keep which teacher they learn from."""
 
 
-class DistillTask(Task):
-    """Train a student with a frozen teacher.
+class Distill(Task):
+    """Train a student with a frozen teacher, by the weighted sum of named losses.
 
     Args:
         network: The student.
         teacher: The teacher; it never changes.
-        loss_weights: Weight of each loss term, by the term's name.
-        remember_teacher: Whether the teacher's targets are computed once and looked up from then on, which is exact
-            where the training images are not augmented or only flipped. ``auto`` does so wherever it is exact, saves
-            time and fits into memory or on the disk.
+        losses: The losses by name; labels are one like any other. The names are those of curves and options, as in
+            ``--model.losses.kd.temperature 2``.
+        remember_teacher: Whether the teacher's targets are computed once and looked up from then on (cached), which is
+            exact where the views of the training images can be counted: without augmentation, where they are only
+            flipped, or with ``--data.views``. ``auto`` does so wherever it is exact, saves time and fits into memory or
+            on the disk.
         options: Further arguments, those of ``Task``.
+
+    Raises:
+        UserError: A layer is not there, or shapes do not fit.
     """
+
+    works_with_fast_path = True
 
     def __init__(
         self,
         network: Network,
         teacher: Teacher,
-        loss_weights: dict[str, float],
+        losses: dict[str, Loss],
         remember_teacher: bool | Literal["auto"] = "auto",
         **options: Any,
     ) -> None:
-        super().__init__(network, loss_weights, **options)
         teacher.network.laid_out()
-        self._beside = (teacher,)  # no module: of no business to Lightning
+        targets = TeacherTargets(teacher, losses.values())
+        super().__init__(network, losses, targets.shapes, **options)
+        self._beside = teacher, targets  # no modules: of no business to Lightning
         self.remember_teacher = remember_teacher
-        self._remembered: RememberedTeacher | None = None
 
     @property
     def teacher(self) -> Teacher:
         """The teacher: it goes where the task goes, and no callback or checkpoint that walks the modules meets it."""
         return self._beside[0]
 
+    @property
+    def targets(self) -> TeacherTargets:
+        """What the losses need of the teacher."""
+        return self._beside[1]
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the teacher with the task's own modules, to a device or another precision."""
         self.teacher._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
-
-    @abstractmethod
-    def target(self, teacher: TeacherOutput) -> Tensor:
-        """Return what the objective compares the student with; of a remembered teacher it is all that is kept."""
 
     def networks(self) -> tuple[Network, ...]:
         """Return the networks that take part in a step."""
@@ -70,20 +77,21 @@ class DistillTask(Task):
         """Return all modules that take part in a step."""
         return (*super().step_modules(), self.teacher)
 
-    def ask_teacher(self, batch: Batch) -> TeacherAnswer:
-        """Return the teacher's target for the images that the student sees, remembered or not."""
-        target = None if self._remembered is None else self._remembered.look_up(batch)
-        if target is not None:
-            return TeacherAnswer(target)
-        output = self.teacher(batch.images)
-        return TeacherAnswer(self.target(output), output.logits)
+    def outcome(self, batch: Batch) -> Outcome:
+        """Return the student's logits, the losses, and the teacher's logits where it was asked."""
+        student, teacher = self.tapped(batch.images), self.ask_teacher(batch)
+        return Outcome(student.logits, self.loss_terms(student, teacher.targets, batch), teacher.logits)
+
+    def ask_teacher(self, batch: Batch) -> TeacherOutput:
+        """Return what the losses need of the teacher for the images that the student sees, remembered or not."""
+        return self.targets(batch)
 
     def prepare(self) -> None:
         """Remember the teacher's targets where that is exact and pays; say so, or why not."""
         if self.remember_teacher is False:
             return
         try:
-            self._remembered = self._remember()
+            self._remember()
         except CannotRememberError as reason:
             if self.remember_teacher is True:
                 raise UserError(
@@ -93,30 +101,34 @@ class DistillTask(Task):
 
     def host_sync_reason(self) -> str | None:
         """Return which data of a step lies in main memory, as a clause; ``None`` where none does."""
-        if self._remembered is not None and self._remembered.table.device != self.device:
+        if any(table.device != self.device for table in self.targets.tables.values()):
             return "what is remembered of the teacher has no room on the GPU"
         return super().host_sync_reason()
 
-    def _remember(self) -> RememberedTeacher:
+    def _remember(self) -> None:
         data, trainer, network = self.data, self.trainer, self.teacher.network
         check_views(data)
         asked = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches * data.batch_size
-        if self.remember_teacher == "auto" and asked < len(data.train_rows()[1]) * (2 if data.pipeline.steps else 1):
-            raise CannotRememberError("this fit asks it for fewer images than there are")
-        identity = (type(self), type(network), network.arguments, *chain(*network.state_dict().items()))
+        if self.remember_teacher == "auto" and asked < len(data.train_rows()[1]) * (data.seen_views.count or 1):
+            views = f" in {data.seen_views.count} views" if data.views else ""
+            raise CannotRememberError(f"this fit asks it for fewer images than there are{views}")
+        info = self.teacher.info
+        seen = () if info is None else (info.mean, info.std, info.class_names, data.class_names)
+        identity = (network.class_path, network.arguments, *seen, *chain(*network.state_dict().items()))
         with trainer.precision_plugin.forward_context():
-            return remember(
+            remember(
+                self.targets,
                 data,
-                lambda images: self.target(self.teacher(trainer.precision_plugin.convert_input(images))),
                 identity,
                 self.device,
+                trainer.precision_plugin.convert_input,
                 trainer.world_size,
                 self.print,
             )
 
     def on_train_end(self) -> None:
         """Forget what was remembered."""
-        self._remembered = None
+        self.targets.forget()
         super().on_train_end()
 
     def accuracies(self, stage: str) -> tuple[str, ...]:
@@ -153,6 +165,7 @@ class DistillTask(Task):
     def setup(self, stage: str) -> None:
         """Check that student, teacher and data fit."""
         super().setup(stage)
-        self._remembered = None  # a fit that was stopped may have left it
-        if self.teacher.weights is not None and self.teacher.info is not None:
-            check_data(f"the teacher {self.teacher.weights}", self.teacher.info, self.data)
+        self.targets.forget()  # a fit that was stopped may have left it
+        done = self.teacher.adapt(self.data)
+        if done and stage == "fit":
+            self.print(f"Teacher: {' and '.join(done)}.")

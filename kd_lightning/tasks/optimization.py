@@ -9,7 +9,7 @@ from torch.optim import LBFGS, Adam, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from kd_lightning.errors import UserError
-from kd_lightning.schedules import OneCycle
+from kd_lightning.tasks.schedules import OneCycle
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
@@ -112,7 +112,7 @@ def check_length(trainer: Trainer) -> None:
         elif isinstance(scheduler, OneCycleLR) and _steps(trainer, scheduler) > scheduler.total_steps:
             raise UserError(
                 f"OneCycleLR ends after {scheduler.total_steps} steps, but this run has {_steps(trainer, scheduler)}; "
-                "set its total_steps to that, or take kd_lightning.schedules.OneCycle, which asks the run."
+                "set its total_steps to that, or take kd_lightning.tasks.schedules.OneCycle, which asks the run."
             )
 
 

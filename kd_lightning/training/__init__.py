@@ -1,5 +1,1 @@
-"""The commands fit, validate and test: LightningCLI over this project's tasks and data."""
-
-from kd_lightning.training.cli import TrainingCLI, main
-
-__all__ = ["TrainingCLI", "main"]
+"""LightningCLI over this project's tasks and data, and what surrounds a fit."""

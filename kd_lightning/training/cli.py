@@ -1,6 +1,5 @@
 """One LightningCLI over this project's tasks and data."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,29 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import kd_lightning.callbacks
-import kd_lightning.data
+import kd_lightning.data.augment
+import kd_lightning.losses
 import kd_lightning.networks
-import kd_lightning.schedules
+import kd_lightning.tasks.schedules
 import kd_lightning.teacher  # noqa: F401  bare class names are those of imported classes
-from kd_lightning import stopping
-from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt, SaveWeights, StoppedByUser
+from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt, SaveWeights
 from kd_lightning.callbacks.keep_checkpoint import KeepCheckpoint
 from kd_lightning.callbacks.measured_weights import MeasuredWeights
 from kd_lightning.callbacks.run_folder import RunFolder
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
+from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.tasks import Task
-from kd_lightning.threads import use_own_cores
-from kd_lightning.trained import asked_limits, images_tested, images_validated
+from kd_lightning.tasks.trained import asked_limits, images_tested, images_validated
 from kd_lightning.training import teacher_first
 from kd_lightning.training.checkpoint_files import write_whole_checkpoints
 from kd_lightning.training.config_files import own_run, run_name
-from kd_lightning.training.console import full_disk_said_once, quieten, say
+from kd_lightning.training.console import say
 from kd_lightning.training.mistakes import explained
 from kd_lightning.training.parser import Parser
-from kd_lightning.training.processes import lost_process
 from kd_lightning.training.run_checks import check_against_data, check_processes, check_work, set_by_hand
+from kd_lightning.training.run_files import RunFiles
 from kd_lightning.training.save_config import SaveConfig
 from kd_lightning.training.teacher_checks import check_teacher
 from kd_lightning.training.which_checkpoint import choose_checkpoint
@@ -56,7 +55,8 @@ class TrainingCLI(LightningCLI):
         """Let no checkpoint change the config, as Lightning would."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Let the data say what networks are built for."""
+        """Name the run's files, and let the data say what networks are built for."""
+        parser.add_class_arguments(RunFiles, "files")
         for network in ("network", "teacher.init_args.network"):
             for name in ("num_classes", "in_channels", "image_size"):
                 target = f"model.init_args.{network}.init_args.{name}"
@@ -150,11 +150,14 @@ class TrainingCLI(LightningCLI):
         folder = RunFolder(self.logs / self.name)
         kwargs["callbacks"] = [folder, *(trainer.callbacks or []), SaveOnInterrupt()]
         if self.subcommand == "fit":
+            own = trainer.callbacks or []
             kwargs["callbacks"] = [
                 folder,
                 *self.usual_callbacks(trainer.enable_checkpointing is not False),
-                *(trainer.callbacks or []),
+                *self.config_init[str(self.subcommand)].files.callbacks(own),
+                *own,
                 SaveOnInterrupt(),  # behind those that change something behind a step, as averages of weights do
+                TrainAhead(),
                 RunSummary(self.name),  # behind those whose files it lists
             ]
         built = super().instantiate_trainer(**kwargs)
@@ -208,26 +211,6 @@ class TrainingCLI(LightningCLI):
             self.callbacks.insert(0, MeasuredWeights(self.measured_weights))
 
 
-def main(args: Sequence[str]) -> int:
-    """Run ``fit``, ``validate`` or ``test``; the first argument names it."""
-    quieten()
-    use_own_cores()
-    try:
-        with full_disk_said_once():
-            run(args)
-    except StoppedByUser as stopped:
-        say(str(stopped))
-        stopping.let_main_end(seconds=10)
-        return stopped.status
-    except RuntimeError as error:
-        if (lost := lost_process(error)) is None:
-            raise
-        stopping.let_main_end(seconds=10)
-        print(f"error: {lost}", file=sys.stderr)
-        return 1
-    return 0
-
-
 def run(args: Sequence[str], kind: type[TrainingCLI] = TrainingCLI, **options: Any) -> TrainingCLI:
     """Run a command and return it with its trainer, model and datamodule.
 
@@ -257,9 +240,9 @@ def fit(args: Sequence[str]) -> Path:
     """Run ``fit`` and return the weights file that it wrote.
 
     Raises:
-        UserError: Its config has no ``SaveWeights``.
+        UserError: It wrote none, as a smoke test does.
     """
     files = [path for callback in run(args).callbacks if isinstance(callback, SaveWeights) for path in callback.files]
     if not files:
-        raise UserError("the teacher's config writes no weights; give its trainer the callback SaveWeights.")
+        raise UserError("the teacher's run wrote no weights; let it train whole steps, without fast_dev_run.")
     return files[0]

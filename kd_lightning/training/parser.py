@@ -6,6 +6,9 @@ import yaml
 from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+import kd_lightning.data.image_folder
+import kd_lightning.data.shapes
+import kd_lightning.data.torchvision_sets  # noqa: F401  bare class names are those of imported classes
 from kd_lightning.errors import UserError
 from kd_lightning.training.config_files import ConfigFile
 from kd_lightning.training.parse_errors import explain

@@ -2,7 +2,7 @@
 
 import torch
 
-from kd_lightning import stopping
+from kd_lightning.machine import stopping
 
 LOST = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
 """What errors of the libraries that connect processes say."""

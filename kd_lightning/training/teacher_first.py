@@ -14,10 +14,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
+from kd_lightning.networks.weights import read_weights
 from kd_lightning.training.config_files import find_config, newest_first, run_name
 from kd_lightning.training.console import say
 from kd_lightning.training.parser import plain
-from kd_lightning.weights import read_weights
 from kd_lightning.wording import epochs_in_words
 
 Fit = Callable[[Sequence[str]], Path]

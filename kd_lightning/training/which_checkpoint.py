@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from kd_lightning.errors import UserError
-from kd_lightning.torch_file import read_file
+from kd_lightning.networks.torch_file import read_file
 from kd_lightning.training.config_files import newest_first
 from kd_lightning.training.console import say
 

@@ -24,10 +24,10 @@ import torch
 import yaml
 from tiny import TinyDataModule
 
-from kd_lightning import stopping
-from kd_lightning.model_info import ModelInfo
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.machine import stopping
 from kd_lightning.networks import LightNN
-from kd_lightning.weights import class_path, save_weights
+from kd_lightning.networks.weights import save_weights
 
 pytestmark = pytest.mark.faults
 
@@ -189,7 +189,7 @@ def test_an_export_that_is_stopped_anywhere_leaves_whole_files_and_is_done_by_th
     number: signal.Signals, tmp_path: Path
 ) -> None:
     network, data, saved = LightNN(num_classes=4, image_size=8), TinyDataModule(count=4000), tmp_path / "net.pth"
-    pixels, path = data.normalization, class_path(network)
+    pixels, path = data.normalization, network.class_path
     info = ModelInfo(path, network.arguments, data.class_names, pixels.mean, pixels.std, data.image_size, data.name)
     save_weights(saved, network, info)
     folder = tmp_path / "undisturbed"

@@ -55,7 +55,9 @@ class Pipeline:
                 result = result ^ step.draw(rows, epoch)
         return result
 
-    def __call__(self, images: Tensor, labels: Tensor, rows: Tensor, epoch: int | Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, images: Tensor, labels: Tensor, rows: Tensor, epoch: int | Tensor, drawn: int | Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the augmented images, uint8 or float32 in [0, 255], and their labels.
 
         Args:
@@ -63,15 +65,17 @@ class Pipeline:
             labels: ``(B,)`` int64, or ``(B, K)`` float32 probabilities.
             rows: ``(B,)`` int64: the images' row numbers in the data set.
             epoch: The epoch, 0 or more, or a 0-d int64 tensor of it on the images' device.
+            drawn: What steps that mix no images draw by in place of the epoch: a number an image, ``(B,)`` int64.
         """
+        own = epoch if drawn is None else drawn
         if self.mixes_labels and labels.ndim == 1:
             labels = (labels.unsqueeze(1) == torch.arange(self.num_classes, device=labels.device)).to(torch.float32)
         for _, group in groupby(self.steps, lambda step: isinstance(step, PixelMove)):
             steps = list(group)
             moves = [step for step in steps if isinstance(step, PixelMove)]
             if moves:
-                images = move_pixels(images, moves, rows, epoch)
+                images = move_pixels(images, moves, rows, own)
             else:
                 for step in steps:
-                    images, labels = step.apply(images, labels, rows, epoch)
+                    images, labels = step.apply(images, labels, rows, epoch if step.mixes_labels else own)
         return images, labels

@@ -20,9 +20,9 @@ from PIL import Image
 from kd_lightning.errors import UserError
 from kd_lightning.export.web.runtime import MODULE, runtime_files
 from kd_lightning.files import written_whole
-from kd_lightning.images import MAX_PIXELS, Pixels
-from kd_lightning.model_info import ModelInfo
-from kd_lightning.onnx_predictor import factor_and_offset
+from kd_lightning.inference.images import MAX_PIXELS, Pixels
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.inference.onnx_predictor import factor_and_offset
 
 NAMED_CLASSES = 12  # more are not told by name
 SCRIPTS = ("pixels.js", "network.js", "page.js")

@@ -1,0 +1,102 @@
+"""``benchmark``: what a config costs on this machine, beside the loop that tutorials write."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CUDAAccelerator
+from lightning.pytorch.cli import LightningArgumentParser
+
+from kd_lightning.benchmark.measure import Bench, measure
+from kd_lightning.benchmark.report import Run, to_plain, to_text
+from kd_lightning.errors import UserError
+from kd_lightning.fast.callback import TrainAhead
+from kd_lightning.files import written_whole
+from kd_lightning.machine.threads import use_own_cores
+from kd_lightning.strict_json import strict_json
+from kd_lightning.training.cli import TrainingCLI, run
+from kd_lightning.training.config_files import run_name
+from kd_lightning.training.console import quieten
+from kd_lightning.training.mistakes import explained
+from kd_lightning.training.teacher_first import teacher_settings
+
+KEPT = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
+"""What a benchmark takes over of a config's trainer."""
+
+
+class BenchmarkCLI(TrainingCLI):
+    """Builds task and data of a config without loading or training anything."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the benchmark's own options."""
+        super().add_arguments_to_parser(parser)
+        parser.add_argument("--output", type=str | None, default=None, help="The JSON file to write.")
+        parser.add_argument(
+            "--steps", type=int | None, default=None, help="Steps of a round, 1 or more; 20 on a CPU, 400 on a GPU."
+        )
+        parser.add_argument("--rounds", type=int, default=5, help="Rounds, 1 or more; the loops take turns.")
+        parser.add_argument("--workers", type=int, default=2, help="Loading processes of the usual loop.")
+        parser.add_argument("--images", type=int, default=50_000, help="Training images that an epoch is counted with.")
+
+    def before_instantiate_classes(self) -> None:
+        """Leave the teacher as it is born: its weights cost no time."""
+        for name, least in (("steps", 1), ("rounds", 1), ("workers", 0), ("images", 1)):
+            if self.config[name] is not None and self.config[name] < least:
+                raise UserError(f"--{name} is {self.config[name]}, but it must be {least} or more.")
+        teacher = teacher_settings(self.config)
+        if teacher is not None:
+            teacher.weights = None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build a trainer on one device that shows and keeps nothing."""
+        settings = self.config_init.trainer
+        with explained():
+            return Trainer(
+                **{name: settings[name] for name in KEPT},
+                devices=1,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                **{"limit_val_batches": 0, **kwargs, "callbacks": [TrainAhead(), *kwargs.get("callbacks", ())]},
+            )
+
+    @property
+    def val_images(self) -> int:
+        """The validation images of the config's run."""
+        size = self.datamodule.val_size
+        return round(size * self.config.images if size < 1 else size)
+
+    def bench(self) -> Bench:
+        """Return what is to be measured."""
+        options = self.config
+        steps = options.steps or (400 if isinstance(self.trainer.accelerator, CUDAAccelerator) else 20)
+        return Bench(self.model, self.datamodule, self.instantiate_trainer, steps, options.workers, self.val_images)
+
+    def run(self) -> Run:
+        """Return what the config would run."""
+        data, config, epochs = self.datamodule, self.config, self.config.trainer.max_epochs
+        return Run(
+            name=run_name(Path(config.config[0].relative)) if config.config else type(self.model).__name__,
+            task=self.model,
+            batch_size=data.batch_size,
+            images=config.images,
+            val_images=self.val_images,
+            epochs=None if epochs == -1 else epochs,
+            views=2 if data.augment else 1,
+        )
+
+
+def main(args: Sequence[str]) -> int:
+    """Measure and print; ``--output`` keeps the numbers."""
+    quieten()
+    use_own_cores()
+    cli = run(args[1:], BenchmarkCLI, run=False)
+    assert isinstance(cli, BenchmarkCLI)
+    result = to_plain(cli.run(), measure(cli.bench(), cli.config.rounds))
+    print(to_text(result))
+    if cli.config.output is not None:
+        with written_whole(cli.config.output) as path:
+            path.write_text(strict_json(result, indent=2) + "\n", encoding="utf-8")
+    return 0

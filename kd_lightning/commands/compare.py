@@ -1,0 +1,133 @@
+"""``compare``: run a study and report what it shows."""
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+
+import torch
+from rich.console import Console
+
+from kd_lightning.compare.assemble import assemble
+from kd_lightning.compare.costs import add_costs
+from kd_lightning.compare.identity import fingerprint
+from kd_lightning.compare.plan import PlannedRow, plan_rows
+from kd_lightning.compare.progress import Progress
+from kd_lightning.compare.runner import Results, Runner, cells
+from kd_lightning.compare.store import write_study
+from kd_lightning.compare.study import Request, read_request
+from kd_lightning.compare.study_folder import claimed
+from kd_lightning.data import ImageDataModule
+from kd_lightning.data.same_data import check_data
+from kd_lightning.errors import UserError
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.machine import stopping
+from kd_lightning.machine.cpu import cores
+from kd_lightning.report.analysis import analyse
+from kd_lightning.report.outputs import write_report
+from kd_lightning.report.text import to_terminal
+from kd_lightning.training.console import quieten
+
+MOST_JOBS = 8
+
+
+def main(args: Sequence[str]) -> int:
+    """Run a study; return 0, or 1 where a run failed."""
+    quieten()
+    request = read_request(args[1:])
+    console = Console()
+    stopping.expect(lambda: "every finished run is kept, and the same command goes on from here.")
+    return compare(request, shlex.join(["python", "-m", "kd_lightning", *args]), console)
+
+
+def compare(request: Request, command: str, console: Console) -> int:
+    """Do the runs that are missing, print the report and write it to the study's folder."""
+    start = time.monotonic()
+    rows = plan_rows(request)
+    data, fingerprints = read_data(rows)
+    jobs = request.study.jobs or jobs_at_once(rows, request.study.threads_each)
+    with claimed(request.output):
+        results = _do_runs(request, rows, fingerprints, jobs, console)
+        if request.study.onnx:
+            _add_costs(results, console)
+        seconds = None if results.reused else time.monotonic() - start
+        study = assemble(request, rows, results, data, jobs=jobs, command=command, seconds=seconds)
+        write_study(study, request.output / "study.json")
+        analysis = analyse(study)
+        page, *_ = write_report(analysis, request.output)
+    console.print("", to_terminal(analysis))
+    places = f"Report: {page}\nCurves: tensorboard --logdir {request.output / 'logs'}"
+    console.print(places, markup=False, soft_wrap=True)
+    return 1 if results.failures else 0
+
+
+def read_data(rows: Sequence[PlannedRow]) -> tuple[ImageDataModule, dict[str, dict[str, str]]]:
+    """Read the data, which downloads and decodes it where that is needed, before any run wants it.
+
+    Returns:
+        The baseline's data, and the fingerprint of each row's, by the row's name.
+
+    Raises:
+        UserError: Two rows have different test images, or a row's data are not what its teacher learns.
+    """
+    known: list[tuple[object, ImageDataModule, dict[str, str]]] = []
+    of_row: dict[str, tuple[ImageDataModule, dict[str, str]]] = {}
+    for row in rows:
+        found = next((entry for entry in known if entry[0] == row.config["data"]), None)
+        if found is None:
+            row.data.prepare_data()
+            found = (row.config["data"], row.data, fingerprint(row.data))
+            known.append(found)
+        of_row[row.row.title] = found[1:]
+    if len({(prints["test"], prints["classes"]) for _, _, prints in known}) > 1:
+        raise UserError("the rows of a study must be tested on the same images; give all its configs the same data.")
+    _check_teachers_data(rows, {title: data for title, (data, _) in of_row.items()})
+    baseline = next(row.row.title for row in rows if row.role == "baseline")
+    return of_row[baseline][0], {name: prints for name, (_, prints) in of_row.items()}
+
+
+def _check_teachers_data(rows: Sequence[PlannedRow], of_row: Mapping[str, ImageDataModule]) -> None:
+    """Hold what the teacher's file will say of its data against the data of those who learn from it."""
+    teacher = next((of_row[row.row.title] for row in rows if row.role == "teacher"), None)
+    if teacher is None:
+        return
+    seen = teacher.normalization
+    info = ModelInfo("", {}, teacher.class_names, seen.mean, seen.std, teacher.image_size, teacher.name)
+    for title in (row.row.title for row in rows if row.learns):
+        check_data(f"the teacher of the row '{title}'", info, of_row[title])
+
+
+def jobs_at_once(rows: Sequence[PlannedRow], threads: int) -> int:
+    """Return how many runs this machine has room for: one on an accelerator, or as the cores allow."""
+    if torch.accelerator.is_available() and any(row.config["trainer"]["accelerator"] != "cpu" for row in rows):
+        return 1
+    return max(1, min(MOST_JOBS, cores() // threads))
+
+
+def _do_runs(
+    request: Request, rows: Sequence[PlannedRow], fingerprints: dict[str, dict[str, str]], jobs: int, console: Console
+) -> Results:
+    study, seeds = request.study, range(request.study.seeds)
+    shared = study.teachers == "one"
+    total = len(cells(rows, seeds, shared_teacher=shared))
+    text = f"{request.name}: {total} runs, {jobs} at once; each is kept in {request.output}"
+    console.print(text, markup=False, soft_wrap=True)
+    runner = Runner(
+        rows,
+        seeds,
+        fingerprints,
+        request.output,
+        shared_teacher=shared,
+        jobs=jobs,
+        threads=study.threads_each,
+        progress=Progress(total, jobs, console),
+    )
+    return runner.run()
+
+
+def _add_costs(results: Results, console: Console) -> None:
+    """Measure the network of each row's first run."""
+    last_to_first = sorted(results.files.items(), key=lambda item: -item[0].seed)
+    with console.status("measuring ONNX size and latency"):
+        failures = add_costs({cell.row: path for cell, path in last_to_first})
+    for name, reason in failures.items():
+        console.print(f"{name}: no ONNX size and latency, for {reason}", markup=False, soft_wrap=True)

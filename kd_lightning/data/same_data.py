@@ -1,0 +1,94 @@
+"""What a file says of the data that its network was trained on, held against the data at hand."""
+
+from itertools import zip_longest
+from math import isclose
+from pathlib import Path
+
+from kd_lightning.data.base import ImageDataModule
+from kd_lightning.data.normalize import IMAGENET
+from kd_lightning.errors import UserError
+from kd_lightning.inference.model_info import ModelInfo, unnamed
+
+Values = tuple[float, ...]
+
+MEND = "give the data that it was trained on, or another file"
+
+
+def check_data(file: str | Path, info: ModelInfo, data: ImageDataModule) -> None:
+    """Refuse data with other images, classes or another normalization than a network was trained on.
+
+    Args:
+        file: The network's file, for the sentence.
+        info: What the file says.
+        data: The data at hand; for ``normalize: auto`` its training images are read.
+
+    Raises:
+        UserError: They differ; it says in what, and which option mends it.
+    """
+    check_images(file, info, data)
+    found = data.normalization
+    if not (same_values(info.mean, found.mean) and same_values(info.std, found.std)):
+        raise _refusal(
+            file,
+            info,
+            f"pixels normalized by {_values(info.mean, info.std)}",
+            f"is normalized by {_values(found.mean, found.std)}",
+            f"add --data.normalize {_option(info.mean, info.std)}, or give another file",
+        )
+
+
+def check_images(file: str | Path, info: ModelInfo, data: ImageDataModule) -> None:
+    """Refuse data with other images or classes; their normalization does not count where the file's own is applied.
+
+    Raises:
+        UserError: They differ.
+    """
+    _check_numbers(file, info, data)
+    if info.image_size != data.image_size:
+        raise _refusal(file, info, f"images of {info.image_size} pixels", f"has {data.image_size}", MEND)
+    theirs, ours = info.class_names, data.class_names
+    if theirs not in (ours, unnamed(len(ours))):
+        label, one, other = next((i, *pair) for i, pair in enumerate(zip_longest(theirs, ours)) if pair[0] != pair[1])
+        order = "the same classes in another order, " if sorted(theirs) == sorted(ours) else ""
+        raise _refusal(file, info, f"a class {label} that is called {one!r}", f"has {order}{other!r} there", MEND)
+
+
+def check_channels_and_classes(file: str | Path, info: ModelInfo, data: ImageDataModule) -> None:
+    """Refuse data with other channels or classes than a network was trained on, in whatever order these are.
+
+    Raises:
+        UserError: They differ.
+    """
+    _check_numbers(file, info, data)
+    theirs, ours = info.class_names, data.class_names
+    others = sorted(set(theirs) - set(ours))
+    if others and theirs != unnamed(len(ours)):
+        raise _refusal(file, info, f"a class that is called {others[0]!r}", "has none of that name", MEND)
+
+
+def _check_numbers(file: str | Path, info: ModelInfo, data: ImageDataModule) -> None:
+    if info.in_channels != data.in_channels:
+        raise _refusal(file, info, f"images of {info.in_channels} channel(s)", f"has {data.in_channels}", MEND)
+    if len(info.class_names) != data.num_classes:
+        raise _refusal(file, info, f"{len(info.class_names)} classes", f"has {data.num_classes}", MEND)
+
+
+def _refusal(file: str | Path, info: ModelInfo, theirs: str, ours: str, mend: str) -> UserError:
+    source = info.data or "as is assumed of a bare state dict, which says nothing of its data"
+    return UserError(f"{file} was trained on {theirs} ({source}), but the data {ours}; {mend}.")
+
+
+def same_values(one: Values, other: Values) -> bool:
+    """Return whether values agree as float32 would keep them."""
+    return all(isclose(a, b, rel_tol=1e-6, abs_tol=1e-7) for a, b in zip(one, other, strict=True))
+
+
+def _values(mean: Values, std: Values) -> str:
+    return " and ".join(
+        f"{name} {', '.join(f'{value:.6g}' for value in values)}" for name, values in (("mean", mean), ("std", std))
+    )
+
+
+def _option(mean: Values, std: Values) -> str:
+    """Return the value of ``--data.normalize`` that gives a normalization, ready for a shell."""
+    return "imagenet" if (mean, std) == IMAGENET else f"'{{mean: {list(mean)}, std: {list(std)}}}'"

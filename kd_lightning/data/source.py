@@ -1,0 +1,132 @@
+"""A labelled set of images: its splits, and which of its rows train, validate and test."""
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kd_lightning.data.loader import LabelledImages
+from kd_lightning.data.normalize import IMAGENET, Normalization, channel_statistics
+from kd_lightning.data.split import stratified_split
+from kd_lightning.errors import UserError
+from kd_lightning.inference.images import BrokenImageError
+
+Split = Literal["train", "val", "test"]
+
+
+class ImageSource(ABC):
+    """Load each split once, and say which rows of it belong to what.
+
+    Args:
+        val_size: Validation images that are split off the training images: a share in [0, 1) or a number of images.
+        normalize: ``imagenet``, ``auto``, or a mean and std a channel.
+        split_seed: Seed of the split of validation images.
+    """
+
+    def __init__(
+        self, val_size: float, normalize: Literal["imagenet", "auto"] | Normalization, split_seed: int
+    ) -> None:
+        self.val_size = val_size
+        self.normalize = normalize
+        self.split_seed = split_seed
+        self._loaded: dict[Split, LabelledImages | None] = {}
+        self._rows: tuple[Tensor, Tensor] | None = None
+        self._normalization: Normalization | None = None
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels; known before loading."""
+
+    @property
+    @abstractmethod
+    def in_channels(self) -> int:
+        """Channels of an image: 1 (grey) or 3 (colour); known before loading."""
+
+    @property
+    @abstractmethod
+    def image_size(self) -> int:
+        """Height and width of an image in pixels; known before loading."""
+
+    @abstractmethod
+    def load(self, split: Split) -> LabelledImages | None:
+        """Read one split of the source; ``None`` where it has none of that name (``val`` alone may be missing)."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def has_val(self) -> bool:
+        """Whether there are validation images; known before loading."""
+        return self.val_size > 0
+
+    @property
+    def normalization(self) -> Normalization:
+        """What normalizes the images; ``auto`` reads the training images for it."""
+        if self._normalization is None:
+            self._normalization = self._chosen_normalization()
+        return self._normalization
+
+    def _chosen_normalization(self) -> Normalization:
+        if self.normalize == "auto":
+            return channel_statistics(self.split("train").images)
+        chosen = Normalization(*IMAGENET) if isinstance(self.normalize, str) else self.normalize
+        if len(chosen.mean) != self.in_channels:
+            raise UserError(
+                f"the images have {self.in_channels} channel(s), but the normalization {len(chosen.mean)}; "
+                "use --data.normalize auto."
+            )
+        return chosen
+
+    @property
+    def broken(self) -> tuple[BrokenImageError, ...]:
+        """The files that could not be read and were left out; reads them all."""
+        return ()
+
+    def split(self, name: Split) -> LabelledImages:
+        """Return all images that the source keeps under this name; they are loaded on the first call.
+
+        Raises:
+            UserError: The source has no such split.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = self.load(name)
+        data = self._loaded[name]
+        if data is None:
+            raise UserError(
+                f"{type(self).__name__} has no {name} images of its own; they are split off its training images."
+            )
+        return data
+
+    def train_rows(self) -> tuple[LabelledImages, Tensor]:
+        """Return the set that holds the training images, and their rows in it."""
+        return self.split("train"), self._split_rows()[0]
+
+    def val_rows(self) -> tuple[LabelledImages, Tensor]:
+        """Return the set that holds the validation images, and their rows in it."""
+        rows = self._split_rows()[1]
+        own = self._loaded["val"]
+        return (self.split("train"), rows) if own is None else (own, torch.arange(len(own.labels)))
+
+    @property
+    def validates_on_training_set(self) -> bool:
+        """Whether the validation images are rows of the set that the training images are in."""
+        return self.has_val and self.val_rows()[0] is self.train_rows()[0]
+
+    def test_rows(self) -> tuple[LabelledImages, Tensor]:
+        """Return the set that holds the test images, and their rows in it."""
+        data = self.split("test")
+        return data, torch.arange(len(data.labels))
+
+    def _split_rows(self) -> tuple[Tensor, Tensor]:
+        """Return the rows of the training images that train, and those that validate."""
+        if self._rows is None:
+            if "val" not in self._loaded:
+                self._loaded["val"] = self.load("val")
+            labels = self.split("train").labels
+            size = self.val_size if self._loaded["val"] is None else 0
+            self._rows = stratified_split(labels, size, self.split_seed)
+        return self._rows

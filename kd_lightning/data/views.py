@@ -1,0 +1,83 @@
+"""Views: the ways in which an image is seen, where they can be counted.
+
+An augmentation that draws anew in every epoch shows a new view every time. With a fixed number of views the draws are
+those of the view's number in place of the epoch's: a frozen teacher then says the same of a view in every epoch, and
+what it says of all views can be computed once.
+"""
+
+import torch
+from torch import Tensor
+
+from kd_lightning.data import draws
+from kd_lightning.data.augment import Pipeline
+
+EPOCHS = 2**32
+"""What the run's seed is multiplied with before the epoch is added."""
+
+
+class Views:
+    """Counts the views of an image and chooses one for each image of a batch.
+
+    Args:
+        pipeline: What the training images go through.
+        count: Views of an image; ``None`` draws a new one in every epoch.
+
+    Attributes:
+        count: Views that the training images are seen in: one without augmentation, two where they are flipped and no
+            more, ``count`` where that is given; ``None`` where they cannot be counted.
+        reason: Why they cannot be counted, as a clause.
+    """
+
+    def __init__(self, pipeline: Pipeline, count: int | None) -> None:
+        self.pipeline = pipeline
+        self.limit = count
+        mixing = [type(step).__name__ for step in pipeline.steps if step.mixes_labels]
+        moving = [type(step).__name__ for step in pipeline.steps if not step.flips_only]
+        self.reason: str | None = None
+        self.count: int | None = None
+        if mixing:
+            self.reason = f"{', '.join(mixing)} in --data.augment mixes images of a batch"
+        elif pipeline.flips_only:
+            self.count = 2 if pipeline.is_random else 1
+        elif count is None:
+            self.reason = f"{', '.join(moving)} in --data.augment shows it a new view of an image every time"
+        else:
+            self.count = count
+
+    @property
+    def plain(self) -> int | None:
+        """The number of the view that changes nothing, as validation has it; ``None`` where they cannot be counted."""
+        return 0 if self.pipeline.flips_only else self.count
+
+    def drawn(self, rows: Tensor, epoch: int | Tensor) -> int | Tensor:
+        """Return what the augmentations draw by: the epoch, or each image's view of it, (B,) int64.
+
+        Every run of ``count`` epochs shows each view of an image once, in a cycle that begins anywhere.
+
+        Args:
+            rows: Row numbers of the images, (B,) int64.
+            epoch: The epoch, with the run's seed times ``EPOCHS`` added.
+        """
+        if self.limit is None:
+            return epoch
+        cycle = (epoch % EPOCHS) // self.limit
+        seed = epoch - epoch % EPOCHS
+        first = draws.bits(rows, seed + cycle, 0, 1, "views").squeeze(1)
+        return (first % self.limit + epoch % self.limit) % self.limit
+
+    def numbers(self, rows: Tensor, drawn: int | Tensor) -> Tensor | None:
+        """Return the number of each image's view, (B,) int64 below ``count``; ``None`` where they cannot be counted."""
+        if self.count is None:
+            return None
+        if self.pipeline.flips_only:
+            return self.pipeline.flipped(rows, drawn).to(torch.int64)
+        assert isinstance(drawn, Tensor)
+        return drawn
+
+    def show(self, images: Tensor, labels: Tensor, rows: Tensor, number: int) -> Tensor:
+        """Return a view of images (B, C, H, W); ``labels`` and ``rows`` are theirs, (B,) each."""
+        if self.pipeline.flips_only and number:
+            return images.flip(3)
+        if number == self.plain:
+            return images
+        return self.pipeline(images, labels, rows, torch.full_like(rows, number))[0]

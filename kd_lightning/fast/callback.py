@@ -1,0 +1,90 @@
+"""The callback that has many steps done in one call of Lightning's."""
+
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from kd_lightning.data.loader import BatchLoader
+from kd_lightning.errors import UserError
+from kd_lightning.fast.ahead import StepsAhead
+from kd_lightning.fast.graph import capture_cuda, make_plain
+from kd_lightning.fast.path import FastPath
+from kd_lightning.fast.reasons import no_capture_reason, per_batch_reason
+from kd_lightning.fast.step import OptimizerStep
+from kd_lightning.tasks.base import Task
+
+
+class TrainAhead(Callback):
+    """Have most steps of a fit done outside of Lightning's loop, as ``--model.fast`` asks; ``fit`` has it by itself.
+
+    Weights, metrics, checkpoints and progress are those of Lightning's own loop. It begins once the task is ready for
+    its first step, and stops where anything that takes part in a step is not known to work with it.
+    """
+
+    works_with_fast_path = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin once the task is ready."""
+        if isinstance(pl_module, Task):
+            pl_module.when_ready(lambda: start(pl_module))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave every step to Lightning again."""
+        stop(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave every step to Lightning again."""
+        stop(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let a run on any device and by any path go on from a checkpoint."""
+        make_plain(checkpoint)
+
+
+def start(task: Task) -> None:
+    """Have most steps done outside of Lightning's loop where that is known to change nothing; say so, or why not.
+
+    Args:
+        task: What is trained; its trainer has just started.
+
+    Raises:
+        UserError: The fast path is asked for but not possible.
+    """
+    if not is_wanted(task.fast, task.device):
+        return
+    has_graphs = is_gpu(task.device)
+    reason = per_batch_reason(task)
+    if reason is not None:
+        _report(task, "one by one", reason)
+        return
+    reason = no_capture_reason(task)
+    if has_graphs and reason is None:
+        task.print("Steps: as a CUDA graph, many in one call.")
+    elif has_graphs:
+        _report(task, "many in one call, but not as a CUDA graph", str(reason))
+    step = OptimizerStep(task)
+    path = FastPath(step, capture_cuda if has_graphs and reason is None else None)
+    step.loader.train_ahead = StepsAhead(task.trainer, path.train)
+
+
+def is_wanted(fast: bool | Literal["auto"], device: torch.device) -> bool:
+    """Return whether the fast path is asked for; ``auto`` asks on a GPU, for on a CPU it saves less than a tenth."""
+    return fast is True or (fast == "auto" and is_gpu(device))
+
+
+def is_gpu(device: torch.device) -> bool:
+    """Return whether CUDA graphs run on a device."""
+    return device.type == "cuda"
+
+
+def _report(task: Task, how: str, reason: str) -> None:
+    if task.fast is True:
+        raise UserError(f"--model.fast is true, but {reason}; set it to auto or change that.")
+    task.print(f"Steps: {how}; {reason}.")
+
+
+def stop(trainer: Trainer) -> None:
+    """Leave every step to Lightning again."""
+    if isinstance(trainer.train_dataloader, BatchLoader):
+        trainer.train_dataloader.train_ahead = None

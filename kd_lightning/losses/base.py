@@ -1,0 +1,115 @@
+"""The small contract that every loss follows."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
+
+if TYPE_CHECKING:
+    from kd_lightning.data.loader import Batch
+
+Targets = dict[str, Tensor]
+"""What losses keep of a teacher's outputs, (B, ...) each. A key says all about its values: losses that keep the same
+share one."""
+
+
+class Loss(nn.Module, ABC):
+    """One named term of what a task minimizes.
+
+    A loss of your own subclasses this, hands ``weight`` and ``warm_up`` on and writes ``forward``; one that learns from
+    the teacher writes ``target`` too. It must not wait for the device (no ``item()``, no shape that depends on values),
+    keep what changes in buffers that are changed in place, and be finite for one image.
+
+    Args:
+        weight: What the term is multiplied with in the sum.
+        warm_up: Epochs in which the weight rises, by the same step in each, from ``weight / warm_up``; 0 has it whole
+            from the start.
+
+    Attributes:
+        weight: The weight of the running epoch, a 0-d buffer that is filled in place: a captured step reads it anew.
+    """
+
+    weight: Tensor
+
+    def __init__(self, weight: float = 1.0, warm_up: int = 0) -> None:
+        super().__init__()
+        if warm_up < 0:
+            raise UserError(f"warm_up of {type(self).__name__} is {warm_up}, but it must be 0 epochs or more.")
+        self.full_weight = weight
+        self.warm_up = warm_up
+        self.register_buffer("weight", torch.tensor(float(weight)), persistent=False)
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Give the weight that it has in an epoch, counted from 0."""
+        share = min(1.0, (epoch + 1) / self.warm_up) if self.warm_up else 1.0
+        self.weight.fill_(self.full_weight * share)
+
+    @property
+    def student_layers(self) -> Sequence[str]:
+        """The student's layers that ``forward`` sees; none where logits are enough."""
+        return ()
+
+    @property
+    def teacher_layers(self) -> Sequence[str]:
+        """The teacher's layers that ``target`` sees; none where logits are enough."""
+        return ()
+
+    def build(self, student: Shapes, teacher: Shapes | None) -> None:
+        """Make what depends on the shapes of the layers, such as a projector.
+
+        Args:
+            student: The shape of each of the student's layers, and of its logits.
+            teacher: The teacher's; ``None`` where there is no teacher.
+
+        Raises:
+            UserError: The shapes do not fit each other.
+        """
+
+    def target(self, teacher: Outputs) -> Targets:
+        """Return all that the loss needs of the teacher's outputs: of a remembered teacher nothing else is kept."""
+        return {}
+
+    @abstractmethod
+    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
+        """Return the loss of a batch, a scalar, without its weight.
+
+        Args:
+            student: The student's outputs.
+            target: What ``target`` gave for the same images, and what other losses keep.
+            batch: Images, labels and rows.
+        """
+
+
+class LogitLoss(Loss):
+    """A loss between the logits of student and teacher."""
+
+    def build(self, student: Shapes, teacher: Shapes | None) -> None:
+        """Check that there is a teacher with as many classes."""
+        require_teacher(self, teacher)
+        assert teacher is not None
+        if student[LOGITS] != teacher[LOGITS]:
+            raise UserError(
+                f"{type(self).__name__} compares logits, but the student gives {student[LOGITS]} and the teacher "
+                f"{teacher[LOGITS]}; choose a teacher for the same classes."
+            )
+
+    def target(self, teacher: Outputs) -> Targets:
+        """Return the teacher's logits, (B, num_classes)."""
+        return {LOGITS: teacher.logits}
+
+
+def require_teacher(loss: Loss, teacher: object | None) -> None:
+    """Raise a ``UserError`` where a loss that learns from a teacher has none."""
+    if teacher is None:
+        raise UserError(f"{type(loss).__name__} learns from a teacher; use it with the task Distill.")
+
+
+def in_single(values: Tensor) -> Tensor:
+    """Return values of half precision in single precision, and others as they are."""
+    return values.float() if values.dtype.itemsize < 4 else values

@@ -1,0 +1,45 @@
+"""Cross-entropy with the labels."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+from torch.nn import functional
+
+from kd_lightning.errors import UserError
+from kd_lightning.losses.base import Loss, Targets
+from kd_lightning.networks.layers import Outputs
+
+if TYPE_CHECKING:
+    from kd_lightning.data.loader import Batch
+
+
+class CrossEntropy(Loss):
+    """The cross-entropy between the student's logits and the labels: what a network without a teacher learns from.
+
+    ``-mean_b sum_c q[b, c] log softmax(z[b])[c]``, where q is 1 at the label, or the shares of mixed labels (Mixup,
+    CutMix), or with label smoothing s (Szegedy et al., CVPR 2016, https://arxiv.org/abs/1512.00567) the share s / C
+    in every class and the rest at the label.
+
+    Beside a teacher's logits it needs no smoothing. It works with any number of classes and a batch of one, and costs
+    nothing beside the network.
+
+    Args:
+        label_smoothing: The share s in [0, 1).
+        weight: What the term is multiplied with in the sum.
+        warm_up: Epochs in which the weight rises.
+
+    Raises:
+        UserError: ``label_smoothing`` is out of range.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(self, label_smoothing: float = 0.0, weight: float = 1.0, warm_up: int = 0) -> None:
+        super().__init__(weight, warm_up)
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"label_smoothing of CrossEntropy is {label_smoothing}, but it must be in [0, 1).")
+        self.label_smoothing = label_smoothing
+
+    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
+        """Return the mean over the batch, a scalar."""
+        return functional.cross_entropy(student.logits, batch.labels, label_smoothing=self.label_smoothing)

@@ -1,0 +1,98 @@
+"""What losses on feature maps share: the layers they compare, and a projector between them."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.losses.base import Loss, Targets, require_teacher
+from kd_lightning.networks.layers import Outputs, Shapes
+
+Projection = Literal["none", "1x1", "3x3", "3x3 normalized"]
+"""A projector: none, a convolution of one pixel or of nine, or of nine without bias, with BatchNorm and ReLU behind."""
+
+
+class FeatureLoss(Loss):
+    """A loss between one layer of the student and one of the teacher.
+
+    Args:
+        student: The student's layer, such as ``features`` or ``layer2.0.conv1``.
+        teacher: The teacher's layer; the student's name where it is not given.
+        weight: What the term is multiplied with in the sum.
+        warm_up: Epochs in which the weight rises.
+    """
+
+    def __init__(self, student: str, teacher: str | None, weight: float, warm_up: int) -> None:
+        super().__init__(weight, warm_up)
+        self.student = student
+        self.teacher = student if teacher is None else teacher
+
+    @property
+    def student_layers(self) -> Sequence[str]:
+        """The student's layer."""
+        return (self.student,)
+
+    @property
+    def teacher_layers(self) -> Sequence[str]:
+        """The teacher's layer."""
+        return (self.teacher,)
+
+    def target(self, teacher: Outputs) -> Targets:
+        """Return the teacher's map, (B, C, H, W)."""
+        return {self.teacher: teacher.maps[self.teacher]}
+
+    def maps(self, shapes: Shapes, teacher: Shapes | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes (C, H, W) of the two maps.
+
+        Raises:
+            UserError: There is no teacher, or one of the layers gives no map.
+        """
+        require_teacher(self, teacher)
+        assert teacher is not None
+        found = shapes[self.student], teacher[self.teacher]
+        for name, shape in zip((self.student, self.teacher), found, strict=True):
+            if len(shape) != 3:
+                raise UserError(
+                    f"{type(self).__name__} needs maps of channels, height and width, but '{name}' gives "
+                    f"{shape_text(shape)}; name a convolution, a block or a stage."
+                )
+        return found
+
+    def require_same_size(self, student: Sequence[int], teacher: Sequence[int]) -> None:
+        """Raise a ``UserError`` where the maps differ in height or width."""
+        if student[-2:] != teacher[-2:]:
+            raise UserError(
+                f"{type(self).__name__} needs maps of one height and width, but '{self.student}' gives "
+                f"{shape_text(student)} and '{self.teacher}' {shape_text(teacher)}; name layers of the same size."
+            )
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape as ``16x8x8``."""
+    return "x".join(map(str, shape)) or "one number"
+
+
+def projector(kind: Projection, channels: int, target: int) -> nn.Module:
+    """Return a module that turns maps of ``channels`` into maps of ``target`` channels, (B, C, H, W) -> (B, C', H, W).
+
+    Raises:
+        UserError: There is none, but the channels differ.
+    """
+    if kind == "none":
+        if channels != target:
+            raise UserError(f"maps of {channels} and {target} channels need a projector; set projector to 1x1 or 3x3.")
+        return nn.Identity()
+    if kind == "1x1":
+        return nn.Conv2d(channels, target, kernel_size=1)
+    if kind == "3x3":
+        return nn.Conv2d(channels, target, kernel_size=3, padding=1)
+    return nn.Sequential(
+        nn.Conv2d(channels, target, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(target), nn.ReLU()
+    )
+
+
+def same_shape(one: Tensor, other: Tensor) -> None:
+    """Raise ``ValueError`` where two tensors have different shapes."""
+    if one.shape != other.shape:
+        raise ValueError(f"tensors of shape {tuple(one.shape)} and {tuple(other.shape)} have different shapes")

@@ -1,0 +1,126 @@
+"""The cosine between hidden representations, as the seed has it."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING
+
+from torch import Tensor, linalg
+from torch.nn import functional
+
+from kd_lightning.errors import UserError
+from kd_lightning.losses.base import Targets, in_single
+from kd_lightning.losses.features import FeatureLoss, same_shape, shape_text
+from kd_lightning.networks.layers import Outputs, Shapes
+
+if TYPE_CHECKING:
+    from kd_lightning.data.loader import Batch
+
+SHORTEST = 1e-6
+"""Length from which a vector has a direction."""
+
+
+def cosine_loss(student_map: Tensor, direction: Tensor) -> Tensor:
+    """Return one minus the cosine between the student's map and a direction, averaged over the batch.
+
+    With ``pooled_direction`` of the teacher's map it is the loss of PyTorch's knowledge distillation tutorial
+    (https://pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html), ``CosineEmbeddingLoss`` of the
+    flattened maps with targets of one, in half of its operations: the teacher's length is divided out only once.
+
+    Args:
+        student_map: (B, C, H, W).
+        direction: Of length one, (B, C, H, W).
+
+    Returns:
+        A scalar in [0, 2].
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    same_shape(student_map, direction)
+    # (B, C, H, W) -> (B, H*W*C)
+    student, target = (in_single(values).permute(0, 2, 3, 1).flatten(1) for values in (student_map, direction))
+    return 1 - ((student * target).sum(1) / _length(student)).mean()
+
+
+def pooled_direction(teacher_map: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the direction of a teacher's flattened map, averaged over neighbours to the size of a student's map.
+
+    Args:
+        teacher_map: (B, C', H', W').
+        shape: (C, H, W) of the student's map, with a divisor of the teacher's number of values.
+
+    Returns:
+        (B, C, H, W), each of length one.
+
+    Raises:
+        ValueError: The teacher's values are no multiple of the student's.
+    """
+    pooled = in_single(pooled_values(teacher_map, prod(shape)))
+    directions = pooled / _length(pooled).unsqueeze(1)
+    return directions.to(teacher_map.dtype).view(-1, *shape)
+
+
+def pooled_values(feature_map: Tensor, length: int) -> Tensor:
+    """Return a flattened feature map averaged over neighbours, (B, C, H, W) -> (B, length).
+
+    Raises:
+        ValueError: The map's values are no multiple of ``length``.
+    """
+    values = feature_map.flatten(1)
+    factor, rest = divmod(values.shape[1], length)
+    if factor == 0 or rest:
+        raise ValueError(f"{values.shape[1]} teacher values do not pool to the student's {length}")
+    return functional.avg_pool1d(values.unsqueeze(1), factor).squeeze(1) if factor > 1 else values
+
+
+def _length(vectors: Tensor) -> Tensor:
+    lengths: Tensor = linalg.vector_norm(vectors, dim=1)
+    return lengths.clamp_min(SHORTEST)
+
+
+class HiddenCosine(FeatureLoss):
+    """One minus the cosine between the flattened maps, the teacher's averaged over neighbours to the student's length.
+
+    The loss of PyTorch's knowledge distillation tutorial and of the seed. The averaging mixes columns and rows, so most
+    of the teacher's values meet student values of other places: measured, it does not help; ``CellCosine`` does.
+
+    The seed's weight is 0.25 beside labels at 0.75. It has no parameters; a remembered teacher keeps as many numbers an
+    image as the student's map has. A map of zeros has no direction, and a loss of one.
+
+    Args:
+        student: The student's layer, such as ``features``.
+        teacher: The teacher's layer; the student's name where it is not given.
+        weight: What the term is multiplied with in the sum.
+        warm_up: Epochs in which the weight rises.
+
+    Raises:
+        UserError: The teacher's map does not pool to the student's length.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(self, student: str, teacher: str | None = None, weight: float = 0.25, warm_up: int = 0) -> None:
+        super().__init__(student, teacher, weight, warm_up)
+        self.shape: tuple[int, ...] = ()
+
+    def build(self, student: Shapes, teacher: Shapes | None) -> None:
+        """Check that the teacher's values are a multiple of the student's."""
+        self.shape, target = self.maps(student, teacher)
+        if prod(target) % prod(self.shape):
+            raise UserError(
+                f"the teacher's '{self.teacher}' has {prod(target)} values, which do not pool to the "
+                f"{prod(self.shape)} of the student's '{self.student}'; choose layers of which one is a multiple of "
+                "the other, or another loss, such as FeatureRegression."
+            )
+
+    @property
+    def _key(self) -> str:
+        return f"direction of {self.teacher} pooled to {shape_text(self.shape)}"
+
+    def target(self, teacher: Outputs) -> Targets:
+        """Return the direction of the teacher's map, pooled to the size of the student's, (B, C, H, W)."""
+        return {self._key: pooled_direction(teacher.maps[self.teacher], self.shape)}
+
+    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
+        """Return the mean over the batch, a scalar in [0, 2]."""
+        return cosine_loss(student.maps[self.student], target[self._key])

@@ -1,0 +1,109 @@
+"""Building the network that a weight file names, within the bounds that the file's weights set."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as registration
+
+from kd_lightning.errors import UserError
+from kd_lightning.networks import ModuleNetwork, Network
+from kd_lightning.networks.module import find_module
+
+SPARE_VALUES, SPARE_MODULES = 2**22, 1000
+"""What a network may have besides what its weights account for: tables that are not saved, layers without weights."""
+
+
+class TooLargeError(ValueError):
+    """A network that has far more weights than its file."""
+
+
+def find_network(found: str, named: str | None, source: str) -> Callable[..., Network]:
+    """Return what builds a network; what a file says is never imported, only what the user names.
+
+    Args:
+        found: Import path that the file gives.
+        named: Import path that the user gives; ``None`` looks among the classes that are imported already.
+        source: The file's name, for messages.
+
+    Raises:
+        UserError: There is no such class, or it is another one than the file's.
+    """
+    if named is None:
+        known = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in _subclasses(Network) - {ModuleNetwork}}  # type: ignore[type-abstract]
+        if found not in known:
+            raise UserError(
+                f"{source} was trained with the network {found}, which is not known here; name its class, as in "
+                f"`--network {found}` or with an import before predicting from Python, or use the run's ONNX file."
+            )
+        return known[found]
+    kind = find_module(named, "--network")
+    if kind.__name__ != found.rpartition(".")[2]:
+        raise UserError(f"{source} was trained with the network {found}, but --network is {named}; name that class.")
+    return kind if issubclass(kind, Network) else partial(_of_module, named)
+
+
+def _of_module(
+    path: str, num_classes: int, in_channels: int, image_size: int, **own: bool | int | float | str
+) -> ModuleNetwork:
+    return ModuleNetwork(num_classes, in_channels, image_size, path, own)
+
+
+def build_network(kind: Callable[..., Network], arguments: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Network:
+    """Build a network with a file's arguments, once without memory to see its size, then in earnest.
+
+    Raises:
+        TooLargeError: It has far more weights than the file.
+        Exception: Whatever its constructor raises for these arguments.
+    """
+    values = 4 * sum(tensor.numel() for tensor in weights.values()) + SPARE_VALUES
+    modules = 16 * len(weights) + SPARE_MODULES
+    with _at_most(values, modules), torch.device("meta"):
+        _try(kind, arguments)
+    with _at_most(values, modules):
+        return kind(**arguments)
+
+
+@contextmanager
+def _at_most(values: int, modules: int) -> Iterator[None]:
+    """Stop a constructor at the tensor or module that is too much."""
+    left = {"values": values, "modules": modules}
+
+    def take(what: str, count: int) -> None:
+        left[what] -= count
+        if left[what] < 0:
+            raise TooLargeError("with its arguments it would be far larger than its weights")
+
+    def tensor(_: nn.Module, __: str, added: Tensor | None) -> None:
+        take("values", 0 if added is None else added.numel())
+
+    def module(_: nn.Module, __: str, ___: nn.Module | None) -> None:
+        take("modules", 1)
+
+    hooks = [
+        registration.register_module_parameter_registration_hook(tensor),
+        registration.register_module_buffer_registration_hook(tensor),
+        registration.register_module_module_registration_hook(module),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _try(kind: Callable[..., Network], arguments: Mapping[str, Any]) -> None:
+    """Build a network; errors but that of its size are left for later: some networks cannot do without memory."""
+    try:
+        kind(**arguments)
+    except TooLargeError:
+        raise
+    except Exception:
+        return
+
+
+def _subclasses(kind: type[Network]) -> set[type[Network]]:
+    return {kind}.union(*(_subclasses(sub) for sub in kind.__subclasses__()))

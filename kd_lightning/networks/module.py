@@ -1,0 +1,84 @@
+"""A user's own ``nn.Module`` as a network."""
+
+from inspect import Parameter, signature
+from pkgutil import resolve_name
+
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.networks.base import Network
+
+
+class ModuleNetwork(Network):
+    """Any class of yours that turns images (B, C, H, W) into logits (B, num_classes), as it is.
+
+    Its layers have the names that they have in your module. ``num_classes``, ``in_channels`` and ``image_size`` are
+    handed to its constructor where it takes them.
+
+    Args:
+        num_classes: Number of classes, 2 or more.
+        in_channels: Channels of an image: 1 (grey) or 3 (colour).
+        image_size: Height and width of an image in pixels.
+        module: Import path of the class, such as ``my_networks.Net``.
+        arguments: What else its constructor takes.
+
+    Raises:
+        UserError: The class cannot be imported, is no ``nn.Module``, or does not take the arguments.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,
+        module: str = "",
+        arguments: dict[str, bool | int | float | str] | None = None,
+    ) -> None:
+        own = dict(arguments or {})
+        super().__init__(num_classes, in_channels, image_size, **own)
+        self.module = module
+        kind = find_module(module, "network.module")
+        known = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+        try:
+            takes = signature(kind).parameters
+            free = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in takes.values())
+            given = {name: value for name, value in known.items() if free or name in takes}
+            self.body: nn.Module = kind(**{**given, **own})
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{module} does not take its arguments ({error}); mend network.arguments.") from error
+
+    @property
+    def class_path(self) -> str:
+        """The import path of the module's class: a file names it as its network."""
+        return self.module
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
+        return self.body(images)  # type: ignore[no-any-return]
+
+    def rebuilt(self, **changed: bool | int | float | str) -> Network:
+        """Return an untrained network of this kind with other arguments."""
+        sizes = {name: getattr(self, name) for name in ("num_classes", "in_channels", "image_size")}
+        own = {name: value for name, value in self.arguments.items() if name not in sizes}
+        return ModuleNetwork(**{**sizes, **changed}, module=self.module, arguments=own)
+
+    def layer_root(self) -> nn.Module:
+        """Return the module itself, whose layers have their own names."""
+        return self.body
+
+
+def find_module(path: str, option: str) -> type[nn.Module]:
+    """Import a class of modules that an option names.
+
+    Raises:
+        UserError: There is none of that path.
+    """
+    try:
+        kind = resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{option} is {path}, but there is no such class ({error}).") from error
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise UserError(f"{option} is {path}, which is no nn.Module.")
+    return kind

@@ -1,0 +1,191 @@
+"""Weight files: written whole, read without running any code of theirs."""
+
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kd_lightning.data.normalize import IMAGENET
+from kd_lightning.errors import UserError
+from kd_lightning.files import written_whole
+from kd_lightning.inference.model_info import MOST_CLASSES, MOST_PIXELS, ModelInfo, unnamed
+from kd_lightning.networks import DeepNN, LightNN, Network
+from kd_lightning.networks.building import build_network, find_network
+from kd_lightning.networks.torch_file import read_file
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""The classes that a bare state dict of colour images with ten of them is read with."""
+
+INFO_KEY = "model_info"
+"""Where ``.pth`` files and checkpoints keep what ``ModelInfo`` says."""
+
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Keys below which files keep a state dict."""
+
+
+def save_weights(path: str | Path, network: Network, info: ModelInfo) -> None:
+    """Write a ``.pth`` with the weights and all that prediction needs; tensors and plain values only.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    state_dict = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    content = io.BytesIO()  # torch turns the system's errors into others where it writes to a file itself
+    torch.save({INFO_KEY: info.to_plain(), "state_dict": state_dict}, content)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+def load_model(path: str | Path, network_class: str | None = None) -> tuple[Network, ModelInfo]:
+    """Build the network that a file describes and load its weights.
+
+    Args:
+        path: A ``.pth`` or ``.ckpt`` of ours, or a bare state dict of ``DeepNN`` or ``LightNN`` (recognized by its
+            shapes; CIFAR-10's classes and the seed's normalization are assumed).
+        network_class: Import path of the network's class, where it is not imported yet.
+
+    Returns:
+        The network on the CPU, in evaluation mode, and what its file says about it.
+
+    Raises:
+        UserError: The file is missing, damaged, holds pickled code, or is for no network that is known here.
+    """
+    state_dict, info = read_weights(path)
+    if info is None:
+        info = _recognize(state_dict, path)
+    network = _build(info, state_dict, path, network_class)
+    _load(network, state_dict, path)
+    return network.eval(), info
+
+
+def load_weights(network: Network, path: str | Path) -> ModelInfo:
+    """Load a file's weights into a network that is there already.
+
+    Returns:
+        What the file says about the network; for a bare state dict what is assumed.
+
+    Raises:
+        UserError: The file is missing, damaged, holds pickled code, or its weights are for another network.
+    """
+    state_dict, info = read_weights(path)
+    if info is not None and info.network != network.class_path:
+        expected, found = type(network).__name__, info.network.rpartition(".")[2]
+        raise UserError(f"{path} holds weights of {found}, not of {expected}; name a {expected} file or that network.")
+    _load(network, state_dict, path)
+    return info or assumed_info(network.class_path, network.arguments)
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]:
+    """Read a network's state dict and what its file says about it, without running any code from the file.
+
+    Raises:
+        UserError: The file is missing, damaged, holds pickled code or no state dict.
+    """
+    content = read_file(Path(path))
+    if not isinstance(content, Mapping):
+        raise UserError(
+            f"{path} holds a {type(content).__name__}, not weights; give a .pth or .ckpt file of a network."
+        )
+    info = parse_info(content[INFO_KEY], path) if INFO_KEY in content else None
+    state_dict = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
+    if "pytorch-lightning_version" in content:
+        prefix = "network."
+        state_dict = {key.removeprefix(prefix): state_dict[key] for key in state_dict if str(key).startswith(prefix)}
+    names = plain_names(state_dict)
+    if not names or len(names) < len(state_dict) or not all(isinstance(value, Tensor) for value in state_dict.values()):
+        raise UserError(f"{path} holds no weights of a network; give a .pth or .ckpt file written by fit.")
+    return {name: state_dict[key] for name, key in names.items()}, info
+
+
+def plain_names(names: Iterable[Any]) -> dict[str, Any]:
+    """Return the names of weights without what ``DataParallel`` and ``torch.compile`` put in front, each with its own.
+
+    ``{"module.features.0.weight": ...}`` gives ``{"features.0.weight": "module.features.0.weight"}``.
+    """
+    plain = {str(name).replace("_orig_mod.", ""): name for name in names}
+    while plain and all(name.startswith("module.") for name in plain):
+        plain = {name.removeprefix("module."): key for name, key in plain.items()}
+    return plain
+
+
+def parse_info(values: Any, path: str | Path) -> ModelInfo:
+    """Return what a file says about its network; raise ``UserError`` where it cannot be read."""
+    try:
+        return ModelInfo.from_plain(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f" ({error})" if isinstance(error, ValueError) else ""
+        raise UserError(
+            f"what {path} says about its network cannot be right{reason}; write the file again with fit."
+        ) from error
+
+
+def _recognize(state_dict: Mapping[str, Tensor], path: str | Path) -> ModelInfo:
+    """Tell DeepNN from LightNN by the shapes of a bare state dict."""
+    kind, channels = (DeepNN, 32) if "features.7.weight" in state_dict else (LightNN, 16)
+    try:
+        in_channels = state_dict["features.0.weight"].shape[1]
+        image_size = 4 * round((state_dict["classifier.0.weight"].shape[1] / channels) ** 0.5)
+        num_classes = state_dict["classifier.3.weight"].shape[0]
+    except (KeyError, IndexError) as error:
+        raise UserError(
+            f"{path} is a state dict of neither DeepNN nor LightNN; give the .pth that fit wrote."
+        ) from error
+    if in_channels not in (1, 3) or not 2 <= num_classes <= MOST_CLASSES or not 4 <= image_size <= MOST_PIXELS:
+        raise UserError(
+            f"{path} is for {num_classes} classes and images of {in_channels} x {image_size} x {image_size}, which "
+            "cannot be; give the .pth that fit wrote."
+        )
+    arguments: dict[str, bool | int | float | str] = {
+        "num_classes": num_classes,
+        "in_channels": in_channels,
+        "image_size": image_size,
+    }
+    return assumed_info(f"{kind.__module__}.{kind.__qualname__}", arguments)
+
+
+def assumed_info(network: str, arguments: Mapping[str, Any]) -> ModelInfo:
+    """Return what is assumed of a bare state dict, which says nothing: CIFAR-10's classes, ImageNet's normalization.
+
+    Args:
+        network: Import path of its network's class.
+        arguments: The network's constructor arguments.
+    """
+    num_classes, in_channels = arguments["num_classes"], arguments["in_channels"]
+    is_cifar10 = (num_classes, in_channels) == (len(CIFAR10_CLASSES), 3)
+    names = CIFAR10_CLASSES if is_cifar10 else unnamed(num_classes)
+    mean, std = (values[:in_channels] for values in IMAGENET)
+    return ModelInfo(network, dict(arguments), names, mean, std, arguments["image_size"])
+
+
+def _build(info: ModelInfo, state_dict: Mapping[str, Tensor], path: str | Path, named: str | None) -> Network:
+    """Build the network that a file names."""
+    kind = find_network(info.network, named, str(path))
+    try:
+        return build_network(kind, info.arguments, state_dict)
+    except Exception as error:  # the class may be the user's, the arguments are the file's
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} does not fit the network {info.network} ({reason}); train it again.") from error
+
+
+def _load(network: Network, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
+    """Load a state dict, or say that it is for another network or was left by a training that failed."""
+    own = network.state_dict()
+    names = plain_names(own)
+    weights = {key: value for key, value in state_dict.items() if not key.startswith("regressor.")}
+    if names.keys() != weights.keys() or any(own[names[key]].shape != weights[key].shape for key in names):
+        raise UserError(
+            f"{path} holds weights of another network than {type(network).__name__}"
+            f"({', '.join(f'{key}={value}' for key, value in network.arguments.items())}); "
+            "name a file that was trained with this network and data."
+        )
+    broken = [key for key, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise UserError(
+            f"{path} holds numbers that are not finite (in {broken[0]}), so its training has failed; "
+            "train it again with a lower learning rate."
+        )
+    network.load_state_dict({names[key]: value for key, value in weights.items()})

@@ -1,0 +1,1 @@
+"""Telling a study: statistics, tables, figures and one page."""

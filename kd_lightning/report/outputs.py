@@ -1,0 +1,26 @@
+"""All forms of a study's report as files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kd_lightning.files import written_whole
+from kd_lightning.report.analysis import Analysis
+from kd_lightning.report.figures import write_figures
+from kd_lightning.report.page import to_page
+from kd_lightning.report.text import runs_to_csv, to_csv, to_json, to_markdown
+
+TEXTS: dict[str, Callable[[Analysis], str]] = {
+    "report.html": to_page,
+    "report.md": to_markdown,
+    "report.csv": to_csv,
+    "runs.csv": runs_to_csv,
+    "report.json": to_json,
+}
+
+
+def write_report(analysis: Analysis, folder: Path) -> list[Path]:
+    """Write the page, Markdown, CSV, JSON and, under ``figures``, the pictures; return their paths, the page first."""
+    for name, form in TEXTS.items():
+        with written_whole(folder / name) as temporary:
+            temporary.write_text(form(analysis), encoding="utf-8", errors="backslashreplace")
+    return [*(folder / name for name in TEXTS), *write_figures(analysis, folder / "figures")]

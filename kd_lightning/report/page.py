@@ -1,0 +1,196 @@
+"""A study's report as one HTML page that needs nothing else: no network, no server."""
+
+import json
+from base64 import b64encode
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from kd_lightning.compare.results import Row
+from kd_lightning.report.analysis import Analysis, Comparison, points
+from kd_lightning.report.chart_data import chart_data
+from kd_lightning.report.statistics import LEVEL, Verdict
+from kd_lightning.report.tables import (
+    ACCURACY,
+    NOTHING,
+    Cell,
+    Table,
+    classes_table,
+    headline,
+    interval_text,
+    measures_table,
+    method,
+    p_text,
+    results_table,
+    runs_table,
+    settings_table,
+)
+from kd_lightning.report.text import failure_lines
+from kd_lightning.wording import counted
+
+MARKS = {Verdict.HELPS: "▲", Verdict.HURTS: "▼", Verdict.CANNOT_TELL: "?"}
+STYLES = {Verdict.HELPS: "helps", Verdict.HURTS: "hurts", Verdict.CANNOT_TELL: "untold"}
+
+
+def to_page(analysis: Analysis) -> str:
+    """Return the whole report as one HTML page."""
+    study, data = analysis.study, chart_data(analysis)
+    seeds, epochs = len(study.settings.seeds), study.settings.epochs
+    size = f"{counted(epochs, 'epoch')} · {counted(seeds, 'seed')}"
+    script = "\n".join(_part(name) for name in ("svg.js", "charts.js", "page.js"))
+    return Template(_part("page.html")).substitute(
+        title=escape(f"{study.name}: {headline(analysis)}"),
+        eyebrow=escape(f"{study.name} · {study.settings.data} · {size}"),
+        headline=escape(headline(analysis)),
+        lead=escape(_lead(analysis)),
+        cards=_cards(analysis),
+        failures=_failures(analysis),
+        results=_table(results_table(analysis)),
+        accuracy=_accuracy(analysis),
+        curves=_curves(data),
+        classes=_classes(analysis, data),
+        confusion=_confusion(data),
+        costs=_costs(analysis, data),
+        runs=_table(runs_table(analysis)),
+        settings=_settings(analysis),
+        method="\n".join(f"<li>{escape(line)}</li>" for line in method(analysis)),
+        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        style=_part("page.css"),
+        script=script,
+        script_hash="sha256-" + b64encode(sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _lead(analysis: Analysis) -> str:
+    baseline = analysis.study.baseline
+    accuracy = ACCURACY.cell(next(found.measures["test_accuracy"] for found in analysis.rows if found.row == baseline))
+    return (
+        f"Test accuracy held against {baseline.name} ({accuracy.text} %), paired by seed. "
+        f"The chance that this page says helps or hurts where nothing does is at most {100 * LEVEL:.0f} %."
+    )
+
+
+def _cards(analysis: Analysis) -> str:
+    cards = "".join(_card(number, row, by) for number, (row, by) in enumerate(analysis.compared))
+    note = "Thick: 95 % interval of the difference. Thin: the same when test images are drawn anew as well (bootstrap)."
+    return f'<div class="cards">{cards}</div><p class="note under">{note}</p>' if cards else ""
+
+
+def _card(number: int, row: Row, by: Comparison) -> str:
+    size = f"{points(by.test.difference)} <small>points</small>" if by.test.runs else NOTHING
+    p = f"p = {p_text(by.adjusted_p)}".replace("= <", "< ")
+    interval = f"95 %: {interval_text(by.test.interval)}, {p}." if by.test.interval else ""
+    advice = f"{by.advice()[:1].upper()}{by.advice()[1:]}." if by.advice() else ""
+    return (
+        f'<article class="card {STYLES[by.verdict]}"><header><h2>{escape(row.name)}</h2>'
+        f'<span class="pill">{MARKS[by.verdict]} {by.verdict}</span></header><p class="big">{size}</p>'
+        f'<div data-chart="difference {number}"></div>'
+        f'<p class="why">{escape(f"{interval} {advice}")}</p></article>'
+    )
+
+
+def _failures(analysis: Analysis) -> str:
+    lines = "".join(f"<li>{escape(line)}</li>" for line in failure_lines(analysis))
+    return f'<div class="failures"><strong>Runs that failed</strong><ul>{lines}</ul></div>' if lines else ""
+
+
+def _accuracy(analysis: Analysis) -> str:
+    if not any(found.row.runs for found in analysis.rows):
+        return ""
+    reported = any(found.row.reported is not None for found in analysis.rows)
+    note = "Small dots are runs, the large dot is their mean with its 95 % interval."
+    note += " A hollow diamond is what others reported, with settings and data of their own." if reported else ""
+    return _section("Test accuracy, run by run", note, '<figure class="panel" data-chart="accuracy"></figure>')
+
+
+def _curves(data: dict[str, Any]) -> str:
+    if not data["curves"]:
+        return ""
+    buttons = "".join(
+        f'<button type="button" class="key" aria-pressed="true" data-row="{number}" style="--c:{row["colour"]}">'
+        f"{escape(row['name'])}</button>"
+        for number, row in enumerate(data["rows"])
+    )
+    late = '<button type="button" id="late" aria-pressed="false">later half of the epochs</button>'
+    note = "Means over seeds; the band is one standard deviation. Choose what is drawn:"
+    charts = _charts("curve", [found["title"] for found in data["curves"]])
+    return _section("Training", note, f'<div class="legend">{buttons}{late}</div>{charts}')
+
+
+def _classes(analysis: Analysis, data: dict[str, Any]) -> str:
+    table = f"<details><summary>Accuracies</summary>{_table(classes_table(analysis))}</details>"
+    shown = data["classes"]
+    if not shown["rows"]:
+        return _section("Class by class", "", table)
+    most = "" if len(shown["names"]) == len(analysis.study.class_names) else "The classes that differ most. "
+    note = f"{most}Difference to {analysis.study.baseline.name}; its 95 % intervals are not corrected: no verdicts."
+    rows = [data["rows"][found["row"]] for found in shown["rows"]]
+    keys = "".join(f'<span class="key" style="--c:{row["colour"]}">{escape(row["name"])}</span>' for row in rows)
+    chart = '<figure class="panel tall" data-chart="classes"></figure>'
+    return _section("Class by class", note, f'<div class="legend">{keys}</div>{chart}{table}')
+
+
+def _confusion(data: dict[str, Any]) -> str:
+    if not data["confusion"]:
+        return ""
+    note = "All runs together, in per cent of the true class (rows); columns are predictions."
+    names = [data["rows"][found["row"]]["name"] for found in data["confusion"]]
+    return _section("What is taken for what", note, _charts("confusion", names))
+
+
+def _costs(analysis: Analysis, data: dict[str, Any]) -> str:
+    if not data["costs"]:
+        return ""
+    charts = _charts("cost", [found["title"] for found in data["costs"]])
+    table = measures_table(analysis)
+    note = "Mean test accuracy (%); the bar is one standard deviation over runs."
+    return _section("Accuracy against cost", note, f"{charts}<h3>{escape(table.title)}</h3>{_table(table)}")
+
+
+def _section(title: str, note: str, body: str) -> str:
+    return f'<section><h2>{escape(title)}</h2><p class="note">{escape(note)}</p>{body}</section>'
+
+
+def _settings(analysis: Analysis) -> str:
+    rows = settings_table(analysis).rows
+    items = "".join(f"<dt>{escape(name.text)}</dt><dd>{escape(value.text)}</dd>" for name, value in rows)
+    return f'<dl class="panel">{items}</dl>'
+
+
+def _charts(kind: str, captions: list[str]) -> str:
+    figures = (
+        f'<figure class="panel" data-chart="{kind} {number}"><figcaption>{escape(caption)}</figcaption></figure>'
+        for number, caption in enumerate(captions)
+    )
+    return f'<div class="grid">{"".join(figures)}</div>'
+
+
+def _table(table: Table) -> str:
+    heads = "".join(
+        f'<th scope="col" aria-sort="none"><button type="button">{escape(name)}</button></th>' for name in table.columns
+    )
+    lines = "".join(f"<tr>{_head(line[0])}{''.join(map(_cell, line[1:]))}</tr>" for line in table.rows)
+    label = escape(table.title)
+    return (
+        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _head(cell: Cell) -> str:
+    return f'<th scope="row" data-value="{escape(str(cell.value))}"><span>{escape(cell.text)}</span></th>'
+
+
+def _cell(cell: Cell) -> str:
+    value = "" if cell.value is None else escape(str(cell.value))
+    if cell.text in STYLES:
+        verdict = Verdict(cell.text)
+        return f'<td data-value="{value}"><span class="pill {STYLES[verdict]}">{MARKS[verdict]} {verdict}</span></td>'
+    words = ' class="words"' if isinstance(cell.value, str) and len(cell.text) > 20 else ""
+    return f'<td{words} data-value="{value}">{escape(cell.text)}</td>'
+
+
+def _part(name: str) -> str:
+    return (files("kd_lightning.report") / name).read_text(encoding="utf-8")

@@ -1,0 +1,230 @@
+"""The tables of a report as text, before any of its forms, and the sentence above them."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kd_lightning.compare.results import Run, finite
+from kd_lightning.report.analysis import Analysis, Comparison, RowAnalysis, points
+from kd_lightning.report.statistics import LEVEL, POWER, Interval, Spread, Verdict, spread
+
+NOTHING = "\N{EN DASH}"
+
+
+class Cell(NamedTuple):
+    """What a person reads, and the value that sorts the column (``None`` sorts last)."""
+
+    text: str
+    value: float | str | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a title; the first column names the rows."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a measure is shown: ``scale`` turns the stored value into the unit that the title names."""
+
+    name: str
+    title: str
+    scale: float
+    digits: int
+
+    def show(self, value: float | None) -> str:
+        """Return the value in the measure's unit."""
+        return NOTHING if value is None else f"{self.scale * value:,.{self.digits}f}"
+
+    def cell(self, found: Spread | None) -> Cell:
+        """Return mean ± standard deviation; a measure that is the same in every run shows no ±."""
+        if found is None:
+            return Cell(NOTHING, None)
+        varies = f" ± {self.show(found.std)}" if found.std else ""
+        return Cell(self.show(found.mean) + varies, finite(self.scale * found.mean))
+
+
+ACCURACY = Measure("test_accuracy", "Test accuracy (%)", 100, 2)
+OTHERS = (
+    Measure("test_loss", "Test loss", 1, 3),
+    Measure("calibration_error", "Calibration error (%)", 100, 2),
+    Measure("teacher_agreement", "Agrees with teacher (%)", 100, 2),
+    Measure("parameters", "Parameters (k)", 1e-3, 1),
+    Measure("multiply_adds", "Multiply-adds (M)", 1e-6, 2),
+    Measure("training_seconds", "Training (s)", 1, 1),
+    Measure("onnx_bytes", "ONNX (kB)", 1e-3, 0),
+    Measure("latency_ms", "Latency (ms)", 1, 3),
+)
+
+
+def headline(analysis: Analysis) -> str:
+    """Say in one or two sentences what the study found."""
+    baseline, found = analysis.study.baseline.name, []
+    for verdict in (Verdict.HELPS, Verdict.HURTS):
+        told = [(row.name, by.test.difference) for row, by in analysis.compared if by.verdict is verdict]
+        if told:
+            found.append(_told(told, verdict, baseline))
+    untold = [(row.name, by) for row, by in analysis.compared if by.verdict is Verdict.CANNOT_TELL]
+    if untold:
+        found.append(_untold(untold, baseline))
+    return " ".join(found) or f"Nothing is compared to {baseline}."
+
+
+def _told(told: list[tuple[str, float]], verdict: Verdict, baseline: str) -> str:
+    names = f"{_join([name for name, _ in told])} {verdict if len(told) == 1 else str(verdict)[:-1]}"
+    name, most = max(told, key=lambda item: abs(item[1]))
+    size = f"{points(most)} points against {baseline}"
+    return f"{names}: {size}." if len(told) == 1 else f"{names}, {name} most: {size}."
+
+
+def _untold(untold: list[tuple[str, Comparison]], baseline: str) -> str:
+    names = _join([name for name, _ in untold], "or")
+    runs = max(by.test.runs for _, by in untold)
+    if runs < 2:
+        return f"Cannot tell whether {names} differs from {baseline}: that takes two paired runs or more."
+    return f"Cannot tell after {runs} runs whether {names} differs from {baseline}."
+
+
+def _join(names: list[str], word: str = "and") -> str:
+    if len(names) > 4:
+        return f"any of {len(names)} rows" if word == "or" else f"{len(names)} rows"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
+
+
+def results_table(analysis: Analysis) -> Table:
+    """Return test accuracy and its comparison to the baseline, a row each."""
+    reported = any(found.row.reported is not None for found in analysis.rows)
+    columns = ["Row", "Runs", ACCURACY.title, *(["Reported (%)"] if reported else [])]
+    columns += ["Difference (points)", "95 % interval", "Bootstrap interval", "p", "p (Holm)", "Verdict"]
+    settings, rows = analysis.study.settings, []
+    for found in analysis.rows:
+        shared = found.row.role == "teacher" and settings.teacher == "one for all seeds"
+        planned = 1 if shared else len(settings.seeds)
+        cells = [_text(found.row.name), _runs(found, planned), ACCURACY.cell(found.measures["test_accuracy"])]
+        cells += [_reported(found)] if reported else []
+        rows.append((*cells, *_comparison_cells(found)))
+    return Table("Test accuracy", tuple(columns), tuple(rows))
+
+
+def measures_table(analysis: Analysis) -> Table:
+    """Return every other measure, without those that no run has."""
+    shown = [measure for measure in OTHERS if any(found.measures[measure.name] for found in analysis.rows)]
+    rows = [
+        (_text(found.row.name), *(measure.cell(found.measures[measure.name]) for measure in shown))
+        for found in analysis.rows
+    ]
+    return Table("Beside accuracy", ("Row", *(measure.title for measure in shown)), tuple(rows))
+
+
+def classes_table(analysis: Analysis) -> Table:
+    """Return test accuracy by class: one line a class, one column a row of the study, its mean over runs."""
+    rows = [found.row for found in analysis.rows]
+    lines = []
+    for index, name in enumerate(analysis.study.class_names):
+        found = [spread([run.class_accuracy[index] for run in row.runs]) for row in rows]
+        lines.append((_text(name), *(ACCURACY.cell(value) for value in found)))
+    return Table("Test accuracy by class (%)", ("Class", *(row.name for row in rows)), tuple(lines))
+
+
+def runs_table(analysis: Analysis) -> Table:
+    """Return every run with its own numbers; a failed run has its reason instead."""
+    measures = (ACCURACY, *OTHERS)
+    lines = []
+    for row in analysis.study.rows:
+        for run in row.runs:
+            values = (_value(measure, run) for measure in measures)
+            lines.append((_text(row.name), Cell(str(run.seed), run.seed), *values, _text("finished")))
+        for failure in row.failures:
+            blank = (Cell(NOTHING, None),) * len(measures)
+            lines.append((_text(row.name), Cell(str(failure.seed), failure.seed), *blank, _text(failure.reason)))
+    return Table("Every run", ("Row", "Seed", *(measure.title for measure in measures), "State"), tuple(lines))
+
+
+def settings_table(analysis: Analysis) -> Table:
+    """Return how the study was run, name and value."""
+    settings = analysis.study.settings
+    named = {
+        "Command": settings.command,
+        "Data": settings.data,
+        "Protocol": settings.protocol,
+        "Teacher": settings.teacher,
+        "Epochs": str(settings.epochs),
+        "Seeds": ", ".join(str(seed) for seed in settings.seeds),
+        "Machine": settings.machine,
+        "Versions": ", ".join(f"{name} {version}" for name, version in settings.versions.items()),
+        "Date": settings.date,
+        "Time": "" if settings.seconds is None else f"{settings.seconds / 60:,.1f} min",
+    }
+    lines = tuple((_text(name), _text(value)) for name, value in named.items() if value)
+    return Table("Settings", ("Setting", "Value"), lines)
+
+
+REPORTED = "Reported is what others wrote of a row, with settings and data of their own: the study's may be different."
+
+
+def method(analysis: Analysis) -> tuple[str, ...]:
+    """Return how the numbers were made, a sentence or two each."""
+    baseline, policy = analysis.study.baseline.name, analysis.study.settings.teacher
+    teachers = {
+        "one for all seeds": "All seeds share one teacher: what another teacher would change is not in the intervals.",
+        "one per seed": "Every seed has its own teacher.",
+    }
+    return (
+        "± is one standard deviation over runs.",
+        f"Differences to {baseline} are paired by seed: same starting weights, same batches in the same order.",
+        "Interval and p are Student's paired t-test on test accuracy, which alone is judged. Holm's correction keeps "
+        f"the chance to call any row without an effect helps or hurts at {100 * LEVEL:.0f} % for the whole study.",
+        "The t interval is about these test images. The bootstrap draws seeds and test images anew, so it speaks of "
+        "other test images too; it errs on the wide side.",
+        "The number of runs that would tell is a rough guide: with it, a difference as large as the one measured is "
+        f"found with a chance of {100 * POWER:.0f} %.",
+        teachers[policy],
+        *([REPORTED] if any(row.reported is not None for row in analysis.study.rows) else []),
+    )
+
+
+def p_text(p: float | None) -> str:
+    """Return a p-value with three digits."""
+    return NOTHING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def interval_text(interval: Interval | None) -> str:
+    """Return an interval of fractions in percentage points."""
+    return NOTHING if interval is None else f"{points(interval.low)} to {points(interval.high)}"
+
+
+def _comparison_cells(found: RowAnalysis) -> tuple[Cell, ...]:
+    by = found.comparison
+    if by is None:
+        return (*(Cell(NOTHING, None),) * 5, _text(found.row.role))
+    known = by.test.runs > 0
+    return (
+        Cell(points(by.test.difference) if known else NOTHING, by.test.difference if known else None),
+        Cell(interval_text(by.test.interval), by.test.interval.low if by.test.interval else None),
+        Cell(interval_text(by.bootstrap), by.bootstrap.low if by.bootstrap else None),
+        Cell(p_text(by.test.p_value), by.test.p_value),
+        Cell(p_text(by.adjusted_p), by.adjusted_p),
+        _text(by.verdict),
+    )
+
+
+def _runs(found: RowAnalysis, planned: int) -> Cell:
+    done = len(found.row.runs)
+    return Cell(str(done) if done == planned else f"{done} of {planned}", done)
+
+
+def _reported(found: RowAnalysis) -> Cell:
+    value = found.row.reported
+    return Cell(ACCURACY.show(value), value)
+
+
+def _value(measure: Measure, run: Run) -> Cell:
+    value = getattr(run, measure.name)
+    return Cell(measure.show(value), finite(value))
+
+
+def _text(text: str) -> Cell:
+    return Cell(str(text), str(text))

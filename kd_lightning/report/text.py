@@ -1,0 +1,157 @@
+"""A study's report as terminal text, Markdown, CSV and JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from kd_lightning.report.analysis import MEASURES, Analysis, RowAnalysis
+from kd_lightning.report.statistics import Verdict
+from kd_lightning.report.tables import (
+    Cell,
+    Table,
+    classes_table,
+    headline,
+    measures_table,
+    method,
+    results_table,
+    settings_table,
+)
+from kd_lightning.wording import in_csv, in_markdown
+
+WIDE = ("95 % interval", "Bootstrap interval", "p")
+COLOURS = {Verdict.HELPS: "bold green", Verdict.HURTS: "bold red", Verdict.CANNOT_TELL: "bold yellow"}
+
+
+def to_terminal(analysis: Analysis) -> Group:
+    """Return the answer, a sentence for each row, the results and the other measures, for ``rich`` to print."""
+    verdicts = [
+        Text.assemble((f"  {row.name} ", "bold"), (by.sentence(), COLOURS[by.verdict])) for row, by in analysis.compared
+    ]
+    failures = [Text(line, "red") for line in failure_lines(analysis)]
+    tables = [_narrow(results_table(analysis)), _turned(measures_table(analysis))]
+    shown = [_rich_table(table) for table in tables if table.rows]
+    return Group(Text(headline(analysis), "bold"), *verdicts, *failures, "", *shown)
+
+
+def failure_lines(analysis: Analysis) -> list[str]:
+    """Return one line for every run that failed."""
+    return [
+        f"{row.name}, seed {failure.seed} failed: {failure.reason}"
+        for row in analysis.study.rows
+        for failure in row.failures
+    ]
+
+
+def to_markdown(analysis: Analysis) -> str:
+    """Return the whole report as Markdown: the answer first, then the tables, the settings and the method."""
+    verdicts = [f"- **{in_markdown(row.name)}** {by.sentence()}" for row, by in analysis.compared]
+    failures = [f"- {in_markdown(line)}" for line in failure_lines(analysis)]
+    parts = [f"# {in_markdown(analysis.study.name)}", f"**{in_markdown(headline(analysis))}**", "\n".join(verdicts)]
+    parts += ["\n".join(failures)] if failures else []
+    for table in (results_table, measures_table, classes_table):
+        shown = table(analysis)
+        parts += [f"## {shown.title}", markdown_table(shown)] if len(shown.columns) > 1 else []
+    settings = settings_table(analysis)
+    parts += [
+        f"## {settings.title}",
+        "\n".join(f"- {name.text}: {in_markdown(value.text)}" for name, value in settings.rows),
+    ]
+    parts += ["## How to read it", "\n".join(f"- {line}" for line in method(analysis))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def to_csv(analysis: Analysis) -> str:
+    """Return one line a row of the study, with fractions and unrounded numbers."""
+    return _csv(_flat(found) for found in analysis.rows)
+
+
+def runs_to_csv(analysis: Analysis) -> str:
+    """Return one line a run, enough to do the statistics again."""
+    lines: list[dict[str, Any]] = []
+    for row in analysis.study.rows:
+        for run in row.runs:
+            measures = {name: getattr(run, name) for name in MEASURES}
+            lines.append({"row": row.name, "seed": run.seed, **measures, "failure": None})
+        for failure in row.failures:
+            blank = dict.fromkeys(MEASURES)
+            lines.append({"row": row.name, "seed": failure.seed, **blank, "failure": failure.reason})
+    return _csv(lines)
+
+
+def to_json(analysis: Analysis) -> str:
+    """Return the study with all its runs, and what it shows."""
+    shown = [found.to_plain() for found in analysis.rows]
+    plain = {"headline": headline(analysis), "rows": shown, "study": analysis.study.to_plain()}
+    return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def markdown_table(table: Table) -> str:
+    """Return a table as Markdown."""
+    heads = [[in_markdown(name) for name in table.columns], ["---", *["---:"] * (len(table.columns) - 1)]]
+    body = [[in_markdown(cell.text) for cell in row] for row in table.rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [*heads, *body])
+
+
+def _flat(found: RowAnalysis) -> dict[str, Any]:
+    row, by = found.row, found.comparison
+    flat: dict[str, Any] = {"row": row.name, "config": row.config, "role": row.role}
+    flat |= {"runs": len(row.runs), "failed": len(row.failures), "reported": row.reported}
+    for name, value in found.measures.items():
+        flat |= {f"{name}_mean": value and value.mean, f"{name}_std": value and value.std}
+    interval, bootstrap = (by.test.interval, by.bootstrap) if by else (None, None)
+    return flat | {
+        "difference": by and by.test.difference,
+        "difference_low": interval and interval.low,
+        "difference_high": interval and interval.high,
+        "bootstrap_low": bootstrap and bootstrap.low,
+        "bootstrap_high": bootstrap and bootstrap.high,
+        "p_value": by and by.test.p_value,
+        "p_value_holm": by and by.adjusted_p,
+        "verdict": by and str(by.verdict),
+        "more_runs": by and by.more_runs,
+    }
+
+
+def _csv(lines: Iterable[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    lines = list(lines)
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: in_csv(value) for name, value in line.items()} for line in lines)
+    return text.getvalue()
+
+
+def _narrow(table: Table) -> Table:
+    """Leave out what does not fit into 80 columns: the sentences above have the intervals."""
+    left = [index for index, name in enumerate(table.columns) if name not in WIDE]
+    rows = tuple(tuple(row[index] for index in left) for row in table.rows)
+    return Table(table.title, tuple(table.columns[index] for index in left), rows)
+
+
+def _turned(table: Table) -> Table:
+    """Make rows columns: there are more measures than rows."""
+    names = tuple(row[0].text for row in table.rows)
+    rows = [
+        (Cell(title, title), *cells)
+        for title, *cells in zip(table.columns[1:], *(row[1:] for row in table.rows), strict=True)
+    ]
+    return Table(table.title, ("Measure", *names), tuple(rows))
+
+
+def _rich_table(table: Table) -> RichTable:
+    shown = RichTable(
+        title=escape(table.title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 0)
+    )
+    for index, name in enumerate(table.columns):
+        shown.add_column(escape(name), justify="right" if index else "left")
+    for row in table.rows:
+        shown.add_row(*(escape(cell.text) for cell in row))
+    return shown

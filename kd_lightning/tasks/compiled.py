@@ -1,0 +1,54 @@
+"""Networks that torch.compile has translated to larger kernels."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from kd_lightning.errors import UserError
+from kd_lightning.networks import Network
+
+
+class CompiledNetworks:
+    """Networks that run as torch.compile has translated them while a block runs, and as they are otherwise.
+
+    They are translated once, for the size of the first batch: smaller ones, as the last of an epoch, run as they are.
+
+    Args:
+        networks: The networks; what is saved, copied or exported of them outside of the block is untouched.
+    """
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        torch.compiler.reset()  # those of earlier runs in this process: it keeps eight, and runs more as they are
+        self._methods = [
+            (network, name, torch.compile(getattr(network, name), dynamic=False))
+            for network in networks
+            for name in ("forward",)
+        ]
+        self._size: int | None = None
+
+    @contextmanager
+    def used(self, size: int) -> Iterator[None]:
+        """Run a batch of a size in the block.
+
+        Raises:
+            UserError: The networks cannot be translated here.
+        """
+        is_first = self._size is None
+        if self._size is None:
+            self._size = size
+        methods = self._methods if size == self._size else []
+        for network, name, method in methods:
+            network.__dict__[name] = method
+        try:
+            yield
+        except RuntimeError as error:
+            if not is_first:
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"--model.compiled is true, but torch.compile fails here: {reason}; set it to false."
+            ) from error
+        finally:
+            for network, name, _ in methods:
+                del network.__dict__[name]

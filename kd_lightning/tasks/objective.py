@@ -1,0 +1,79 @@
+"""What a task minimizes: the weighted sum of named losses."""
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from kd_lightning.data.loader import Batch
+from kd_lightning.errors import UserError
+from kd_lightning.losses import Loss, Targets
+from kd_lightning.networks import Network
+from kd_lightning.networks.layers import Outputs, Shapes, TappedNetwork
+from kd_lightning.tasks.counting import CountingModule
+from kd_lightning.tasks.outcome import Outcome
+
+
+class Objective(CountingModule):
+    """A network, and named losses of what it gives.
+
+    Args:
+        network: The network to train.
+        losses: The losses by name.
+        teacher_shapes: The shapes of what the losses see of a teacher; ``None`` where there is none.
+    """
+
+    def __init__(self, network: Network, losses: dict[str, Loss], teacher_shapes: Shapes | None = None) -> None:
+        _check_names(losses)
+        super().__init__(network, losses)
+        layers = list(chain.from_iterable(loss.student_layers for loss in losses.values()))
+        self.tapped = TappedNetwork(network, layers, network.layer_root(), network.image_shape)
+        for loss in losses.values():
+            loss.build(self.tapped.shapes, teacher_shapes)
+        self.losses = nn.ModuleDict(losses)
+
+    def outcome(self, batch: Batch) -> Outcome:
+        """Return the logits and the losses of a batch."""
+        student = self.tapped(batch.images)
+        return Outcome(student.logits, self.loss_terms(student, {}, batch))
+
+    def loss_terms(self, student: Outputs, targets: Targets, batch: Batch) -> dict[str, Tensor]:
+        """Return each loss by its name, without its weight."""
+        return {name: loss(student, targets, batch) for name, loss in self.named_losses.items()}
+
+    @property
+    def named_losses(self) -> dict[str, Loss]:
+        """The losses by name."""
+        return dict(self.losses.items())  # type: ignore[arg-type]  # a ModuleDict knows modules alone
+
+    def trained_parameters(self) -> Iterator[nn.Parameter]:
+        """Give the parameters that the optimizer trains: the network's and those of the losses."""
+        yield from self.network.parameters()
+        yield from self.losses.parameters()
+
+    def weighted_loss(self, outcome: Outcome) -> Tensor:
+        """Return what is minimized: the weighted sum of the loss terms."""
+        losses = self.named_losses
+        return torch.stack([losses[name].weight * term for name, term in outcome.terms.items()]).sum()
+
+    def on_train_epoch_start(self) -> None:
+        """Begin with the weights that the losses have in this epoch."""
+        self.set_loss_weights()
+
+    def set_loss_weights(self) -> None:
+        """Give each loss the weight that it has in this epoch."""
+        for loss in self.named_losses.values():
+            loss.set_epoch(self.current_epoch)
+
+
+def _check_names(losses: Mapping[str, Loss]) -> None:
+    """Raise a ``UserError`` where there is no loss, or one whose name cannot be a curve's."""
+    if not losses:
+        raise UserError("a task needs at least one loss; name one in model.losses, such as `labels: CrossEntropy`.")
+    taken = ("loss", "accuracy", "teacher_accuracy", "teacher_agreement")
+    for name in losses:
+        if name in taken or not name.isidentifier():
+            raise UserError(
+                f"a loss is called '{name}'; give it a name of letters, digits and _ other than {', '.join(taken)}."
+            )

@@ -1,0 +1,163 @@
+"""Where a remembered teacher's table lies: on the GPU, in memory or on the disk, whichever has room."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum
+from hashlib import blake2b
+from math import prod
+from pathlib import Path
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+from kd_lightning.files import cache_folder, written_whole
+
+ROWS_AT_ONCE = 4096
+"""Rows that are hashed or written at once."""
+
+READ_AT_ONCE = 2**22
+"""Bytes of a table's file that are read at once."""
+
+CHECKSUM = 4
+"""Bytes of a CRC-32."""
+
+
+MOST_BYTES = 8 * 2**30
+"""Bytes of tables that are kept for later runs, the newest one aside."""
+
+
+class Place(Enum):
+    """Where a table lies; the value says so in a sentence."""
+
+    DEVICE = "on the GPU"
+    MEMORY = "in memory"
+    DISK = "on the disk"
+
+
+def choose_place(size: int, device: torch.device, processes: int = 1) -> Place | None:
+    """Return the fastest place for a table; it may take half of what is free there.
+
+    Args:
+        size: Bytes of the table.
+        device: Where training runs.
+        processes: Processes that each keep such a table in this machine's memory.
+    """
+    if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 2:
+        return Place.DEVICE
+    if size * processes <= free_memory() // 2:
+        return Place.MEMORY
+    return Place.DISK if size <= free_disk() // 2 else None
+
+
+def free_memory() -> int:
+    """Return the bytes of main memory that can be taken: the machine's, or what its container leaves."""
+    free = [2**63]
+    with suppress(OSError, ValueError, AttributeError):
+        free.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free[1:] = [next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))]
+    with suppress(OSError, ValueError):  # "max" where the container has no limit of its own
+        group = Path("/sys/fs/cgroup")
+        free.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(free)
+
+
+def free_disk() -> int:
+    """Return the bytes that are free on the disk of the caches; 0 where it cannot be written to."""
+    folder = cache_folder()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
+
+
+class TableFile:
+    """A table in the folder of caches: bare values behind one another, then their CRC-32; whole or not at all.
+
+    Args:
+        key: Everything that its values depend on.
+        shape: The table's.
+        dtype: Of its values.
+    """
+
+    def __init__(self, key: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        self.path = cache_folder() / f"teacher-{key}.bin"
+        self.shape = shape
+        self.dtype = dtype
+
+    def read(self) -> Tensor | None:
+        """Return the table over a memory map; ``None`` where there is none, or its file is damaged."""
+        count = prod(self.shape)
+        try:
+            if not self._is_whole(count * self.dtype.itemsize):
+                return None
+            os.utime(self.path)  # it is in use: others go first
+            return torch.from_file(str(self.path), shared=False, size=count, dtype=self.dtype).view(self.shape)
+        except (OSError, RuntimeError):  # another process, with a table of its own, has just removed it
+            return None
+
+    def write(self, parts: Iterable[Tensor]) -> None:
+        """Write the parts of a table in their order; see ``writer``."""
+        with self.writer() as write:
+            for part in parts:
+                write(part)
+
+    @contextmanager
+    def writer(self) -> Iterator[Callable[[Tensor], None]]:
+        """Give a function that writes the next part of a table; older tables of the same source go at the end.
+
+        Raises:
+            UserError: The folder cannot be written to, or the disk is full.
+        """
+        checksum = 0
+        with written_whole(self.path) as temporary, temporary.open("wb") as file:
+
+            def append(part: Tensor) -> None:
+                nonlocal checksum
+                values = _bytes(part)
+                file.write(values)
+                checksum = crc32(values, checksum)
+
+            yield append
+            file.write(checksum.to_bytes(CHECKSUM, "little"))
+        _remove_oldest(self.path)
+
+    def _is_whole(self, size: int) -> bool:
+        """Read the file once, some GB a second, without leaving it mapped."""
+        if not self.path.is_file() or self.path.stat().st_size != size + CHECKSUM:
+            return False
+        checksum = 0
+        with self.path.open("rb") as file:
+            for start in range(0, size, READ_AT_ONCE):
+                checksum = crc32(file.read(min(READ_AT_ONCE, size - start)), checksum)
+            return file.read() == checksum.to_bytes(CHECKSUM, "little")
+
+
+def _remove_oldest(kept: Path) -> None:
+    """Remove the tables that were used longest ago, where all together take too much of the disk."""
+    tables = {path: path.stat() for path in kept.parent.glob("teacher-*.bin")}
+    size = sum(status.st_size for status in tables.values())
+    for path, status in sorted(tables.items(), key=lambda item: item[1].st_mtime_ns):
+        if size > MOST_BYTES and path != kept:
+            with suppress(OSError):  # Windows keeps a file that another process reads
+                path.unlink()
+                size -= status.st_size
+
+
+def digest(*parts: object) -> str:
+    """Return a digest of tensors by their bytes, and of anything else by how it prints."""
+    result = blake2b(digest_size=12)
+    for part in parts:
+        if isinstance(part, Tensor):
+            for rows in part.unsqueeze(0) if part.ndim == 0 else part.split(ROWS_AT_ONCE):
+                result.update(_bytes(rows))
+        else:
+            result.update(f"{part}\0".encode())
+    return result.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data

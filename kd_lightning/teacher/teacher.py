@@ -1,0 +1,100 @@
+"""The teacher: a network that is frozen for good."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kd_lightning.data.base import ImageDataModule
+from kd_lightning.data.same_data import check_channels_and_classes, same_values
+from kd_lightning.networks import Network
+from kd_lightning.networks.weights import load_weights, read_weights
+from kd_lightning.teacher.table import digest
+
+
+class Teacher(nn.Module):
+    """A trained network that students learn from: frozen and in evaluation mode for good.
+
+    Args:
+        network: The teacher's network.
+        weights: File with its weights (``.pth`` or ``.ckpt``). Where it is not given, ``fit`` takes the newest weights
+            of the runs of ``config``, and the Python API takes the network as it is.
+        config: Config with which ``fit`` trains the teacher first where there are no weights yet.
+
+    Attributes:
+        info: What the weights' file says; ``None`` where there is no file.
+        digest: Of the weights.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(self, network: Network, weights: str | None = None, config: str = "teacher.yaml") -> None:
+        super().__init__()
+        info = None if weights is None else read_weights(weights)[1]
+        if info is not None and info.image_size != network.image_size:
+            network = network.rebuilt(image_size=info.image_size)
+        self.network = network
+        self.weights = weights
+        self.config = config
+        self.info = None if weights is None else load_weights(network, weights)
+        self.digest = digest(*chain(*sorted(network.state_dict().items())))
+        self._size: int | None = None
+        self._scale: tuple[Tensor, Tensor] | None = None
+        self._order: Tensor | None = None
+        self.requires_grad_(False)
+        self.train(False)
+
+    def adapt(self, data: ImageDataModule) -> list[str]:
+        """Take images as a student's data has them, and give logits in the order of its classes.
+
+        Where the teacher's file says another normalization or image size than the data's, its images are normalized
+        anew and resized; where it has the same classes in another order, its logits are put in order.
+
+        Returns:
+            What is done, a clause each.
+
+        Raises:
+            UserError: The classes are others, or the channels.
+        """
+        self._size = self._scale = self._order = None
+        if self.info is None or self.weights is None:
+            return []
+        check_channels_and_classes(f"the teacher {self.weights}", self.info, data)
+        done, here = [], data.normalization
+        if not (same_values(self.info.mean, here.mean) and same_values(self.info.std, here.std)):
+            self._scale = _rescaling((here.mean, here.std), (self.info.mean, self.info.std))
+            done.append("normalizes images as its file says")
+        if self.info.image_size != data.image_size:
+            self._size = self.info.image_size
+            done.append(f"sees images of {self._size} pixels")
+        if sorted(self.info.class_names) == sorted(data.class_names) and self.info.class_names != data.class_names:
+            self._order = torch.tensor([self.info.class_names.index(name) for name in data.class_names])
+            done.append("has its classes put in the data's order")
+        return done
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the teacher's logits, (B, num_classes), for the student's normalized images (B, C, H, W)."""
+        if self._scale is not None:
+            factor, offset = (part.to(images) for part in self._scale)
+            images = torch.addcmul(offset, images, factor)
+        if self._size is not None:
+            images = functional.interpolate(images, size=self._size, mode="bilinear", antialias=True)
+        logits: Tensor = self.network(images)
+        return logits if self._order is None else logits.index_select(1, self._order.to(logits.device))
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever is asked for."""
+        return super().train(False)
+
+
+def _rescaling(
+    here: tuple[Sequence[float], Sequence[float]], there: tuple[Sequence[float], Sequence[float]]
+) -> tuple[Tensor, Tensor]:
+    """Return factor and offset, (1, C, 1, 1) each, that turn images normalized one way into the other."""
+    (mean, std), (own_mean, own_std) = (tuple(map(torch.tensor, pair)) for pair in (here, there))
+    factor, offset = std.double() / own_std, (mean.double() - own_mean) / own_std
+    return factor.float().view(1, -1, 1, 1), offset.float().view(1, -1, 1, 1)

@@ -1,0 +1,38 @@
+"""Outputs of two small networks, and losses built for them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kd_lightning.data.loader import Batch
+from kd_lightning.losses import Loss
+from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
+
+STUDENT: Shapes = {"body": (3, 4, 4), LOGITS: (5,)}
+TEACHER: Shapes = {"body": (6, 4, 4), "deep": (6, 2, 2), LOGITS: (5,)}
+
+
+def outputs(shapes: Shapes, count: int = 4, seed: int = 0, dtype: torch.dtype = torch.float64) -> Outputs:
+    generator = torch.Generator().manual_seed(seed)
+    values = {
+        name: torch.randn(count, *shape, generator=generator, dtype=torch.float64).to(dtype)
+        for name, shape in shapes.items()
+    }
+    return Outputs(values.pop(LOGITS), values)
+
+
+def batch(count: int = 4, classes: int = 5) -> Batch:
+    return Batch(torch.zeros(count, 3, 8, 8), torch.arange(count) % classes, torch.arange(count))
+
+
+def built(loss: Loss, student: Shapes | None = None, teacher: Shapes | None = None) -> Loss:
+    torch.manual_seed(0)
+    loss.build(student or STUDENT, teacher or TEACHER)
+    return loss.double()
+
+
+def value(loss: Loss, count: int = 4, **options: Any) -> Tensor:
+    target = loss.target(outputs(TEACHER, count, seed=1, **options))
+    result: Tensor = loss(outputs(STUDENT, count, seed=2, **options), target, batch(count))
+    return result

@@ -1,0 +1,88 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.networks import DeepNN, LightNN, Network, TorchvisionNetwork
+from kd_lightning.networks.layers import TappedNetwork, find_layer
+
+SHIPPED: list[type[Network]] = [LightNN, DeepNN]
+
+
+def tapped(network: Network, layers: list[str]) -> TappedNetwork:
+    return TappedNetwork(network, layers, network.layer_root(), network.image_shape)
+
+
+def layer_names(network: Network) -> list[str]:
+    return [name for name, _ in network.layer_root().named_modules() if name]
+
+
+@pytest.mark.parametrize("kind", SHIPPED)
+def test_every_layer_gives_in_training_what_it_gives_in_evaluation(kind: type[Network]) -> None:
+    torch.manual_seed(0)
+    network = kind(4, 3, 8)
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # the only random layer
+    images = torch.randn(3, 3, 8, 8)
+    for name in layer_names(network):
+        watched = tapped(network, [name])
+        training = watched(images)
+        network.eval()
+        evaluated = watched(images)
+        network.train()
+        assert torch.allclose(training.maps[name], evaluated.maps[name], atol=1e-6), name
+        assert torch.allclose(training.logits, evaluated.logits, atol=1e-6), name
+        assert training.maps[name].shape[1:] == watched.shapes[name]
+
+
+def test_a_map_that_a_later_layer_overwrites_is_seen_as_it_was() -> None:
+    class Net(Network):
+        def __init__(self) -> None:
+            super().__init__(2, 3, 8)
+            self.first, self.second = nn.Linear(3, 2), nn.ReLU(inplace=True)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.second(self.first(images.mean((2, 3))))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    network, images = Net(), 5 * torch.randn(16, 3, 8, 8)
+    seen = tapped(network, ["first"])(images).maps["first"]
+    assert torch.equal(seen, network.first(images.mean((2, 3))))
+    assert (seen < 0).any()
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    network = TorchvisionNetwork(image_size=32)
+    network.body.layer1.eval()  # type: ignore[union-attr]
+    modes = [module.training for module in network.modules()]
+    state = {name: values.clone() for name, values in network.state_dict().items()}
+    tapped(network, ["layer1", "layer2.0"])
+    assert [module.training for module in network.modules()] == modes
+    assert all(torch.equal(values, state[name]) for name, values in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        ("layr2", r"ResNet has no layer 'layr2'; .*layer2"),
+        ("nothing like it", "such as conv1, bn1"),
+        ("layer1.0.relu", "runs 2 times in a pass"),
+    ],
+)
+def test_a_layer_that_cannot_be_watched_is_one_sentence(layer: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        tapped(TorchvisionNetwork(), [layer])
+
+
+def test_layers_are_found_by_their_dotted_paths() -> None:
+    network = LightNN()
+    assert find_layer(network, "features.0") is network.features[0]
+
+
+def test_gradients_of_a_watched_layer_reach_the_layers_before_it() -> None:
+    network = LightNN(image_size=8)
+    tapped(network, ["features.2"])(torch.randn(2, 3, 8, 8)).maps["features.2"].sum().backward()
+    assert network.features[0].weight.grad is not None
+    assert network.classifier[0].weight.grad is None

@@ -1,0 +1,160 @@
+"""Distillation by several named losses, in every way that a teacher's targets can come."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from fast_example import assert_same, train
+from recorded_graph import Captures
+from tiny import TinyNetwork
+from torch.optim import Adam
+
+from kd_lightning.data.augment import HorizontalFlip, Mixup, RandomCrop
+from kd_lightning.errors import UserError
+from kd_lightning.losses import (
+    AttentionTransfer,
+    CellCosine,
+    CrossEntropy,
+    FeatureRegression,
+    HiddenCosine,
+    Loss,
+    SoftTargets,
+)
+from kd_lightning.networks import DeepNN, LightNN, ModuleNetwork, Network, TorchvisionNetwork
+from kd_lightning.tasks import CosineDistill, Distill
+from kd_lightning.teacher import Teacher
+
+Losses = dict[str, Loss]
+
+
+def seeds_networks() -> tuple[Network, Network, Losses]:
+    losses: Losses = {
+        "kd": SoftTargets(weight=0.9),
+        "maps": FeatureRegression("features", weight=2.0),
+        "early": AttentionTransfer(["features.1", "features"], ["features.3", "features"], weight=10.0, warm_up=2),
+        "cells": CellCosine("features"),
+    }
+    return LightNN(4, 3, 8), DeepNN(4, 3, 8), losses
+
+
+def plain_modules() -> tuple[Network, Network, Losses]:
+    student, teacher = (ModuleNetwork(4, 3, 8, "plain_module.PlainNet", {"width": width}) for width in (4, 8))
+    return student, teacher, {"kd": SoftTargets(), "stem": CellCosine("stem"), "norm": HiddenCosine("norm")}
+
+
+def torchvision_networks() -> tuple[Network, Network, Losses]:
+    student = TorchvisionNetwork(4, 3, 8, "shufflenet_v2_x0_5")
+    teacher = TorchvisionNetwork(4, 3, 8, "mnasnet0_5")
+    return student, teacher, {"kd": SoftTargets(), "maps": CellCosine("conv5", "layers.14")}
+
+
+NETWORKS = {"seed": seeds_networks, "modules": plain_modules, "torchvision": torchvision_networks}
+
+
+def distill(
+    fast: bool, networks: Callable[[], tuple[Network, Network, Losses]] = seeds_networks, remember: Any = True
+) -> Distill:
+    torch.manual_seed(1)
+    student, teacher, losses = networks()
+    losses = {"labels": CrossEntropy(weight=0.1), **losses}
+    return Distill(
+        student,
+        Teacher(teacher),
+        losses,
+        remember_teacher=remember,
+        fast=fast,
+        optimizer=lambda parameters: Adam(parameters, lr=2**-9, fused=True),
+    )
+
+
+@pytest.mark.parametrize("networks", NETWORKS)
+@pytest.mark.parametrize("views", [None, 3], ids=["one view", "three views"])
+def test_losses_are_the_same_live_remembered_and_captured(
+    networks: str, views: int | None, captured_on_cpu: Captures
+) -> None:
+    data: dict[str, Any] = {"count": 60 if networks == "torchvision" else 100}
+    if views is not None:
+        data |= {"augment": [RandomCrop(padding=1), HorizontalFlip()], "views": views}
+    make = partial(distill, networks=NETWORKS[networks])
+    epochs = 3 if views else 2
+    live = train(partial(make, remember=False), False, data, max_epochs=epochs)
+    remembered = train(partial(make, remember=True), False, data, max_epochs=epochs)
+    assert_same(live, remembered, exact=False)
+    captured = train(partial(make, remember=True), True, data, max_epochs=epochs)
+    assert captured_on_cpu.replays > 2
+    assert_same(live, captured, exact=False)
+
+
+def test_losses_that_need_the_same_tensor_share_a_table() -> None:
+    losses: Losses = {"one": FeatureRegression("features"), "two": CellCosine("features"), "kd": SoftTargets()}
+    task = Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses)
+    assert set(task.targets.asked(torch.zeros(2, 3, 8, 8)).targets) == {"features", "logits"}
+
+
+def test_a_weight_that_rises_is_what_the_step_multiplies_with(captured_on_cpu: Captures) -> None:
+    def make(fast: bool) -> Distill:
+        torch.manual_seed(1)
+        losses: Losses = {"kd": SoftTargets(weight=8.0, warm_up=4)}
+        return Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses, remember_teacher=True, fast=fast)
+
+    for epochs in (1, 3):
+        trainer, _ = train(make, True, {"count": 100}, max_epochs=epochs)
+        metrics = trainer.callback_metrics
+        assert float(metrics["train/loss"]) == pytest.approx(2.0 * epochs * float(metrics["train/kd"]), rel=1e-5)
+    assert captured_on_cpu.replays
+
+
+def test_without_labels_a_student_learns_from_the_teacher_alone() -> None:
+    task = Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), {"kd": SoftTargets(weight=1.0)})
+    trainer, _ = train(lambda fast: task, False, max_epochs=3)
+    assert "val/accuracy" in trainer.callback_metrics
+    assert float(trainer.callback_metrics["train/loss"]) < 0.1
+
+
+def test_views_are_asked_for_once_and_other_runs_take_them_in_another_order(capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"count": 40, "augment": [RandomCrop(padding=1)], "views": 2}
+    train(partial(distill, remember="auto"), False, data, max_epochs=2)
+    assert "remembered (cached) for 40 images in 2 views each" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("data", "epochs", "says"),
+    [
+        ({"augment": [RandomCrop(padding=1)]}, 2, "RandomCrop in --data.augment shows it a new view"),
+        ({"augment": [Mixup()], "views": 2}, 2, "Mixup in --data.augment mixes images of a batch"),
+        (
+            {"augment": [RandomCrop(padding=1)], "views": 9},
+            2,
+            "this fit asks it for fewer images than there",
+        ),
+    ],
+)
+def test_a_teacher_that_cannot_be_remembered_is_asked_in_every_step_and_says_why(
+    data: dict[str, Any], epochs: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(partial(distill, remember="auto"), False, {"count": 40, **data}, max_epochs=epochs)
+    assert f"Teacher: runs in every step; {says}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("losses", "says"),
+    [
+        ({"maps": FeatureRegression("featuers")}, "DeepNN has no layer 'featuers'; .*features"),
+        ({"maps": FeatureRegression("features.0", "features")}, "name layers of the same size"),
+        ({"kd.first": SoftTargets()}, "a name of letters, digits and _"),
+        ({"loss": SoftTargets()}, "'loss'"),
+        ({}, "at least one loss"),
+    ],
+)
+def test_losses_that_cannot_be_are_one_sentence(losses: Losses, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses)
+
+
+def test_the_seeds_objectives_watch_layers_of_any_network() -> None:
+    task = CosineDistill(
+        TinyNetwork(width=2), Teacher(TinyNetwork()), student_layer="features", teacher_layer="features.2"
+    )
+    assert task.targets.shapes["features.2"] == (4, 4, 4)
