@@ -42,3 +42,14 @@ def captured_on_cpu(monkeypatch: pytest.MonkeyPatch) -> "Captures":
     monkeypatch.setattr(callback, "is_gpu", lambda device: True)
     monkeypatch.setattr(callback, "capture_cuda", captures)
     return captures
+
+
+@pytest.fixture
+def plain_teacher(workplace: Path) -> None:
+    """A teacher.yaml in the working directory, which comes before the shipped one, that exports nothing."""
+    import yaml
+    from training_example import CONFIG_FOLDER  # torch reads what is set above
+
+    config = yaml.safe_load((CONFIG_FOLDER / "teacher.yaml").read_text())
+    config["files"]["onnx"] = None
+    Path("teacher.yaml").write_text(yaml.safe_dump(config))

@@ -5,12 +5,15 @@ from functools import cache
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kd_lightning.data.normalize import Normalization
+from kd_lightning.export.verify import Variant
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import LightNN, Network
+
+VARIANTS: tuple[Variant, ...] = ("fp32", "dynamic", "static", "fp16")
 
 TRAIN_IMAGES = 1297  # the other 500 are for the test
 
@@ -85,3 +88,10 @@ def normalized(network: Network, images: Tensor) -> Tensor:
 def torch_logits(network: Network, images: Tensor) -> Tensor:
     """Return the network's logits for images (N, 8, 8, 1) in evaluation mode."""
     return network.eval()(normalized(network, images))  # type: ignore[no-any-return]
+
+
+class AlwaysDropping(Network):
+    """Forgets that evaluation has no dropout."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.dropout(images + 1, 0.5, training=True).flatten(1)[:, : self.num_classes]

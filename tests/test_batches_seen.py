@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, seed_everything
-from test_tasks import quick_trainer
+from task_example import quick_trainer
 from tiny import TinyDataModule, TinyNetwork
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
-from test_weights import info_of
 from tiny import TinyDataModule
+from weights_example import info_of
 
 from kd_lightning.cli import main
 from kd_lightning.data.normalize import channel_statistics

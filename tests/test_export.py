@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from export_example import (
+    VARIANTS,
     held_out_split,
     info_of,
     normalized,
@@ -19,7 +20,7 @@ from export_example import (
     train_split,
     trained_network,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 from kd_lightning.errors import UserError
 from kd_lightning.export import (
@@ -38,7 +39,6 @@ from kd_lightning.export.verify import Measured, Variant
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
 
-VARIANTS: tuple[Variant, ...] = ("fp32", "dynamic", "static", "fp16")
 NAMES: dict[Variant, str] = {variant: f"student.{variant}.onnx" for variant in VARIANTS}
 LENIENT = ExportSettings(gates=Gates(drop=3.0, fp16_drop=3.0), speed=False)
 
@@ -48,13 +48,6 @@ class Branching(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         return (images if images.sum() > 0 else -images).flatten(1)[:, : self.num_classes]
-
-
-class AlwaysDropping(Network):
-    """Forgets that evaluation has no dropout."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return nn.functional.dropout(images + 1, 0.5, training=True).flatten(1)[:, : self.num_classes]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelPruning
-from test_tasks import light, quick_trainer
+from task_example import light, quick_trainer
 from tiny import TinyDataModule, TinyNetwork
 from torch import Tensor, nn
 

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_weights import info_of
 from tiny import TinyNetwork
 from torch import nn
+from weights_example import info_of
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks import Network

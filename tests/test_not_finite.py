@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
-from test_tasks import quick_trainer
+from task_example import quick_trainer
 from tiny import TinyDataModule, TinyNetwork
 from torch.optim import SGD
 

@@ -7,8 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from export_example import info_of, trained_network
-from test_export import VARIANTS, AlwaysDropping
+from export_example import VARIANTS, AlwaysDropping, info_of, trained_network
 
 from kd_lightning.errors import UserError
 from kd_lightning.export import ExportSettings, rehearsal, rehearse_export

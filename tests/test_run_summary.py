@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from test_training import NO_EXPORT, TINY, fit
 from tiny import TinyDataModule, TinyNetwork
+from training_example import NO_EXPORT, TINY, fit
 
 from kd_lightning.callbacks import ExportONNX, RunSummary, SaveWeights, export_onnx
 from kd_lightning.cli import main

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_training import NO_EXPORT, TINY, fit
 from tiny import TinyDataModule
 from torch import nn
+from training_example import NO_EXPORT, TINY, fit
 
 from kd_lightning.cli import main
 from kd_lightning.data.normalize import IMAGENET, Normalization

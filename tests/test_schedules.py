@@ -5,7 +5,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ReduceLROnPlateau
-from test_tasks import quick_trainer
+from task_example import quick_trainer
 from tiny import TinyDataModule
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import CyclicLR, ExponentialLR, MultiStepLR, OneCycleLR, SequentialLR, StepLR

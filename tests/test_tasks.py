@@ -2,45 +2,19 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelPruning, StochasticWeightAveraging
+from task_example import deep, light, make_batch, quick_trainer
 from tiny import TinyDataModule, TinyNetwork
 from torch import nn
 from torch.nn import functional
 
 from kd_lightning.data.augment import CutMix
-from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.losses.hidden_cosine import cosine_loss, pooled_direction
 from kd_lightning.machine import cpu
-from kd_lightning.networks import DeepNN, LightNN
 from kd_lightning.tasks import Classifier, CosineDistill, FeatureRegressDistill, Task
 from kd_lightning.teacher import Teacher
-
-
-def light() -> LightNN:
-    return LightNN(num_classes=4, image_size=8)
-
-
-def deep() -> DeepNN:
-    return DeepNN(num_classes=4, image_size=8)
-
-
-def make_batch() -> Batch:
-    return Batch(torch.randn(6, 3, 8, 8), torch.arange(6) % 4, torch.arange(6))
-
-
-def quick_trainer(epochs: int = 1, **options: Any) -> Trainer:
-    settings = {
-        "max_epochs": epochs,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
-    return Trainer(**{**settings, **options})
 
 
 @pytest.mark.parametrize("kind", [CosineDistill, FeatureRegressDistill])

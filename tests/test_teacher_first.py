@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from jsonargparse import Namespace
-from test_training import NO_EXPORT, SHIPPED, TINY, fit, plain_teacher  # noqa: F401  a fixture
+from training_example import NO_EXPORT, SHIPPED, TINY, fit
 
 from kd_lightning.cli import main
 from kd_lightning.errors import UserError

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
+from training_example import CONFIG_FOLDER, CONFIGS, NO_EXPORT, TINY, fit
 
 from kd_lightning.cli import main
 from kd_lightning.export import speed
@@ -19,36 +20,13 @@ from kd_lightning.fast.ahead import StepsAhead
 from kd_lightning.networks.weights import load_model, read_weights
 from kd_lightning.training.cli import run
 
-SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
-CONFIGS = [path.name for path in SHIPPED if "baseline" not in yaml.safe_load(path.read_text())]  # others are studies
-TINY = [
-    "--data=tiny.TinyDataModule",
-    "--data.batch_size=32",
-    "--trainer.max_epochs=2",
-    "--trainer.accelerator=cpu",
-    "--trainer.enable_progress_bar=false",
-]
-NO_EXPORT = "--files.onnx=null"
-
-
-@pytest.fixture
-def plain_teacher(workplace: Path) -> None:
-    """A teacher.yaml in the working directory, which comes before the shipped one, that exports nothing."""
-    config = yaml.safe_load((Path(__file__).parents[1] / "configs" / "teacher.yaml").read_text())
-    config["files"]["onnx"] = None
-    Path("teacher.yaml").write_text(yaml.safe_dump(config))
-
-
-def fit(config: str, *options: str) -> Any:
-    return run(["fit", f"--config={config}", *TINY, *options])
-
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_says_how_to_run_it_and_does(
     config: str, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed, "ROUNDS", 1)
-    first_line = (Path(__file__).parents[1] / "configs" / config).read_text().splitlines()[0]
+    first_line = (CONFIG_FOLDER / config).read_text().splitlines()[0]
     assert first_line == f"# python -m kd_lightning fit --config {config}"
     name = config.removesuffix(".yaml")
     assert main([*first_line.split()[4:], *TINY]) == 0

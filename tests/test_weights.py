@@ -6,16 +6,11 @@ import pytest
 import torch
 from disks import files_of_at_most
 from tiny import TinyNetwork
+from weights_example import info_of
 
 from kd_lightning.errors import UserError
-from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import DeepNN, LightNN, Network
 from kd_lightning.networks.weights import load_model, load_weights, save_weights
-
-
-def info_of(network: Network) -> ModelInfo:
-    names = tuple(f"kind {i}" for i in range(network.num_classes))
-    return ModelInfo(network.class_path, network.arguments, names, (0.1,) * 3, (0.2,) * 3, network.image_size, "x", 0.5)
 
 
 def test_a_file_brings_back_the_network_and_what_prediction_needs(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_training import NO_EXPORT, TINY, fit
+from training_example import NO_EXPORT, TINY, fit
 
 from kd_lightning.cli import main
 from kd_lightning.training.cli import run

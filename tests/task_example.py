@@ -1,0 +1,34 @@
+"""Networks, a batch and a trainer for tests of tasks."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from kd_lightning.data.loader import Batch
+from kd_lightning.networks import DeepNN, LightNN
+
+
+def light() -> LightNN:
+    return LightNN(num_classes=4, image_size=8)
+
+
+def deep() -> DeepNN:
+    return DeepNN(num_classes=4, image_size=8)
+
+
+def make_batch() -> Batch:
+    return Batch(torch.randn(6, 3, 8, 8), torch.arange(6) % 4, torch.arange(6))
+
+
+def quick_trainer(epochs: int = 1, **options: Any) -> Trainer:
+    settings = {
+        "max_epochs": epochs,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+    return Trainer(**{**settings, **options})
