@@ -1,6 +1,5 @@
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,7 @@ from difficult_images import SIZE, picture, write_difficult_images
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from kd_lightning.data import decode, decode_parallel, page_release
+from kd_lightning.data import decode, decode_parallel
 from kd_lightning.data.decode import Decoded, decode_images
 from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
 from kd_lightning.errors import UserError
@@ -338,42 +337,3 @@ def test_progress_is_shown_by_the_first_process_where_decoding_takes_long(
     output = capsys.readouterr()
     assert ("Decoding images" in output.err and "3/3" in output.err) == shown
     assert output.out == ""
-
-
-def resident(path: Path) -> int:
-    """Return how many bytes of a file are mapped into this process's memory."""
-    lines = Path("/proc/self/smaps").read_text().splitlines()
-    starts = [number for number, line in enumerate(lines) if line.endswith(str(path))]
-    return (
-        sum(int(next(line for line in lines[start:] if line.startswith("Rss:")).split()[1]) for start in starts) * 1024
-    )
-
-
-def watchers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "release_pages"]
-
-
-def test_pages_of_a_large_map_do_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_release, "LARGE", 2**24)
-    monkeypatch.setattr(page_release, "BUDGET", 2**24)
-    path = tmp_path / "large.npy"
-    np.save(path, np.ones((2**16, 32, 32, 1), np.uint8))
-    images = np.load(path, mmap_mode="r")
-    page_release.release_pages(images)
-    (watcher,) = watchers()
-    assert images.sum() == 2**26
-    deadline = time.monotonic() + 30
-    while resident(path) > 2**24 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert resident(path) <= 2**24
-    assert images[-1].sum() == 2**10
-    del images
-    watcher.join(30)
-    assert not watcher.is_alive()
-
-
-def test_small_maps_and_arrays_are_left_in_memory(tmp_path: Path) -> None:
-    np.save(tmp_path / "small.npy", np.ones(1000, np.uint8))
-    page_release.release_pages(np.load(tmp_path / "small.npy", mmap_mode="r"))
-    page_release.release_pages(np.ones(1000, np.uint8))
-    assert watchers() == []

@@ -21,7 +21,6 @@ from PIL import features
 
 from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
 from kd_lightning.data.file_state import file_state
-from kd_lightning.data.page_release import release_pages
 from kd_lightning.errors import UserError
 from kd_lightning.files import cache_folder, written_whole
 from kd_lightning.inference import image_worker, images
@@ -93,7 +92,6 @@ def decode_images(
         images, broken = files.decoded()
     if broken and on_broken == "stop":
         raise UserError(_listing(names, broken))
-    release_pages(images)
     kept = np.delete(np.arange(len(names)), list(broken))
     return Decoded(images, kept, tuple(BrokenImageError(Path(names[at]), reason) for at, reason in broken.items()))
 
