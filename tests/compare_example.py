@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_lightning.compare.results import Curves, Failure, Role, Row, Run, Settings, Study
+from kd_lightning.data.class_names import CIFAR10_CLASSES
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ACCURACY = {"teacher": 0.705, "student": 0.652, "cosine": 0.640, "regress": 0.654}
 REPORTED = {"teacher": 0.7177, "student": 0.6632, "cosine": 0.6500, "regress": 0.6598}
 SETTINGS = Settings(
@@ -28,10 +28,10 @@ SETTINGS = Settings(
 def example_run(seed: int, accuracy: float, images: int = 1000, epochs: int = 20, *, teacher: bool = False) -> Run:
     """Draw a run: the seed sets which images are hard, so that runs of one seed are paired."""
     generator = np.random.default_rng([seed, int(1e6 * accuracy)])
-    labels = np.arange(images) % len(CLASSES)
+    labels = np.arange(images) % len(CIFAR10_CLASSES)
     correct = _rank(np.random.default_rng(7).normal(size=images) + 0.6 * generator.normal(size=images)) < accuracy
-    wrong = (labels + generator.choice([2, 8, 1, 9], size=images, p=[0.5, 0.3, 0.1, 0.1])) % len(CLASSES)
-    confusion = np.zeros((len(CLASSES), len(CLASSES)), dtype=int)
+    wrong = (labels + generator.choice([2, 8, 1, 9], size=images, p=[0.5, 0.3, 0.1, 0.1])) % len(CIFAR10_CLASSES)
+    confusion = np.zeros((len(CIFAR10_CLASSES), len(CIFAR10_CLASSES)), dtype=int)
     np.add.at(confusion, (labels, np.where(correct, labels, wrong)), 1)
     return Run(
         seed=seed,
@@ -52,7 +52,7 @@ def example_run(seed: int, accuracy: float, images: int = 1000, epochs: int = 20
 def example_study(seeds: Sequence[int] = range(5), images: int = 1000, epochs: int = 20) -> Study:
     """Return four rows; cosine hurts, regress cannot be told from the student."""
     rows = [_row(name, seeds, images, epochs) for name in ACCURACY]
-    return Study("seed_table", replace(SETTINGS, seeds=tuple(seeds), epochs=epochs), CLASSES, tuple(rows))
+    return Study("seed_table", replace(SETTINGS, seeds=tuple(seeds), epochs=epochs), CIFAR10_CLASSES, tuple(rows))
 
 
 def with_failure(study: Study, reason: str) -> Study:

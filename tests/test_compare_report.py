@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compare_example import CLASSES, example_run, example_study, with_failure
+from compare_example import example_run, example_study, with_failure
 from PIL import Image
 from rich.console import Console
 from scipy import stats
@@ -17,6 +17,7 @@ from scipy import stats
 from kd_lightning.compare.results import Curves, Row, Study
 from kd_lightning.compare.store import read_run, read_study, write_run, write_study
 from kd_lightning.compare.study import RowConfig
+from kd_lightning.data.class_names import CIFAR10_CLASSES
 from kd_lightning.errors import UserError
 from kd_lightning.report import outputs
 from kd_lightning.report.analysis import Analysis, analyse
@@ -220,7 +221,7 @@ def test_pictures_draw_every_row_run_and_class(analysis: Analysis) -> None:
     assert curves is not None
     assert [len(axes.lines) for axes in curves.axes] == [4, 4, 4, 4]
     assert classes is not None
-    assert tuple(label.get_text() for label in classes.axes[0].get_yticklabels()) == CLASSES
+    assert tuple(label.get_text() for label in classes.axes[0].get_yticklabels()) == CIFAR10_CLASSES
 
 
 def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path: Path) -> None:

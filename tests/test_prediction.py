@@ -15,6 +15,7 @@ from PIL import Image
 
 import kd_lightning
 from kd_lightning import predict_image
+from kd_lightning.data.class_names import CIFAR10_CLASSES
 from kd_lightning.data.normalize import IMAGENET
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import export_onnx
@@ -22,7 +23,7 @@ from kd_lightning.inference.images import BrokenImageError, Pixels, read_image
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import Floats
 from kd_lightning.networks import DeepNN, LightNN, Network
-from kd_lightning.networks.weights import CIFAR10_CLASSES, INFO_KEY, save_weights
+from kd_lightning.networks.weights import INFO_KEY, save_weights
 from kd_lightning.prediction import one_image
 from kd_lightning.prediction.predictors import Predictor, open_predictor
 from kd_lightning.prediction.stream import Prediction, predict_files

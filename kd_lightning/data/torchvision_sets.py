@@ -11,23 +11,12 @@ import torch
 from torchvision import datasets
 
 from kd_lightning.data.base import ImageDataModule
+from kd_lightning.data.class_names import CIFAR10_CLASSES, CIFAR100_CLASSES, DIGITS
 from kd_lightning.data.download import fetch, has_md5
 from kd_lightning.data.formats import Labelled, idx_array, read_bytes, read_cifar, read_svhn, unpack
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.data.source import Split
-
-DIGITS = tuple("0123456789")
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CIFAR100_CLASSES = """
-    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
-    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
-    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man
-    maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree
-    plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail
-    snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout
-    tulip turtle wardrobe whale willow_tree wolf woman worm
-"""
 
 
 class DownloadedDataModule(ImageDataModule):
@@ -111,7 +100,7 @@ class CIFAR100DataModule(CIFAR10DataModule):
         "https://www.cs.toronto.edu/~kriz",
     )
     layout = datasets.CIFAR100
-    class_names = tuple(CIFAR100_CLASSES.split())
+    class_names = CIFAR100_CLASSES
 
 
 class MNISTDataModule(DownloadedDataModule):

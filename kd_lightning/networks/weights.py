@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kd_lightning.data.class_names import CIFAR10_CLASSES
 from kd_lightning.data.normalize import IMAGENET
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
@@ -15,9 +16,6 @@ from kd_lightning.inference.model_info import MOST_CLASSES, MOST_PIXELS, ModelIn
 from kd_lightning.networks import DeepNN, LightNN, Network
 from kd_lightning.networks.building import build_network, find_network
 from kd_lightning.networks.torch_file import read_file
-
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-"""The classes that a bare state dict of colour images with ten of them is read with."""
 
 INFO_KEY = "model_info"
 """Where ``.pth`` files and checkpoints keep what ``ModelInfo`` says."""
