@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,34 @@ def test_every_layer_gives_in_training_what_it_gives_in_evaluation(kind: type[Ne
         assert torch.allclose(training.maps[name], evaluated.maps[name], atol=1e-6), name
         assert torch.allclose(training.logits, evaluated.logits, atol=1e-6), name
         assert training.maps[name].shape[1:] == watched.shapes[name]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "shufflenet_v2_x0_5"])
+def test_layers_of_torchvision_give_in_training_what_they_give_in_evaluation(name: str) -> None:
+    torch.manual_seed(0)
+    network, images = TorchvisionNetwork(name=name).train(), torch.randn(2, 3, 32, 32)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.Dropout):
+            module.eval()  # what a batch's statistics and chance change; every other layer stays in training
+    layers = layers_that_run_once(network, images)
+    assert len(layers) > 40
+    watched = tapped(network, layers)
+    training = watched(images)
+    network.eval()
+    evaluated = watched(images)
+    for layer in layers:
+        assert torch.allclose(training.maps[layer], evaluated.maps[layer], atol=1e-5), layer
+
+
+def layers_that_run_once(network: Network, images: Tensor) -> list[str]:
+    calls: Counter[str] = Counter()
+    for name in layer_names(network):
+        layer = network.layer_root().get_submodule(name)
+        layer.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    network(images)
+    for layer in network.modules():
+        layer._forward_hooks.clear()
+    return [name for name, count in calls.items() if count == 1]
 
 
 def test_a_map_that_a_later_layer_overwrites_is_seen_as_it_was() -> None:
