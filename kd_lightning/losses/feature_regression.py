@@ -62,7 +62,7 @@ class FeatureRegression(FeatureLoss):
         warm_up: int = 0,
     ) -> None:
         super().__init__(student, teacher, weight, warm_up)
-        self.kind: Projection = projector
+        self.kind = projector
 
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
         """Make the projector."""

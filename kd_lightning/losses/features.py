@@ -21,7 +21,12 @@ class FeatureLoss(Loss):
         teacher: The teacher's layer; the student's name where it is not given.
         weight: What the term is multiplied with in the sum.
         warm_up: Epochs in which the weight rises.
+
+    Attributes:
+        kind: The projector between the layers.
     """
+
+    kind: Projection = "none"
 
     def __init__(self, student: str, teacher: str | None, weight: float, warm_up: int) -> None:
         super().__init__(weight, warm_up)

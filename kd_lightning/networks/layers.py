@@ -19,6 +19,19 @@ NAMED = 8
 """Layer names that a message lists at most."""
 
 
+class LayerError(UserError):
+    """A layer cannot be watched.
+
+    Args:
+        layer: The name that was asked for.
+        sentence: Why not.
+    """
+
+    def __init__(self, layer: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.layer = layer
+
+
 class Outputs(NamedTuple):
     """What a network gives of a batch.
 
@@ -46,7 +59,7 @@ class TappedNetwork:
         shapes: The shape of what each layer gives of one image, and of the logits.
 
     Raises:
-        UserError: A layer is not there, does not run exactly once in a pass, or gives no tensor.
+        LayerError: A layer is not there, does not run exactly once in a pass, or gives no tensor.
     """
 
     def __init__(
@@ -90,10 +103,14 @@ class TappedNetwork:
         kind = type(self.network).__name__
         if len(values) != 1:
             times = f"runs {len(values)} times in a pass" if values else "does not run in a pass"
-            raise UserError(f"the layer '{name}' of {kind} {times}, but must run once; name the layer around it.")
+            raise LayerError(
+                name, f"the layer '{name}' of {kind} {times}, but must run once; name the layer around it."
+            )
         if not isinstance(values[0], Tensor):
             given = type(values[0]).__name__
-            raise UserError(f"the layer '{name}' of {kind} gives a {given} and no tensor; name a layer inside of it.")
+            raise LayerError(
+                name, f"the layer '{name}' of {kind} gives a {given} and no tensor; name a layer inside of it."
+            )
 
     @contextmanager
     def _watched(self, keep: Any) -> Iterator[None]:
@@ -108,15 +125,14 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
     """Return the layer of a name.
 
     Raises:
-        UserError: There is none; the nearest names are listed.
+        LayerError: There is none; the nearest names are listed.
     """
     layers: dict[str, nn.Module] = {path: layer for path, layer in network.named_modules() if path}
     if name in layers:
         return layers[name]
     nearest = get_close_matches(name, layers, n=NAMED, cutoff=0.5) or [path for path in layers if "." not in path]
-    raise UserError(
-        f"{type(network).__name__} has no layer '{name}'; name one of its layers, such as {', '.join(nearest[:NAMED])}."
-    )
+    kind, some = type(network).__name__, ", ".join(nearest[:NAMED])
+    raise LayerError(name, f"{kind} has no layer '{name}'; name one of its layers, such as {some}.")
 
 
 @contextmanager

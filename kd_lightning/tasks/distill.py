@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.losses import Loss
+from kd_lightning.losses.pairs import pair_lines
 from kd_lightning.networks import Network
 from kd_lightning.tasks.base import Task
 from kd_lightning.tasks.counting import Stage
@@ -49,7 +50,7 @@ class Distill(Task):
         **options: Any,
     ) -> None:
         teacher.network.laid_out()
-        targets = TeacherTargets(teacher, losses.values())
+        targets = TeacherTargets(teacher, losses)
         super().__init__(network, losses, targets.shapes, **options)
         self._beside = teacher, targets  # no modules: of no business to Lightning
         self.remember_teacher = remember_teacher
@@ -87,7 +88,9 @@ class Distill(Task):
         return self.targets(batch)
 
     def prepare(self) -> None:
-        """Remember the teacher's targets where that is exact and pays; say so, or why not."""
+        """Show what the losses compare; remember the teacher's targets where that is exact and pays, or say why not."""
+        for line in pair_lines(self.named_losses, self.tapped.shapes, self.targets.shapes):
+            self.print(f"Losses: {line}.")
         if self.remember_teacher is False:
             return
         try:

@@ -1,7 +1,6 @@
 """What a task minimizes: the weighted sum of named losses."""
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +8,9 @@ from torch import Tensor, nn
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.losses import Loss, Targets
+from kd_lightning.losses.pairs import of_loss, tapped
 from kd_lightning.networks import Network
-from kd_lightning.networks.layers import Outputs, Shapes, TappedNetwork
+from kd_lightning.networks.layers import Outputs, Shapes
 from kd_lightning.tasks.counting import CountingModule
 from kd_lightning.tasks.outcome import Outcome
 
@@ -27,10 +27,10 @@ class Objective(CountingModule):
     def __init__(self, network: Network, losses: dict[str, Loss], teacher_shapes: Shapes | None = None) -> None:
         _check_names(losses)
         super().__init__(network, losses)
-        layers = list(chain.from_iterable(loss.student_layers for loss in losses.values()))
-        self.tapped = TappedNetwork(network, layers, network.layer_root(), network.image_shape)
-        for loss in losses.values():
-            loss.build(self.tapped.shapes, teacher_shapes)
+        self.tapped = tapped(network, network, losses, lambda loss: loss.student_layers)
+        for name, loss in losses.items():
+            with of_loss(name):
+                loss.build(self.tapped.shapes, teacher_shapes)
         self.losses = nn.ModuleDict(losses)
 
     def outcome(self, batch: Batch) -> Outcome:

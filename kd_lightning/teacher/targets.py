@@ -1,7 +1,6 @@
 """What losses need of a frozen teacher for a batch: asked in every step, or looked up in tables."""
 
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -9,7 +8,8 @@ from torch import Tensor
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.losses import Loss, Targets
-from kd_lightning.networks.layers import Shapes, TappedNetwork
+from kd_lightning.losses.pairs import tapped
+from kd_lightning.networks.layers import Shapes
 from kd_lightning.teacher.teacher import Teacher
 
 
@@ -32,7 +32,7 @@ class TeacherTargets:
 
     Args:
         teacher: The teacher.
-        losses: The losses; each says by ``teacher_layers`` and ``target`` what it needs.
+        losses: The losses by name; each says by ``teacher_layers`` and ``target`` what it needs.
 
     Attributes:
         tables: What is remembered: a row an image and view, (views * N, ...), by the target's key. Maps lie as
@@ -40,10 +40,9 @@ class TeacherTargets:
         images: N, the images of the set that is trained on; 0 while nothing is remembered.
     """
 
-    def __init__(self, teacher: Teacher, losses: Iterable[Loss]) -> None:
-        self.losses = tuple(losses)
-        layers = chain.from_iterable(loss.teacher_layers for loss in self.losses)
-        self.network = TappedNetwork(teacher, layers, teacher.network.layer_root(), teacher.network.image_shape)
+    def __init__(self, teacher: Teacher, losses: Mapping[str, Loss]) -> None:
+        self.losses = tuple(losses.values())
+        self.network = tapped(teacher, teacher.network, losses, lambda loss: loss.teacher_layers)
         self.tables: Targets = {}
         self.images = 0
 

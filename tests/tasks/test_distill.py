@@ -141,8 +141,9 @@ def test_a_teacher_that_cannot_be_remembered_is_asked_in_every_step_and_says_why
 @pytest.mark.parametrize(
     ("losses", "says"),
     [
-        ({"maps": FeatureRegression("featuers")}, "DeepNN has no layer 'featuers'; .*features"),
-        ({"maps": FeatureRegression("features.0", "features")}, "name layers of the same size"),
+        ({"maps": FeatureRegression("featuers")}, "^the loss 'maps': DeepNN has no layer 'featuers'; .*features"),
+        ({"maps": FeatureRegression("featuers", "features")}, "^the loss 'maps': LightNN has no layer 'featuers'"),
+        ({"maps": FeatureRegression("features.0", "features")}, "^the loss 'maps': .*name layers of the same size"),
         ({"kd.first": SoftTargets()}, "a name of letters, digits and _"),
         ({"loss": SoftTargets()}, "'loss'"),
         ({}, "at least one loss"),
@@ -151,6 +152,23 @@ def test_a_teacher_that_cannot_be_remembered_is_asked_in_every_step_and_says_why
 def test_losses_that_cannot_be_are_one_sentence(losses: Losses, says: str) -> None:
     with pytest.raises(UserError, match=says):
         Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses)
+
+
+def test_each_pair_of_layers_is_shown_with_its_shapes_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    losses: Losses = {
+        "labels": CrossEntropy(),
+        "maps": FeatureRegression("features"),
+        "early": AttentionTransfer(["features.1", "features"], ["features.3", "features"]),
+        "kd": SoftTargets(),
+    }
+    task = Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses)
+    train(lambda fast: task, False, max_epochs=1)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Losses:")]
+    assert lines == [
+        "Losses: maps: features 16x2x2 -> features 32x2x2, projector 3x3, 4,640 parameters, dropped at export.",
+        "Losses: early: features.1 16x8x8 -> features.3 64x8x8.",
+        "Losses: early: features 16x2x2 -> features 32x2x2.",
+    ]
 
 
 def test_the_seeds_objectives_watch_layers_of_any_network() -> None:

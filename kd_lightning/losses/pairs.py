@@ -1,0 +1,67 @@
+"""The layers that named losses compare: found by their names, and shown with their shapes."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+
+from torch import nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.losses.base import Loss
+from kd_lightning.losses.features import FeatureLoss, shape_text
+from kd_lightning.networks import Network
+from kd_lightning.networks.layers import LayerError, Shapes, TappedNetwork
+
+
+def tapped(
+    network: nn.Module, built: Network, losses: Mapping[str, Loss], layers: Callable[[Loss], Sequence[str]]
+) -> TappedNetwork:
+    """Watch the layers that losses need.
+
+    Args:
+        network: Turns images into logits.
+        built: The network that has the layers; the same one, or the one inside of it.
+        losses: The losses by name.
+        layers: Gives the layers that a loss needs of this network.
+
+    Raises:
+        UserError: A layer cannot be watched; it says which loss needs it.
+    """
+    wanted = {name: layers(loss) for name, loss in losses.items()}
+    try:
+        return TappedNetwork(network, chain(*wanted.values()), built.layer_root(), built.image_shape)
+    except LayerError as error:
+        name = next(name for name, needed in wanted.items() if error.layer in needed)
+        raise UserError(f"the loss '{name}': {error}") from None
+
+
+@contextmanager
+def of_loss(name: str) -> Iterator[None]:
+    """Let a ``UserError`` in the block say which loss it is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"the loss '{name}': {error}") from None
+
+
+def pair_lines(losses: Mapping[str, Loss], student: Shapes, teacher: Shapes) -> list[str]:
+    """Return a line for each pair of layers that a loss compares, with their shapes and what is trained between them.
+
+    Args:
+        losses: The losses by name.
+        student: The shape of each of the student's layers.
+        teacher: The shape of each of the teacher's.
+    """
+    return [
+        f"{name}: {own} {shape_text(student[own])} -> {other} {shape_text(teacher[other])}{_trained(loss)}"
+        for name, loss in losses.items()
+        for own, other in zip(loss.student_layers, loss.teacher_layers, strict=False)
+    ]
+
+
+def _trained(loss: Loss) -> str:
+    count = sum(parameter.numel() for parameter in loss.parameters())
+    if not count:
+        return ""
+    kind = f"projector {loss.kind}, " if isinstance(loss, FeatureLoss) and loss.kind != "none" else ""
+    return f", {kind}{count:,} parameters, dropped at export"
