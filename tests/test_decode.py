@@ -16,6 +16,7 @@ from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_coun
 from kd_lightning.errors import UserError
 from kd_lightning.inference import image_worker
 from kd_lightning.inference.images import BrokenImageError, Pixels, read_image
+from kd_lightning.machine import progress
 
 
 class Source:
@@ -330,7 +331,7 @@ def test_progress_is_shown_by_the_first_process_where_decoding_takes_long(
     shown: bool,
 ) -> None:
     times = iter([0.0])
-    monkeypatch.setattr(decode_parallel, "time", SimpleNamespace(monotonic=lambda: next(times, seconds)))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(times, seconds)))
     monkeypatch.setattr(rank_zero_only, "rank", rank)
     Image.fromarray(picture()).save(tmp_path / "a.png")
     list(decode_in_order([str(tmp_path / "a.png")] * 3, SIZE, 3, 1))

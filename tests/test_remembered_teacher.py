@@ -1,5 +1,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zlib import crc32
 
@@ -13,10 +14,11 @@ from kd_lightning.data.augment import Augmentation, HorizontalFlip, Mixup, Rando
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.source import Split
 from kd_lightning.errors import UserError
+from kd_lightning.machine import progress
 from kd_lightning.networks import DeepNN, LightNN
 from kd_lightning.tasks import CosineDistill, FeatureRegressDistill
 from kd_lightning.tasks.distill import Distill
-from kd_lightning.teacher import Teacher, remembered, table
+from kd_lightning.teacher import Teacher, blocks, remembered, table
 from kd_lightning.teacher.table import Place, TableFile, choose_place
 
 Kind = type[CosineDistill] | type[FeatureRegressDistill]
@@ -238,3 +240,20 @@ def test_a_kept_table_with_a_changed_byte_is_not_taken(caches: Path, at: int) ->
     assert file.read() is None
     file.path.write_bytes(content[:-1])
     assert file.read() is None
+
+
+def test_what_takes_long_says_so_before_and_shows_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = iter(range(0, 1000, 60))
+    clock = SimpleNamespace(monotonic=lambda: next(seconds))
+    monkeypatch.setattr(remembered, "monotonic", clock.monotonic)
+    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(blocks, "IMAGES_AT_ONCE", 40)
+    monkeypatch.setattr(remembered, "choose_place", lambda *_: Place.DISK)
+    fit(CosineDistill, True)
+    shown = capsys.readouterr()
+    lines = [line for line in shown.out.splitlines() if line.startswith("Teacher:")]
+    assert lines[1] == "Teacher: it is asked 120 times, which takes about 6 min."
+    assert "Asking the teacher" in shown.err
+    assert "120/120" in shown.err

@@ -13,8 +13,11 @@ from training_example import NO_EXPORT, TINY, fit
 
 from kd_lightning.callbacks import ExportONNX, RunSummary, SaveWeights, export_onnx
 from kd_lightning.cli import main
+from kd_lightning.data.augment import RandomCrop
+from kd_lightning.losses import SoftTargets
 from kd_lightning.networks.weights import load_model
-from kd_lightning.tasks import Classifier
+from kd_lightning.tasks import Classifier, Distill
+from kd_lightning.teacher import Teacher
 
 STUDENT = Path("lightning_logs/student/version_0")
 
@@ -91,3 +94,26 @@ def test_an_untrained_network_is_not_written_from_python_either(
     trainer.fit(Classifier(TinyNetwork()), datamodule=TinyDataModule())
     assert "Nothing was trained, so no weights and no ONNX files are written" in capsys.readouterr().out
     assert not list(workplace.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("views", "remember", "line", "kept"),
+    [
+        (2, True, "2 of each training image, the teacher remembered (0.0 MB in memory)", (360, 4 * 4 * 360)),
+        (None, "auto", "a new one in every epoch, the teacher asked in every step", None),
+    ],
+)
+def test_the_summary_says_which_views_were_used_and_how_the_teacher_was_asked(
+    views: int | None, remember: Any, line: str, kept: tuple[int, int] | None, workplace: Path
+) -> None:
+    data = TinyDataModule(augment=[RandomCrop(padding=1)], views=views, val_size=20)
+    task = Distill(TinyNetwork(), Teacher(TinyNetwork()), {"kd": SoftTargets()}, remember_teacher=remember)
+    options: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(max_epochs=1, callbacks=[RunSummary("run")], **options)
+    trainer.fit(task, datamodule=data)
+    trainer.test(task, datamodule=data, verbose=False)
+    content, text = summary(Path("lightning_logs/version_0"))
+    assert f"  views     {line}\n" in text
+    assert content["data"]["views"] == views
+    found = content["teacher"]["remembered"]
+    assert kept == (None if found is None else (found["rows"], found["bytes"]))

@@ -105,6 +105,7 @@ class RunSummary(Callback):
                 "name": data.name,
                 "classes": list(data.class_names),
                 **{f"{name}_images": images for name, images in used.items()},
+                "views": data.seen_views.count,
                 "images": {
                     "train": len(data.train_rows()[1]),
                     "val": len(data.val_rows()[1]) if data.has_val else 0,
@@ -137,7 +138,14 @@ def _teacher(task: Task, metrics: dict[str, float]) -> dict[str, Any] | None:
     if not isinstance(task, Distill):
         return None
     accuracy = metrics.get("test/teacher_accuracy")
-    return {**_describe(task.teacher.network), "weights": task.teacher.weights, "test_accuracy": accuracy}
+    kept = task.remembered
+    remembered = None if kept is None else {"rows": kept.rows, "bytes": kept.size, "place": kept.place.value}
+    return {
+        **_describe(task.teacher.network),
+        "weights": task.teacher.weights,
+        "test_accuracy": accuracy,
+        "remembered": remembered,
+    }
 
 
 def _files(folder: Path) -> list[Path]:

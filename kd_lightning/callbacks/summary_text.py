@@ -32,12 +32,24 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("trained", f"{_network(summary['network'])} by {summary['task']} for {trained}"),
         ("data", f"{data['name']}: {len(data['classes'])} classes, {images}"),
+        ("views", _views(data["views"], teacher)),
         ("accuracy", f"{_percent(metrics.get('test/accuracy'))} on the test images"),
         ("", _validation(metrics)),
         ("teacher", "" if teacher is None else _teacher_line(teacher, metrics)),
         ("time", f"{_time(summary['seconds']['training'])} of training, {_time(summary['seconds']['total'])} in all"),
         ("device", summary["device"]),
     ]
+
+
+def _views(count: int | None, teacher: dict[str, Any] | None) -> str:
+    """Say in how many ways each training image was seen, and whether the teacher had to see them in every step."""
+    seen = "a new one in every epoch" if count is None else f"{count} of each training image"
+    if teacher is None:
+        return "" if count == 1 else seen
+    kept = teacher["remembered"]
+    if kept is None:
+        return f"{seen}, the teacher asked in every step"
+    return f"{seen}, the teacher remembered ({kept['bytes'] / 1e6:,.1f} MB {kept['place']})"
 
 
 def _validation(metrics: dict[str, float]) -> str:

@@ -4,9 +4,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from queue import SimpleQueue
@@ -14,14 +13,12 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kd_lightning.errors import UserError
 from kd_lightning.inference.image_worker import decode
 from kd_lightning.inference.images import Pixels
 from kd_lightning.machine.cpu import cores
+from kd_lightning.machine.progress import with_progress
 
 Part = tuple[Pixels, dict[int, str]]
 """Pixels of readable files, (K, S, S, C), and position and reason of the broken ones."""
@@ -54,26 +51,13 @@ def decode_in_order(names: Sequence[str], image_size: int, channels: int, worker
         else:
             parts = (decode(request, image_size, channels) for request in requests)
         start = 0
-        for pixels, broken in _with_progress(parts, len(names)):
+        for pixels, broken in with_progress(parts, "Decoding images", len(names), _files_in):
             yield pixels, {start + position: reason for position, reason in broken.items()}
             start += len(pixels) + len(broken)
 
 
-def _with_progress(parts: Iterable[Part], total: int) -> Iterator[Part]:
-    columns = (TextColumn("Decoding images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    disable = getattr(rank_zero_only, "rank", 0) != 0
-    progress = Progress(*columns, console=Console(stderr=True), disable=disable)
-    task = progress.add_task("", total=total)
-    begin = time.monotonic()
-    try:
-        for part in parts:
-            progress.advance(task, len(part[0]) + len(part[1]))
-            if time.monotonic() - begin > 1:
-                progress.start()
-            yield part
-    finally:
-        if progress.live.is_started:
-            progress.stop()
+def _files_in(part: Part) -> int:
+    return len(part[0]) + len(part[1])
 
 
 class _Team:

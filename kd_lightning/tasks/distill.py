@@ -14,7 +14,7 @@ from kd_lightning.networks import Network
 from kd_lightning.tasks.base import Task
 from kd_lightning.tasks.counting import Stage
 from kd_lightning.tasks.outcome import Outcome
-from kd_lightning.teacher import CannotRememberError, Teacher, TeacherOutput, TeacherTargets, remember
+from kd_lightning.teacher import CannotRememberError, Remembered, Teacher, TeacherOutput, TeacherTargets, remember
 from kd_lightning.teacher.remembered import check_views
 
 TEACHER_KEY = "teacher"
@@ -35,6 +35,9 @@ class Distill(Task):
             on the disk.
         options: Further arguments, those of ``Task``.
 
+    Attributes:
+        remembered: What the last fit has remembered of the teacher; ``None`` where it was asked in every step.
+
     Raises:
         UserError: A layer is not there, or shapes do not fit.
     """
@@ -54,6 +57,7 @@ class Distill(Task):
         super().__init__(network, losses, targets.shapes, **options)
         self._beside = teacher, targets  # no modules: of no business to Lightning
         self.remember_teacher = remember_teacher
+        self.remembered: Remembered | None = None
 
     @property
     def teacher(self) -> Teacher:
@@ -91,10 +95,11 @@ class Distill(Task):
         """Show what the losses compare; remember the teacher's targets where that is exact and pays, or say why not."""
         for line in pair_lines(self.named_losses, self.tapped.shapes, self.targets.shapes):
             self.print(f"Losses: {line}.")
+        self.remembered = None
         if self.remember_teacher is False:
             return
         try:
-            self._remember()
+            self.remembered = self._remember()
         except CannotRememberError as reason:
             if self.remember_teacher is True:
                 raise UserError(
@@ -108,7 +113,7 @@ class Distill(Task):
             return "what is remembered of the teacher has no room on the GPU"
         return super().host_sync_reason()
 
-    def _remember(self) -> None:
+    def _remember(self) -> Remembered:
         data, trainer, network = self.data, self.trainer, self.teacher.network
         check_views(data)
         asked = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches * data.batch_size
@@ -119,7 +124,7 @@ class Distill(Task):
         seen = () if info is None else (info.mean, info.std, info.class_names, data.class_names)
         identity = (network.class_path, network.arguments, *seen, *chain(*network.state_dict().items()))
         with trainer.precision_plugin.forward_context():
-            remember(
+            return remember(
                 self.targets,
                 data,
                 identity,

@@ -1,8 +1,9 @@
 """A frozen teacher's targets, computed once where the views of an image can be counted (cached)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from time import monotonic
+from typing import NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -11,19 +12,29 @@ from torch import Tensor
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.losses import Targets
+from kd_lightning.machine.progress import with_progress
+from kd_lightning.teacher.blocks import Blocks
 from kd_lightning.teacher.table import ROWS_AT_ONCE, Place, TableFile, choose_place, digest
 from kd_lightning.teacher.targets import TeacherTargets
-
-COMPARED = 64
-"""Images on which a table of an earlier run is compared with the teacher as its code is now."""
-
-IMAGES_AT_ONCE = 256
-"""Images that the teacher sees at once: more are no faster on a CPU and take their share of memory."""
 
 KEPT_FROM = 10.0
 """Seconds from which computing tables is worth keeping them for later runs."""
 
 Files = dict[str, TableFile]
+
+
+class Remembered(NamedTuple):
+    """What is remembered of a teacher.
+
+    Attributes:
+        rows: Of the tables: one an image and view.
+        size: Bytes of all tables.
+        place: Where they lie.
+    """
+
+    rows: int
+    size: int
+    place: Place
 
 
 class CannotRememberError(Exception):
@@ -47,7 +58,7 @@ def remember(
     convert: Callable[[Tensor], Tensor] = lambda images: images,
     processes: int = 1,
     say: Callable[[str], None] = print,
-) -> None:
+) -> Remembered:
     """Compute the teacher's targets in one pass, or take those of an earlier run with the same teacher and images.
 
     Args:
@@ -59,6 +70,9 @@ def remember(
         processes: Processes that train on this machine; each remembers for itself.
         say: Prints a line.
 
+    Returns:
+        What is remembered, and where.
+
     Raises:
         CannotRememberError: There is no room for the targets.
     """
@@ -69,7 +83,7 @@ def remember(
 
     blocks = Blocks(data, ask, device)
     first = blocks.first()
-    shapes = {key: (blocks.count * blocks.images, *rows.shape[1:]) for key, rows in first.items()}
+    shapes = {key: (len(blocks), *rows.shape[1:]) for key, rows in first.items()}
     size = sum(shape[0] * first[key][0].numel() * first[key].dtype.itemsize for key, shape in shapes.items())
     place = choose_place(size, device, processes)
     if place is None:
@@ -83,81 +97,12 @@ def remember(
     missing = {key: file for key, file in files.items() if key not in known}
     since = "it runs once and not in every step" if missing else "since an earlier run"
     say(f"Teacher: remembered (cached) for {blocks.described}, {size / 1e6:,.1f} MB {place.value}; {since}.")
-    tables = {**known, **(_computed(blocks, missing, place, device) if missing else {})}
+    tables = {**known, **(_computed(_shown(blocks, say), missing, place, device) if missing else {})}
     home = device if place is Place.DEVICE else torch.device("cpu")
     if place is not Place.DISK:  # those of earlier runs lie over a memory map
         tables = {key: table.to(home, copy=key in known) for key, table in tables.items()}
     targets.remember(tables, blocks.images)
-
-
-class Blocks:
-    """The rows of tables in their order: all images in one view, then in the next.
-
-    Where random views are counted, a last block holds the images as they are, for those that validate.
-
-    Args:
-        data: Serves the images.
-        ask: Gives the teacher's targets as rows for raw images (B, C, H, W).
-        device: Where the teacher is.
-    """
-
-    def __init__(self, data: ImageDataModule, ask: Callable[[Tensor], Targets], device: torch.device) -> None:
-        views = data.seen_views
-        assert views.count is not None
-        self.data = data
-        self.ask = ask
-        self.device = device
-        self.views = views
-        self.images = len(data.split("train").labels)
-        self.count = views.count + (views.plain == views.count and data.validates_on_training_set)
-
-    @property
-    def described(self) -> str:
-        """What the tables hold, for people."""
-        if not self.views.pipeline.flips_only:
-            return f"{self.images:,} images in {self.views.count} views each"
-        return f"{self.images:,} images" + (" and their mirror images" if self.count == 2 else "")
-
-    @property
-    def compared(self) -> Tensor:
-        """Rows whose first view is asked for again before kept tables are used."""
-        return self._wanted(0)[:COMPARED]
-
-    def first(self) -> Targets:
-        """Return the targets of the rows ``compared``."""
-        return self._part(self.compared, 0)
-
-    def __iter__(self) -> Iterator[Targets]:
-        """Give all rows, some at a time."""
-        for number in range(self.count):
-            yield from self._block(number)
-
-    def _wanted(self, number: int) -> Tensor:
-        """Return the rows that are seen in a view."""
-        if self.views.pipeline.flips_only:
-            return torch.arange(self.images)
-        return (self.data.val_rows() if number == self.views.plain else self.data.train_rows())[1]
-
-    def _block(self, number: int) -> Iterator[Targets]:
-        """Give the rows of a view: those of images that are never seen in it are zeros."""
-        seen = torch.zeros(self.images, dtype=torch.bool).index_fill_(0, self._wanted(number), True)
-        for rows in torch.arange(self.images).split(IMAGES_AT_ONCE):
-            chosen = seen[rows]
-            if chosen.all():
-                yield self._part(rows, number)
-                continue
-            found = self._part(rows[chosen] if chosen.any() else rows[:1], number)
-            parts = {key: values.new_zeros(len(rows), *values.shape[1:]) for key, values in found.items()}
-            for key, values in found.items():
-                parts[key][chosen.to(values.device)] = values[: int(chosen.sum())]
-            yield parts
-
-    def _part(self, rows: Tensor, number: int) -> Targets:
-        images, labels = self.data.split("train")
-        chosen, here = images.index_select(0, rows.to(images.device)), rows.to(self.device)
-        pixels = chosen.to(self.device).permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
-        of_images = labels.index_select(0, rows.to(labels.device)).to(self.device)
-        return self.ask(self.views.show(pixels, of_images, here, number))
+    return Remembered(len(blocks), size, place)
 
 
 def _as_rows(target: Tensor) -> Tensor:
@@ -183,7 +128,25 @@ def _agree(kept: Tensor, now: Tensor) -> bool:
     return bool((kept.float() - now.float()).norm() <= 1e-3 * now.float().norm())
 
 
-def _computed(blocks: Blocks, files: Files, place: Place, device: torch.device) -> Targets:
+def _shown(blocks: Blocks, say: Callable[[str], None]) -> Iterator[Targets]:
+    """Give all rows, some at a time; where that takes long, say beforehand how long, and show how far it is."""
+    started = monotonic()
+    for number, part in enumerate(with_progress(blocks, "Asking the teacher", len(blocks), _rows_in)):
+        seconds = (monotonic() - started) * (len(blocks) / _rows_in(part) - 1) if number == 0 else 0.0
+        if seconds > KEPT_FROM:
+            say(f"Teacher: it is asked {len(blocks):,} times, which takes about {_about(seconds)}.")
+        yield part
+
+
+def _rows_in(part: Targets) -> int:
+    return len(next(iter(part.values())))
+
+
+def _about(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _computed(blocks: Iterable[Targets], files: Files, place: Place, device: torch.device) -> Targets:
     """Let the teacher run; keep what took long for later runs, and what memory has no room for."""
     if place is Place.DISK:
         return _written(blocks, files)
@@ -191,7 +154,7 @@ def _computed(blocks: Blocks, files: Files, place: Place, device: torch.device) 
     tables = {key: torch.empty(file.shape, dtype=file.dtype, device=home) for key, file in files.items()}
     started, end = monotonic(), 0
     for part in blocks:
-        count = len(next(iter(part.values())))
+        count = _rows_in(part)
         for key, table in tables.items():
             table[end : end + count] = part[key]
         end += count
@@ -204,7 +167,7 @@ def _computed(blocks: Blocks, files: Files, place: Place, device: torch.device) 
     return tables
 
 
-def _written(blocks: Blocks, files: Files) -> Targets:
+def _written(blocks: Iterable[Targets], files: Files) -> Targets:
     """Write tables part by part, and return them over memory maps."""
     try:
         with ExitStack() as stack:
