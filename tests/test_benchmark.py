@@ -11,8 +11,9 @@ from kd_lightning.benchmark.limits import Work, work_of
 from kd_lightning.benchmark.measure import Bench, Loop
 from kd_lightning.benchmark.noise import Noise
 from kd_lightning.benchmark.report import to_text
-from kd_lightning.benchmark.usual import PerImage
+from kd_lightning.benchmark.usual import PerImage, usual_transforms
 from kd_lightning.cli import main
+from kd_lightning.data.augment import HorizontalFlip, Mixup, RandomCrop
 from kd_lightning.data.loader import BatchLoader
 from kd_lightning.networks import LightNN
 from kd_lightning.tasks import Classifier
@@ -50,6 +51,30 @@ def test_a_distillation_is_timed_as_usual_with_the_teacher_and_with_a_remembered
     assert saved == 2 * 32 * (convolutions + linear)
     assert remembered["seconds_once"] == pytest.approx(6400 / 32 * ours["seconds_of_a_step"]["teacher"])
     assert not [path for path in workplace.iterdir() if path.name != "out.json"]  # no run, no weights, no teacher
+
+
+def test_a_teacher_that_is_remembered_in_views_is_timed_so_and_its_tables_are_counted(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    augment = "--data.augment=[RandomCrop, HorizontalFlip, Cutout]"
+    result = benchmark("regress.yaml", "--workers=0", "--images=6400", "--data.val_size=100", augment, "--data.views=3")
+    assert [loop["name"] for loop in result["loops"]][1:] == ["ours, plain", "ours, teacher remembered"]
+    answers = 3 * 6400 + 100
+    size = 4 * 6500 * 32 * 2 * 2 * 4  # a row an image, for three views and for the image as it is
+    assert result["tables"] == {"views": 3, "answers": answers, "bytes": size, "place": "in memory"}
+    ours, remembered = result["loops"][1:]
+    assert remembered["seconds_once"] == pytest.approx(answers / 32 * ours["seconds_of_a_step"]["teacher"])
+    text = capsys.readouterr().out
+    assert "for 19,300 answers, and 13.3 MB in memory." in text
+    assert "The usual loop does without Cutout." in text
+
+
+def test_the_usual_loop_augments_each_image_as_torchvision_does() -> None:
+    noise = Noise(TinyDataModule(augment=[RandomCrop(padding=2), HorizontalFlip(1.0), Mixup()]), batches=2)
+    noise.setup("fit")
+    found, missing = usual_transforms(noise)
+    assert ([type(step).__name__ for step in found], missing) == (["RandomCrop", "RandomHorizontalFlip"], ["Mixup"])
+    assert PerImage(noise)[0][0].shape == (3, 8, 8)
 
 
 def test_a_teacher_that_cannot_be_remembered_is_timed_in_every_step_and_it_says_why(

@@ -24,7 +24,8 @@ from kd_lightning.data.loader import Batch
 from kd_lightning.fast.callback import is_wanted
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
-from kd_lightning.teacher.remembered import CannotRememberError, check_views
+from kd_lightning.teacher import CannotRememberError, Remembered
+from kd_lightning.teacher.remembered import check_views
 
 SPARE = 16
 """Batches behind the last measured one, so that the usual loop's workers are busy to the end."""
@@ -79,6 +80,7 @@ class Measured:
         validation: Seconds that Lightning takes to validate, in each round; empty where nothing validates.
         floor: The bare step; ``None`` where a teacher takes part in it.
         live: Why the teacher has to run in every step; ``None`` where it has not, or where there is none.
+        remembered: What was remembered of the teacher for the noise; ``None`` where nothing was.
         slow: Why the config's run does its steps one by one; ``None`` where it does many in one call.
     """
 
@@ -88,6 +90,7 @@ class Measured:
     validation: list[float] = field(default_factory=list)
     floor: Loop | None = None
     live: str | None = None
+    remembered: Remembered | None = None
     slow: str | None = None
 
 
@@ -206,6 +209,7 @@ def measure(bench: Bench, rounds: int) -> Measured:
             loop.seconds.append(loop.time(Watch(device, on=False)) / bench.steps)
         if bench.val_images:
             measured.validation.append(bench.time_validation(remember=remember))
+    measured.remembered = task.remembered if isinstance(task, Distill) and remember else None
     for loop in loops:
         loop.parts = {} if loop.fast else _parts(loop, bench.steps, device)
     return measured

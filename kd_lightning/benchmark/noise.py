@@ -8,11 +8,14 @@ from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.source import Split
 
 DISTINCT = 512
-"""Different images; rows repeat them, so that a teacher that is remembered has few to see."""
+"""Different images in all their views; rows repeat them, so that a teacher that is remembered has few to see."""
+
+LEAST = 64
+"""Different images, however many views they have."""
 
 
 class Noise(ImageDataModule):
-    """Noise with the size, classes, augmentation and batches of another data source, of which nothing is loaded.
+    """Noise with the size, classes, augmentation, views and batches of another data source, of which nothing is loaded.
 
     Args:
         like: The data source that it stands for.
@@ -26,12 +29,14 @@ class Noise(ImageDataModule):
             val_images,
             like.normalize,
             like.augment,
+            like.views,
             shuffle_seed=0,
             eval_batch_size=like.eval_batch_size,
             drop_last=like.drop_last,
         )
         self._like = like
         self._batches = batches
+        self.distinct = max(LEAST, DISTINCT // (self.seen_views.count or 1))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -52,9 +57,9 @@ class Noise(ImageDataModule):
         """Draw the images."""
         if split == "val":
             return None
-        size = (DISTINCT, self.image_size, self.image_size, self.in_channels)
+        size = (self.distinct, self.image_size, self.image_size, self.in_channels)
         images = torch.randint(256, size, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-        return LabelledImages(images, torch.arange(DISTINCT) % self.num_classes)
+        return LabelledImages(images, torch.arange(self.distinct) % self.num_classes)
 
     def setup(self, stage: str) -> None:
         """Draw the images, before anything runs."""
@@ -63,8 +68,8 @@ class Noise(ImageDataModule):
 
     def train_rows(self) -> tuple[LabelledImages, Tensor]:
         """Return the images, and as many rows of them as the batches need."""
-        return self.split("train"), torch.arange(self._batches * self.batch_size) % DISTINCT
+        return self.split("train"), torch.arange(self._batches * self.batch_size) % self.distinct
 
     def val_rows(self) -> tuple[LabelledImages, Tensor]:
         """Return the images, and as many rows of them as validate."""
-        return self.split("train"), torch.arange(int(self.val_size)) % DISTINCT
+        return self.split("train"), torch.arange(int(self.val_size)) % self.distinct

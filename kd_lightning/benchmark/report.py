@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -12,6 +13,8 @@ from kd_lightning.benchmark.limits import Work
 from kd_lightning.benchmark.measure import Loop, Measured
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
+from kd_lightning.teacher import Remembered
+from kd_lightning.teacher.table import choose_place
 from kd_lightning.wording import counted
 
 
@@ -26,7 +29,9 @@ class Run:
         images: Training images an epoch.
         val_images: Validation images.
         epochs: Epochs of the whole run; ``None`` where they have no limit.
-        views: Ways in which the teacher sees an image: 2 with flips.
+        views: Views of an image that a remembered teacher sees: 2 with flips.
+        flips: Whether these are the images and their mirror images, in which validation images are seen, too.
+        left_out: Augmentations that the usual loop leaves out, as torchvision has none for one image.
     """
 
     name: str
@@ -36,6 +41,19 @@ class Run:
     val_images: int
     epochs: int | None
     views: int = 1
+    flips: bool = False
+    left_out: Sequence[str] = ()
+
+    @property
+    def answers(self) -> int:
+        """How often a remembered teacher is asked about an image."""
+        return self.views * self.images + self.val_images * (self.views if self.flips else 1)
+
+    @property
+    def rows(self) -> int:
+        """Rows of a remembered teacher's tables: one an image and view, and one more an image where some validate."""
+        plain = self.val_images > 0 and not self.flips
+        return (self.views + plain) * (self.images + self.val_images)
 
 
 def to_plain(run: Run, measured: Measured) -> dict[str, Any]:
@@ -52,6 +70,8 @@ def to_plain(run: Run, measured: Measured) -> dict[str, Any]:
         "images": run.images,
         "epochs": run.epochs,
         "teacher_not_remembered": measured.live,
+        "tables": None if measured.remembered is None else _tables(run, measured.remembered, measured.device),
+        "usual_loop_leaves_out": list(run.left_out),
         "steps_one_by_one": measured.slow,
         "machine": _machine(measured.device),
         "limit": measured.limit._asdict(),
@@ -66,7 +86,7 @@ def _loop(run: Run, loop: Loop, measured: Measured) -> dict[str, Any]:
     usual, plain = measured.loops[:2]
     once = 0.0
     if loop.remembers:
-        once = run.views * (run.images + run.val_images) * plain.parts["teacher"] / run.batch_size
+        once = run.answers * plain.parts["teacher"] / run.batch_size
     epoch = loop.step * run.images / run.batch_size
     if loop is usual or not measured.validation:
         forward = sum(usual.parts[name] for name in ("data", "teacher", "student"))
@@ -86,6 +106,13 @@ def _loop(run: Run, loop: Loop, measured: Measured) -> dict[str, Any]:
         "seconds_once": once,
         "seconds_full_run": None if run.epochs is None else once + run.epochs * (epoch + validation),
     }
+
+
+def _tables(run: Run, remembered: Remembered, device: torch.device) -> dict[str, Any]:
+    """Return what a remembered teacher of the whole run costs in memory."""
+    size = round(run.rows * remembered.size / remembered.rows)
+    place = choose_place(size, device)
+    return {"views": run.views, "answers": run.answers, "bytes": size, "place": None if place is None else place.value}
 
 
 def _floor(run: Run, floor: Loop, ours: Loop) -> dict[str, Any]:
@@ -151,7 +178,9 @@ def to_text(result: dict[str, Any]) -> str:
         lines.append(f"The run does its steps one by one: {result['steps_one_by_one']}.")
     if result["teacher_not_remembered"]:
         lines.append(f"The teacher runs in every step: {result['teacher_not_remembered']}.")
-    return "\n".join([*lines, *_validation(result), *_full_run(result)])
+    if result["usual_loop_leaves_out"]:
+        lines.append(f"The usual loop does without {', '.join(result['usual_loop_leaves_out'])}.")
+    return "\n".join([*lines, *_tables_text(result), *_validation(result), *_full_run(result)])
 
 
 def _row(loop: dict[str, Any]) -> str:
@@ -169,6 +198,20 @@ def _floor_text(floor: dict[str, Any] | None, ours: str) -> list[str]:
     return [f"The bare step without Lightning takes {floor['seconds_an_epoch']:.2f} s an epoch; {ours}, {spread} that."]
 
 
+def _tables_text(result: dict[str, Any]) -> list[str]:
+    """Say what it costs to remember the teacher."""
+    tables = result["tables"]
+    if tables is None:
+        return []
+    once = _time(result["loops"][-1]["seconds_once"])
+    size = f"{tables['bytes'] / 1e6:,.1f} MB"
+    place = tables["place"] or "for which there is no room: the run asks it in every step"
+    return [
+        f"Remembering the teacher ({counted(tables['views'], 'view')} an image) takes {once} once, for "
+        f"{tables['answers']:,} answers, and {size} {place}."
+    ]
+
+
 def _validation(result: dict[str, Any]) -> list[str]:
     if not result["seconds_validation"]:
         return []
@@ -181,7 +224,7 @@ def _full_run(result: dict[str, Any]) -> list[str]:
     loop = result["loops"][-1]
     if loop["seconds_full_run"] is None:
         return []
-    once = f", {_time(loop['seconds_once'])} of them for the teacher's one pass" if loop["seconds_once"] else ""
+    once = f", {_time(loop['seconds_once'])} of them to remember the teacher" if loop["seconds_once"] else ""
     usual, ours = _time(result["loops"][0]["seconds_full_run"]), _time(loop["seconds_full_run"])
     run = f"{counted(result['epochs'], 'epoch')} with validation"
     return [f"The whole run, {run}, takes about {ours}{once}; in the usual loop {usual}."]

@@ -1,18 +1,20 @@
 """The training loop that tutorials write, to compare with."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import islice
 from time import perf_counter
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
 from torch.optim import Adam
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import Compose, Normalize, ToTensor
+from torchvision import transforms
 
 from kd_lightning.benchmark.watch import Watch, wait_for
 from kd_lightning.data import ImageDataModule
+from kd_lightning.data.augment import Augmentation, ColorJitter, HorizontalFlip, RandomCrop, RandomTranslate
 from kd_lightning.data.loader import Batch
 from kd_lightning.machine.host_memory import return_freed_memory
 from kd_lightning.tasks import Task
@@ -21,6 +23,31 @@ Sample = tuple[Tensor, int, int]
 
 WARMUP = 5
 """Steps before the clock starts."""
+
+
+def usual_transforms(data: ImageDataModule) -> tuple[list[Callable[[Any], Any]], list[str]]:
+    """Return torchvision's transforms that change an image as the augmentations do, and those that it has none for."""
+    found, missing = [], []
+    for step in data.augment:
+        transform = _transform(step, data.image_size)
+        if transform is None:
+            missing.append(type(step).__name__)
+        else:
+            found.append(transform)
+    return found, missing
+
+
+def _transform(step: Augmentation, size: int) -> Callable[[Any], Any] | None:
+    match step:
+        case RandomCrop(padding=padding, mode=mode):
+            return transforms.RandomCrop(size, padding, padding_mode="constant" if mode == "zeros" else mode)  # type: ignore[no-any-return]
+        case HorizontalFlip(probability=probability):
+            return transforms.RandomHorizontalFlip(probability)  # type: ignore[no-any-return]
+        case RandomTranslate(fraction=fraction):
+            return transforms.RandomAffine(0, translate=(fraction, fraction))  # type: ignore[no-any-return]
+        case ColorJitter(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue):
+            return transforms.ColorJitter(brightness, contrast, saturation, hue)  # type: ignore[no-any-return]
+    return None
 
 
 class PerImage(Dataset[Sample]):
@@ -34,7 +61,9 @@ class PerImage(Dataset[Sample]):
         images, rows = data.train_rows()
         self.pixels = images.images.squeeze(3).numpy()  # grey images without an axis of channels
         self.labels, self.rows = images.labels.tolist(), rows.tolist()
-        self.transform = Compose([ToTensor(), Normalize(data.normalization.mean, data.normalization.std)])
+        changes, _ = usual_transforms(data)
+        normalize = transforms.Normalize(data.normalization.mean, data.normalization.std)
+        self.transform = transforms.Compose([*changes, transforms.ToTensor(), normalize])
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from kd_lightning.benchmark.measure import Bench, measure
 from kd_lightning.benchmark.report import Run, to_plain, to_text
+from kd_lightning.benchmark.usual import usual_transforms
 from kd_lightning.errors import UserError
 from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.files import written_whole
@@ -84,7 +85,9 @@ class BenchmarkCLI(TrainingCLI):
             images=config.images,
             val_images=self.val_images,
             epochs=None if epochs == -1 else epochs,
-            views=2 if data.augment else 1,
+            views=data.seen_views.count or 1,
+            flips=data.pipeline.flips_only,
+            left_out=usual_transforms(data)[1],
         )
 
 
