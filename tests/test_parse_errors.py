@@ -27,27 +27,28 @@ MISTAKES = {
     "--trainer.logger=Foo": "there is no 'Foo' for --trainer.logger; give an import path such as my_package.MyClass.",
     "--trainer.callbacks=[Foo]": "there is no 'Foo' for --trainer.callbacks; choose one of ",
     "--trainer.callbacks=Foo": "there is no 'Foo' for --trainer.callbacks; choose one of ",
-    "--trainer.callbacks=[{class_path: SaveWeights, init_args: {file: x}}]": "is no option --trainer.callbacks.file; ",
+    "--trainer.callbacks=[{class_path: SaveWeights, init_args: {file: x}}]": "SaveWeights has filename (did you",
     "--trainer.callbacks=[{class_path: ExportONNX, init_args: {max_drop: x}}]": f".max_drop is x, but {NUMBER}.",
     "--trainer.callbacks=[EarlyStopping]": "monitor must be given in --trainer.callbacks",
     "--model=Foo": "there is no 'Foo' for --model; choose one of ",
     "--model=torch.nn.Linear": "--model is torch.nn.Linear, but that is no Task; choose one of ",
-    "--model.foo=3": "there is no option --model.foo; `--model.help CLASS` lists what a class takes.",
+    "--model.foo=3": "there is no option --model.foo; Classifier has compiled, fast, ",
     "--model.fast=maybe": "--model.fast is maybe, but it must be auto or true or false.",
     "--model.lr_interval=day": "--model.lr_interval is day, but it must be auto or epoch or step.",
     "--model.network=Foo": "there is no 'Foo' for --model.network; choose one of ",
     "--model.network=nowhere.Net": "there is no 'nowhere.Net' for --model.network (No module named 'nowhere'); ",
     "--model.network=torch.nn.Linear": "--model.network is torch.nn.Linear, but that is no Network; choose one of ",
-    "--model.network.widht=3": "there is no option --model.network.widht; `--model.network.help CLASS` lists",
+    "--model.network.widht=3": "there is no option --model.network.widht; LightNN has no options.",
     "--model.optimizer=Foo": "there is no 'Foo' for --model.optimizer; give an import path such as ",
     "--model.optimizer.lr=x": f"--model.optimizer.lr is x, but {NUMBER}.",
     "--model.optimizer.fused=maybe": f"--model.optimizer.fused is maybe, but {SWITCH} or null.",
     "--model.optimizer.betas=3": "--model.optimizer.betas is 3, but it must be a list.",
-    "--model.optimizer.learning_rate=1": "there is no option --model.optimizer.learning_rate; ",
+    "--model.optimizer.learning_rate=1": "no option --model.optimizer.learning_rate; Adam has amsgrad, ",
     "--model.lr_scheduler=StepLR": "step_size must be given in --model.lr_scheduler",
     "--data=Foo": "there is no 'Foo' for --data; choose one of ",
     "--data=ImageFolderDataModule": "root must be given in --data",
     "--data.batch_size=x": f"--data.batch_size is x, but {WHOLE}.",
+    "--data.batchsize=3": "there is no option --data.batchsize; TinyDataModule has batch_size, eval_batch_size, ",
     "--data.val_size=x": f"--data.val_size is x, but {NUMBER}.",
     "--data.augment=RandomCrop": "--data.augment is RandomCrop, but it must be a list.",
     "--data.augment=[RandomCrp]": "there is no 'RandomCrp' for --data.augment; choose one of ",
@@ -55,6 +56,40 @@ MISTAKES = {
     "--data.normalize=x": "there is no 'x' for --data.normalize; choose one of imagenet, auto, or ",
     "--data.normalize={mean: [0.5, 0.5, 0.5]}": "std must be given in --data.normalize",
     "--data.normalize={mean: a, std: b}": "--data.normalize.mean is a, but it must be a list.",
+}
+
+
+DISTILL = """
+model:
+  class_path: Distill
+  init_args:
+    network: LightNN
+    teacher: {class_path: Teacher, init_args: {network: DeepNN}}
+    losses:
+      labels: CrossEntropy
+      kd: {class_path: SoftTargets, init_args: {weight: 0.9}}
+      maps: {class_path: FeatureRegression, init_args: {student: features}}
+data: ShapesDataModule
+"""
+KD = "there is no option --model.losses.kd.temprature; SoftTargets has temperature, warm_up, weight (did you mean "
+LOSSES = "AttentionTransfer, CellCosine, CrossEntropy, FeatureRegression, HiddenCosine, SoftTargets, "
+ANOTHER = ("--model.losses.at=AttentionTransfer", "--model.losses.at.student=[a]")
+OF_LOSSES = {
+    "--model.losses.kd.temprature=2": f"{KD}temperature?).",
+    "--model.losses.kd={class_path: SoftTargets, init_args: {temprature: 2}}": f"{KD}temperature?).",
+    "model: {init_args: {losses: {maps: {init_args: {weight: 2}}, kd: {init_args: {temprature: 2}}}}}": KD,
+    "--model.losses.kd.temperature=x": f"--model.losses.kd.temperature is x, but {NUMBER}.",
+    "model: {init_args: {losses: {kd: {init_args: {weight: 1, temperature: x}}}}}": ".kd.temperature is x, but",
+    "--model.losses.maps.projector=2x2": "--model.losses.maps.projector is 2x2, but it must be none or 1x1 or 3x3 or ",
+    "--model.losses.extra=SoftTargtes": "there is no 'SoftTargtes' for --model.losses.extra; choose one of ",
+    "model: {init_args: {losses: {kd: {class_path: SoftTargtes}}}}": "no 'SoftTargtes' for --model.losses.kd; ",
+    "--model.losses.kd=torch.nn.Linear": "--model.losses.kd is torch.nn.Linear, but that is no Loss; choose one of ",
+    "--model.losses.kdd.temperature=2": "--model.losses.kdd has no class yet; mend its name, or give its class first; ",
+    "model: {init_args: {losses: {kdd: {init_args: {weight: 3}}}}}": "--model.losses.kdd has no class yet; ",
+    "--model.losses.more=CellCosine": "student must be given in --model.losses.more, as in `student: features`.",
+    "--model.losses=3": "--model.losses is 3, but it must be a mapping.",
+    "--model.loses.kd.weight=2": "there is no option --model.loses; Distill has losses, compiled, ",
+    "--model.teacher.weigts=x": "there is no option --model.teacher.weigts; Teacher has weights, config, network (did ",
 }
 
 
@@ -78,11 +113,36 @@ def test_a_mistaken_option_is_answered_with_its_name_its_value_and_what_was_expe
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("mistake", OF_LOSSES)
+def test_a_mistake_in_one_of_several_losses_is_answered_with_its_name_and_what_it_takes(
+    mistake: str, parser: LightningArgumentParser, tmp_path: Path
+) -> None:
+    config, change = tmp_path / "distill.yaml", tmp_path / "change.yaml"
+    config.write_text(DISTILL)
+    change.write_text(mistake)
+    with pytest.raises(UserError) as error:
+        parser.parse_args([f"--config={config}", mistake if mistake.startswith("--") else f"--config={change}"])
+    assert OF_LOSSES[mistake] in str(error.value)
+    assert LOSSES in str(error.value) or "choose one of" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_option_of_a_loss_is_set_by_the_losss_name(parser: LightningArgumentParser, tmp_path: Path) -> None:
+    config = tmp_path / "distill.yaml"
+    config.write_text(DISTILL)
+    changes = ["--model.losses.kd.temperature=2", *ANOTHER]
+    losses = parser.parse_args([f"--config={config}", *changes]).model.init_args.losses
+    assert list(losses) == ["labels", "kd", "maps", "at"]
+    assert (losses["kd"].init_args.temperature, losses["kd"].init_args.weight) == (2.0, 0.9)
+    assert losses["at"].init_args.student == ["a"]
+
+
 CONFIGS = {
     "trainer: {max_epocs: 3}": "a config of this command has no 'trainer.max_epocs'.",
     "modell: {class_path: Classifier}": "a config of this command has no 'modell.class_path'.",
     "trainer: {max_epochs: three}": f"--trainer.max_epochs is three, but {WHOLE} or null.",
     "model: {class_path: Classifier, init_args: {networ: LightNN}}": "there is no option --model.networ; ",
+    "{model: {class_path: Distill, init_args: {network: LightNN}}, data: ShapesDataModule}": "teacher, losses must be ",
     "trainer: {max_epochs: 3}": "--data, --model must be given, best in a config: ",
 }
 STUDIES = {
@@ -104,3 +164,23 @@ def test_a_mistake_in_a_config_names_the_key(
     error = capsys.readouterr().err
     assert error.startswith(f"error: {expected}")
     assert error.count("\n") == 1
+
+
+def test_a_wrong_layer_is_answered_with_its_loss_before_a_teacher_is_trained(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.yaml").write_text(DISTILL)
+    layers = ["--model.losses.maps.student=featurs", "--model.losses.maps.teacher=features"]
+    assert main(["fit", "--config=mine.yaml", *layers]) == 2
+    captured = capsys.readouterr()
+    expected = "error: the loss 'maps': LightNN has no layer 'featurs'; name one of its layers, such as features, "
+    assert captured.err.startswith(expected)
+    assert "trains one first" not in captured.out
+
+
+def test_a_mistaken_option_of_a_studys_row_names_the_row(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text(DISTILL)
+    row = "{config: mine.yaml, name: hot, options: {model.losses.kd.temprature: 2}}"
+    Path("study.yaml").write_text(f"baseline: {row}\ncompared: []\n")
+    assert main(["compare", "--config=study.yaml"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: in the row 'hot', {KD}temperature?).")

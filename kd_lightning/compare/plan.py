@@ -63,7 +63,10 @@ def plan_rows(request: Request) -> list[PlannedRow]:
 
 def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> tuple[PlannedRow, BuiltOnly]:
     args = ("fit", "--config", str(find_config(row.config)), *request.each_run, *row.args)
-    built = run(args, BuiltOnly, folder=request.output / "logs" / row.folder / "planned", learns=learns)
+    try:
+        built = run(args, BuiltOnly, folder=request.output / "logs" / row.folder / "planned", learns=learns)
+    except UserError as error:
+        raise UserError(f"in the row '{row.title}', {error}") from error
     assert isinstance(built, BuiltOnly)
     _refuse_parts(row.title, built.parsed)
     settings = teacher_settings(built.own)

@@ -18,4 +18,4 @@ class Classifier(Task):
     works_with_fast_path = True
 
     def __init__(self, network: Network, **options: Any) -> None:
-        super().__init__(network, {"ce_loss": CrossEntropy()}, **options)
+        super().__init__(network, {"ce_loss": CrossEntropy()}, None, **options)

@@ -117,11 +117,20 @@ class TrainingCLI(LightningCLI):
         if self.own.trainer.fast_dev_run:
             say("There is no teacher yet; the smoke test takes an untrained one.")
             return None
+        self.build_untrained()
         trained = teacher_first.train_teacher(
             settings, self.logs, teacher_first.overrides(self._parser("fit"), self.own), fit
         )
         seed_everything(self.own.seed_everything, verbose=False)  # as if the teacher had been there
         return str(trained)
+
+    def build_untrained(self) -> None:
+        """Build the model with an untrained teacher: what cannot be built is said before a teacher is trained."""
+        own = self.own.clone()
+        settings = teacher_first.teacher_settings(own)
+        assert settings is not None
+        settings.weights = None
+        self._parser("fit").instantiate(Namespace(data=own.data, model=own.model))
 
     def data_source(self) -> ImageDataModule:
         """Build the data source alone, which says what its images are before it loads them."""

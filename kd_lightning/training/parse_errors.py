@@ -2,18 +2,27 @@
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
+from pkgutil import resolve_name
 from typing import Any
 
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.augment import Augmentation
+from kd_lightning.losses import Loss
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Task
+from kd_lightning.training.option_paths import whole_path
+from kd_lightning.training.teacher_checks import FROM_DATA
 
 CHOICES: dict[str, type[Any]] = {
     "model": Task,
     "network": Network,
+    "losses": Loss,
     "data": ImageDataModule,
     "augment": Augmentation,
     "callbacks": Callback,
@@ -23,6 +32,21 @@ CHOICES: dict[str, type[Any]] = {
 
 STUDY = ("baseline", "compared", "teacher", "teachers", "seeds", "onnx")
 """What only a study has."""
+
+NO_OPTIONS: dict[type[Any], tuple[str, ...]] = {
+    Network: FROM_DATA,
+    Optimizer: ("params",),
+    LRScheduler: ("optimizer",),
+}
+"""Arguments that a class is given by us."""
+
+FORMS = {
+    "losses": "`losses: {labels: CrossEntropy, kd: SoftTargets}`",
+    "teacher": "`teacher: {class_path: Teacher, init_args: {network: DeepNN}}`",
+    "network": "`network: LightNN`",
+    "student": "`student: features`",
+}
+"""What is written for an option that must be given."""
 
 WORDS = {
     "int": "a whole number",
@@ -41,16 +65,61 @@ WORDS = {
 
 def explain(message: str) -> str:
     """Return one sentence that names the option, its value and what was expected."""
-    option = ".".join(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', message)))
+    keys = list(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', message)))
     # A union is refused with what is wrong for each of its types; the mistake is in the one that went deepest.
     deepest = re.split(r'Parser key "[^"]+":', message)[-1]
     said = re.split(r"Got value:|Given value", deepest)[0]  # behind it: what the options around it take
+    option = whole_path(keys, message, _given(deepest)) if keys else ""
     return (
-        _wrong_name(message, option)
-        or _wrong_class(deepest, said, option)
+        _wrong_option(message, keys)
+        or _missing(message, keys)
+        or _wrong_name(message, option)
+        or _wrong_class(message, deepest, said, keys)
         or _wrong_value(deepest, said, option)
         or "; ".join(line.strip(" -") for line in message.splitlines() if line.strip())
     )
+
+
+def _wrong_option(message: str, keys: list[str]) -> str | None:
+    """Explain an option that its class does not have, by those that it has."""
+    name = re.search(r"Option '([^']+)' is not accepted|[Uu]nrecognized arguments: --([\w.-]+)", message)
+    if not (keys and name):
+        return None
+    path = [*keys, name[1] or name[2].partition(".")[0]]
+    option = whole_path(path, message)
+    kinds = [*re.findall(r"given class_path '([^']+)'", message)]
+    kinds += re.findall(r"Got value: Namespace\(class_path='([^']+)'", message[name.end() :].partition("\n")[0])
+    known = _options(kinds[-1]) if kinds else None
+    if known is None:
+        return f"there is no option --{option}; `--{'.'.join(keys)}.help CLASS` lists what a class takes."
+    near = get_close_matches(path[-1], known, n=3, cutoff=0.5)
+    listed = ", ".join([*near, *(other for other in known if other not in near)])
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    return f"there is no option --{option}; {kinds[-1].rpartition('.')[2]} has {listed or 'no options'}{meant}."
+
+
+def _options(class_path: str) -> list[str] | None:
+    """Return the names of a class's options, but for those that the data set; ``None`` where they cannot be known."""
+    try:
+        kind = resolve_name(class_path)
+        given = {name for base, names in NO_OPTIONS.items() if issubclass(kind, base) for name in names}
+        names = ArgumentParser().add_class_arguments(kind, skip=given, fail_untyped=False)
+    except Exception:  # a class of the user's that cannot be looked at; the sentence does without
+        return None
+    return sorted(names)
+
+
+def _missing(message: str, keys: list[str]) -> str | None:
+    """Explain what must be given and is not."""
+    missing = re.search(r"the following arguments are required: (.+)", message)
+    if missing is None:
+        return None
+    what = re.sub(r"\b(fit|validate|test)\.", "--", missing[1])
+    names = what.split(", ")
+    where = f" in --{whole_path([*keys, names[0]], message, 'None').rpartition('.')[0]}" if keys else ""
+    if forms := [form for name, form in FORMS.items() if name in names]:
+        return f"{what} must be given{where}, as in {' and '.join(forms)}."
+    return f"{what} must be given{where}, best in a config: `--config teacher.yaml` and the like."
 
 
 def _wrong_name(message: str, option: str) -> str | None:
@@ -58,18 +127,12 @@ def _wrong_name(message: str, option: str) -> str | None:
     if "surrogates not allowed" in message:
         return f"an option of --{option} has bytes that are not UTF-8, which no config can hold; rename what it names."
     if name := re.search(r"Option '([^']+)' is not accepted", message):
-        if not option:
-            return f"there is no '{name[1]}' in a study; seed_table.yaml shows what there is."
-        return f"there is no option --{option}.{name[1]}; `--{option}.help CLASS` lists what a class takes."
+        return f"there is no '{name[1]}' in a study; seed_table.yaml shows what there is."
     if name := re.search(r"(Group '[^']+' )?does not accept option '([^']+)'", message):
         if name[1]:
             return f"there is no '{name[2]}' in '{name[1].split(chr(39))[1]}'; mend the config."
         hint = "; a study, which has a baseline, is run by `compare`" if name[2].split(".")[0] in STUDY else ""
         return f"a config of this command has no '{name[2]}'{hint}."
-    if missing := re.search(r"the following arguments are required: (.+)", message):
-        where = f" in --{option}" if option else ""
-        what = re.sub(r"\b(fit|validate|test)\.", "--", missing[1])
-        return f"{what} must be given{where}, best in a config: `--config teacher.yaml` and the like."
     if unknown := re.search(r"[Uu]nrecognized arguments: (.+)", message):
         return f"there is no option {unknown[1]}; `--help` lists the options."
     if name := re.search(r"Unable to load config ['\"]([^'\"]+)", message):
@@ -77,19 +140,33 @@ def _wrong_name(message: str, option: str) -> str | None:
     return None
 
 
-def _wrong_class(deepest: str, said: str, option: str) -> str | None:
+def _wrong_class(message: str, deepest: str, said: str, keys: list[str]) -> str | None:
     """Explain the name of a class that is not there, or is of another kind."""
+    if not keys:
+        return None
+    key = keys[-1]
+    kind = re.search(r"Not a valid subclass of (\w+)\. Got value: (\{'init_args'.*)|but \S+?(\w+) is abstract", deepest)
+    if kind:
+        option = _entry(message, keys) if kind[3] else whole_path(keys, message, kind[2])
+        return f"--{option} has no class yet; mend its name, or give its class first{_choices(key, [])}."
     if name := re.search(r"Import path (?:(\S+) )?does not correspond to a subclass of (\w+)", deepest):
         path = name[1] or (_given(deepest) or "")
-        return f"--{option} is {path}, but that is no {name[2]}{_choices(option, [])}."
+        return f"--{whole_path(keys, message, path)} is {path}, but that is no {name[2]}{_choices(key, [])}."
     if name := re.search(
         r"class_path '([^']+)':\s+(No module named .*|.* has no attribute .*|cannot import .*)", deepest
     ):
-        return f"there is no '{name[1]}' for --{option} ({name[2].strip()}){_choices(option, [])}."
+        option = whole_path(keys, message, name[1])
+        return f"there is no '{name[1]}' for --{option} ({name[2].strip()}){_choices(key, [])}."
     name = re.search(r"Expected a dot import path string: (\S+)", deepest)
     if name and not re.search(r"Expected a <class '(int|float)'>", said):
-        return f"there is no '{name[1]}' for --{option}{_choices(option, _literals(said))}."
+        return f"there is no '{name[1]}' for --{whole_path(keys, message, name[1])}{_choices(key, _literals(said))}."
     return None
+
+
+def _entry(message: str, keys: list[str]) -> str:
+    """Return the option of a mapping's entry that the command line names, such as ``model.losses.kd``."""
+    nested = re.findall(r"NestedArg\(key='([^']+)'", message)
+    return ".".join([keys[0], *(nested[-1].split(".")[: len(keys)] if nested else keys[1:])])
 
 
 def _wrong_value(deepest: str, said: str, option: str) -> str | None:
@@ -114,7 +191,7 @@ def _literals(said: str) -> list[str]:
 
 
 def _choices(option: str, words: list[str]) -> str:
-    base = next((base for key, base in CHOICES.items() if key == option.rpartition(".")[2]), None)
+    base = CHOICES.get(option.rpartition(".")[2])
     names = sorted({kind.__name__ for kind in _concrete(base)}) if base else []
     choices = list(dict.fromkeys([*words, *names]))
     known = f"choose one of {', '.join(choices)}, or " if choices else ""
