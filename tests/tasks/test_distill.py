@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from fast_example import assert_same, train
+from lightning.pytorch import Callback, Trainer
 from recorded_graph import Captures
 from tiny import TinyNetwork
 from torch.optim import Adam
@@ -176,3 +178,27 @@ def test_the_seeds_objectives_watch_layers_of_any_network() -> None:
         TinyNetwork(width=2), Teacher(TinyNetwork()), student_layer="features", teacher_layer="features.2"
     )
     assert task.targets.shapes["features.2"] == (4, 4, 4)
+
+
+def test_a_weight_that_rises_goes_on_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    class Look(Callback):
+        def __init__(self) -> None:
+            self.weights: list[tuple[int, float]] = []
+
+        def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+            self.weights.append((trainer.global_step, float(pl_module.losses["kd"].weight)))
+
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.global_step == 6 and not (tmp_path / "middle.ckpt").exists():
+                trainer.save_checkpoint(tmp_path / "middle.ckpt")
+
+    def make(fast: bool) -> Distill:
+        losses: Losses = {"kd": SoftTargets(weight=8.0, warm_up=4)}
+        return Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses, remember_teacher=True)
+
+    data = {"count": 64, "val_size": 0}  # 4 steps an epoch
+    whole, resumed = Look(), Look()
+    train(make, False, data, max_epochs=3, callbacks=[whole])
+    train(make, False, data, tmp_path / "middle.ckpt", max_epochs=3, callbacks=[resumed])
+    assert whole.weights[6:] == resumed.weights
+    assert resumed.weights[0] == (6, 4.0)

@@ -1,0 +1,155 @@
+"""A teacher is asked as its file says, remembered as live, and a table is taken for what it was computed from alone."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fast_example import train
+from tiny import TinyDataModule, TinyNetwork
+from torch import Tensor
+from torch.nn import functional
+
+from kd_lightning.data.augment import RandomCrop
+from kd_lightning.data.loader import Batch
+from kd_lightning.data.normalize import Normalization
+from kd_lightning.errors import UserError
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.losses import AttentionTransfer, FeatureRegression, SoftTargets
+from kd_lightning.networks.weights import save_weights
+from kd_lightning.tasks import Distill
+from kd_lightning.teacher import Teacher, TeacherTargets, remember, remembered, table
+from kd_lightning.teacher.table import TableFile
+
+NAMES = tuple(f"shade {i}" for i in range(4))
+OTHER = Normalization((0.3, 0.4, 0.5), (0.2, 0.3, 0.1))
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+
+
+def teacher_of_a_file(
+    folder: Path, seed: int = 5, size: int = 8, names: tuple[str, ...] = NAMES, normalization: Normalization = OTHER
+) -> Teacher:
+    """Return a teacher whose file says other things than the data."""
+    torch.manual_seed(seed)
+    network = TinyNetwork(image_size=size)
+    info = ModelInfo(network.class_path, network.arguments, names, normalization.mean, normalization.std, size)
+    save_weights(folder / "teacher.pth", network, info)
+    return Teacher(TinyNetwork(), str(folder / "teacher.pth"))
+
+
+def tiny_data(**options: Any) -> TinyDataModule:
+    data = TinyDataModule(**{"augment": [RandomCrop(padding=1)], "views": 2, "val_size": 20, **options})
+    data.setup("fit")
+    return data
+
+
+def pixels(data: TinyDataModule) -> Tensor:
+    """Return the training images as the source has them, (N, C, H, W)."""
+    return data.split("train").images.permute(0, 3, 1, 2)
+
+
+def test_a_teacher_gets_images_in_the_normalization_that_its_file_says(tmp_path: Path) -> None:
+    teacher, data = teacher_of_a_file(tmp_path), tiny_data()
+    assert teacher.adapt(data) == ["normalizes images as its file says"]
+    expected = teacher.network(OTHER.apply(pixels(data)))
+    assert torch.allclose(teacher(data.normalization.apply(pixels(data))), expected, rtol=0, atol=1e-5)
+
+
+def test_a_teacher_gets_images_of_the_size_that_its_file_says(tmp_path: Path) -> None:
+    teacher, data = teacher_of_a_file(tmp_path, size=16), tiny_data()
+    assert teacher.adapt(data)[1:] == ["sees images of 16 pixels"]
+    assert teacher.network.image_size == 16
+    assert TeacherTargets(teacher, {"maps": FeatureRegression("features")}).shapes["features"] == (4, 8, 8)
+    large = functional.interpolate(pixels(data).float(), size=16, mode="bilinear", antialias=True)
+    expected = teacher.network(OTHER.apply(large))
+    assert torch.allclose(teacher(data.normalization.apply(pixels(data))), expected, rtol=0, atol=1e-5)
+
+
+def test_a_teachers_classes_are_put_in_the_datas_order_and_others_are_refused(tmp_path: Path) -> None:
+    data = tiny_data(normalize=OTHER)
+    teacher = teacher_of_a_file(tmp_path, names=("shade 2", "shade 0", "shade 3", "shade 1"))
+    assert teacher.adapt(data) == ["has its classes put in the data's order"]
+    images = OTHER.apply(pixels(data))
+    assert torch.equal(teacher(images), teacher.network(images)[:, [1, 3, 0, 2]])
+    with pytest.raises(UserError, match="a class that is called 'cat'"):
+        teacher_of_a_file(tmp_path, names=("cat", *NAMES[1:])).adapt(data)
+
+
+FILES: dict[str, dict[str, Any]] = {
+    "normalization": {},
+    "size": {"size": 16},
+    "order": {"names": NAMES[::-1]},
+    "all": {"size": 16, "names": NAMES[::-1]},
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_what_is_remembered_of_such_a_teacher_is_what_it_says(file: str, tmp_path: Path) -> None:
+    teacher, data = teacher_of_a_file(tmp_path, **FILES[file]), tiny_data()
+    teacher.adapt(data)
+    targets = TeacherTargets(teacher, {"kd": SoftTargets(), "maps": FeatureRegression("features")})
+    remember(targets, data, (), CPU)
+    _, rows = data.train_rows()
+    raw, labels = pixels(data)[rows], data.split("train").labels[rows]
+    for number in range(2):
+        images = data.normalization.apply(data.seen_views.show(raw, labels, rows, number))
+        found = targets(Batch(images, labels, rows, torch.full_like(rows, number))).targets
+        for key, live in targets.asked(images).targets.items():
+            assert torch.allclose(found[key], live, rtol=0, atol=1e-5), key
+
+
+def tables(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> set[str]:
+    """Return the names of the tables that a fit keeps, which hold their keys."""
+    cache = folder / f"cache {len(list(folder.iterdir()))}"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr(remembered, "KEPT_FROM", -1.0)
+    power, weight, width = (changes.pop(name, value) for name, value in (("power", 2), ("weight", 1), ("width", 2)))
+    data = {"count": 40, "augment": [RandomCrop(padding=1)], "views": 2, "normalize": "auto"}
+    data |= {name: changes.pop(name) for name in list(changes) if name in (*data, "batch_size", "shuffle_seed")}
+    teacher = teacher_of_a_file(folder, **changes)
+    loss = AttentionTransfer(["features"], power=power, weight=weight)
+    task = Distill(TinyNetwork(width=width), teacher, {"maps": loss}, remember_teacher=True)
+    train(lambda fast: task, False, data, max_epochs=1, limit_train_batches=1, limit_val_batches=0)
+    return {path.name for path in cache.rglob("teacher-*.bin")}
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["the same", "another"])
+def test_a_tables_key_changes_with_what_its_values_depend_on_and_with_nothing_else(
+    settled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tables(tmp_path, monkeypatch)
+    assert len(first) == 1
+    depends: list[dict[str, Any]] = [
+        {"seed": 6},
+        {"normalization": Normalization(OTHER.mean, (0.2, 0.3, 0.2))},
+        {"size": 16},
+        {"names": NAMES[::-1]},
+        {"normalize": "imagenet"},
+        {"count": 44},
+        {"views": 3},
+        {"augment": [RandomCrop(padding=2)]},
+        {"power": 3},
+    ]
+    others: list[dict[str, Any]] = [{"shuffle_seed": 7}, {"batch_size": 8}, {"weight": 3}, {"width": 3}]
+    for change in others if settled else depends:
+        assert (tables(tmp_path, monkeypatch, **change) == first) == settled, change
+
+
+def test_the_tables_that_were_used_longest_ago_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "MOST_BYTES", 10_000)
+    files = [TableFile(str(number), (1000,), torch.float32) for number in range(3)]
+    for age, file in enumerate(files[:2]):
+        file.write([torch.zeros(1000)])
+        os.utime(file.path, (1000 + age, 1000 + age))
+    assert files[0].read() is not None  # now it is the second one that was used longest ago
+    files[2].write([torch.zeros(1000)])
+    assert [file.path.exists() for file in files] == [True, False, True]
+    monkeypatch.setattr(table, "MOST_BYTES", 10)
+    TableFile("large", (1000,), torch.float32).write([torch.zeros(1000)])
+    assert [path.name for path in files[0].path.parent.glob("*.bin")] == ["teacher-large.bin"]
