@@ -53,7 +53,7 @@ def _status(args: list[str]) -> int:
     try:
         return _main(args)
     except UserError as error:
-        stopping.let_main_end(seconds=3)  # where all processes have made the same mistake, one says so
+        stopping.let_main_end(seconds=10)  # where all processes have made the same mistake, one says so
         print(f"error: {shown_lines(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output, as in `| head`, has enough

@@ -33,8 +33,15 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "mode": ([callback("EarlyStopping", monitor="val/loss", mode="x")], "EarlyStopping in --trainer.callbacks cannot"),
     "top k": ([callback("ModelCheckpoint", save_top_k=3)], "No quantity for top_k to track.\n"),
     "two alike": ([callback("EarlyStopping", monitor="val/loss")] * 2, "fit each other or this machine: Found more th"),
-    "no metric": ([callback("EarlyStopping", monitor="nope")], "metric `nope` which is not available"),
-    "no checkpoint metric": ([callback("ModelCheckpoint", monitor="nope")], "could not find the monitored key"),
+    "no metric": (
+        [callback("EarlyStopping", monitor="nope")],
+        "EarlyStopping watches nope, which is not measured; set",
+    ),
+    "no validation": (
+        [callback("EarlyStopping", monitor="val/loss"), "--data.val_size=0"],
+        "EarlyStopping watches val/loss, but nothing is validated; set --data.val_size above 0, or its monitor in",
+    ),
+    "no checkpoint metric": ([callback("ModelCheckpoint", monitor="val/f1")], "ModelCheckpoint watches val/f1, which"),
     "precision": (["--trainer.precision=transformer-engine"], "Requirement 'transformer_engine"),
     "rate": ([f"{OPTIMIZER}Adam", "--model.optimizer.lr=-1"], "Adam in --model.optimizer cannot do what is asked for"),
     "nesterov": (

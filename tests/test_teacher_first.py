@@ -56,6 +56,34 @@ def test_a_teacher_that_would_be_another_network_or_needs_itself_is_refused_befo
     assert not Path("lightning_logs/cosine").exists()
 
 
+WRONG_FOR_THE_STUDENT = {
+    "watches nope, which is not measured": [
+        "--trainer.callbacks+={class_path: EarlyStopping, init_args: {monitor: nope}}"
+    ],
+    "OneCycleLR ends after 3 steps, but this run has 8": [
+        "--model.lr_scheduler=torch.optim.lr_scheduler.OneCycleLR",
+        "--model.lr_scheduler.max_lr=0.1",
+        "--model.lr_scheduler.total_steps=3",
+    ],
+    "StochasticWeightAveraging is not known to work with the fast path": [
+        "--trainer.callbacks+={class_path: StochasticWeightAveraging, init_args: {swa_lrs: 0.1, device: null}}",
+        "--model.fast=true",
+    ],
+    "the teacher cannot be remembered: RandomCrop": ["--model.remember_teacher=true", "--data.augment=[RandomCrop]"],
+}
+
+
+@pytest.mark.parametrize("words", WRONG_FOR_THE_STUDENT)
+def test_what_is_wrong_for_the_student_is_refused_before_its_teacher_is_trained(
+    words: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*DISTILL, *WRONG_FOR_THE_STUDENT[words]]) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert not printed.out
+    assert not Path("lightning_logs").exists()
+
+
 @pytest.mark.usefixtures("plain_teacher")
 def test_a_teacher_of_a_smoke_test_serves_smoke_tests_alone(capsys: pytest.CaptureFixture[str]) -> None:
     limited = "--trainer.limit_train_batches=1"

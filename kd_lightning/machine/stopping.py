@@ -128,11 +128,11 @@ def speaks() -> bool:
 
 
 def let_main_end(seconds: float) -> None:
-    """Give the process that this one follows time to end, and this one with it: it speaks for all.
+    """Give the first of several processes time to end, and this one with it: it speaks for all.
 
-    It would take an early end of this one for a crash.
+    It, or the launcher of both, would take an early end of this one for a crash.
     """
-    if _running and _running[-1].follows:
+    if _running and (_running[-1].follows or not speaks()):
         time.sleep(seconds)
 
 

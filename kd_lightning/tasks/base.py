@@ -38,6 +38,7 @@ from kd_lightning.tasks.outcome import Outcome, Result
 from kd_lightning.tasks.random_state import RandomState
 from kd_lightning.tasks.single_images import check_last_batch
 from kd_lightning.tasks.trained import training_record
+from kd_lightning.tasks.watched import check_callbacks
 
 
 class Task(Objective):
@@ -218,6 +219,7 @@ class Task(Objective):
             if network.needs_contiguous:
                 self.print(f"Memory: {type(network).__name__} calls view; with flatten it could use the faster order.")
         check_length(self.trainer)
+        check_callbacks(self)
         self._random.start(self.device)
         self._loss_watch = LossWatch(self.trainer)
         self.set_loss_weights()  # a run that is resumed in the middle of an epoch does not start it

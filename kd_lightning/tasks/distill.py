@@ -1,6 +1,7 @@
 """Distillation: a student, a frozen teacher, and one view of each image for both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Literal, Self
 
@@ -96,10 +97,15 @@ class Distill(Task):
         for line in pair_lines(self.named_losses, self.tapped.shapes, self.targets.shapes):
             self.print(f"Losses: {line}.")
         self.remembered = None
-        if self.remember_teacher is False:
-            return
+        if self.remember_teacher is not False:
+            with self._remembering():
+                self.remembered = self._remember()
+
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """Say why the teacher cannot be remembered; refuse to go on where that was asked for."""
         try:
-            self.remembered = self._remember()
+            yield
         except CannotRememberError as reason:
             if self.remember_teacher is True:
                 raise UserError(
@@ -174,6 +180,9 @@ class Distill(Task):
         """Check that student, teacher and data fit."""
         super().setup(stage)
         self.targets.forget()  # a fit that was stopped may have left it
+        if stage == "fit" and self.remember_teacher is True:
+            with self._remembering():
+                check_views(self.data)
         done = self.teacher.adapt(self.data)
         if done and stage == "fit":
             self.print(f"Teacher: {' and '.join(done)}.")

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLR
 
 from kd_lightning.errors import UserError
 from kd_lightning.tasks.schedules import OneCycle
+from kd_lightning.tasks.watched import check_watched
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
@@ -59,25 +60,8 @@ def _watched(task: "Task", scheduler: Any) -> str:
             "torch's ReduceLROnPlateau does not say which metric it watches; "
             "take lightning.pytorch.cli.ReduceLROnPlateau and its argument monitor: val/loss."
         )
-    if name.startswith("val/") and not (task.data.has_val and task.trainer.limit_val_batches):
-        raise UserError(
-            f"ReduceLROnPlateau watches {name}, but nothing is validated; "
-            "set --data.val_size above 0, or --model.lr_scheduler.monitor train/loss."
-        )
-    known = [str(key) for stage in ("train", "val") for key in task.metrics(stage)]
-    if name not in known and not _logs_more(task):
-        raise UserError(
-            f"ReduceLROnPlateau watches {name}, which is not measured; "
-            f"set --model.lr_scheduler.monitor to one of {', '.join(known)}."
-        )
+    check_watched(task, "ReduceLROnPlateau", name, "--model.lr_scheduler.monitor")
     return name
-
-
-def _logs_more(task: "Task") -> bool:
-    """Say whether there is code of the user's own, which may log metrics of its own."""
-    callbacks: list[Callback] = task.trainer.callbacks  # type: ignore[attr-defined]
-    ours = ("kd_lightning.", "lightning.")
-    return not all(type(owner).__module__.startswith(ours) for owner in (task, *callbacks))
 
 
 def _frequency(trainer: Trainer, scheduler: Any) -> int:

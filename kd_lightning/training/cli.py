@@ -16,7 +16,6 @@ import kd_lightning.networks
 import kd_lightning.tasks.schedules
 import kd_lightning.teacher  # noqa: F401  bare class names are those of imported classes
 from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt, SaveWeights
-from kd_lightning.callbacks.keep_checkpoint import KeepCheckpoint
 from kd_lightning.callbacks.measured_weights import MeasuredWeights
 from kd_lightning.callbacks.run_folder import RunFolder
 from kd_lightning.data.base import ImageDataModule
@@ -26,13 +25,14 @@ from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.trained import asked_limits, images_tested, images_validated
 from kd_lightning.training import teacher_first
+from kd_lightning.training.before_teacher import check_fit
 from kd_lightning.training.checkpoint_files import write_whole_checkpoints
 from kd_lightning.training.config_files import own_run, run_name
 from kd_lightning.training.console import say
 from kd_lightning.training.mistakes import explained
 from kd_lightning.training.parser import Parser
 from kd_lightning.training.run_checks import check_against_data, check_processes, check_work, set_by_hand
-from kd_lightning.training.run_files import RunFiles
+from kd_lightning.training.run_files import RunFiles, checkpoints
 from kd_lightning.training.save_config import SaveConfig
 from kd_lightning.training.teacher_checks import check_teacher
 from kd_lightning.training.which_checkpoint import choose_checkpoint
@@ -117,20 +117,20 @@ class TrainingCLI(LightningCLI):
         if self.own.trainer.fast_dev_run:
             say("There is no teacher yet; the smoke test takes an untrained one.")
             return None
-        self.build_untrained()
+        self.check_first(settings)
         trained = teacher_first.train_teacher(
             settings, self.logs, teacher_first.overrides(self._parser("fit"), self.own), fit
         )
         seed_everything(self.own.seed_everything, verbose=False)  # as if the teacher had been there
         return str(trained)
 
-    def build_untrained(self) -> None:
-        """Build the model with an untrained teacher: what cannot be built is said before a teacher is trained."""
-        own = self.own.clone()
-        settings = teacher_first.teacher_settings(own)
-        assert settings is not None
-        settings.weights = None
-        self._parser("fit").instantiate(Namespace(data=own.data, model=own.model))
+    def check_first(self, settings: Namespace) -> None:
+        """Find what would be refused of this run before its teacher is trained; build it with an untrained one."""
+        target, settings.weights = settings.weights, None
+        self.instantiate_classes()
+        check_fit(self.trainer, self.model, self.datamodule)
+        del self.trainer, self.model, self.datamodule
+        settings.weights = target
 
     def data_source(self) -> ImageDataModule:
         """Build the data source alone, which says what its images are before it loads them."""
@@ -160,9 +160,11 @@ class TrainingCLI(LightningCLI):
         kwargs["callbacks"] = [folder, *(trainer.callbacks or []), SaveOnInterrupt()]
         if self.subcommand == "fit":
             own = trainer.callbacks or []
+            validates = self.datamodule.has_val and trainer.limit_val_batches != 0
             kwargs["callbacks"] = [
                 folder,
-                *self.usual_callbacks(trainer.enable_checkpointing is not False),
+                LogContactSheet(),
+                *([] if trainer.enable_checkpointing is False else checkpoints(validates)),
                 *self.config_init[str(self.subcommand)].files.callbacks(own),
                 *own,
                 SaveOnInterrupt(),  # behind those that change something behind a step, as averages of weights do
@@ -173,15 +175,6 @@ class TrainingCLI(LightningCLI):
         folder.give_versions(built.loggers)
         write_whole_checkpoints(built)
         return built
-
-    def usual_callbacks(self, checkpoints: bool) -> list[Callback]:
-        """Return what every fit has: a sheet of images, checkpoints of the last and the best epoch."""
-        callbacks: list[Callback] = [LogContactSheet()]
-        if checkpoints:
-            callbacks.append(KeepCheckpoint("last", save_on_train_epoch_end=True))
-        if checkpoints and self.datamodule.has_val:
-            callbacks.append(KeepCheckpoint("best", monitor="val/accuracy", mode="max"))
-        return callbacks
 
     def fit(self, model: Task, **kwargs: Any) -> None:
         """Train, then evaluate the test split once; a failed export is reported when all the rest is done."""

@@ -1,4 +1,4 @@
-"""The files that every fit writes besides checkpoints and summary."""
+"""The files that every fit writes besides its summary."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from lightning.pytorch import Callback
 
 from kd_lightning.callbacks import ExportONNX, QuantizeONNX, SaveWeights
+from kd_lightning.callbacks.keep_checkpoint import KeepCheckpoint
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Names of the files in a run's folder.
+    """Names of the files in a run's folder, besides checkpoints and summary.
 
     ``SaveWeights``, ``ExportONNX`` and ``QuantizeONNX`` in ``trainer.callbacks``, which have more options, take the
     place of what is named here.
@@ -40,3 +41,11 @@ class RunFiles:
         if self.static is not None:
             callbacks.append(QuantizeONNX(self.static, "static"))
         return callbacks
+
+
+def checkpoints(validates: bool) -> list[Callback]:
+    """Return what keeps the last epoch, and the best where there are validation images to tell."""
+    callbacks: list[Callback] = [KeepCheckpoint("last", save_on_train_epoch_end=True)]
+    if validates:
+        callbacks.append(KeepCheckpoint("best", monitor="val/accuracy", mode="max"))
+    return callbacks

@@ -1,0 +1,66 @@
+"""What schedules and callbacks watch has to be measured."""
+
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+
+from kd_lightning.errors import UserError
+from kd_lightning.tasks.counting import Stage
+
+if TYPE_CHECKING:
+    from kd_lightning.tasks.base import Task
+
+COUNTERS = ("epoch", "step")
+"""What a checkpoint may watch besides metrics."""
+
+
+def check_watched(task: "Task", watcher: str, name: str, option: str) -> None:
+    """Refuse a metric that is known not to come.
+
+    Args:
+        task: It has a trainer with data.
+        watcher: Name of the class that watches.
+        name: The metric.
+        option: What sets the metric, for the message.
+
+    Raises:
+        UserError: Nobody measures it.
+    """
+    validates = task.data.has_val and task.trainer.limit_val_batches
+    if name.startswith("val/") and not validates:
+        raise UserError(
+            f"{watcher} watches {name}, but nothing is validated; set --data.val_size above 0, or {option} to "
+            "train/loss."
+        )
+    stages: tuple[Stage, ...] = ("train", "val") if validates else ("train",)
+    known = [str(key) for stage in stages for key in task.metrics(stage)]
+    if name not in known and not _logs_more(task):
+        raise UserError(f"{watcher} watches {name}, which is not measured; set {option} to one of {', '.join(known)}.")
+
+
+def check_callbacks(task: "Task") -> None:
+    """Refuse callbacks that would stop, or keep the best, by a metric that is known not to come.
+
+    Raises:
+        UserError: There is one.
+    """
+    for callback in _callbacks(task):
+        forgiving = isinstance(callback, EarlyStopping) and not callback.strict
+        if forgiving or not isinstance(callback, EarlyStopping | ModelCheckpoint):
+            continue
+        own = not type(callback).__module__.startswith("kd_lightning.")
+        if own and callback.monitor not in (None, *COUNTERS):
+            check_watched(task, type(callback).__name__, str(callback.monitor), "its monitor in --trainer.callbacks")
+
+
+def _logs_more(task: "Task") -> bool:
+    """Say whether there is code, such as the user's own, that may log more metrics."""
+    ours = ("kd_lightning.", "lightning.")
+    known = all(type(owner).__module__.startswith(ours) for owner in (task, *_callbacks(task)))
+    return not known or any(isinstance(callback, LearningRateMonitor) for callback in _callbacks(task))
+
+
+def _callbacks(task: "Task") -> list[Callback]:
+    callbacks: list[Callback] = task.trainer.callbacks  # type: ignore[attr-defined]
+    return callbacks

@@ -1,0 +1,57 @@
+"""A distillation is tried up to its first step before an hour is spent on its teacher."""
+
+from contextlib import redirect_stdout, suppress
+from io import StringIO
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.loggers.logger import DummyLogger
+
+from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt
+from kd_lightning.callbacks.run_folder import RunFolder
+from kd_lightning.data import ImageDataModule
+from kd_lightning.tasks import Task
+from kd_lightning.tasks.distill import Distill
+from kd_lightning.training.save_config import SaveConfig
+
+WRITES: tuple[type[Any], ...] = (
+    *(Checkpoint, LogContactSheet, ProgressBar, RunFolder, RunSummary, SaveConfig, SaveOnInterrupt),
+)
+"""Callbacks that write before the first step, or when a fit ends in an exception; they refuse nothing then."""
+
+
+class _FirstStepError(Exception):
+    """All is ready for the first step."""
+
+
+class _EndAtFirstStep(Callback):
+    works_with_fast_path = True
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(pl_module, Distill):
+            pl_module.remember_teacher = False  # what an untrained teacher says is not worth a pass over all images
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Task)
+        pl_module.when_ready(self._end)  # behind what others do then
+
+    def _end(self) -> None:
+        raise _FirstStepError
+
+
+def check_fit(trainer: Trainer, task: Task, data: ImageDataModule) -> None:
+    """Do all that a fit does before its first step, and write nothing; whatever it refuses is raised.
+
+    The three are of no use afterwards.
+
+    Args:
+        trainer: It has not run yet.
+        task: Where it has a teacher, that need not be trained.
+        data: The data.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks[:] = [*(callback for callback in callbacks if not isinstance(callback, WRITES)), _EndAtFirstStep()]
+    trainer.loggers = [DummyLogger() for _ in trainer.loggers]
+    with redirect_stdout(StringIO()), suppress(_FirstStepError):  # the fit itself says it all again
+        trainer.fit(task, datamodule=data)
