@@ -28,8 +28,8 @@ from kd_lightning.data.augment import (
 from kd_lightning.data.loader import Batch
 from kd_lightning.networks import DeepNN
 from kd_lightning.tasks import Classifier, FeatureRegressDistill, Task
-from kd_lightning.tasks.outcome import Outcome
 from kd_lightning.tasks.schedules import OneCycle
+from kd_lightning.tasks.step_output import StepOutput
 from kd_lightning.teacher import Teacher
 
 Make = Callable[[Any], Task]
@@ -119,9 +119,9 @@ class MarkedTask(Classifier):
 
     works_with_fast_path = True
 
-    def outcome(self, batch: Batch) -> Outcome:
+    def model_step(self, batch: Batch) -> StepOutput:
         logits = self.network(batch.images)
-        return Outcome(logits, {"ce_loss": functional.cross_entropy(logits, batch.labels, label_smoothing=0.1)})
+        return StepOutput(logits, {"ce_loss": functional.cross_entropy(logits, batch.labels, label_smoothing=0.1)})
 
 
 class Changes(Callback):

@@ -16,7 +16,7 @@ from kd_lightning.data.loader import Batch, RowSampler
 from kd_lightning.errors import UserError
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Classifier
-from kd_lightning.tasks.outcome import Result
+from kd_lightning.tasks.step_output import LabelledOutput
 
 Seen = list[tuple[str, int, list[int]]]
 """Stage, epoch and rows of each batch."""
@@ -29,10 +29,10 @@ class Watched(Classifier):
         super().__init__(TinyNetwork())
         self.seen: Seen = []
 
-    def result(self, batch: Batch) -> Result:
+    def loss_step(self, batch: Batch) -> LabelledOutput:
         """Note the rows, too."""
         self.seen.append((self.trainer.state.stage or "", self.current_epoch, batch.rows.tolist()))
-        return super().result(batch)
+        return super().loss_step(batch)
 
 
 class Order(Sampler[int]):

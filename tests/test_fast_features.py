@@ -17,9 +17,9 @@ from kd_lightning.data.augment import CutMix, HorizontalFlip, RandomCrop
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.source import Split
 from kd_lightning.tasks import Classifier, Task
-from kd_lightning.tasks.counting import Stage
-from kd_lightning.tasks.outcome import Result
+from kd_lightning.tasks.epoch_metrics import Stage
 from kd_lightning.tasks.schedules import OneCycle
+from kd_lightning.tasks.step_output import LabelledOutput
 
 Settings = dict[str, Any]
 
@@ -114,10 +114,10 @@ class Kept(Classifier):
         super().__init__(like.network, optimizer=lambda p: SGD(p, lr=0.0, fused=True), fast=like.fast)
         self.logits: list[Tensor] = []
 
-    def record(self, result: Result, stage: Stage) -> None:
-        super().record(result, stage)
+    def update_metrics(self, labelled: LabelledOutput, stage: Stage) -> None:
+        super().update_metrics(labelled, stage)
         if stage == "train":
-            self.logits.append(result.outcome.logits.float().cpu().clone())  # of slots that are filled anew
+            self.logits.append(labelled.output.logits.float().cpu().clone())  # of slots that are filled anew
 
 
 def logits(fast: bool, dropout: bool, augment: list[Any], **options: Any) -> Tensor:

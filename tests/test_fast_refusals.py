@@ -25,8 +25,8 @@ from kd_lightning.errors import UserError
 from kd_lightning.fast.known import says_so
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Classifier, Task
-from kd_lightning.tasks.counting import Stage
-from kd_lightning.tasks.outcome import Outcome, Result
+from kd_lightning.tasks.epoch_metrics import Stage
+from kd_lightning.tasks.step_output import LabelledOutput, StepOutput
 
 
 def called(*args: Any, **kwargs: Any) -> None:
@@ -44,16 +44,16 @@ class OwnCalls(Calls):
 class OwnCheckpoint(theirs.ModelCheckpoint): ...
 
 
-class OwnOutcome(Classifier):
-    def outcome(self, batch: Batch) -> Outcome:
-        outcome = super().outcome(batch)
-        return Outcome(outcome.logits, {"ce_loss": outcome.terms["ce_loss"] * (1 + self.current_epoch)})
+class OwnModelStep(Classifier):
+    def model_step(self, batch: Batch) -> StepOutput:
+        output = super().model_step(batch)
+        return StepOutput(output.logits, {"ce_loss": output.losses["ce_loss"] * (1 + self.current_epoch)})
 
 
 class Logs(Classifier):
-    def outcome(self, batch: Batch) -> Outcome:
+    def model_step(self, batch: Batch) -> StepOutput:
         self.log("seen", float(len(batch.rows)), on_step=True)
-        return super().outcome(batch)
+        return super().model_step(batch)
 
 
 class MarkedLogs(Logs):
@@ -61,19 +61,19 @@ class MarkedLogs(Logs):
 
 
 class OwnShared(Classifier):
-    def shared_step(self, batch: Batch, stage: Stage) -> Result:
-        result = super().shared_step(batch, stage)
-        return result._replace(loss=2 * result.loss)
+    def shared_step(self, batch: Batch, stage: Stage) -> LabelledOutput:
+        labelled = super().shared_step(batch, stage)
+        return labelled._replace(loss=2 * labelled.loss)
 
 
 class OwnRecord(Classifier):
-    def record(self, result: Result, stage: Stage) -> None:
-        super().record(result, stage)
+    def update_metrics(self, labelled: LabelledOutput, stage: Stage) -> None:
+        super().update_metrics(labelled, stage)
 
 
 class OwnLoss(MarkedTask):
-    def weighted_loss(self, outcome: Outcome) -> Tensor:
-        return super().weighted_loss(outcome) ** 2
+    def weighted_loss(self, output: StepOutput) -> Tensor:
+        return super().weighted_loss(output) ** 2
 
 
 class OwnHook(Classifier):
@@ -184,7 +184,7 @@ CASES: dict[str, tuple[str, Case]] = {
         "an attribute takes the place of Adam.step",
         Case(lambda fast: classifier(fast, optimizer=lambda p: with_attribute(Adam(p), "step"))),
     ),
-    "an objective": (f"OwnOutcome {SAYS}", Case(lambda fast: OwnOutcome(light(), fast=fast))),
+    "an objective": (f"OwnModelStep {SAYS}", Case(lambda fast: OwnModelStep(light(), fast=fast))),
     "logging in a step": (f"Logs {SAYS}", Case(lambda fast: Logs(light(), fast=fast))),
     "shared_step": (f"OwnShared {SAYS}", Case(lambda fast: OwnShared(light(), fast=fast))),
     "record": (f"OwnRecord {SAYS}", Case(lambda fast: OwnRecord(light(), fast=fast))),

@@ -18,7 +18,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.tasks import Classifier
 from kd_lightning.tasks.finite import LossWatch
-from kd_lightning.tasks.outcome import Outcome
+from kd_lightning.tasks.step_output import StepOutput
 
 
 class Breaks(Classifier):
@@ -30,12 +30,12 @@ class Breaks(Classifier):
         super().__init__(TinyNetwork(), optimizer=lambda p: SGD(p, lr=0.5, fused=True), **options)
         self.breaks = torch.tensor(step)
 
-    def outcome(self, batch: Batch) -> Outcome:
+    def model_step(self, batch: Batch) -> StepOutput:
         """Break one batch, as a captured step can do it."""
-        logits, terms, teacher = super().outcome(batch)
+        logits, losses, teacher = super().model_step(batch)
         counter = next(values for name, values in self.network.named_buffers() if "num_batches" in name)
         broken = (counter == self.breaks + 1) if self.training else torch.tensor(False)
-        return Outcome(logits, {"ce_loss": torch.where(broken, torch.nan, terms["ce_loss"])}, teacher)
+        return StepOutput(logits, {"ce_loss": torch.where(broken, torch.nan, losses["ce_loss"])}, teacher)
 
 
 def fit(task: Classifier, *callbacks: Callback) -> None:
@@ -103,10 +103,10 @@ def test_weights_are_looked_at_where_no_loss_shows_that_they_are_broken(tmp_path
 class BreaksEvaluation(Classifier):
     """Its loss is infinite where it does not train."""
 
-    def outcome(self, batch: Batch) -> Outcome:
+    def model_step(self, batch: Batch) -> StepOutput:
         """Break what is evaluated."""
-        logits, terms, _ = super().outcome(batch)
-        return Outcome(logits, terms if self.training else {"ce_loss": terms["ce_loss"] + torch.inf})
+        logits, losses, _ = super().model_step(batch)
+        return StepOutput(logits, losses if self.training else {"ce_loss": losses["ce_loss"] + torch.inf})
 
 
 def test_losses_on_validation_and_test_images_are_looked_at_before_anything_is_chosen_by_them(tmp_path: Path) -> None:

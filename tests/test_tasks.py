@@ -56,10 +56,10 @@ def test_cosine_distillation_has_the_seeds_terms_and_weights() -> None:
     batch = make_batch()
     student_map = layer(task.network, "features")(batch.images)
     teacher_map = layer(task.teacher.network, "features")(batch.images)
-    terms = task.outcome(batch).terms
-    assert torch.allclose(terms["ce_loss"], functional.cross_entropy(task.network(batch.images), batch.labels))
+    losses = task.model_step(batch).losses
+    assert torch.allclose(losses["ce_loss"], functional.cross_entropy(task.network(batch.images), batch.labels))
     assert torch.allclose(
-        terms["hidden_rep_loss"], cosine_loss(student_map, pooled_direction(teacher_map, student_map.shape[1:]))
+        losses["hidden_rep_loss"], cosine_loss(student_map, pooled_direction(teacher_map, student_map.shape[1:]))
     )
     assert {name: float(loss.weight) for name, loss in task.named_losses.items()} == {
         "ce_loss": 0.75,
@@ -72,7 +72,7 @@ def test_feature_regression_compares_the_regressed_map_with_the_teachers() -> No
     batch = make_batch()
     regressed = layer(task, "losses.feature_map_loss.projector")(layer(task.network, "features")(batch.images))
     expected = functional.mse_loss(regressed, layer(task.teacher.network, "features")(batch.images))
-    assert torch.allclose(task.outcome(batch).terms["feature_map_loss"], expected)
+    assert torch.allclose(task.model_step(batch).losses["feature_map_loss"], expected)
     assert {name: float(loss.weight) for name, loss in task.named_losses.items()} == {
         "ce_loss": 0.75,
         "feature_map_loss": 0.25,
@@ -81,7 +81,7 @@ def test_feature_regression_compares_the_regressed_map_with_the_teachers() -> No
 
 def test_no_gradient_reaches_the_teacher_and_all_trained_parameters_get_one() -> None:
     task = FeatureRegressDistill(light(), Teacher(deep()))
-    torch.stack(list(task.outcome(make_batch()).terms.values())).sum().backward()
+    torch.stack(list(task.model_step(make_batch()).losses.values())).sum().backward()
     assert all(values.grad is None for values in task.teacher.parameters())
     assert all(values.grad is not None for values in task.trained_parameters())
 
@@ -118,7 +118,7 @@ def test_mixed_labels_train_every_task() -> None:
     batch = make_batch()
     mixed = batch._replace(labels=torch.full((6, 4), 0.25))
     task: Task = CosineDistill(light(), Teacher(deep()))
-    assert torch.isfinite(task.outcome(mixed).terms["ce_loss"])
+    assert torch.isfinite(task.model_step(mixed).losses["ce_loss"])
 
 
 def test_maps_that_do_not_fit_are_refused_at_once() -> None:

@@ -241,7 +241,7 @@ def _work(task: Task, data: ImageDataModule, device: torch.device) -> tuple[Work
     optimizer = Adam(task.trained_parameters())
 
     def step() -> None:
-        task.result(batch).loss.backward()
+        task.loss_step(batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -102,7 +102,7 @@ def _steps(task: Task, batches: Iterator[list[Tensor]], optimizer: Adam, watch: 
             batch = Batch(*next(batches)).to(watch.device)
         with watch.part("student"):
             optimizer.zero_grad()
-            loss = task.result(batch).loss
+            loss = task.loss_step(batch).loss
         with watch.part("backward"):
             loss.backward()
         with watch.part("optimizer"):

@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 
 from kd_lightning.fast.ahead import Groups
 from kd_lightning.fast.step import OptimizerStep
-from kd_lightning.tasks.outcome import Result
+from kd_lightning.tasks.step_output import LabelledOutput
 
 SLOTS = 32
-"""Steps whose results are counted at once."""
+"""Steps whose outputs update the metrics at once."""
 
 WARM_UP = 3
 """Steps before a capture: they fill the optimizer's state, caches and tables, and load the GPU's programs."""
@@ -94,9 +94,9 @@ def make_plain(checkpoint: dict[str, Any]) -> None:
 class CapturedStep:
     """Train on groups of batches by replaying one captured optimizer step, behind a few that warm up.
 
-    Its inputs (rows of the data set, the epoch) are read from memory that stays where it is, and its results go to
-    slots of such memory, to be counted many at once. Schedules write the learning rate between replays; dropout and
-    random augmentations draw anew in each.
+    Its inputs (rows of the data set, the epoch) are read from memory that stays where it is, and its outputs go to
+    slots of such memory, many of which update the metrics at once. Schedules write the learning rate between replays;
+    dropout and random augmentations draw anew in each.
 
     Args:
         step: What is captured; everything that it works on must be on the device.
@@ -110,7 +110,7 @@ class CapturedStep:
         self.rows = torch.zeros(SLOTS, step.group, batch_size, dtype=torch.int64, device=device)
         self.slot = torch.zeros(1, dtype=torch.int64, device=device)
         self.epoch = torch.zeros((), dtype=torch.int64, device=device)
-        self._forms: list[Result] = []
+        self._forms: list[LabelledOutput] = []
         self._slots: list[list[Tensor]] = []
         self._warm = 0
         self._replay: Callable[[], None] | None = None
@@ -127,7 +127,7 @@ class CapturedStep:
                 self._next()
                 count()
             for form, slots in zip(self._forms, self._slots, strict=True):
-                task.record(form.stacked([values[: len(waiting)] for values in slots]), "train")
+                task.update_metrics(form.stacked([values[: len(waiting)] for values in slots]), "train")
 
     def _next(self) -> None:
         if self._warm < WARM_UP:
@@ -142,11 +142,11 @@ class CapturedStep:
     def once(self) -> None:
         """Do one optimizer step on the rows of the current slot, and go on to the next slot."""
         with self.step.task.data.epoch_from(self.epoch):
-            results = self.step(self.rows.index_select(0, self.slot).squeeze(0).unbind())
+            outputs = self.step(self.rows.index_select(0, self.slot).squeeze(0).unbind())
         if not self._forms:
-            self._forms = results
-            self._slots = [[value.new_empty(SLOTS, *value.shape) for value in form.tensors()] for form in results]
-        for slots, result in zip(self._slots, results, strict=True):
-            for values, value in zip(slots, result.tensors(), strict=True):
+            self._forms = outputs
+            self._slots = [[value.new_empty(SLOTS, *value.shape) for value in form.tensors()] for form in outputs]
+        for slots, output in zip(self._slots, outputs, strict=True):
+            for values, value in zip(slots, output.tensors(), strict=True):
                 values.index_copy_(0, self.slot, value.unsqueeze(0))
         self.slot.add_(1)

@@ -39,8 +39,8 @@ class FastPath:
 
     def _step_by_step(self, groups: Groups, count: Callable[[], None]) -> None:
         for group in groups:
-            for result in self.step(group):
-                self.step.task.record(result, "train")
+            for output in self.step(group):
+                self.step.task.update_metrics(output, "train")
             count()
 
     def _renewed(self) -> CapturedStep:

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from kd_lightning.data.loader import Batch, BatchLoader
 from kd_lightning.errors import UserError
-from kd_lightning.tasks.outcome import Result
+from kd_lightning.tasks.step_output import LabelledOutput
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
@@ -35,32 +35,32 @@ class OptimizerStep:
         """Batches of a step; a callback may change it between epochs."""
         return self.trainer.accumulate_grad_batches
 
-    def __call__(self, batches: Sequence[Tensor]) -> list[Result]:
+    def __call__(self, batches: Sequence[Tensor]) -> list[LabelledOutput]:
         """Train on a group of batches: as many as gradients are accumulated over.
 
         Args:
             batches: Rows of the data set, ``(B,)`` each.
         """
-        results = [self._backward(rows, is_first=place == 0) for place, rows in enumerate(batches)]
+        outputs = [self._backward(rows, is_first=place == 0) for place, rows in enumerate(batches)]
         clip = self.trainer.gradient_clip_val
         self.task.configure_gradient_clipping(self.optimizer, clip, self.trainer.gradient_clip_algorithm)
         self.optimizer.step()
-        return results
+        return outputs
 
-    def _backward(self, rows: Tensor, *, is_first: bool) -> Result:
+    def _backward(self, rows: Tensor, *, is_first: bool) -> LabelledOutput:
         """Add a batch's gradients to those that are there, the first one's to nothing."""
         batch = self.loader.gather(rows).to(self.task.device, non_blocking=True)
         batch = self.task.data.on_after_batch_transfer(batch, 0)
         with self.trainer.precision_plugin.train_step_context():
-            result = self._result(batch)
+            output = self._loss_step(batch)
         if is_first:
             self.optimizer.zero_grad()
-        self.task.backward(result.loss if self.group == 1 else result.loss / self.group)
-        return result.detached()
+        self.task.backward(output.loss if self.group == 1 else output.loss / self.group)
+        return output.detached()
 
-    def _result(self, batch: Batch) -> Result:
+    def _loss_step(self, batch: Batch) -> LabelledOutput:
         try:
-            return self.task.result(batch)
+            return self.task.loss_step(batch)
         except MisconfigurationException as error:
             raise UserError(
                 f"{type(self.task).__name__} says works_with_fast_path, but what it does in a step is possible in "

@@ -1,4 +1,4 @@
-"""The task under every task: network, loss terms, metrics, steps, optimizer, in this order."""
+"""The task under every task: network, losses, metrics, steps, optimizer, in this order."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -22,7 +22,7 @@ from kd_lightning.networks import Network
 from kd_lightning.networks.layers import Shapes
 from kd_lightning.networks.weights import INFO_KEY, parse_info
 from kd_lightning.tasks.compiled import CompiledNetworks
-from kd_lightning.tasks.counting import Stage
+from kd_lightning.tasks.epoch_metrics import Stage
 from kd_lightning.tasks.finite import LossWatch
 from kd_lightning.tasks.objective import Objective
 from kd_lightning.tasks.optimization import (
@@ -34,9 +34,9 @@ from kd_lightning.tasks.optimization import (
     schedule_entry,
     seed_optimizer,
 )
-from kd_lightning.tasks.outcome import Outcome, Result
 from kd_lightning.tasks.random_state import RandomState
 from kd_lightning.tasks.single_images import check_last_batch
+from kd_lightning.tasks.step_output import LabelledOutput, StepOutput
 from kd_lightning.tasks.trained import training_record
 from kd_lightning.tasks.watched import check_callbacks
 
@@ -89,11 +89,11 @@ class Task(Objective):
         """Return the logits (B, num_classes) of normalized images (B, C, H, W)."""
         return self.network(images)  # type: ignore[no-any-return]
 
-    def result(self, batch: Batch) -> Result:
-        """Return the weighted loss of a batch and what it is made of."""
+    def loss_step(self, batch: Batch) -> LabelledOutput:
+        """Return the weighted loss of a batch, with the output that it is made of and the labels."""
         with self._as_compiled(batch):
-            outcome = self.outcome(batch)
-        return Result(self.weighted_loss(outcome), outcome, batch.labels)
+            output = self.model_step(batch)
+        return LabelledOutput(self.weighted_loss(output), output, batch.labels)
 
     def _as_compiled(self, batch: Batch) -> AbstractContextManager[None]:
         """Run the networks as torch.compile has translated them, where that is asked for and they are trained."""
@@ -108,26 +108,26 @@ class Task(Objective):
         return (self.network,)
 
     def step_modules(self) -> tuple[nn.Module, ...]:
-        """Return all modules that take part in a step; metrics count behind it."""
+        """Return all modules that take part in a step; metrics are updated behind it."""
         return tuple(child for child in self.children() if not isinstance(child, MetricCollection))
 
-    def shared_step(self, batch: Batch, stage: Stage) -> Result:
-        """Return the result of a batch, counted in the metrics of the epoch."""
-        result = self.result(batch)
-        self.record(result.detached(), stage)
-        return result
+    def shared_step(self, batch: Batch, stage: Stage) -> LabelledOutput:
+        """Return the loss and the output of a batch, with which the metrics of the epoch are updated."""
+        labelled = self.loss_step(batch)
+        self.update_metrics(labelled.detached(), stage)
+        return labelled
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss that is minimized."""
         return self.shared_step(batch, "train").loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count loss and accuracy on validation images."""
+        """Measure loss and accuracy on validation images."""
         self.shared_step(batch, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Outcome:  # type: ignore[override]  # Lightning takes anything
-        """Count loss and accuracy on test images; callbacks see the logits."""
-        return self.shared_step(batch, "test").outcome
+    def test_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # type: ignore[override]  # Lightning takes anything
+        """Measure loss and accuracy on test images; callbacks see the logits."""
+        return self.shared_step(batch, "test").output
 
     def on_test_start(self) -> None:
         """Keep the memory of a batch for the next one: a CPU tests DeepNN in half the time."""
@@ -161,7 +161,7 @@ class Task(Objective):
         return datamodule
 
     def setup(self, stage: str) -> None:
-        """Check that network and data fit, and count from nothing."""
+        """Check that network and data fit, and reset the metrics."""
         for name in ("num_classes", "in_channels", "image_size"):
             network, data = getattr(self.network, name), getattr(self.data, name)
             if network != data:

@@ -13,8 +13,8 @@ from kd_lightning.losses import Loss
 from kd_lightning.losses.pairs import pair_lines
 from kd_lightning.networks import Network
 from kd_lightning.tasks.base import Task
-from kd_lightning.tasks.counting import Stage
-from kd_lightning.tasks.outcome import Outcome
+from kd_lightning.tasks.epoch_metrics import Stage
+from kd_lightning.tasks.step_output import StepOutput
 from kd_lightning.teacher import CannotRememberError, Remembered, Teacher, TeacherOutput, TeacherTargets, remember
 from kd_lightning.teacher.remembered import check_views
 
@@ -83,10 +83,10 @@ class Distill(Task):
         """Return all modules that take part in a step."""
         return (*super().step_modules(), self.teacher)
 
-    def outcome(self, batch: Batch) -> Outcome:
+    def model_step(self, batch: Batch) -> StepOutput:
         """Return the student's logits, the losses, and the teacher's logits where it was asked."""
         student, teacher = self.tapped(batch.images), self.ask_teacher(batch)
-        return Outcome(student.logits, self.loss_terms(student, teacher.targets, batch), teacher.logits)
+        return StepOutput(student.logits, self.compute_losses(student, teacher.targets, batch), teacher.logits)
 
     def ask_teacher(self, batch: Batch) -> TeacherOutput:
         """Return what the losses need of the teacher for the images that the student sees, remembered or not."""
@@ -150,12 +150,12 @@ class Distill(Task):
         teachers = ("teacher_accuracy", "teacher_agreement") if stage == "test" else ()
         return (*super().accuracies(stage), *teachers)
 
-    def count(self, outcome: Outcome, labels: Tensor, stage: Stage) -> None:
-        """Count predictions; of test images also the teacher's, and how often the student agrees."""
-        super().count(outcome, labels, stage)
-        if stage == "test" and outcome.teacher_logits is not None:
-            self.test_metrics["teacher_accuracy"].update(outcome.teacher_logits, labels)
-            self.test_metrics["teacher_agreement"].update(outcome.logits, outcome.teacher_logits.argmax(1))
+    def update_accuracies(self, output: StepOutput, labels: Tensor, stage: Stage) -> None:
+        """Update the accuracies; on test images the teacher's too, and how often the student agrees."""
+        super().update_accuracies(output, labels, stage)
+        if stage == "test" and output.teacher_logits is not None:
+            self.test_metrics["teacher_accuracy"].update(output.teacher_logits, labels)
+            self.test_metrics["teacher_agreement"].update(output.logits, output.teacher_logits.argmax(1))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep which teacher it is."""

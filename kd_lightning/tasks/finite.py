@@ -103,7 +103,7 @@ def _unfit(what: str) -> UserError:
     """Return the error for a first step: nothing that training does has led to it."""
     return UserError(
         f"{what}, before anything was trained; look at the normalization of the images (--data.normalize), "
-        "at the weights of the loss's terms, and at what the networks make of an image."
+        "at the weights of the losses, and at what the networks make of an image."
     )
 
 

@@ -11,11 +11,11 @@ from kd_lightning.losses import Loss, Targets
 from kd_lightning.losses.pairs import of_loss, tapped
 from kd_lightning.networks import Network
 from kd_lightning.networks.layers import Outputs, Shapes
-from kd_lightning.tasks.counting import CountingModule
-from kd_lightning.tasks.outcome import Outcome
+from kd_lightning.tasks.epoch_metrics import MetricsModule
+from kd_lightning.tasks.step_output import StepOutput
 
 
-class Objective(CountingModule):
+class Objective(MetricsModule):
     """A network, and named losses of what it gives.
 
     Args:
@@ -33,12 +33,12 @@ class Objective(CountingModule):
                 loss.build(self.tapped.shapes, teacher_shapes)
         self.losses = nn.ModuleDict(losses)
 
-    def outcome(self, batch: Batch) -> Outcome:
+    def model_step(self, batch: Batch) -> StepOutput:
         """Return the logits and the losses of a batch."""
         student = self.tapped(batch.images)
-        return Outcome(student.logits, self.loss_terms(student, {}, batch))
+        return StepOutput(student.logits, self.compute_losses(student, {}, batch))
 
-    def loss_terms(self, student: Outputs, targets: Targets, batch: Batch) -> dict[str, Tensor]:
+    def compute_losses(self, student: Outputs, targets: Targets, batch: Batch) -> dict[str, Tensor]:
         """Return each loss by its name, without its weight."""
         return {name: loss(student, targets, batch) for name, loss in self.named_losses.items()}
 
@@ -52,10 +52,10 @@ class Objective(CountingModule):
         yield from self.network.parameters()
         yield from self.losses.parameters()
 
-    def weighted_loss(self, outcome: Outcome) -> Tensor:
-        """Return what is minimized: the weighted sum of the loss terms."""
+    def weighted_loss(self, output: StepOutput) -> Tensor:
+        """Return what is minimized: the weighted sum of the losses."""
         losses = self.named_losses
-        return torch.stack([losses[name].weight * term for name, term in outcome.terms.items()]).sum()
+        return torch.stack([losses[name].weight * value for name, value in output.losses.items()]).sum()
 
     def on_train_epoch_start(self) -> None:
         """Begin with the weights that the losses have in this epoch."""
