@@ -25,7 +25,7 @@ from kd_lightning.compare import runner
 from kd_lightning.compare.results import Row, Study
 from kd_lightning.compare.store import read_study
 from kd_lightning.compare.study import as_text, read_request
-from kd_lightning.compare.worker import Order, carry_out
+from kd_lightning.compare.worker import Job, carry_out
 from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, Network
 from kd_lightning.report import figures, outputs
@@ -59,8 +59,8 @@ class InThisProcess:
 
     def __init__(self, size: int, threads: int) -> None:
         self.threads = threads
-        self.running: list[Order] = []
-        self._ended: list[tuple[Order, str | None]] = []
+        self.running: list[Job] = []
+        self._ended: list[tuple[Job, str | None]] = []
 
     def __enter__(self) -> "InThisProcess":
         self.before = torch.get_num_threads()
@@ -72,16 +72,16 @@ class InThisProcess:
 
     has_room = True
 
-    def start(self, order: Order) -> None:
-        InThisProcess.started.append(f"{order.row} {order.seed}")
-        shutil.rmtree(order.folder, ignore_errors=True)  # as in a process of its own
+    def start(self, job: Job) -> None:
+        InThisProcess.started.append(f"{job.row} {job.seed}")
+        shutil.rmtree(job.folder, ignore_errors=True)  # as in a process of its own
         try:
-            carry_out(order)
-            self._ended.append((order, None))
+            carry_out(job)
+            self._ended.append((job, None))
         except Exception as error:
-            self._ended.append((order, str(error)))
+            self._ended.append((job, str(error)))
 
-    def wait(self, seconds: float) -> list[tuple[Order, str | None]]:
+    def wait(self, seconds: float) -> list[tuple[Job, str | None]]:
         ended, self._ended = self._ended, []
         return ended
 

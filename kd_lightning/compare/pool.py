@@ -10,18 +10,18 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Self
 
-from kd_lightning.compare.worker import Order, serve
+from kd_lightning.compare.worker import Job, worker_loop
 
 
 @dataclass
 class _Worker:
     process: SpawnProcess
     connection: Connection
-    order: Order | None = None
+    job: Job | None = None
 
 
 class Pool:
-    """Does orders in processes of its own, which are started when they are needed and do one order after another.
+    """Runs jobs in processes of its own, which are started when they are needed and run one job after another.
 
     Args:
         size: Processes at most.
@@ -46,45 +46,45 @@ class Pool:
             worker.process.join()
 
     @property
-    def running(self) -> list[Order]:
-        """The orders that are being done."""
-        return [worker.order for worker in self._workers if worker.order is not None]
+    def running(self) -> list[Job]:
+        """The jobs that run."""
+        return [worker.job for worker in self._workers if worker.job is not None]
 
     @property
     def has_room(self) -> bool:
-        """Whether another order can be started."""
+        """Whether another job can be started."""
         return len(self.running) < self.size
 
-    def start(self, order: Order) -> None:
-        """Let a process that has nothing to do, or a new one, do an order."""
-        worker = next((worker for worker in self._workers if worker.order is None), None) or self._hire()
-        worker.order = order
-        worker.connection.send(order)
+    def start(self, job: Job) -> None:
+        """Let a process that has nothing to do, or a new one, run a job."""
+        worker = next((worker for worker in self._workers if worker.job is None), None) or self._start_worker()
+        worker.job = job
+        worker.connection.send(job)
 
-    def wait(self, seconds: float) -> list[tuple[Order, str | None]]:
-        """Return the orders that end within a time, each with why it failed, or ``None``."""
-        busy = {worker.connection: worker for worker in self._workers if worker.order is not None}
+    def wait(self, seconds: float) -> list[tuple[Job, str | None]]:
+        """Return the jobs that end within a time, each with why it failed, or ``None``."""
+        busy = {worker.connection: worker for worker in self._workers if worker.job is not None}
         return [self._collect(busy[ready]) for ready in wait(list(busy), seconds) if isinstance(ready, Connection)]
 
-    def _hire(self) -> _Worker:
+    def _start_worker(self) -> _Worker:
         context = get_context("spawn")  # a fork would inherit the threads of torch
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self.threads))
+        process = context.Process(target=worker_loop, args=(theirs, self.threads))
         with _held_back(signal.SIGINT):  # Ctrl-C is for this process; it can come before that one can ignore it
             process.start()
         theirs.close()
         self._workers.append(_Worker(process, ours))
         return self._workers[-1]
 
-    def _collect(self, worker: _Worker) -> tuple[Order, str | None]:
-        order, worker.order = worker.order, None
-        assert order is not None
+    def _collect(self, worker: _Worker) -> tuple[Job, str | None]:
+        job, worker.job = worker.job, None
+        assert job is not None
         try:
-            return order, worker.connection.recv()
+            return job, worker.connection.recv()
         except (EOFError, ConnectionError):
             worker.process.join()
             self._workers.remove(worker)
-            return order, _how_it_died(worker.process.exitcode or 0)
+            return job, _how_it_died(worker.process.exitcode or 0)
 
 
 @contextmanager

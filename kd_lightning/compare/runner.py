@@ -12,7 +12,7 @@ from kd_lightning.compare.pool import Pool
 from kd_lightning.compare.progress import Progress, in_words
 from kd_lightning.compare.results import Run
 from kd_lightning.compare.store import classes_file, read_classes, read_run, weights_file
-from kd_lightning.compare.worker import Order
+from kd_lightning.compare.worker import Job
 from kd_lightning.errors import UserError
 from kd_lightning.networks.weights import read_weights
 
@@ -85,8 +85,8 @@ class Runner:
         with self.progress, self.pool:
             while self._waiting or self.pool.running:
                 self._start()
-                for order, failure in self.pool.wait(seconds=1.0):
-                    self._ended(order, failure)
+                for job, failure in self.pool.wait(seconds=1.0):
+                    self._ended(job, failure)
                 self.progress.show(self._rows_waiting())
         return self.results
 
@@ -108,13 +108,13 @@ class Runner:
     def _start_or_reuse(self, cell: Cell, teacher: Path | None) -> None:
         weights = weights_file(teacher) if teacher else None
         result = self._result(cell, weights)
-        if any(order.result == result for order in self.pool.running):
+        if any(job.result == result for job in self.pool.running):
             return  # a row with the same config is at it
         if (found := finished_run(result)) is not None:
             self._reuse(cell, result, found)
         elif self.pool.has_room:
             self._waiting.remove(cell)
-            self.pool.start(self._order(cell, result, weights))
+            self.pool.start(self._job(cell, result, weights))
             self.progress.started(*cell)
 
     def _result(self, cell: Cell, weights: Path | None) -> Path:
@@ -126,16 +126,16 @@ class Runner:
             self._files[cell] = self.folder / "runs" / f"{key}.json"
         return self._files[cell]
 
-    def _order(self, cell: Cell, result: Path, weights: Path | None) -> Order:
+    def _job(self, cell: Cell, result: Path, weights: Path | None) -> Job:
         row = self.rows[cell.row]
         folder = self.folder / "logs" / row.row.folder / f"seed_{cell.seed}"
         shown = {"row": cell.row, "seed": cell.seed, **self._shown[cell.row]}
-        return Order(cell.row, row.run_args(cell.seed, weights), cell.seed, folder, result, shown)
+        return Job(cell.row, row.run_args(cell.seed, weights), cell.seed, folder, result, shown)
 
-    def _ended(self, order: Order, failure: str | None) -> None:
-        cell, found = Cell(order.row, order.seed), finished_run(order.result)
+    def _ended(self, job: Job, failure: str | None) -> None:
+        cell, found = Cell(job.row, job.seed), finished_run(job.result)
         if failure is None and found is not None:
-            self.results.files[cell] = order.result
+            self.results.files[cell] = job.result
             self._say(cell, f"{100 * found.test_accuracy:.2f} % after {in_words(found.training_seconds)} of training")
         else:
             self._fail(cell, failure or "it left no results")

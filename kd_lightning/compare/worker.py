@@ -31,8 +31,8 @@ PRINTED = "output.txt"
 
 
 @dataclass(frozen=True)
-class Order:
-    """A run to do.
+class Job:
+    """A run of a study, as a worker process gets it.
 
     Attributes:
         row: Name of its row.
@@ -51,8 +51,8 @@ class Order:
     hyperparameters: dict[str, Any]
 
 
-def serve(connection: Connection, threads: int) -> None:
-    """Do one order after another until the connection is closed; answer each with ``None`` or why it failed.
+def worker_loop(connection: Connection, threads: int) -> None:
+    """Run one job after another until the connection is closed; report for each ``None`` or why it failed.
 
     Ctrl-C in the terminal does not reach this process: it ends with the one that started it, which decides.
     """
@@ -64,10 +64,10 @@ def serve(connection: Connection, threads: int) -> None:
     quieten()
     while True:
         try:
-            order = connection.recv()
+            job = connection.recv()
         except EOFError:
             return
-        connection.send(_attempt(order))
+        connection.send(_attempt(job))
 
 
 def _end_with_parent() -> None:
@@ -77,12 +77,12 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _attempt(order: Order) -> str | None:
-    """Do an order; what it prints goes to a file in its folder."""
+def _attempt(job: Job) -> str | None:
+    """Run a job; what it prints goes to a file in its folder."""
     try:
-        clear(order.folder)
-        _print_to(order.folder / PRINTED)
-        carry_out(order)
+        clear(job.folder)
+        _print_to(job.folder / PRINTED)
+        carry_out(job)
     except UserError as error:
         return shown(" ".join(str(error).split()))
     except BaseException as error:  # whatever a network or a data source of the user's raises
@@ -90,7 +90,7 @@ def _attempt(order: Order) -> str | None:
             return shown(full)
         traceback.print_exc()
         reason = shown(" ".join(str(error).split()))
-        return f"{type(error).__name__}: {reason[:300]} (all of it is in {order.folder / PRINTED})"
+        return f"{type(error).__name__}: {reason[:300]} (all of it is in {job.folder / PRINTED})"
     return None
 
 
@@ -118,18 +118,18 @@ def _print_to(path: Path) -> None:
             os.dup2(file.fileno(), number)
 
 
-def carry_out(order: Order) -> None:
+def carry_out(job: Job) -> None:
     """Fit and test; keep predicted classes and weights, and at last what was measured."""
-    done = run(order.args, StudyFit, folder=order.folder)
+    done = run(job.args, StudyFit, folder=job.folder)
     measure = next(callback for callback in done.callbacks if isinstance(callback, Measure))
-    measured = measure.run(order.seed)
-    _log_hyperparameters(done, order.hyperparameters, measured)
-    with written_whole(classes_file(order.result)) as temporary, temporary.open("wb") as file:
+    measured = measure.run(job.seed)
+    _log_hyperparameters(done, job.hyperparameters, measured)
+    with written_whole(classes_file(job.result)) as temporary, temporary.open("wb") as file:
         np.save(file, measure.classes)
     saved = next(callback for callback in done.callbacks if isinstance(callback, SaveWeights))
-    with written_whole(weights_file(order.result)) as temporary:
+    with written_whole(weights_file(job.result)) as temporary:
         shutil.copyfile(saved.files[0], temporary)
-    write_run(measured, order.result)
+    write_run(measured, job.result)
 
 
 def _log_hyperparameters(done: TrainingCLI, hyperparameters: dict[str, Any], measured: Run) -> None:
