@@ -16,7 +16,7 @@ from kd_lightning.tasks.distill import Distill
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a device has done what it was told."""
+    """Wait until a device has done what was launched on it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

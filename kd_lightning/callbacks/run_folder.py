@@ -78,7 +78,7 @@ class RunFolder(Callback):
         return self._claimed[runs]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let all processes know the folder, and let every checkpoint that is told no other folder go there.
+        """Let all processes know the folder, and let every checkpoint callback without a folder of its own write there.
 
         Those of the user's callbacks have a folder of their own: one that is called ``last`` or ``best`` is not ours.
         """

@@ -41,7 +41,7 @@ class BenchmarkCLI(TrainingCLI):
         parser.add_argument("--images", type=int, default=50_000, help="Training images that an epoch is counted with.")
 
     def before_instantiate_classes(self) -> None:
-        """Leave the teacher as it is born: its weights cost no time."""
+        """Leave the teacher untrained: its weights cost no time."""
         for name, least in (("steps", 1), ("rounds", 1), ("workers", 0), ("images", 1)):
             if self.config[name] is not None and self.config[name] < least:
                 raise UserError(f"--{name} is {self.config[name]}, but it must be {least} or more.")

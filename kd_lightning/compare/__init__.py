@@ -1,1 +1,1 @@
-"""Fair comparison: what a study measured, what that shows, and how it is told."""
+"""Fair comparison: what a study measured, what that shows, and how it is reported."""

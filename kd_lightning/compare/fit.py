@@ -44,7 +44,7 @@ class StudyFit(TrainingCLI):
 
 
 class BuiltOnly(StudyFit):
-    """Builds data, networks and trainer as a run would, and runs nothing: what cannot be built is told at once.
+    """Builds data, networks and trainer as a run would, and runs nothing: what cannot be built is reported at once.
 
     Args:
         learns: Whether the run learns from the study's teacher, which is built without the weights that it has yet to

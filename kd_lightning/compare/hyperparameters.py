@@ -16,8 +16,8 @@ def hyperparameters(configs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str
     """
     rows = {row: _flat(config) for row, config in configs.items()}
     names = sorted({name for values in rows.values() for name in values})
-    told = [name for name in names if name in ALWAYS or len({repr(row.get(name)) for row in rows.values()}) > 1]
-    return {row: {name: values[name] for name in told if name in values} for row, values in rows.items()}
+    reported = [name for name in names if name in ALWAYS or len({repr(row.get(name)) for row in rows.values()}) > 1]
+    return {row: {name: values[name] for name in reported if name in values} for row, values in rows.items()}
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -38,7 +38,7 @@ class ImageDataModule(ImageSource, LightningDataModule):
             mean and std a channel.
         augment: Random changes of the training images, in this order; none by default.
         views: Views of each image that the augmentations draw, once and for all runs; a new one in every epoch where it
-            is not given. With a number K, a teacher's answers for all views can be remembered: it is asked K times
+            is not given. With a number K, a teacher's outputs for all views can be remembered: it is asked K times
             about each image before training starts, and K times as much is kept (of 50,000 images in 16 views, 32 MB
             of logits for ten classes). A third of the epochs
             lost no accuracy in published runs.

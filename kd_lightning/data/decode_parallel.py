@@ -61,7 +61,7 @@ def _files_in(part: Part) -> int:
 
 
 class _Team:
-    """Processes that decode, each served by a thread of this one."""
+    """Processes that decode, each fed by a thread of this one."""
 
     def __init__(self, workers: int, image_size: int, channels: int) -> None:
         self._folder = TemporaryDirectory()
@@ -82,7 +82,7 @@ class _Team:
         self._folder.cleanup()
 
     def decode_all(self, requests: Sequence[Sequence[str]]) -> Iterator[Part]:
-        """Yield the answers in the order of the requests; at most four a process are under way."""
+        """Yield the decoded parts in the order of the requests; at most four a process are under way."""
         waiting: deque[Future[Part]] = deque()
         for request in requests:
             waiting.append(self._threads.submit(self._decode, request))
@@ -123,7 +123,7 @@ class _Worker:
         """Have the files decoded.
 
         Raises:
-            UserError: The process ended before it answered.
+            UserError: The process ended before it had decoded them.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -130,7 +130,7 @@ def _receive(url: str, part: Path, limits: Limits, progress: Progress) -> bool:
     there = part.stat().st_size if part.exists() else 0
     try:
         with Source(url, there, limits) as source:
-            start = there if source.answer.status == 206 else 0
+            start = there if source.response.status == 206 else 0
             _save(source, part, start, limits, progress)
     except NothingBehindError:
         if not there:
@@ -140,10 +140,10 @@ def _receive(url: str, part: Path, limits: Limits, progress: Progress) -> bool:
 
 
 def _save(source: Source, part: Path, start: int, limits: Limits, progress: Progress) -> None:
-    answer = source.answer
-    total = None if answer.length is None else start + answer.length  # beyond that length nothing is read
+    response = source.response
+    total = None if response.length is None else start + response.length  # beyond that length nothing is read
     _check_size(total or start, part, limits)
-    host = shown(urlsplit(answer.url).hostname)
+    host = shown(urlsplit(response.url).hostname)
     task = progress.add_task(f"{part.stem} from {host}", total=total, completed=start)
     received = start
     with part.open("ab" if start else "wb") as file:

@@ -56,7 +56,7 @@ class NothingBehindError(SourceError):
     """The source has no bytes behind those that are there already."""
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What a source says before it sends bytes: status, number of bytes where it tells, and the address in the end."""
 
     status: int
@@ -101,17 +101,17 @@ class Source:
         limits: What is asked of the source.
 
     Attributes:
-        answer: Its answer to the request, once the ``with`` block has begun.
+        response: Its response to the request, once the ``with`` block has begun.
     """
 
-    answer: Answer
+    response: Response
 
     def __init__(self, url: str, start: int, limits: Limits) -> None:
         self._url = url
         self._start = start
         self._limits = limits
         self._pace = Pace(limits, monotonic())
-        self._items: Queue[Answer | bytes | Exception] = Queue(maxsize=4)
+        self._items: Queue[Response | bytes | Exception] = Queue(maxsize=4)
         self._left = Event()
 
     def __enter__(self) -> Self:
@@ -123,8 +123,8 @@ class Source:
             if error.code == 416:
                 raise NothingBehindError(str(error)) from error
             raise SourceError(f"HTTP {error.code} {error.reason}") from error
-        assert isinstance(item, Answer)
-        self.answer = item
+        assert isinstance(item, Response)
+        self.response = item
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -140,7 +140,7 @@ class Source:
             self._pace.note(len(chunk), monotonic())
             yield chunk
 
-    def _next(self) -> Answer | bytes:
+    def _next(self) -> Response | bytes:
         while True:
             try:
                 item = self._items.get(timeout=self._pace.left(monotonic()))
@@ -156,7 +156,7 @@ class Source:
     def _read(self) -> None:
         try:
             with _open(self._url, self._start, self._limits.seconds) as response:
-                self._items.put(Answer(response.status, response.length, response.url))
+                self._items.put(Response(response.status, response.length, response.url))
                 while not self._left.is_set() and (chunk := response.read1(CHUNK_BYTES)):
                     self._items.put(chunk)
             self._items.put(b"")

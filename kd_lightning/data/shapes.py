@@ -220,7 +220,7 @@ class ShapesDataModule(ImageDataModule):
                 "set --data.num_train and --data.num_test to 10 or more."
             )
         if image_size < 8:
-            raise UserError(f"shapes cannot be told in {image_size} pixels; set --data.image_size to 8 or more.")
+            raise UserError(f"shapes cannot be told apart in {image_size} pixels; set --data.image_size to 8 or more.")
         self.counts: dict[Split, int] = {"train": num_train, "test": num_test}
         self.image_size = image_size
 

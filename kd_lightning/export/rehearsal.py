@@ -81,7 +81,7 @@ def _remember(key: str) -> None:
 
 
 def _key(network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings) -> str | None:
-    """Return what stands for all that a rehearsal depends on; ``None`` where that cannot be told."""
+    """Return what stands for all that a rehearsal depends on; ``None`` where that is not known."""
     kinds = {kind for layer in network.modules() for kind in type(layer).__mro__}
     modules = {module for kind in kinds if (module := getmodule(kind)) is not None and _is_own(module)}
     try:

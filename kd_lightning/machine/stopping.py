@@ -68,7 +68,7 @@ def stoppable() -> Iterator[None]:
 
 
 def take_back() -> None:
-    """Be told of the signals again, where a command runs and Lightning has put a handler of its own before ours."""
+    """Listen to the signals again, where a command runs and Lightning has put a handler of its own before ours."""
     if _running:
         for number in listened_to():
             signal.signal(number, stop_at_once)

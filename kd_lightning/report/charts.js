@@ -11,10 +11,10 @@ function drawAccuracy(box) {
       const [cx, cy] = [x(row.reported), middle(index) - 4];
       add(group, "path", { class: "diamond", d: `M${cx} ${cy - 6}l6 6l-6 6l-6 -6z` });
     }
-    const told = [["mean ± sd", spread(row.accuracy, 2)], ["runs", String(row.runs.length)]];
-    if (row.accuracy.low !== null) told.push(["95 % interval", `${fixed(row.accuracy.low, 2)} to ${fixed(row.accuracy.high, 2)}`]);
-    if (row.reported !== null) told.push(["reported", fixed(row.reported, 2)]);
-    hover(add(svg, "rect", { class: "hit", x: 0, y: index * 50, width, height: 50 }), () => [row.name, told]);
+    const facts = [["mean ± sd", spread(row.accuracy, 2)], ["runs", String(row.runs.length)]];
+    if (row.accuracy.low !== null) facts.push(["95 % interval", `${fixed(row.accuracy.low, 2)} to ${fixed(row.accuracy.high, 2)}`]);
+    if (row.reported !== null) facts.push(["reported", fixed(row.reported, 2)]);
+    hover(add(svg, "rect", { class: "hit", x: 0, y: index * 50, width, height: 50 }), () => [row.name, facts]);
   });
 }
 
@@ -34,10 +34,10 @@ function drawDifference(box, index) {
     const [from, to] = found.bootstrap.map(x);
     add(group, "line", { class: "thin", x1: from, x2: to, y1: 28, y2: 28 });
   }
-  const told = [["difference", points(found.mean)]];
-  if (found.low !== null) told.push(["95 % interval", `${points(found.low)} to ${points(found.high)}`]);
-  if (found.bootstrap) told.push(["bootstrap (thin)", found.bootstrap.map(points).join(" to ")]);
-  hover(add(svg, "rect", { class: "hit", x: 0, y: 0, width, height: 58 }), () => [found.name, told]);
+  const facts = [["difference", points(found.mean)]];
+  if (found.low !== null) facts.push(["95 % interval", `${points(found.low)} to ${points(found.high)}`]);
+  if (found.bootstrap) facts.push(["bootstrap (thin)", found.bootstrap.map(points).join(" to ")]);
+  hover(add(svg, "rect", { class: "hit", x: 0, y: 0, width, height: 58 }), () => [found.name, facts]);
 }
 
 /** The epochs with finite values; of these the later half where the reader asked for it. */
@@ -78,13 +78,13 @@ function drawCurve(box, index) {
     cross.setAttribute("x1", x(epoch));
     cross.setAttribute("x2", x(epoch));
     cross.setAttribute("visibility", "visible");
-    const told = shown.flatMap((curve) => {
+    const facts = shown.flatMap((curve) => {
       const place = curve.epochs.indexOf(epoch);
       if (place < 0) return [];
       const text = spread({ mean: curve.mean[place], std: curve.std[place] }, percent ? 2 : 3);
       return [[study.rows[curve.row].name, text, study.rows[curve.row].colour]];
     });
-    return [`epoch ${epoch}`, told];
+    return [`epoch ${epoch}`, facts];
   });
   svg.addEventListener("pointerleave", () => cross.setAttribute("visibility", "hidden"));
 }
@@ -96,14 +96,14 @@ function drawClasses(box) {
   const { svg, width, x, bottom, middle } = lines(box, names, lineHeight, [0, ...values], "difference (points)");
   add(svg, "line", { class: "zero", x1: x(0), x2: x(0), y1: 0, y2: bottom });
   names.forEach((name, index) => {
-    const told = [];
+    const facts = [];
     rows.forEach((row, place) => {
       const [found, { colour, name: rowName }] = [row.values[index], study.rows[row.row]];
       if (!found) return;
       mark(svg, x, middle(index) + 14 * (place - (rows.length - 1) / 2), found, colour, 4);
-      told.push([rowName, points(found.mean) + (found.low === null ? "" : ` (${points(found.low)} to ${points(found.high)})`), colour]);
+      facts.push([rowName, points(found.mean) + (found.low === null ? "" : ` (${points(found.low)} to ${points(found.high)})`), colour]);
     });
-    hover(add(svg, "rect", { class: "hit", x: 0, y: index * lineHeight, width, height: lineHeight }), () => [name, told]);
+    hover(add(svg, "rect", { class: "hit", x: 0, y: index * lineHeight, width, height: lineHeight }), () => [name, facts]);
   });
 }
 
@@ -161,8 +161,8 @@ function drawCost(box, index) {
     const [from, to] = [accuracy.mean - (accuracy.std ?? 0), accuracy.mean + (accuracy.std ?? 0)];
     add(group, "line", { class: "bar", x1: x(cost), x2: x(cost), y1: y(from), y2: y(to) });
     add(group, "circle", { class: "dot", cx: x(cost), cy: y(accuracy.mean), r: 6 });
-    const told = [["test accuracy (%)", spread(accuracy, 2)], [title, String(Number(cost.toPrecision(4)))]];
-    hover(add(group, "circle", { class: "hit", cx: x(cost), cy: y(accuracy.mean), r: 16 }), () => [name, told]);
+    const facts = [["test accuracy (%)", spread(accuracy, 2)], [title, String(Number(cost.toPrecision(4)))]];
+    hover(add(group, "circle", { class: "hit", cx: x(cost), cy: y(accuracy.mean), r: 16 }), () => [name, facts]);
   }
   nameDots(svg, places.map(({ row, cost }) => [study.rows[row].name, x(cost), y(study.rows[row].accuracy.mean)]), left, right, bottom);
 }

@@ -64,25 +64,25 @@ def headline(analysis: Analysis) -> str:
     """Say in one or two sentences what the study found."""
     baseline, found = analysis.study.baseline.name, []
     for verdict in (Verdict.HELPS, Verdict.HURTS):
-        told = [(row.name, by.test.difference) for row, by in analysis.compared if by.verdict is verdict]
-        if told:
-            found.append(_told(told, verdict, baseline))
-    untold = [(row.name, by) for row, by in analysis.compared if by.verdict is Verdict.CANNOT_TELL]
-    if untold:
-        found.append(_untold(untold, baseline))
+        decided = [(row.name, by.test.difference) for row, by in analysis.compared if by.verdict is verdict]
+        if decided:
+            found.append(_decided(decided, verdict, baseline))
+    undecided = [(row.name, by) for row, by in analysis.compared if by.verdict is Verdict.CANNOT_TELL]
+    if undecided:
+        found.append(_undecided(undecided, baseline))
     return " ".join(found) or f"Nothing is compared to {baseline}."
 
 
-def _told(told: list[tuple[str, float]], verdict: Verdict, baseline: str) -> str:
-    names = f"{_join([name for name, _ in told])} {verdict if len(told) == 1 else str(verdict)[:-1]}"
-    name, most = max(told, key=lambda item: abs(item[1]))
+def _decided(decided: list[tuple[str, float]], verdict: Verdict, baseline: str) -> str:
+    names = f"{_join([name for name, _ in decided])} {verdict if len(decided) == 1 else str(verdict)[:-1]}"
+    name, most = max(decided, key=lambda item: abs(item[1]))
     size = f"{points(most)} points against {baseline}"
-    return f"{names}: {size}." if len(told) == 1 else f"{names}, {name} most: {size}."
+    return f"{names}: {size}." if len(decided) == 1 else f"{names}, {name} most: {size}."
 
 
-def _untold(untold: list[tuple[str, Comparison]], baseline: str) -> str:
-    names = _join([name for name, _ in untold], "or")
-    runs = max(by.test.runs for _, by in untold)
+def _undecided(undecided: list[tuple[str, Comparison]], baseline: str) -> str:
+    names = _join([name for name, _ in undecided], "or")
+    runs = max(by.test.runs for _, by in undecided)
     if runs < 2:
         return f"Cannot tell whether {names} differs from {baseline}: that takes two paired runs or more."
     return f"Cannot tell after {runs} runs whether {names} differs from {baseline}."

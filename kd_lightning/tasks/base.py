@@ -185,7 +185,7 @@ class Task(Objective):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random state, so that a resumed run drops out what an undisturbed one does."""
+        """Keep the random state, so that a resumed run draws the same dropout as an undisturbed one."""
         self.check_finite()
         self._random.save(checkpoint, self.device)
         checkpoint["optimization"] = self._optimization
@@ -209,7 +209,7 @@ class Task(Objective):
             )
 
     def on_train_start(self) -> None:
-        """Drop out what the seed says, whatever was built before; go on with the random state of a checkpoint."""
+        """Reset the random state to the seed's, or to that of a checkpoint, and prepare what the first step needs."""
         if self.device.type == "cpu":
             keep_freed_memory()
             if "bf16" in str(self.trainer.precision) and not has_bf16():

@@ -20,16 +20,15 @@ class CompiledNetworks:
 
     def __init__(self, networks: Iterable[Network]) -> None:
         torch.compiler.reset()  # those of earlier runs in this process: it keeps eight, and runs more as they are
-        self._methods = [
-            (network, name, torch.compile(getattr(network, name), dynamic=False))
-            for network in networks
-            for name in ("forward",)
-        ]
+        self._methods = [(network, torch.compile(network.forward, dynamic=False)) for network in networks]
         self._size: int | None = None
 
     @contextmanager
     def used(self, size: int) -> Iterator[None]:
-        """Run a batch of a size in the block.
+        """Run one batch of this size in the block, as compiled where it has the size that they are compiled for.
+
+        Args:
+            size: Images in the batch.
 
         Raises:
             UserError: The networks cannot be translated here.
@@ -38,9 +37,9 @@ class CompiledNetworks:
         if self._size is None:
             self._size = size
         methods = self._methods if size == self._size else []
-        for network, name, method in methods:
-            network.__dict__[name] = method
         try:
+            for network, forward in methods:
+                network.__dict__["forward"] = forward
             yield
         except RuntimeError as error:
             if not is_first:
@@ -50,5 +49,5 @@ class CompiledNetworks:
                 f"--model.compiled is true, but torch.compile fails here: {reason}; set it to false."
             ) from error
         finally:
-            for network, name, _ in methods:
-                del network.__dict__[name]
+            for network, _ in methods:
+                network.__dict__.pop("forward", None)

@@ -1,4 +1,4 @@
-"""The random state of a fit, so that a resumed run drops out what an undisturbed one does."""
+"""The random state of a fit, so that a resumed run draws the same dropout as an undisturbed one."""
 
 from typing import Any
 

@@ -18,8 +18,8 @@ from kd_lightning.files import written_whole
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes checkpoints beside their places; only what it has written can be removed through it.
 
-    Lightning removes "the older one" under whatever path its books name, and they are restored from a file that may be
-    a stranger's.
+    Lightning removes "the older one" under whatever path its own state names, and that is restored from a file that
+    may be a stranger's.
     """
 
     def __init__(self) -> None:

@@ -102,7 +102,7 @@ class TrainingCLI(LightningCLI):
             return
         settings.weights = self.teacher_weights(settings)
         if self.subcommand == "fit" and settings.weights is not None:
-            teacher_first.introduce(Path(settings.weights))
+            teacher_first.print_teacher(Path(settings.weights))
 
     def teacher_weights(self, settings: Namespace) -> str | None:
         """Return the teacher's file, trained first where ``fit`` may; ``None``: an untrained one, in a smoke test."""

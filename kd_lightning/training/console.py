@@ -36,11 +36,11 @@ def full_disk_said_once() -> Iterator[None]:
     """Print no traceback of a thread, such as TensorBoard's, that a full disk stops: the main one gets its error."""
     before = threading.excepthook
 
-    def answer(failure: threading.ExceptHookArgs) -> None:
+    def report(failure: threading.ExceptHookArgs) -> None:
         if failure.exc_value is None or no_room(failure.exc_value) is None:
             before(failure)
 
-    threading.excepthook = answer
+    threading.excepthook = report
     try:
         yield
     finally:

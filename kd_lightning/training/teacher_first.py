@@ -117,7 +117,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
-def introduce(weights: Path) -> None:
+def print_teacher(weights: Path) -> None:
     """Print which teacher is used and how good it is."""
     _, info = read_weights(weights)
     if info is None:

@@ -24,7 +24,7 @@ from kd_lightning.inference.images import MAX_PIXELS, Pixels
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import factor_and_offset
 
-NAMED_CLASSES = 12  # more are not told by name
+NAMED_CLASSES = 12  # more are not named
 SCRIPTS = ("pixels.js", "network.js", "page.js")
 
 
