@@ -56,7 +56,7 @@ def train(
     return trainer, task
 
 
-def books(trainer: Trainer) -> dict[str, Any]:
+def progress(trainer: Trainer) -> dict[str, Any]:
     """Return everything that Lightning counts."""
     loop = trainer.fit_loop.epoch_loop
     return {"step": trainer.global_step, "logged": loop._batches_that_stepped, "loops": trainer.fit_loop.state_dict()}
@@ -64,7 +64,7 @@ def books(trainer: Trainer) -> dict[str, Any]:
 
 def assert_same(plain: tuple[Trainer, Task], fast: tuple[Trainer, Task], exact: bool = True) -> None:
     """Compare two runs; a captured step has its learning rates in float32, so it is the same but for rounding."""
-    assert books(plain[0]) == books(fast[0])
+    assert progress(plain[0]) == progress(fast[0])
     tolerance = 0.0 if exact else 2e-5
     for name, values in plain[1].state_dict().items():
         assert torch.allclose(values.cpu(), fast[1].state_dict()[name].cpu(), rtol=0, atol=tolerance), name

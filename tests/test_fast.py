@@ -1,4 +1,4 @@
-"""The fast path against the plain one: the same weights, metrics and books, with fewer calls of Lightning's."""
+"""The fast path against the plain one: the same weights, metrics and progress, with fewer calls of Lightning's."""
 
 from collections.abc import Callable
 from functools import cache

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from fast_cases import CASES
-from fast_example import GPU, Calls, Log, assert_same, books, train
+from fast_example import GPU, Calls, Log, assert_same, progress, train
 from lightning.pytorch import Trainer
 from recorded_graph import Captures
 
@@ -54,13 +54,13 @@ def test_a_run_is_the_same_in_lightnings_loop_on_the_fast_path_and_with_captured
 
 @GPU
 @pytest.mark.parametrize("case", CASES)
-def test_a_cuda_graph_keeps_the_plain_paths_books_and_learns_as_well(case: str, tmp_path: Path) -> None:
+def test_a_cuda_graph_keeps_the_plain_paths_progress_and_learns_as_well(case: str, tmp_path: Path) -> None:
     if CASES[case].uncaptured:
         return
     gpu = {"accelerator": "gpu", "devices": 1}
     plain, calls, _ = run(case, False, tmp_path / "plain", **gpu)
     fast, fewer, _ = run(case, True, tmp_path / "fast", **gpu)
-    assert books(plain[0]) == books(fast[0])
+    assert progress(plain[0]) == progress(fast[0])
     assert fewer.hooks == calls.hooks
     assert plain[0].callback_metrics.keys() == fast[0].callback_metrics.keys()
     losses = [float(trainer.callback_metrics["train/loss"]) for trainer, _ in (plain, fast)]

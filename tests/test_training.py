@@ -161,16 +161,16 @@ def test_ctrl_c_between_steps_that_lightning_does_not_see_stops_there_and_goes_o
 ) -> None:
     options = ["--data.count=1100", "--data.batch_size=16", NO_EXPORT, "--model.fast=true"]  # 66 steps an epoch
     undisturbed = fit("student.yaml", *options)
-    count = StepsAhead._count
+    advance = StepsAhead._advance_progress
 
     def interrupted(ahead: StepsAhead) -> None:
-        count(ahead)
+        advance(ahead)
         if ahead.trainer.global_step == 80:
             signal.raise_signal(signal.SIGINT)
 
     clock = itertools.count(step=0.04)  # five steps at once
     with monkeypatch.context() as patch:
-        patch.setattr(StepsAhead, "_count", interrupted)
+        patch.setattr(StepsAhead, "_advance_progress", interrupted)
         patch.setattr(fast_ahead, "monotonic", lambda: next(clock))
         assert main(["fit", "--config=student.yaml", *TINY, *options]) == 130
     command = re.search(r"python -m kd_lightning (fit .*)", capsys.readouterr().out)

@@ -56,8 +56,10 @@ class Watch:
                 return original(*args, **kwargs)
 
         setattr(owner, method, timed)
-        yield
-        delattr(owner, method)
+        try:
+            yield
+        finally:
+            delattr(owner, method)
 
     @contextmanager
     def teacher(self, task: Task) -> Iterator[None]:

@@ -11,23 +11,24 @@ from torch import Tensor
 SECONDS = 0.2
 """How long Lightning waits, and with it Ctrl-C and the progress bar."""
 
-Groups = Iterator[Sequence[Tensor]]
-"""Gives groups of batches, each for one optimizer step, as rows of the data set ``(B,)``."""
+AccumulationGroups = Iterator[Sequence[Tensor]]
+"""Gives accumulation groups: the batches of one optimizer step, as rows of the data set ``(B,)``."""
 
-Train = Callable[[Groups, Callable[[], None]], None]
-"""Trains on groups of batches and calls its second argument behind every optimizer step."""
+Train = Callable[[AccumulationGroups, Callable[[], None]], None]
+"""Trains on accumulation groups and calls its second argument behind every optimizer step."""
 
 
 class StepsAhead:
     """Train on batches before Lightning gets to see them.
 
-    The batch loader calls it with what is left of the epoch. It trains on whole groups of batches (of more than one
-    where gradients are accumulated) and keeps Lightning's books: batches, optimizer steps, schedules. The last group
-    before a validation, a checkpoint or the epoch's end is Lightning's own, with all that it does then.
+    The batch loader calls it with what is left of the epoch. It trains on whole accumulation groups (of more than one
+    batch where gradients are accumulated) and advances Lightning's progress counters: batches, optimizer steps,
+    schedules. The last group before a validation, a checkpoint or the epoch's end is Lightning's own, with all that it
+    does then.
 
     Args:
         trainer: The trainer that runs.
-        train: Trains on groups of batches.
+        train: Trains on accumulation groups.
     """
 
     def __init__(self, trainer: Trainer, train: Train) -> None:
@@ -36,35 +37,37 @@ class StepsAhead:
         self._steps = 0
 
     @property
-    def group(self) -> int:
+    def group_size(self) -> int:
         """Batches of an optimizer step; a callback may change it between epochs."""
         return self.trainer.accumulate_grad_batches
 
     def __call__(self, batches: Sequence[Tensor]) -> int:
         """Train on the first of the batches (rows, ``(B,)`` each) and return on how many; there may be none."""
         self._steps = 0
-        self.train(self._groups(batches, self.steps_left()), self._count)
-        return self._steps * self.group
+        self.train(self._groups(batches, self.steps_left()), self._advance_progress)
+        return self._steps * self.group_size
 
-    def _groups(self, batches: Sequence[Tensor], count: int) -> Groups:
+    def _groups(self, batches: Sequence[Tensor], count: int) -> AccumulationGroups:
         """Give a number of groups, or as many as Lightning can wait for."""
         end = monotonic() + SECONDS
-        for start in range(0, count * self.group, self.group):
+        for start in range(0, count * self.group_size, self.group_size):
             if monotonic() > end:
                 return
-            yield batches[start : start + self.group]
+            yield batches[start : start + self.group_size]
 
     def steps_left(self) -> int:
         """Return the optimizer steps before the next one that is Lightning's own, 0 or more."""
         trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
         done = loop.batch_progress.current.ready
-        if trainer.should_stop or done % self.group:  # Lightning stops as soon as it may; is in the middle of a group
+        if (
+            trainer.should_stop or done % self.group_size
+        ):  # Lightning stops as soon as it may; is in the middle of a group
             return 0
         batches = [trainer.num_training_batches - done]
         if isinstance(trainer.val_check_batch, int):
             counted = loop.batch_progress.total.ready if trainer.check_val_every_n_epoch is None else done
             batches.append(_until(trainer.val_check_batch, counted))
-        steps = [ceil(count / self.group) for count in batches]
+        steps = [ceil(count / self.group_size) for count in batches]
         if trainer.max_steps != -1:
             steps.append(trainer.max_steps - trainer.global_step)
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -75,13 +78,13 @@ class StepsAhead:
                 steps.append(_until(trainer.log_every_n_steps, loop._batches_that_stepped))  # type: ignore[attr-defined]
         return max(0, min(steps) - 1)
 
-    def _count(self) -> None:
-        """Enter an optimizer step into Lightning's books, as its own loops would have."""
+    def _advance_progress(self) -> None:
+        """Advance Lightning's progress counters by an optimizer step, as its own loops would have."""
         fit_loop = self.trainer.fit_loop
         loop, fetcher = fit_loop.epoch_loop, fit_loop._data_fetcher
         assert fetcher is not None
-        fetcher.fetched += self.group
-        loop.batch_progress.increment_by(self.group)
+        fetcher.fetched += self.group_size
+        loop.batch_progress.increment_by(self.group_size)
         progress = loop.automatic_optimization.optim_progress.optimizer
         progress.zero_grad.increment_by(1)
         progress.step.increment_by(1)

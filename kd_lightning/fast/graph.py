@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from kd_lightning.fast.ahead import Groups
+from kd_lightning.fast.ahead import AccumulationGroups
 from kd_lightning.fast.step import OptimizerStep
 from kd_lightning.tasks.step_output import LabelledOutput
 
@@ -92,7 +92,7 @@ def make_plain(checkpoint: dict[str, Any]) -> None:
 
 
 class CapturedStep:
-    """Train on groups of batches by replaying one captured optimizer step, behind a few that warm up.
+    """Train on accumulation groups by replaying one captured optimizer step, behind a few that warm up.
 
     Its inputs (rows of the data set, the epoch) are read from memory that stays where it is, and its outputs go to
     slots of such memory, many of which update the metrics at once. Schedules write the learning rate between replays;
@@ -107,7 +107,7 @@ class CapturedStep:
         self.step = step
         self.capture = capture
         device, batch_size = step.task.device, step.loader.batch_size
-        self.rows = torch.zeros(SLOTS, step.group, batch_size, dtype=torch.int64, device=device)
+        self.rows = torch.zeros(SLOTS, step.group_size, batch_size, dtype=torch.int64, device=device)
         self.slot = torch.zeros(1, dtype=torch.int64, device=device)
         self.epoch = torch.zeros((), dtype=torch.int64, device=device)
         self._forms: list[LabelledOutput] = []
@@ -115,8 +115,8 @@ class CapturedStep:
         self._warm = 0
         self._replay: Callable[[], None] | None = None
 
-    def train(self, groups: Groups, count: Callable[[], None]) -> None:
-        """Train on groups of full batches, and call ``count`` behind each."""
+    def train(self, groups: AccumulationGroups, step_done: Callable[[], None]) -> None:
+        """Train on accumulation groups of full batches, and call ``step_done`` behind each."""
         task = self.step.task
         while waiting := list(islice(groups, SLOTS)):
             rows = self.rows[: len(waiting)]
@@ -125,7 +125,7 @@ class CapturedStep:
             self.slot.zero_()
             for _ in waiting:
                 self._next()
-                count()
+                step_done()
             for form, slots in zip(self._forms, self._slots, strict=True):
                 task.update_metrics(form.stacked([values[: len(waiting)] for values in slots]), "train")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kd_lightning.errors import UserError
-from kd_lightning.fast.ahead import Groups
+from kd_lightning.fast.ahead import AccumulationGroups
 from kd_lightning.fast.graph import Capture, CapturedStep, keep_rates, make_capturable
 from kd_lightning.fast.step import OptimizerStep
 
@@ -16,7 +16,7 @@ PLAIN = (bool, int, float, str, tuple, type(None))
 
 
 class FastPath:
-    """Train on groups of batches, each for one optimizer step.
+    """Train on accumulation groups, each for one optimizer step.
 
     Args:
         step: The optimizer step.
@@ -30,18 +30,18 @@ class FastPath:
         self._signature: object = None
         self._rates: list[Tensor] = []
 
-    def train(self, groups: Groups, count: Callable[[], None]) -> None:
-        """Train on groups of full batches, and call ``count`` behind each."""
+    def train(self, groups: AccumulationGroups, step_done: Callable[[], None]) -> None:
+        """Train on accumulation groups of full batches, and call ``step_done`` behind each."""
         if self.capture is None:
-            self._step_by_step(groups, count)
+            self._step_by_step(groups, step_done)
         else:
-            self._renewed().train(groups, lambda: self._count(count))
+            self._renewed().train(groups, lambda: self._keep_rates_behind(step_done))
 
-    def _step_by_step(self, groups: Groups, count: Callable[[], None]) -> None:
+    def _step_by_step(self, groups: AccumulationGroups, step_done: Callable[[], None]) -> None:
         for group in groups:
             for output in self.step(group):
                 self.step.task.update_metrics(output, "train")
-            count()
+            step_done()
 
     def _renewed(self) -> CapturedStep:
         """Return the captured step, a new one where something has changed that the old one keeps as it was."""
@@ -53,8 +53,8 @@ class FastPath:
             self._captured = CapturedStep(self.step, self._try_capture)
         return self._captured
 
-    def _count(self, count: Callable[[], None]) -> None:
-        count()
+    def _keep_rates_behind(self, step_done: Callable[[], None]) -> None:
+        step_done()
         keep_rates(self.step.optimizer, self._rates)
 
     def _try_capture(self, function: Callable[[], None]) -> Callable[[], None]:
@@ -97,7 +97,7 @@ def _signature(step: OptimizerStep) -> object:
         if isinstance(value, PLAIN) and not name.startswith("_")
     ]
     clipping = step.trainer.gradient_clip_val, step.trainer.gradient_clip_algorithm
-    return settings, parameters, numbers, clipping, step.group
+    return settings, parameters, numbers, clipping, step.group_size
 
 
 def _restore_generator(device: torch.device) -> None:

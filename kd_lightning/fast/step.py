@@ -31,7 +31,7 @@ class OptimizerStep:
         self.optimizer: Optimizer = self.trainer.optimizers[0]
 
     @property
-    def group(self) -> int:
+    def group_size(self) -> int:
         """Batches of a step; a callback may change it between epochs."""
         return self.trainer.accumulate_grad_batches
 
@@ -55,7 +55,7 @@ class OptimizerStep:
             output = self._loss_step(batch)
         if is_first:
             self.optimizer.zero_grad()
-        self.task.backward(output.loss if self.group == 1 else output.loss / self.group)
+        self.task.backward(output.loss if self.group_size == 1 else output.loss / self.group_size)
         return output.detached()
 
     def _loss_step(self, batch: Batch) -> LabelledOutput:
