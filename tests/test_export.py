@@ -27,7 +27,6 @@ from kd_lightning.export import (
     ExportReport,
     ExportSettings,
     GateError,
-    Gates,
     Row,
     export_variants,
     speed,
@@ -40,7 +39,7 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
 
 NAMES: dict[Variant, str] = {variant: f"student.{variant}.onnx" for variant in VARIANTS}
-LENIENT = ExportSettings(gates=Gates(drop=3.0, fp16_drop=3.0), speed=False)
+LENIENT = ExportSettings(max_drop=3.0, measure_speed=False)
 
 
 class Branching(Network):
@@ -214,7 +213,7 @@ def test_a_report_is_shown_as_text_and_markdown_and_kept_as_json(
 ) -> None:
     monkeypatch.setattr(speed, "ROUNDS", 1)
     network = trained_network()
-    settings = replace(LENIENT, speed=True)
+    settings = replace(LENIENT, measure_speed=True)
     names: dict[Variant, str] = {"fp32": "a.onnx", "fp16": "b.onnx"}
     arguments: dict[str, Any] = {"train": None, "test": held_out_split(), "settings": settings}
     report = export_variants(network, info_of(network), tmp_path, names, **arguments)

@@ -12,7 +12,7 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.export import ExportReport, ExportSettings, GateError, export_variants
+from kd_lightning.export import ExportReport, ExportSettings, GateError, QuantizationSettings, export_variants
 from kd_lightning.export.calibration import normalized_batches
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.quantize import convert_fp16, may_saturate, quantize_dynamic, quantize_static
@@ -144,7 +144,7 @@ def export_saturating(folder: Path, reduce_range: bool) -> ExportReport:
     labels = torch.tensor([0, 1]).repeat(20)
     network = Saturating()
     info = ModelInfo("Saturating", network.arguments, ("white", "black"), (0.0,), (1.0,), 8)
-    settings = ExportSettings(reduce_range=reduce_range, speed=False)
+    settings = ExportSettings(quantization=QuantizationSettings(reduce_range=reduce_range), measure_speed=False)
     split = images, labels
     return export_variants(network, info, folder, {"static": "s.onnx"}, train=split, test=split, settings=settings)
 
@@ -187,13 +187,13 @@ def test_the_range_is_reduced_where_a_cpu_saturates_or_cannot_be_told(
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr(cpu, "cpu_flags", lambda: flags)
     assert cpu.needs_reduce_range() is needed
-    assert ExportSettings(reduce_range="auto").reduces_range is needed
-    assert ExportSettings().reduces_range
+    assert QuantizationSettings(reduce_range="auto").reduces_range is needed
+    assert QuantizationSettings().reduces_range
 
 
 def test_a_layer_made_sensitive_is_kept_in_float_and_named(tmp_path: Path) -> None:
     network = sensitive_network()
-    settings = ExportSettings(speed=False)
+    settings = ExportSettings(measure_speed=False)
     arguments: dict[str, Any] = {"train": train_split(), "test": held_out_split(), "settings": settings}
     report = export_variants(network, info_of(network), tmp_path, {"static": "s.onnx"}, **arguments)
     assert report.rows[0].float_layers == ("classifier.3",)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -13,13 +13,11 @@ from kd_lightning.export import (
     ExportReport,
     ExportSettings,
     GateError,
-    Gates,
+    QuantizationSettings,
     Variant,
     export_variants,
     rehearse_export,
 )
-from kd_lightning.export.onnx import Preprocess
-from kd_lightning.export.quantize import DynamicLayers
 from kd_lightning.files import plain_name
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.trained import is_untrained, training_record
@@ -33,26 +31,14 @@ class ExportONNX(Callback):
 
     Args:
         filename: Name of the fp32 file in the run's folder; it ends in ``.onnx``.
-        preprocess: ``outside``: the file takes normalized float32 images (B, C, S, S) and gives logits. ``inside``: it
-            takes plain uint8 pixels (B, S, S, C) and gives probabilities.
-        max_difference: Largest allowed difference of a logit from torch's.
-        max_drop: Largest allowed loss of accuracy of a quantized file, in percentage points.
-        measure_speed: Measure each file's speed on this machine.
+        settings: How the file is written and judged.
     """
 
     works_with_fast_path = True
 
-    def __init__(
-        self,
-        filename: str = "model.onnx",
-        preprocess: Preprocess = "outside",
-        max_difference: float = 1e-4,
-        max_drop: float = 0.5,
-        measure_speed: bool = True,
-    ) -> None:
+    def __init__(self, filename: str = "model.onnx", **settings: Any) -> None:
         self.names: dict[Variant, str] = {"fp32": plain_name(filename, ".onnx", "ExportONNX.filename")}
-        gates = Gates(difference=max_difference, drop=max_drop)
-        self.settings = ExportSettings(preprocess=preprocess, gates=gates, speed=measure_speed)
+        self.settings = ExportSettings(**settings, quantization=QuantizationSettings())
         self.report: ExportReport | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,9 +86,7 @@ class QuantizeONNX(Callback):
         filename: Name of the file in the run's folder; it ends in ``.onnx``.
         variant: ``dynamic``: uint8 weights of the linear layers. ``static``: int8 weights and activations throughout,
             calibrated on training images. ``fp16``: half the size at fp32's speed.
-        layers: Of ``dynamic``: ``linear``, or ``all``: convolutions too, which runs at 0.4 to 0.8 times fp32's speed.
-        reduce_range: Of ``static``: ``true`` keeps the accuracy on every CPU; ``auto`` only where this CPU needs it.
-        calibration_images: Of ``static``: number of training images that fix the ranges, drawn evenly from the classes.
+        settings: How int8 files are made.
     """
 
     works_with_fast_path = True
@@ -111,15 +95,11 @@ class QuantizeONNX(Callback):
         self,
         filename: str = "model_int8.onnx",
         variant: Literal["dynamic", "static", "fp16"] = "dynamic",
-        layers: DynamicLayers = "linear",
-        reduce_range: bool | Literal["auto"] = True,
-        calibration_images: int = 512,
+        **settings: Any,
     ) -> None:
         self.filename = plain_name(filename, ".onnx", "QuantizeONNX.filename")
         self.variant: Variant = variant
-        self.layers: DynamicLayers = layers
-        self.reduce_range: bool | Literal["auto"] = reduce_range
-        self.calibration_images = calibration_images
+        self.settings = QuantizationSettings(**settings)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Hand the file to ``ExportONNX``."""
@@ -133,9 +113,9 @@ class QuantizeONNX(Callback):
         if export.names.get(self.variant, self.filename) != self.filename:
             raise UserError(f"two QuantizeONNX write the {self.variant} file; leave one of them out.")
         export.names[self.variant] = self.filename
-        if self.variant == "dynamic":
-            export.settings = replace(export.settings, dynamic_layers=self.layers)
-        elif self.variant == "static":
-            export.settings = replace(
-                export.settings, reduce_range=self.reduce_range, calibration_images=self.calibration_images
-            )
+        export.settings = replace(export.settings, quantization=self._joined(export.settings.quantization))
+
+    def _joined(self, others: QuantizationSettings) -> QuantizationSettings:
+        """Return the settings of all ``QuantizeONNX`` of a run: each says how its own variant is made."""
+        dynamic, static = (self.settings, others) if self.variant == "dynamic" else (others, self.settings)
+        return others if self.variant == "fp16" else replace(static, layers=dynamic.layers)

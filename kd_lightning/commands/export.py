@@ -1,17 +1,16 @@
 """``export``: the ONNX files of a model that was trained before."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import Namespace
 
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.same_data import check_images
 from kd_lightning.errors import UserError
-from kd_lightning.export import ExportReport, ExportSettings, GateError, Gates, export_variants
-from kd_lightning.export.onnx import Preprocess
-from kd_lightning.export.quantize import DynamicLayers
+from kd_lightning.export import ExportReport, ExportSettings, GateError, QuantizationSettings, export_variants
 from kd_lightning.export.verify import Variant
 from kd_lightning.export.web import Example, write_web_page
 from kd_lightning.inference.model_info import ModelInfo
@@ -27,15 +26,10 @@ images; without, on noise."""
 OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "output": (str | None, None, "Folder of the files; the model's own by default."),
     "variants": (list[Variant] | None, None, "Forms to write; by default fp32, dynamic and, with --data, static."),
-    "preprocess": (Preprocess, "outside", "inside: the files take uint8 pixels (B, S, S, C), give probabilities."),
-    "layers": (DynamicLayers, "linear", "Layers that dynamic quantizes; all, as in the seed, is slower than fp32."),
-    "reduce_range": (bool | Literal["auto"], True, "Of static: true is accurate on every CPU, auto on this one."),
-    "calibration_images": (int, 512, "Of static: number of training images that fix its ranges."),
     "web": (str | None, None, "Folder of a web page that runs the files in the reader's browser."),
     "runtime": (str | None, None, "Of web: an unpacked onnxruntime-web package; npm fetches it by default."),
-    "max_drop": (float, 0.5, "Allowed loss of a quantized file's accuracy, in percentage points."),
 }
-"""Each option's type, default and help."""
+"""Type, default and help of the options beside those of ``ExportSettings`` and ``QuantizationSettings``."""
 
 EXAMPLES = 12
 """Test images that a web page offers, at most."""
@@ -48,6 +42,8 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--network", type=str, help="The class of a network of your own, such as my_networks.TinyNN.")
     for name, (kind, default, text) in OPTIONS.items():
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+    parser.add_class_arguments(ExportSettings, skip={"quantization"})
+    parser.add_class_arguments(QuantizationSettings)
     options = parse(parser, args)
     if options.runtime is not None and options.web is None:
         raise UserError(f"--runtime {options.runtime} is for the web page; give its folder with --web, too.")
@@ -100,10 +96,9 @@ def _names(model: Path, options: Namespace, data: ImageDataModule | None) -> dic
 
 
 def _settings(options: Namespace) -> ExportSettings:
-    return ExportSettings(
-        preprocess=options.preprocess,
-        dynamic_layers=options.layers,
-        reduce_range=options.reduce_range,
-        calibration_images=options.calibration_images,
-        gates=Gates(drop=options.max_drop),
-    )
+    quantization = QuantizationSettings(**_given(QuantizationSettings, options))
+    return ExportSettings(**_given(ExportSettings, options), quantization=quantization)
+
+
+def _given(settings: type, options: Namespace) -> dict[str, Any]:
+    return {item.name: options[item.name] for item in fields(settings) if item.name in options}

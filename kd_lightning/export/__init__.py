@@ -2,7 +2,7 @@
 
 from kd_lightning.export.rehearsal import rehearse_export
 from kd_lightning.export.report import ExportReport, GateError, Row
-from kd_lightning.export.settings import ExportSettings
+from kd_lightning.export.settings import ExportSettings, QuantizationSettings
 from kd_lightning.export.variants import export_variants
 from kd_lightning.export.verify import Gates, Variant
 
@@ -11,6 +11,7 @@ __all__ = [
     "ExportSettings",
     "GateError",
     "Gates",
+    "QuantizationSettings",
     "Row",
     "Variant",
     "export_variants",

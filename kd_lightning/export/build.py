@@ -76,16 +76,16 @@ class Builder:
         if variant == "fp32":
             shutil.copyfile(self.fp32, path)
         elif variant == "dynamic":
-            quantize_dynamic(self.fp32, path, layers=self.settings.dynamic_layers)
+            quantize_dynamic(self.fp32, path, layers=self.settings.quantization.layers)
         elif variant == "static":
-            reduce_range = self.settings.reduces_range
+            reduce_range = self.settings.quantization.reduces_range
             quantize_static(self.fp32, path, self.calibration, reduce_range=reduce_range, exclude_nodes=keep)
         else:
             convert_fp16(self.fp32, path)
 
     def _search(self, failed: Built) -> Built:
         """Keep one more layer in float, the most sensitive first, until the gate holds or a single layer is left."""
-        layers = sensitive_layers(self.fp32, self.calibration, reduce_range=self.settings.reduces_range)
+        layers = sensitive_layers(self.fp32, self.calibration, reduce_range=self.settings.quantization.reduces_range)
         for count in range(1, len(layers)):
             built = self.attempt("static", tuple(layers[:count]))
             if built.failure is None:

@@ -89,7 +89,7 @@ def _key(network: Network, info: ModelInfo, variants: Collection[Variant], setti
         versions = [version(library) for library in LIBRARIES]
     except (OSError, TypeError, PackageNotFoundError):  # typed in, compiled, or installed under another name
         return None
-    parts = (network, info, sorted(variants), settings, settings.reduces_range, *sources, *versions)
+    parts = (network, info, sorted(variants), settings, settings.quantization.reduces_range, *sources, *versions)
     return blake2b("\0".join(map(str, parts)).encode(), digest_size=12).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""How to export: the values that a user may set."""
+"""How to export: the options of the command and of the callbacks, with their defaults and their help."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,29 +10,46 @@ from kd_lightning.machine.cpu import needs_reduce_range
 
 
 @dataclass(frozen=True)
-class ExportSettings:
-    """How to export.
+class QuantizationSettings:
+    """How int8 files are made.
 
-    Attributes:
-        preprocess: ``outside``: the files take normalized float32 images and give logits. ``inside``: they take plain
-            uint8 pixels (B, S, S, C) and give probabilities.
-        dynamic_layers: ``linear``, or ``all``: convolutions too, which is slower than fp32.
-        reduce_range: ``True``: the static file is as accurate on every CPU. ``auto``: only where this CPU needs it.
-        calibration_images: Number of training images that fix the ranges of the static file.
-        seed: Seed of their draw.
-        gates: How far a file may be from the network.
-        speed: Measure each file's speed on this machine.
+    Args:
+        layers: Of ``dynamic``: ``linear``, or ``all``: convolutions too, as in the seed, which runs at 0.4 to 0.8 times
+            fp32's speed.
+        reduce_range: Of ``static``: ``true`` keeps the accuracy on every CPU; ``auto`` only where this CPU needs it.
+        calibration_images: Of ``static``: number of training images that fix the ranges, drawn evenly from the classes.
     """
 
-    preprocess: Preprocess = "outside"
-    dynamic_layers: DynamicLayers = "linear"
+    layers: DynamicLayers = "linear"
     reduce_range: bool | Literal["auto"] = True
     calibration_images: int = 512
-    seed: int = 0
-    gates: Gates = field(default_factory=Gates)
-    speed: bool = True
 
     @property
     def reduces_range(self) -> bool:
         """Whether static files use 7 of the 8 bits of their weights."""
         return needs_reduce_range() if self.reduce_range == "auto" else self.reduce_range
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """How files are written and judged.
+
+    Args:
+        preprocess: ``outside``: the files take normalized float32 images (B, C, S, S) and give logits. ``inside``: they
+            take plain uint8 pixels (B, S, S, C) and give probabilities.
+        max_difference: Largest allowed difference of an fp32 logit from torch's.
+        max_drop: Largest allowed loss of accuracy of a quantized file, in percentage points.
+        measure_speed: Measure each file's speed on this machine.
+        quantization: How int8 files are made.
+    """
+
+    preprocess: Preprocess = "outside"
+    max_difference: float = Gates.difference
+    max_drop: float = Gates.drop
+    measure_speed: bool = True
+    quantization: QuantizationSettings = field(default_factory=QuantizationSettings)
+
+    @property
+    def gates(self) -> Gates:
+        """How far a file may be from the network."""
+        return Gates(difference=self.max_difference, drop=self.max_drop)

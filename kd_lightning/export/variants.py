@@ -53,7 +53,7 @@ def export_variants(
         export_onnx(network, info, work / "fp32.onnx")
         builder = Builder(work / "fp32.onnx", info, settings, calibration, _reference(network, info, test))
         rows = [_make(builder, variant, folder / name) for variant, name in names.items()]
-        report = ExportReport(_timed(rows, builder) if settings.speed else rows)
+        report = ExportReport(_timed(rows, builder) if settings.measure_speed else rows)
     if any(row.failure for row in rows):
         raise GateError(report)
     return report
@@ -90,7 +90,7 @@ def _calibration(info: ModelInfo, train: tuple[Tensor, Tensor] | None, settings:
     if train is None:
         raise UserError("static needs training images to calibrate with: give --data, or leave static out.")
     images, labels = train
-    rows = draw_rows(labels.cpu().numpy(), settings.calibration_images, settings.seed)
+    rows = draw_rows(labels.cpu().numpy(), settings.quantization.calibration_images, seed=0)
     return normalized_batches(images[torch.from_numpy(rows)].cpu().numpy(), info)
 
 
