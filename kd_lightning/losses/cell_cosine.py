@@ -1,16 +1,10 @@
 """The cosine between the cells of two feature maps."""
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 from torch.nn import functional
 
-from kd_lightning.losses.base import Targets, in_single
-from kd_lightning.losses.features import FeatureLoss, Projection, projector, same_shape
-from kd_lightning.networks.layers import Outputs, Shapes
-
-if TYPE_CHECKING:
-    from kd_lightning.data.loader import Batch
+from kd_lightning.losses.base import in_single
+from kd_lightning.losses.features import ProjectedLoss, Projection, same_shape
 
 
 def cell_cosine_loss(projected_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -30,7 +24,7 @@ def cell_cosine_loss(projected_map: Tensor, teacher_map: Tensor) -> Tensor:
     return 1 - functional.cosine_similarity(in_single(projected_map), in_single(teacher_map), dim=1, eps=1e-6).mean()
 
 
-class CellCosine(FeatureLoss):
+class CellCosine(ProjectedLoss):
     """One minus the cosine over channels between each cell of the teacher's map and of the student's projected one.
 
     ``mean_(b, y, x) (1 - cos(p(f_s)[b, :, y, x], f_t[b, :, y, x]))``: the directions of the features without their
@@ -60,15 +54,8 @@ class CellCosine(FeatureLoss):
         weight: float = 2.0,
         warm_up: int = 0,
     ) -> None:
-        super().__init__(student, teacher, weight, warm_up)
-        self.kind = projector
+        super().__init__(student, teacher, projector, weight, warm_up)
 
-    def build(self, student: Shapes, teacher: Shapes | None) -> None:
-        """Make the projector."""
-        own, target = self.maps(student, teacher)
-        self.require_same_size(own, target)
-        self.projector = projector(self.kind, own[0], target[0])
-
-    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
-        """Return the mean over batch and cells, a scalar in [0, 2]."""
-        return cell_cosine_loss(self.projector(student.maps[self.student]), target[self.teacher])
+    def compare(self, projected_map: Tensor, teacher_map: Tensor) -> Tensor:
+        """Return one minus the cosine, averaged over batch and cells, a scalar in [0, 2]."""
+        return cell_cosine_loss(projected_map, teacher_map)

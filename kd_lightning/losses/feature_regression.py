@@ -1,16 +1,9 @@
 """Regression of the teacher's feature map."""
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 from torch.nn import functional
 
-from kd_lightning.losses.base import Targets
-from kd_lightning.losses.features import FeatureLoss, Projection, projector, same_shape
-from kd_lightning.networks.layers import Outputs, Shapes
-
-if TYPE_CHECKING:
-    from kd_lightning.data.loader import Batch
+from kd_lightning.losses.features import ProjectedLoss, Projection, same_shape
 
 
 def feature_map_loss(regressed_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -30,7 +23,7 @@ def feature_map_loss(regressed_map: Tensor, teacher_map: Tensor) -> Tensor:
     return functional.mse_loss(regressed_map, teacher_map)
 
 
-class FeatureRegression(FeatureLoss):
+class FeatureRegression(ProjectedLoss):
     """The mean squared error between the teacher's map and what a trained projector makes of the student's.
 
     FitNets (Romero et al., ICLR 2015, https://arxiv.org/abs/1412.6550): ``mean (p(f_s) - f_t)^2``. The student's map
@@ -61,15 +54,8 @@ class FeatureRegression(FeatureLoss):
         weight: float = 10.0,
         warm_up: int = 0,
     ) -> None:
-        super().__init__(student, teacher, weight, warm_up)
-        self.kind = projector
+        super().__init__(student, teacher, projector, weight, warm_up)
 
-    def build(self, student: Shapes, teacher: Shapes | None) -> None:
-        """Make the projector."""
-        own, target = self.maps(student, teacher)
-        self.require_same_size(own, target)
-        self.projector = projector(self.kind, own[0], target[0])
-
-    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
-        """Return the mean over the batch and the map, a scalar."""
-        return feature_map_loss(self.projector(student.maps[self.student]), target[self.teacher])
+    def compare(self, projected_map: Tensor, teacher_map: Tensor) -> Tensor:
+        """Return the mean squared error, a scalar."""
+        return feature_map_loss(projected_map, teacher_map)

@@ -1,13 +1,17 @@
 """What losses on feature maps share: the layers they compare, and a projector between them."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Loss, Targets, require_teacher
 from kd_lightning.networks.layers import Outputs, Shapes
+
+if TYPE_CHECKING:
+    from kd_lightning.data.loader import Batch
 
 Projection = Literal["none", "1x1", "3x3", "3x3 normalized"]
 """A projector: none, a convolution of one pixel or of nine, or of nine without bias, with BatchNorm and ReLU behind."""
@@ -71,6 +75,36 @@ class FeatureLoss(Loss):
                 f"{type(self).__name__} needs maps of one height and width, but '{self.student}' gives "
                 f"{shape_text(student)} and '{self.teacher}' {shape_text(teacher)}; name layers of the same size."
             )
+
+
+class ProjectedLoss(FeatureLoss):
+    """A loss between the teacher's map and what a trained projector makes of the student's.
+
+    Args:
+        student: The student's layer.
+        teacher: The teacher's layer; the student's name where it is not given.
+        kind: The projector.
+        weight: What the term is multiplied with in the sum.
+        warm_up: Epochs in which the weight rises.
+    """
+
+    def __init__(self, student: str, teacher: str | None, kind: Projection, weight: float, warm_up: int) -> None:
+        super().__init__(student, teacher, weight, warm_up)
+        self.kind: Projection = kind
+
+    def build(self, student: Shapes, teacher: Shapes | None) -> None:
+        """Make the projector."""
+        own, target = self.maps(student, teacher)
+        self.require_same_size(own, target)
+        self.projector = projector(self.kind, own[0], target[0])
+
+    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
+        """Return the mean over the batch and the map, a scalar."""
+        return self.compare(self.projector(student.maps[self.student]), target[self.teacher])
+
+    @abstractmethod
+    def compare(self, projected_map: Tensor, teacher_map: Tensor) -> Tensor:
+        """Return the loss between two maps (B, C, H, W) of one shape, a scalar."""
 
 
 def shape_text(shape: Sequence[int]) -> str:
