@@ -1,17 +1,33 @@
-"""What a file says of the data that its network was trained on, held against the data at hand."""
+"""Whether network and data fit: what a network was built for or its file says, held against the data at hand."""
 
 from itertools import zip_longest
 from math import isclose
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.normalize import IMAGENET
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo, unnamed
 
+if TYPE_CHECKING:
+    from kd_lightning.networks import Network
+
 Values = tuple[float, ...]
 
 MEND = "give the data that it was trained on, or another file"
+
+
+def check_network(network: "Network", data: ImageDataModule) -> None:
+    """Refuse data with other classes, channels or sizes than a network was built for.
+
+    Raises:
+        UserError: They differ.
+    """
+    for name in ("num_classes", "in_channels", "image_size"):
+        built, found = getattr(network, name), getattr(data, name)
+        if built != found:
+            raise UserError(f"{name} of the network is {built}, of the data {found}; build the network for this data.")
 
 
 def check_data(file: str | Path, info: ModelInfo, data: ImageDataModule) -> None:

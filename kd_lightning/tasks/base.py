@@ -12,7 +12,7 @@ from torchmetrics import MetricCollection
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import Batch, BatchLoader
-from kd_lightning.data.same_data import check_data
+from kd_lightning.data.same_data import check_data, check_network
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses import Loss
@@ -162,12 +162,7 @@ class Task(Objective):
 
     def setup(self, stage: str) -> None:
         """Check that network and data fit, and reset the metrics."""
-        for name in ("num_classes", "in_channels", "image_size"):
-            network, data = getattr(self.network, name), getattr(self.data, name)
-            if network != data:
-                raise UserError(
-                    f"{name} of the network is {network}, of the data {data}; build the network for this data."
-                )
+        check_network(self.network, self.data)
         for metrics in (self.train_metrics, self.val_metrics, self.test_metrics):
             metrics.reset()  # a run that was stopped may have left something in them
 
