@@ -53,3 +53,16 @@ def plain_teacher(workplace: Path) -> None:
     config = yaml.safe_load((CONFIG_FOLDER / "teacher.yaml").read_text())
     config["files"]["onnx"] = None
     Path("teacher.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.fixture(scope="session")
+def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network that knows the digits as an ONNX file, alone in its folder."""
+    from export_example import info_of, trained_network
+
+    from kd_lightning.export.onnx import export_onnx  # torch reads what is set above
+
+    network = trained_network()
+    path = tmp_path_factory.mktemp("fp32") / "student.onnx"
+    export_onnx(network, info_of(network), path)
+    return path

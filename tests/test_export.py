@@ -49,14 +49,6 @@ class Branching(Network):
         return (images if images.sum() > 0 else -images).flatten(1)[:, : self.num_classes]
 
 
-@pytest.fixture(scope="module")
-def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network = trained_network()
-    path = tmp_path_factory.mktemp("fp32") / "student.onnx"
-    export_onnx(network, info_of(network), path)
-    return path
-
-
 def run(path: Path, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     session = onnxruntime.InferenceSession(path)
     result: np.ndarray[Any, Any] = session.run(None, {session.get_inputs()[0].name: inputs})[0]

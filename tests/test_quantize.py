@@ -41,14 +41,6 @@ class Saturating(Network):
 
 
 @pytest.fixture(scope="module")
-def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network = trained_network()
-    path = tmp_path_factory.mktemp("fp32") / "student.onnx"
-    export_onnx(network, info_of(network), path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def calibration() -> list[np.ndarray[Any, Any]]:
     return normalized_batches(train_split()[0][:256].numpy(), info_of(trained_network()))
 

@@ -9,7 +9,6 @@ from export_example import held_out_split, info_of, torch_logits, trained_networ
 from onnx import numpy_helper
 
 from kd_lightning.errors import UserError
-from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.preprocess import put_preprocessing_inside
 from kd_lightning.export.verify import (
     Gates,
@@ -24,14 +23,6 @@ from kd_lightning.export.verify import (
 )
 
 GOOD = Measured(difference=1e-6, agreement=1.0, accuracy=0.9, change=0.0)
-
-
-@pytest.fixture(scope="module")
-def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network = trained_network()
-    path = tmp_path_factory.mktemp("fp32") / "student.onnx"
-    export_onnx(network, info_of(network), path)
-    return path
 
 
 @pytest.fixture(scope="module")
