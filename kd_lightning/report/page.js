@@ -58,19 +58,3 @@ for (const button of document.querySelectorAll("thead button")) {
     sortBy(head.closest("table"), head.cellIndex, descending);
   });
 }
-
-function remembered(theme) {
-  try {
-    if (theme) localStorage.setItem("theme", theme);
-    return localStorage.getItem("theme");
-  } catch {
-    return null; // a browser may keep nothing for a file
-  }
-}
-
-document.documentElement.style.colorScheme = remembered() ?? "";
-document.getElementById("theme").addEventListener("click", () => {
-  const now = document.documentElement.style.colorScheme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  document.documentElement.style.colorScheme = now === "dark" ? "light" : "dark";
-  remembered(document.documentElement.style.colorScheme);
-});

@@ -4,10 +4,9 @@ import json
 from base64 import b64encode
 from hashlib import sha256
 from html import escape
-from importlib.resources import files
-from string import Template
 from typing import Any
 
+from kd_lightning import pages
 from kd_lightning.compare.results import Row
 from kd_lightning.report.analysis import Analysis, Comparison, points
 from kd_lightning.report.chart_data import chart_data
@@ -30,8 +29,9 @@ from kd_lightning.report.tables import (
 from kd_lightning.report.text import failure_lines
 from kd_lightning.wording import counted
 
+ROOM = "kd_lightning.report"
 MARKS = {Verdict.HELPS: "▲", Verdict.HURTS: "▼", Verdict.CANNOT_TELL: "?"}
-STYLES = {Verdict.HELPS: "helps", Verdict.HURTS: "hurts", Verdict.CANNOT_TELL: "untold"}
+STYLES = {Verdict.HELPS: "good", Verdict.HURTS: "bad", Verdict.CANNOT_TELL: "unsure"}
 
 
 def to_page(analysis: Analysis) -> str:
@@ -39,9 +39,11 @@ def to_page(analysis: Analysis) -> str:
     study, data = analysis.study, chart_data(analysis)
     seeds, epochs = len(study.settings.seeds), study.settings.epochs
     size = f"{counted(epochs, 'epoch')} · {counted(seeds, 'seed')}"
-    script = "\n".join(_part(name) for name in ("svg.js", "charts.js", "page.js"))
-    return Template(_part("page.html")).substitute(
-        title=escape(f"{study.name}: {headline(analysis)}"),
+    script = pages.script(ROOM, ("svg.js", "charts.js", "page.js"))
+    return pages.page(
+        ROOM,
+        f"{study.name}: {headline(analysis)}",
+        policy=f"script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'",
         eyebrow=escape(f"{study.name} · {study.settings.data} · {size}"),
         headline=escape(headline(analysis)),
         lead=escape(_lead(analysis)),
@@ -57,9 +59,7 @@ def to_page(analysis: Analysis) -> str:
         settings=_settings(analysis),
         method="\n".join(f"<li>{escape(line)}</li>" for line in method(analysis)),
         data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
-        style=_part("page.css"),
         script=script,
-        script_hash="sha256-" + b64encode(sha256(script.encode()).digest()).decode(),
     )
 
 
@@ -190,7 +190,3 @@ def _cell(cell: Cell) -> str:
         return f'<td data-value="{value}"><span class="pill {STYLES[verdict]}">{MARKS[verdict]} {verdict}</span></td>'
     words = ' class="words"' if isinstance(cell.value, str) and len(cell.text) > 20 else ""
     return f'<td{words} data-value="{value}">{escape(cell.text)}</td>'
-
-
-def _part(name: str) -> str:
-    return (files("kd_lightning.report") / name).read_text(encoding="utf-8")

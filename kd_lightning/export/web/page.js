@@ -22,7 +22,7 @@ function make(tag, className, ...children) {
 /** Make an element in the colour of a network. */
 function coloured(index, ...rest) {
   const node = make(...rest);
-  node.style.setProperty("--c", `var(--n${index % 4})`);
+  node.style.setProperty("--c", `var(--s${index % 8})`);
   return node;
 }
 
@@ -74,9 +74,9 @@ function bar(index, answers) {
 
 function verdicts(answers, truth) {
   const [first, ...others] = answers.map(({ best }) => about.classes[best]);
-  const differ = others.flatMap((name, index) => (name === first ? [] : [make("span", "pill untold", `${networks[index + 1].name} says ${name}`)]));
+  const differ = others.flatMap((name, index) => (name === first ? [] : [make("span", "pill unsure", `${networks[index + 1].name} says ${name}`)]));
   if (truth === undefined) return differ;
-  return [first === truth ? make("span", "pill right", "✓ right") : make("span", "pill wrong", `✗ is ${truth}`), ...differ];
+  return [first === truth ? make("span", "pill good", "✓ right") : make("span", "pill bad", `✗ is ${truth}`), ...differ];
 }
 
 function resultCard({ name, truth }, picture, answers) {
@@ -214,23 +214,6 @@ function listen() {
   });
 }
 
-function remembered(theme) {
-  try {
-    if (theme) localStorage.setItem("theme", theme);
-    return localStorage.getItem("theme");
-  } catch {
-    return null; // a browser may keep nothing for a file
-  }
-}
-
-function switchTheme() {
-  const now = document.documentElement.style.colorScheme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  document.documentElement.style.colorScheme = now === "dark" ? "light" : "dark";
-  remembered(document.documentElement.style.colorScheme);
-}
-
-document.documentElement.style.colorScheme = remembered() ?? "";
-document.getElementById("theme").addEventListener("click", switchTheme);
 listen();
 queue = start().catch(fail);
 showExamples();

@@ -10,13 +10,12 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files as resources
 from pathlib import Path
-from string import Template
 from typing import Any, NamedTuple
 
 from PIL import Image
 
+from kd_lightning import pages
 from kd_lightning.errors import UserError
 from kd_lightning.export.web.runtime import MODULE, runtime_files
 from kd_lightning.files import written_whole
@@ -25,7 +24,7 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import factor_and_offset
 
 NAMED_CLASSES = 12  # more are not named
-SCRIPTS = ("pixels.js", "network.js", "page.js")
+ROOM = "kd_lightning.export.web"
 
 
 class Example(NamedTuple):
@@ -111,20 +110,17 @@ def _page(info: ModelInfo, about: Mapping[str, Any]) -> str:
     network = info.network.rpartition(".")[2]
     accuracy = "" if info.accuracy is None else f"{100 * info.accuracy:.1f} % of test images right"
     facts = (network, info.data, accuracy, f"sees {info.image_size} by {info.image_size} pixels")
-    return Template(_part("page.html")).substitute(
-        title=escape(f"{network} on {info.data}" if info.data else network),
+    return pages.page(
+        ROOM,
+        f"{network} on {info.data}" if info.data else network,
+        policy="script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:",
         facts=escape(" · ".join(filter(None, facts))),
         classes=escape(_classes(info.class_names)),
         about=json.dumps(about, allow_nan=False).replace("<", "\\u003c"),
-        style=_part("page.css"),
-        script="\n".join(map(_part, SCRIPTS)),
+        script=pages.script(ROOM, ("pixels.js", "network.js", "page.js")),
     )
 
 
 def _classes(names: Sequence[str]) -> str:
     more = len(names) - NAMED_CLASSES
     return ", ".join(names[:NAMED_CLASSES]) + (f" and {more} more" if more > 0 else "")
-
-
-def _part(name: str) -> str:
-    return (resources("kd_lightning.export.web") / name).read_text(encoding="utf-8")
