@@ -6,7 +6,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
 from kd_lightning.errors import UserError
-from kd_lightning.tasks.counting import Stage
+from kd_lightning.tasks.epoch_metrics import Stage
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
