@@ -236,7 +236,7 @@ def _parts(loop: Loop, steps: int, device: torch.device) -> dict[str, float]:
 def _work(task: Task, data: ImageDataModule, device: torch.device) -> tuple[Work, Work]:
     """Count the work of a step, and the teacher's part of it."""
     data.setup("fit")
-    raw = data.train_dataloader().gather(torch.arange(data.batch_size))
+    raw = data.train_dataloader().gather(data.train_rows()[1][: data.batch_size])
     batch = data.on_after_batch_transfer(Batch(*raw).to(device), 0)
     optimizer = Adam(task.trained_parameters())
 
