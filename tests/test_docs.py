@@ -1,0 +1,100 @@
+"""README.md and docs/: what they show runs, and what they list is what there is."""
+
+import importlib
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from inspect import getdoc, isabstract, signature
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import kd_lightning.losses
+import kd_lightning.networks
+from kd_lightning.cli import main
+from kd_lightning.networks import DeepNN
+from kd_lightning.training.teacher_checks import FROM_DATA
+
+ROOT = Path(__file__).parents[1]
+PAGES = {"README.md": ("my_networks",), "docs/extend.md": ("my_losses", "my_networks")}
+TINY = "--data=tiny.TinyDataModule --trainer.fast_dev_run=true --trainer.accelerator=cpu"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def write_files(page: str) -> None:
+    """Write the blocks of a page that begin with a file's name."""
+    for block in (*blocks(page, "python"), *blocks(page, "yaml")):
+        if named := re.match(r"# (\w+\.(?:py|yaml))\n", block):
+            Path(named[1]).write_text(block)
+
+
+@pytest.fixture
+def own_files(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A working directory that own modules are imported from; a smoke test takes an untrained teacher."""
+    monkeypatch.syspath_prepend(str(workplace))
+    importlib.invalidate_caches()
+    yield
+    for name in ("my_losses", "my_networks"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_adds_in_files_of_its_own_runs_by_the_pages_commands(page: str, own_files: None) -> None:
+    write_files(page)
+    own = [name for name in ("my_losses", "my_networks") if Path(f"{name}.py").exists()]
+    assert tuple(own) == PAGES[page]
+    lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", "").splitlines() if " fit " in line]
+    commands = [line for line in lines if "mine.yaml" in line or "my_networks" in line]
+    assert len(commands) >= len(own)
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        assert main([*words[3:], *TINY.split()]) == 0, command
+
+
+def test_the_readmes_loop_over_images_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("EvalDataset").mkdir()
+    Image.new("RGB", (40, 30)).save("EvalDataset/one.png")
+    torch.save(DeepNN().state_dict(), "NNDeep.pth")
+    (loop,) = (block for block in blocks("README.md", "python") if "predict_image" in block)
+    names: dict[str, list[dict[str, object]]] = {}
+    exec(loop, names)  # what a reader would run
+    assert [result["image"] for result in names["results"]] == ["one.png"]
+
+
+def rows(package: object, left_out: tuple[str, ...], has_weight: bool) -> list[str]:
+    lines = []
+    for name in package.__all__:  # type: ignore[attr-defined]
+        kind = getattr(package, name)
+        if not isinstance(kind, type) or not hasattr(kind, "works_with_fast_path") or isabstract(kind):
+            continue
+        options = signature(kind).parameters
+        others = ", ".join(f"`{option}`" for option in options if option not in left_out)
+        weight = f" {options['weight'].default:g} |" if has_weight else ""
+        lines.append(f"| `{name}` | {(getdoc(kind) or '').splitlines()[0]} |{weight} {others} |")
+    return lines
+
+
+def test_the_page_on_distillation_lists_every_loss_and_network_as_its_docstring_has_it() -> None:
+    page = (ROOT / "docs" / "distill.md").read_text().splitlines()
+    losses = rows(kd_lightning.losses, ("weight", "warm_up"), has_weight=True)
+    networks = rows(kd_lightning.networks, FROM_DATA, has_weight=False)
+    assert [line for line in page if line.startswith("| `")] == [*losses, *networks]
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_every_link_of_a_page_leads_to_a_file(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        assert target.startswith("http") or ((ROOT / page).parent / target).is_file(), target
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("docs/distill.md", "yaml") if "Distill" in block])
+def test_the_configs_of_the_page_on_distillation_train(block: str, own_files: None) -> None:
+    write_files("docs/distill.md")
+    Path("mine.yaml").write_text(block)
+    assert main(["fit", "--config=mine.yaml", *TINY.split()]) == 0
