@@ -26,18 +26,8 @@ CODE = ("kd_lightning.compare.fit", "kd_lightning.compare.measure")
 NEVER_TRAINS = tuple(
     f"kd_lightning.{name}"
     for name in (
-        *(
-            "benchmark",
-            "cli",
-            "commands",
-            "compare",
-            "export",
-            "pages",
-            "prediction",
-            "report",
-            "data.contact_sheet",
-            "wording",
-        ),
+        *("benchmark", "cli", "commands", "compare", "data.contact_sheet", "drawing", "export", "pages"),
+        *("prediction", "report", "wording"),
         *("callbacks.export_onnx", "callbacks.log_contact_sheet", "callbacks.run_summary", "callbacks.summary_text"),
         *("training.console", "training.parse_errors"),
     )

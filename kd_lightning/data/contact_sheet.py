@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from kd_lightning.data.augment import Pipeline
 from kd_lightning.data.base import ImageDataModule
-from kd_lightning.wording import shown
+from kd_lightning.drawing import FAINT, INK, PAPER, cut, font
 
 MARGIN, GAP, NAMES, HEAD = 16, 2, 150, 26
 """Pixels: around the sheet's parts, between two images, for the classes' names, and for the headings."""
-INK, FAINT, PAPER = "#1f2328", "#6e7781", "#ffffff"
 FONT_SIZE = 14
 
 
@@ -110,11 +109,7 @@ def _write_names(
 
 def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width: int, colour: str = INK) -> None:
     """Write one line of text, cut to ``width`` pixels."""
-    font = ImageFont.load_default(size=FONT_SIZE)
-    cut = text = shown(text)
-    while cut and draw.textlength(cut if cut == text else f"{cut}…", font=font) > width:
-        cut = cut[:-1]
-    draw.text(at, cut if cut == text else f"{cut}…", fill=colour, font=font)
+    draw.text(at, cut(text, FONT_SIZE, width), fill=colour, font=font(FONT_SIZE))
 
 
 def _paste(sheet: Image.Image, pictures: list[Image.Image], line_lengths: list[int], left: int, tile: int) -> None:

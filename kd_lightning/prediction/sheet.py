@@ -4,17 +4,16 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from kd_lightning.drawing import FAINT, INK, PAPER, cut, font
 from kd_lightning.files import written_whole
 from kd_lightning.inference.images import read_image
 from kd_lightning.prediction.stream import Prediction
 from kd_lightning.prediction.table import percent
-from kd_lightning.wording import shown
 
 MOST_IMAGES = 120
 MOST_COLUMNS = 12
@@ -22,7 +21,7 @@ TILE, GAP, MARGIN = 128, 18, 28
 """Pixels: an image's side, between two of them, around them all."""
 HEAD, CAPTION = 40, 76
 """Pixels: height of the title, and of what is written below an image."""
-INK, FAINT, LINE, SHADE, PAPER = "#1f2328", "#6e7781", "#d0d7de", "#eff2f5", "#ffffff"
+LINE, SHADE = "#d0d7de", "#eff2f5"
 SURE, UNSURE = "#0969da", "#d4a72c"
 
 
@@ -78,7 +77,7 @@ def draw_sheet(tiles: Sequence[Tile], title: str, threshold: float) -> Image.Ima
     width = 2 * MARGIN + columns * (TILE + GAP) - GAP
     sheet = Image.new("RGB", (width, 2 * MARGIN + HEAD + rows * (TILE + CAPTION)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN - 6), _cut(shown(title), 20, width - 2 * MARGIN), INK, _font(20))
+    draw.text((MARGIN, MARGIN - 6), cut(title, 20, width - 2 * MARGIN), INK, font(20))
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         _draw_tile(sheet, tile, MARGIN + column * (TILE + GAP), MARGIN + HEAD + row * (TILE + CAPTION), threshold)
@@ -103,8 +102,8 @@ def _draw_tile(sheet: Image.Image, tile: Tile, left: int, top: int, threshold: f
     _write_class(draw, (left, bottom + 9), label if sure else f"{label}?", probability, 14, INK)
     for name, share in others:
         _write_class(draw, (left, bottom + 27), name, share, 12, FAINT)
-    name = _cut(shown(tile.prediction.image), 11, TILE, keep_end=True)
-    draw.text((left, bottom + 43), name, FAINT, _font(11))
+    name = cut(tile.prediction.image, 11, TILE, keep_end=True)
+    draw.text((left, bottom + 43), name, FAINT, font(11))
 
 
 def _draw_bar(draw: ImageDraw.ImageDraw, left: int, top: int, share: float, colour: str) -> None:
@@ -116,21 +115,6 @@ def _write_class(
     draw: ImageDraw.ImageDraw, at: tuple[int, int], name: str, share: float, size: int, colour: str
 ) -> None:
     """Write a class's name on the left and its probability on the right of a tile's width."""
-    font, number = _font(size), percent(share).strip()
-    draw.text((at[0] + TILE, at[1]), number, colour, font, anchor="ra")
-    draw.text(at, _cut(shown(name), size, TILE - 6 - font.getlength(number)), colour, font)
-
-
-def _cut(text: str, size: int, width: float, *, keep_end: bool = False) -> str:
-    """Return as much of a text as fits into ``width`` pixels."""
-    font = _font(size)
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[1:] if keep_end else text[:-1]
-    return f"…{text}" if keep_end else f"{text}…"
-
-
-@cache
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+    number = percent(share).strip()
+    draw.text((at[0] + TILE, at[1]), number, colour, font(size), anchor="ra")
+    draw.text(at, cut(name, size, TILE - 6 - font(size).getlength(number)), colour, font(size))
