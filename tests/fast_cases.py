@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fast_example import classifier, cosine, light
+from fast_example import classifier, cosine
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch import callbacks as theirs
 from lightning.pytorch.cli import ReduceLROnPlateau
+from task_example import light
 from tiny import TinyDataModule, TinyNetwork
 from torch import Tensor, optim
 from torch.nn import functional

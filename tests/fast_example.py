@@ -9,21 +9,18 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers.logger import DummyLogger
+from task_example import light, quick_trainer
 from tiny import TinyDataModule
 from torch import nn
 from torch.optim import Adam
 
 from kd_lightning.fast.callback import TrainAhead
-from kd_lightning.networks import DeepNN, LightNN
+from kd_lightning.networks import DeepNN
 from kd_lightning.tasks import Classifier, CosineDistill, Task
 from kd_lightning.tasks.schedules import OneCycle
 from kd_lightning.teacher import Teacher
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-
-
-def light() -> LightNN:
-    return LightNN(num_classes=4, image_size=8)
 
 
 def classifier(fast: bool | Literal["auto"], **options: Any) -> Classifier:
@@ -40,18 +37,8 @@ def train(
 ) -> tuple[Trainer, Task]:
     seed_everything(0)
     task = make(fast)
-    settings = {
-        "max_epochs": 2,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        **options,
-        "callbacks": [TrainAhead(), *options.get("callbacks", [])],
-    }
-    trainer = Trainer(**settings)
+    callbacks = [TrainAhead(), *options.pop("callbacks", [])]
+    trainer = quick_trainer(2, **options, callbacks=callbacks)
     trainer.fit(task, datamodule=source(**{"count": 330, "batch_size": 16, **(data or {})}), ckpt_path=ckpt)
     return trainer, task
 

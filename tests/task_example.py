@@ -21,14 +21,16 @@ def make_batch() -> Batch:
     return Batch(torch.randn(6, 3, 8, 8), torch.arange(6) % 4, torch.arange(6))
 
 
+QUIET = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
+"""Options of a trainer that leaves nothing behind and prints little."""
+
+
 def quick_trainer(epochs: int = 1, **options: Any) -> Trainer:
-    settings = {
-        "max_epochs": epochs,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
-    return Trainer(**{**settings, **options})
+    return Trainer(**{**QUIET, "max_epochs": epochs, **options})

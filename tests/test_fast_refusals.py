@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 from fast_cases import SAYS, UNKNOWN, Case, MarkedTask
-from fast_example import Calls, assert_same, classifier, light, train
+from fast_example import Calls, assert_same, classifier, train
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch import callbacks as theirs
 from lightning.pytorch.plugins.precision import Precision
 from recorded_graph import Captures
+from task_example import light
 from tiny import TinyDataModule
 from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Adam
