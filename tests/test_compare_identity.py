@@ -110,6 +110,14 @@ def test_data_is_the_same_if_and_only_if_its_images_labels_and_split_are() -> No
     assert identity.fingerprint(brighter) == {**prints, "test": identity.fingerprint(brighter)["test"]} != prints
 
 
+def test_class_names_that_read_alike_when_they_are_joined_are_different_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for names in (("a | b", "c"), ("a", "b | c")):
+        monkeypatch.setattr(TinyDataModule, "class_names", names)
+        found.append(identity.fingerprint(TinyDataModule(classes=2))["classes"])
+    assert found[0] != found[1]
+
+
 def test_tensorboard_is_given_no_value_that_it_cannot_keep() -> None:
     values = {"big": 10**400, "half": "\ud800", "lr": 0.1, "none": None, "on": True}
     assert hyperparameters({"a": values, "b": {}})["a"] == {

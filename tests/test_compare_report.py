@@ -14,13 +14,14 @@ from PIL import Image
 from rich.console import Console
 from scipy import stats
 
-from kd_lightning.compare.results import Curves, Row, Study
+from kd_lightning.compare.results import Curves, Row, Run, Study
 from kd_lightning.compare.store import read_run, read_study, write_run, write_study
 from kd_lightning.compare.study import RowConfig
 from kd_lightning.data.class_names import CIFAR10_CLASSES
 from kd_lightning.errors import UserError
 from kd_lightning.report import outputs
 from kd_lightning.report.analysis import Analysis, analyse
+from kd_lightning.report.chart_data import chart_data
 from kd_lightning.report.figures import accuracy_figure, classes_figure, curves_figure, latency_figure, size_figure
 from kd_lightning.report.outputs import write_report
 from kd_lightning.report.tables import headline, method
@@ -178,6 +179,25 @@ def test_json_holds_the_whole_study_and_is_strict_even_after_a_diverged_run() ->
     assert cosine["comparison"]["verdict"] == "hurts"
     assert cosine["comparison"]["sentence"].startswith("hurts: ")
     assert plain["rows"][3]["measures"]["test_loss"]["mean"] is None
+
+
+def without_first_class(run: Run) -> Run:
+    """Take the images of the first class for images of the second, as many of them right."""
+    first, second, *others = np.array(run.confusion)
+    second = second + first[[1, 0, *range(2, len(first))]]
+    return replace(run, confusion=tuple(tuple(line.tolist()) for line in (0 * first, second, *others)))
+
+
+def test_a_class_without_test_images_has_no_accuracy_in_any_form() -> None:
+    study = example_study(seeds=range(2))
+    rows = []
+    for row in study.rows:
+        rows.append(replace(row, runs=tuple(map(without_first_class, row.runs))))
+    analysis = analyse(replace(study, rows=tuple(rows)))
+    assert "| airplane | \N{EN DASH} | \N{EN DASH} |" in to_markdown(analysis)
+    assert "nan" not in to_markdown(analysis)
+    assert classes_figure(analysis)
+    assert chart_data(analysis)["classes"]["rows"][0]["values"][0] is None
 
 
 def test_a_failed_run_is_told_in_every_form() -> None:

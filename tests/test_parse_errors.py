@@ -103,6 +103,17 @@ def parser() -> LightningArgumentParser:
     return run(["--config=student.yaml"], ParsedOnly, run=False).parser
 
 
+def test_what_is_offered_in_place_of_a_mistaken_class_is_nothing_of_our_own_use(
+    parser: LightningArgumentParser,
+) -> None:
+    with pytest.raises(UserError) as error:
+        parser.parse_args(["--config=student.yaml", "--trainer.callbacks=Foo"])
+    offered = str(error.value).partition("choose one of ")[2]
+    assert "ExportONNX, " in offered
+    for name in ("RunFolder", "SaveConfig", "TrainAhead", "Measure", "KeepCheckpoint"):
+        assert name not in offered
+
+
 @pytest.mark.parametrize("option", MISTAKES)
 def test_a_mistaken_option_is_answered_with_its_name_its_value_and_what_was_expected(
     option: str, parser: LightningArgumentParser

@@ -1,6 +1,7 @@
 """Which teacher a distillation takes, and what is looked at before one is trained."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,14 @@ import torch
 from jsonargparse import Namespace
 from training_example import NO_EXPORT, SHIPPED, TINY, fit
 
+from kd_lightning.callbacks.interrupt import what_is_saved
 from kd_lightning.cli import main
 from kd_lightning.errors import UserError
+from kd_lightning.machine import stopping
 from kd_lightning.networks.weights import load_model, save_weights
 from kd_lightning.training.cli import run
 from kd_lightning.training.teacher_checks import check_target
-from kd_lightning.training.teacher_first import find_teacher
+from kd_lightning.training.teacher_first import find_teacher, train_teacher
 
 DISTILL = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT]
 
@@ -54,6 +57,21 @@ def test_a_teacher_that_would_be_another_network_or_needs_itself_is_refused_befo
     assert main(["fit", "--config=loop.yaml", *TINY, NO_EXPORT]) == 2
     assert "loop.yaml trains a teacher with loop.yaml first, without end" in capsys.readouterr().err
     assert not Path("lightning_logs/cosine").exists()
+
+
+def test_a_teachers_first_run_that_is_stopped_says_to_give_the_first_command_again(workplace: Path) -> None:
+    Path("run/checkpoints").mkdir(parents=True)
+    Path("run/checkpoints/last.ckpt").touch()
+    said = []
+
+    def stopped(options: Sequence[str]) -> Path:
+        said.append(what_is_saved(Path("run"), "1 epoch saved"))
+        return Path("run/net.pth")
+
+    with stopping.stoppable():
+        train_teacher(Namespace(config="teacher.yaml", weights=None), Path("logs"), {}, stopped)
+        assert said[0].endswith("/last.ckpt\nThat is the teacher. Then give the first command again.")
+        assert what_is_saved(Path("run"), "1 epoch saved").endswith("/last.ckpt")
 
 
 WRONG_FOR_THE_STUDENT = {

@@ -40,9 +40,10 @@ def what_is_saved(folder: Path | None, saved: str) -> str:
         return f"nothing is saved yet; {stopping.AGAIN}"
     checkpoint, config = last_checkpoint(folder), folder / "config.yaml"
     if not config.is_file():
-        return f"{saved}. Go on from there with the same command and --ckpt_path {shlex.quote(str(checkpoint))}"
+        goes_on = f"the same command and --ckpt_path {shlex.quote(str(checkpoint))}"
+        return f"{saved}. Go on from there with {goes_on}{stopping.then()}"
     command = ["python", "-m", "kd_lightning", "fit", "--config", str(config), "--ckpt_path", str(checkpoint)]
-    return f"{saved}. Go on from there with:\n  {shlex.join(command)}"
+    return f"{saved}. Go on from there with:\n  {shlex.join(command)}{stopping.then()}"
 
 
 class SaveOnInterrupt(Callback):

@@ -1,5 +1,6 @@
 """What a run depends on, as one key: two runs with the same key give the same numbers."""
 
+import json
 import os
 import re
 import sys
@@ -128,7 +129,7 @@ def fingerprint(data: ImageDataModule) -> dict[str, str]:
     parts = {"train": data.train_rows(), "test": data.test_rows()} | ({"val": data.val_rows()} if data.has_val else {})
     sets = {id(images): _hash(*images) for images, _ in parts.values()}
     hashes = {name: f"{sets[id(images)]} {_hash(rows)}" for name, (images, rows) in parts.items()}
-    return {"classes": " | ".join(data.class_names), **hashes}
+    return {"classes": json.dumps(data.class_names), **hashes}
 
 
 def weights_hash(path: Path) -> str:

@@ -35,6 +35,7 @@ class _Command:
     process: int
     follows: bool
     outlook: Outlook
+    then: str = ""
 
 
 unfinished: set[Path] = set()
@@ -83,6 +84,21 @@ def expect(outlook: Outlook) -> None:
     """Choose what is said when the running command is stopped from now on."""
     if _running:
         _running[-1].outlook = outlook
+
+
+@contextmanager
+def followed_by(then: str) -> Iterator[None]:
+    """Have a sentence said behind how to go on, while the running command does a part of what was asked for."""
+    if _running:
+        _running[-1].then = then
+    yield
+    if _running:
+        _running[-1].then = ""
+
+
+def then() -> str:
+    """Return what is to be done behind going on; nothing where the running command is all that was asked for."""
+    return _running[-1].then if _running else ""
 
 
 def outlook() -> str:

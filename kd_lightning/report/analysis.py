@@ -139,7 +139,12 @@ def class_differences(row: Row, baseline: Row) -> list[Spread | None]:
     """Return, class by class, the paired difference of accuracy to the baseline; its interval is not corrected."""
     pairs = [(run.class_accuracy, other.class_accuracy) for run, other in paired_runs(row, baseline)]
     differences = np.array([np.subtract(ours, theirs) for ours, theirs in pairs])
-    return [spread(of_class) for of_class in differences.T]
+    return [spread_of_class(of_class) for of_class in differences.T]
+
+
+def spread_of_class(values: Sequence[float] | NDArray[np.float64]) -> Spread | None:
+    """Summarize a class's accuracy, one value a run; ``None`` also for a class without test images, which has none."""
+    return None if np.isnan(values).any() else spread(values)
 
 
 def shown_classes(study: Study) -> list[int]:
@@ -147,7 +152,7 @@ def shown_classes(study: Study) -> list[int]:
     if len(study.class_names) <= MOST_CLASSES:
         return list(range(len(study.class_names)))
     found = [class_differences(row, study.baseline) for row in study.rows if row.role == "student"]
-    size = np.nansum([[abs(value.mean) for value in of_row if value] for of_row in found if of_row], axis=0)
+    size = np.sum([[abs(value.mean) if value else 0.0 for value in of_row] for of_row in found if of_row], axis=0)
     return sorted(np.argsort(size, kind="stable")[-MOST_CLASSES:].tolist())
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kd_lightning.compare.results import Run, finite
-from kd_lightning.report.analysis import Analysis, Comparison, RowAnalysis, points
-from kd_lightning.report.statistics import LEVEL, POWER, Interval, Spread, Verdict, spread
+from kd_lightning.report.analysis import Analysis, Comparison, RowAnalysis, points, spread_of_class
+from kd_lightning.report.statistics import LEVEL, POWER, Interval, Spread, Verdict
 
 NOTHING = "\N{EN DASH}"
 
@@ -124,7 +124,7 @@ def classes_table(analysis: Analysis) -> Table:
     rows = [found.row for found in analysis.rows]
     lines = []
     for index, name in enumerate(analysis.study.class_names):
-        found = [spread([run.class_accuracy[index] for run in row.runs]) for row in rows]
+        found = [spread_of_class([run.class_accuracy[index] for run in row.runs]) for row in rows]
         lines.append((_text(name), *(ACCURACY.cell(value) for value in found)))
     return Table("Test accuracy by class (%)", ("Class", *(row.name for row in rows)), tuple(lines))
 

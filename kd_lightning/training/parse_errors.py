@@ -1,6 +1,7 @@
 """Turns the parser's reports, which can be pages, into one sentence."""
 
 import re
+import sys
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pkgutil import resolve_name
@@ -199,12 +200,19 @@ def _choices(option: str, words: list[str]) -> str:
 
 
 def _concrete(kind: type[Any]) -> Iterator[type[Any]]:
-    """Give the classes under one that are this project's or the user's, and can be built."""
+    """Give the classes under one that are this project's, for configs, or the user's, and can be built."""
     for sub in kind.__subclasses__():
         yield from _concrete(sub)
-        ours_or_users = not sub.__module__.startswith(("lightning.", "pytorch_lightning.", "torch"))
-        if ours_or_users and not getattr(sub, "__abstractmethods__", None) and not sub.__name__.startswith("_"):
+        if _is_offered(sub) and not getattr(sub, "__abstractmethods__", None) and not sub.__name__.startswith("_"):
             yield sub
+
+
+def _is_offered(kind: type[Any]) -> bool:
+    """Say whether a class is the user's, or one of ours that its package shows: others are for our own use."""
+    module = kind.__module__
+    if module.startswith("kd_lightning."):
+        return hasattr(sys.modules[module.rpartition(".")[0]], kind.__name__)
+    return not module.startswith(("lightning.", "pytorch_lightning.", "torch"))
 
 
 def _expected(said: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
+from kd_lightning.machine import stopping
 from kd_lightning.networks.weights import read_weights
 from kd_lightning.training.config_files import find_config, newest_first, run_name
 from kd_lightning.training.console import say
@@ -103,12 +104,18 @@ def train_teacher(settings: Namespace, logs: Path, changes: dict[str, Any], fit:
     """
     target = settings.weights or f"{logs / run_name(Path(settings.config))}/version_*/*.pth"
     say(f"There is no teacher yet: {settings.config} trains one first and writes it to {target}.")
-    with fit_options(settings, changes) as options:
+    with fit_options(settings, changes) as options, stopping.followed_by(_afterwards(settings)):
         weights = fit(["fit", *options])
     if settings.weights is None:
         return weights
     _copy(weights, Path(settings.weights))
     return Path(settings.weights)
+
+
+def _afterwards(settings: Namespace) -> str:
+    """Say what is to be done when a teacher's run that was stopped has gone on to its end."""
+    placed = "" if settings.weights is None else f"copy its weights to {settings.weights} and "
+    return f"\nThat is the teacher. Then {placed}give the first command again."
 
 
 @rank_zero_only
