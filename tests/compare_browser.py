@@ -3,11 +3,14 @@
 import json
 import os
 import select
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tools import missing
 
 FLAGS = (
     "--headless",
@@ -20,6 +23,7 @@ FLAGS = (
     "--disable-sync",
     "--remote-debugging-pipe",
 )
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60  # seconds
 
 
@@ -86,7 +90,9 @@ class Browser:
 
 
 @contextmanager
-def browser(program: str, folder: Path) -> Iterator[Browser]:
+def browser(folder: Path) -> Iterator[Browser]:
+    """Start the browser with its profile in ``folder``."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None) or missing("chromium to open the page")
     to_browser, commands = os.pipe()
     answers, from_browser = os.pipe()
     # The browser reads commands from descriptor 3 and answers on 4; a shell puts the pipes there.

@@ -1,7 +1,6 @@
 """The web page: written without a browser, and used in a real one."""
 
 import os
-import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import torch
 from compare_browser import Browser, browser
 from export_example import held_out_split, info_of, train_split, trained_network
 from numpy.typing import NDArray
+from tools import missing
 from web_images import write_images
 
 from kd_lightning.errors import UserError
@@ -32,7 +32,6 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import Floats, OnnxPredictor
 from kd_lightning.networks import LightNN
 
-PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 RUNTIME = Path(os.environ.get("ONNXRUNTIME_WEB", Path(__file__).parents[1] / "node_modules" / "onnxruntime-web"))
 GREY = torch.tensor((0.299, 0.587, 0.114))
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -76,16 +75,14 @@ class Shown(NamedTuple):
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if PROGRAM is None:
-        pytest.skip("no chromium or google-chrome is installed to open the page")
-    with browser(PROGRAM, tmp_path_factory.mktemp("profile")) as page:
+    with browser(tmp_path_factory.mktemp("profile")) as page:
         yield page
 
 
 @pytest.fixture(scope="module")
 def runtime() -> Path:
     if not (RUNTIME / "dist" / FILES[0]).is_file():
-        pytest.skip(f"no onnxruntime-web in {RUNTIME}; unpack {PACKAGE} and set ONNXRUNTIME_WEB to its folder")
+        missing(f"onnxruntime-web in {RUNTIME}; unpack {PACKAGE} and set ONNXRUNTIME_WEB to its folder")
     return RUNTIME
 
 
