@@ -137,13 +137,14 @@ def test_a_stopped_run_has_saved_what_callbacks_do_behind_its_last_step(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     average = "{class_path: EMAWeightAveraging, init_args: {decay: 0.5}}"
-    undisturbed = fit("student.yaml", f"--trainer.callbacks=[SaveWeights, {average}]")
+    undisturbed = fit("student.yaml", NO_EXPORT, f"--trainer.callbacks=[SaveWeights, {average}]")
     stop = f"{{class_path: test_training.InterruptAt, init_args: {{step: 2, number: {int(signal.SIGINT)}}}}}"
-    command = ["fit", "--config=student.yaml", *TINY, f"--trainer.callbacks=[SaveWeights, {average}, {stop}]"]
+    callbacks = f"--trainer.callbacks=[SaveWeights, {average}, {stop}]"
+    command = ["fit", "--config=student.yaml", *TINY, NO_EXPORT, callbacks]
     assert main(command) == 130
     again = re.search(r"python -m kd_lightning (fit .*)", capsys.readouterr().out)
     assert again is not None
-    resumed = run([*again[1].split(), f"--trainer.callbacks=[SaveWeights, {average}]"])
+    resumed = run([*again[1].split(), NO_EXPORT, f"--trainer.callbacks=[SaveWeights, {average}]"])
     for mine, other in zip(undisturbed.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(mine, other)
 
