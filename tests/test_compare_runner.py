@@ -310,6 +310,7 @@ class TaskWithAnything(Classifier):
         super().__init__(network)
 
 
+@pytest.mark.filterwarnings("ignore:::jsonargparse")  # of values that it cannot write, which this is about
 def test_configs_with_every_kind_of_value_are_run_and_known_again(in_process: list[str]) -> None:
     kinds: list[dict[str, Any]] = [
         {"config": "student.yaml", "name": name, "options": options} for name, options in KINDS.items()

@@ -104,6 +104,7 @@ def test_ctrl_c_while_libraries_are_imported_ends_in_one_sentence(tmp_path: Path
     while "torch._C" not in process.stderr.readline():
         pass
     process.send_signal(signal.SIGINT)
-    errors = [line for line in process.stderr if not line.startswith("import time:")]
+    with process.stderr:
+        errors = [line for line in process.stderr if not line.startswith("import time:")]
     assert process.wait(60) == 130
     assert errors == [f"Stopped by Ctrl-C; {stopping.AGAIN}\n"]

@@ -181,7 +181,7 @@ def test_a_loss_in_bfloat16_is_that_of_single_precision_but_for_rounding(name: s
     loss = built(LOSSES[name]())
     exact = value(loss).item()
     rounded = value(loss.to(torch.bfloat16), dtype=torch.bfloat16)
-    assert float(rounded) == pytest.approx(exact, rel=0.05)
+    assert rounded.item() == pytest.approx(exact, rel=0.05)
 
 
 @pytest.mark.parametrize("name", LOSSES)
