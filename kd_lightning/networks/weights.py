@@ -186,4 +186,5 @@ def _load(network: Network, state_dict: Mapping[str, Tensor], path: str | Path) 
             f"{path} holds numbers that are not finite (in {broken[0]}), so its training has failed; "
             "train it again with a lower learning rate."
         )
-    network.load_state_dict({names[key]: value for key, value in weights.items()})
+    own.update({names[key]: value for key, value in weights.items()})  # with versions of layers, which files leave out
+    network.load_state_dict(own)

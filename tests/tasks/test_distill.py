@@ -10,10 +10,12 @@ import torch
 from fast_example import assert_same, train
 from lightning.pytorch import Callback, Trainer
 from recorded_graph import Captures
-from tiny import TinyNetwork
-from torch.optim import Adam
+from tiny import TinyDataModule, TinyNetwork, tiny_images
+from torch.optim import SGD
 
 from kd_lightning.data.augment import HorizontalFlip, Mixup, RandomCrop
+from kd_lightning.data.loader import LabelledImages
+from kd_lightning.data.source import Split
 from kd_lightning.errors import UserError
 from kd_lightning.losses import (
     AttentionTransfer,
@@ -47,16 +49,28 @@ def plain_modules() -> tuple[Network, Network, Losses]:
 
 
 def torchvision_networks() -> tuple[Network, Network, Losses]:
-    student = TorchvisionNetwork(4, 3, 8, "shufflenet_v2_x0_5")
-    teacher = TorchvisionNetwork(4, 3, 8, "mnasnet0_5")
-    return student, teacher, {"kd": SoftTargets(), "maps": CellCosine("conv5", "layers.14")}
+    student, teacher = (TorchvisionNetwork(4, 3, 32, f"squeezenet1_{version}") for version in (1, 0))
+    maps = AttentionTransfer(["features.3", "features.6"], ["features.3", "features.5"])
+    return student, teacher, {"kd": SoftTargets(), "maps": maps}
+
+
+class Larger(TinyDataModule):
+    """Images that are large enough for torchvision's networks."""
+
+    image_size = 32
+
+    def load(self, split: Split) -> LabelledImages | None:
+        """Draw the images of a split."""
+        return None if split == "val" else tiny_images(self.count, self.classes, seed=int(split == "test"), size=32)
 
 
 NETWORKS = {"seed": seeds_networks, "modules": plain_modules, "torchvision": torchvision_networks}
 
 
 def distill(
-    fast: bool, networks: Callable[[], tuple[Network, Network, Losses]] = seeds_networks, remember: Any = True
+    fast: bool,
+    networks: Callable[[], tuple[Network, Network, Losses]] = seeds_networks,
+    remember: Any = True,
 ) -> Distill:
     torch.manual_seed(1)
     student, teacher, losses = networks()
@@ -67,7 +81,7 @@ def distill(
         losses,
         remember_teacher=remember,
         fast=fast,
-        optimizer=lambda parameters: Adam(parameters, lr=2**-9, fused=True),
+        optimizer=lambda parameters: SGD(parameters, lr=2**-6, momentum=0.5, fused=True),
     )
 
 
@@ -79,12 +93,13 @@ def test_losses_are_the_same_live_remembered_and_captured(
     data: dict[str, Any] = {"count": 60 if networks == "torchvision" else 100}
     if views is not None:
         data |= {"augment": [RandomCrop(padding=1), HorizontalFlip()], "views": views}
+    source = Larger if networks == "torchvision" else TinyDataModule
     make = partial(distill, networks=NETWORKS[networks])
     epochs = 3 if views else 2
-    live = train(partial(make, remember=False), False, data, max_epochs=epochs)
-    remembered = train(partial(make, remember=True), False, data, max_epochs=epochs)
+    live = train(partial(make, remember=False), False, data, source=source, max_epochs=epochs)
+    remembered = train(partial(make, remember=True), False, data, source=source, max_epochs=epochs)
     assert_same(live, remembered, exact=False)
-    captured = train(partial(make, remember=True), True, data, max_epochs=epochs)
+    captured = train(partial(make, remember=True), True, data, source=source, max_epochs=epochs)
     assert captured_on_cpu.replays > 2
     assert_same(live, captured, exact=False)
 
