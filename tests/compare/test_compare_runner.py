@@ -32,7 +32,7 @@ from kd_lightning.report import figures, outputs
 from kd_lightning.tasks import Classifier
 
 TINY = ["--data=tiny.TinyDataModule", "--data.batch_size=32", "--trainer.max_epochs=2", "--trainer.accelerator=cpu"]
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 class Trouble(Callback):
@@ -220,7 +220,7 @@ def killed_study(workplace: Path) -> Iterator[Callable[[], str]]:
     for trouble in ("die", "hang"):
         Path(trouble).touch()
     command = [sys.executable, "-m", "kd_lightning", "compare", "--config", "study.yaml", "--seeds=1", "--output=out"]
-    places = os.pathsep.join([str(CONFIGS.parent), str(CONFIGS.parent / "tests")])
+    places = os.pathsep.join(map(str, (CONFIGS.parent, CONFIGS.parent / "tests", Path(__file__).parent)))
     with Path("printed").open("w") as printed:
         process = subprocess.Popen(
             [*command, "--jobs=2", "--threads=1", *TINY],

@@ -32,7 +32,7 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import Floats, OnnxPredictor
 from kd_lightning.networks import LightNN
 
-RUNTIME = Path(os.environ.get("ONNXRUNTIME_WEB", Path(__file__).parents[1] / "node_modules" / "onnxruntime-web"))
+RUNTIME = Path(os.environ.get("ONNXRUNTIME_WEB", Path(__file__).parents[2] / "node_modules" / "onnxruntime-web"))
 GREY = torch.tensor((0.299, 0.587, 0.114))
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 COUNT = "document.querySelectorAll('.result').length"
