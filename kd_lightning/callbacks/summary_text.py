@@ -44,6 +44,8 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
 def _views(count: int | None, teacher: dict[str, Any] | None) -> str:
     """Say in how many ways each training image was seen, and whether the teacher had to see them in every step."""
     seen = "a new one in every epoch" if count is None else f"{count} of each training image"
+    if count == 1:
+        seen = "the training images as they are"
     if teacher is None:
         return "" if count == 1 else seen
     kept = teacher["remembered"]
