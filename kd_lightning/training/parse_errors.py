@@ -158,6 +158,12 @@ def _wrong_class(message: str, deepest: str, said: str, keys: list[str]) -> str 
     ):
         option = whole_path(keys, message, name[1])
         return f"there is no '{name[1]}' for --{option} ({name[2].strip()}){_choices(key, [])}."
+    if name := re.search(r"Multiple subclasses with name (\w+)\. .* ambiguity: (.+)\.", deepest):
+        option = whole_path(keys, message, name[1])
+        return f"--{option} is {name[1]}, but several classes are called so; give one of {name[2]}."
+    if name := re.search(r"expects a function or a callable class: (.+)\. Got value: (\S+)", deepest):
+        option = whole_path(keys, message, name[2])
+        return f"there is no '{name[2]}' for --{option} ({name[1]}){_choices(key, [])}."
     name = re.search(r"Expected a dot import path string: (\S+)", deepest)
     if name and not re.search(r"Expected a <class '(int|float)'>", said):
         return f"there is no '{name[1]}' for --{whole_path(keys, message, name[1])}{_choices(key, _literals(said))}."
