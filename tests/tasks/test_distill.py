@@ -102,6 +102,11 @@ def test_losses_are_the_same_live_remembered_and_captured(
     captured = train(partial(make, remember=True), True, data, source=source, max_epochs=epochs)
     assert captured_on_cpu.replays > 2
     assert_same(live, captured, exact=False)
+    expected = live[0].callback_metrics
+    for other in (remembered, captured):
+        for name in (name for name in expected if not name.endswith("accuracy")):
+            found, value = float(other[0].callback_metrics[name]), float(expected[name])
+            assert found == pytest.approx(value, rel=1e-5, abs=1e-5), name
 
 
 def test_losses_that_need_the_same_tensor_share_a_table() -> None:
