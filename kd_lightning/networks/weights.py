@@ -35,7 +35,7 @@ def save_weights(path: str | Path, network: Network, info: ModelInfo) -> None:
     content = io.BytesIO()  # torch turns the system's errors into others where it writes to a file itself
     torch.save({INFO_KEY: info.to_plain(), "state_dict": state_dict}, content)
     with written_whole(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+        temporary.write_bytes(content.getvalue())  # a view would crash some Python 3.12 where writing fails
 
 
 def load_model(path: str | Path, network_class: str | None = None) -> tuple[Network, ModelInfo]:

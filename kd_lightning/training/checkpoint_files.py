@@ -62,7 +62,7 @@ def _write(checkpoint: dict[str, Any], path: Path) -> None:
     torch.save(checkpoint, content)
     try:
         with written_whole(path) as temporary:
-            temporary.write_bytes(content.getbuffer())
+            temporary.write_bytes(content.getvalue())  # a view would crash some Python 3.12 where writing fails
     except UserError as error:
         if not path.is_file():
             raise
