@@ -1,16 +1,38 @@
 """Outputs of two small networks, and losses built for them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kd_lightning.data.loader import Batch
-from kd_lightning.losses import Loss
+from kd_lightning.losses import (
+    AttentionTransfer,
+    CellCosine,
+    CrossEntropy,
+    FeatureRegression,
+    HiddenCosine,
+    Loss,
+    SoftTargets,
+)
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
 STUDENT: Shapes = {"body": (3, 4, 4), LOGITS: (5,)}
 TEACHER: Shapes = {"body": (6, 4, 4), "deep": (6, 2, 2), LOGITS: (5,)}
+
+LOSSES: dict[str, Callable[[], Loss]] = {
+    "labels": CrossEntropy,
+    "smoothed labels": lambda: CrossEntropy(label_smoothing=0.1),
+    "soft targets": lambda: SoftTargets(temperature=3.0),
+    "hidden cosine": lambda: HiddenCosine("body"),
+    "feature regression": lambda: FeatureRegression("body"),
+    "feature regression, 1x1": lambda: FeatureRegression("body", projector="1x1"),
+    "feature regression, normalized": lambda: FeatureRegression("body", projector="3x3 normalized"),
+    "cell cosine": lambda: CellCosine("body"),
+    "attention": lambda: AttentionTransfer(["body"], ["deep"]),
+}
+"""Every loss, in the forms that its own code tells apart, for ``STUDENT`` and ``TEACHER``."""
 
 
 def outputs(shapes: Shapes, count: int = 4, seed: int = 0, dtype: torch.dtype = torch.float64) -> Outputs:
@@ -29,6 +51,7 @@ def batch(count: int = 4, classes: int = 5) -> Batch:
 def built(loss: Loss, student: Shapes | None = None, teacher: Shapes | None = None) -> Loss:
     torch.manual_seed(0)
     loss.build(student or STUDENT, teacher or TEACHER)
+    loss.start(images=16)
     return loss.double()
 
 

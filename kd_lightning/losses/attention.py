@@ -52,6 +52,7 @@ class AttentionTransfer(Loss):
     """
 
     works_with_fast_path = True
+    short = "at"
 
     def __init__(
         self,

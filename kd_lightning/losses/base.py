@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +32,14 @@ class Loss(nn.Module, ABC):
 
     Attributes:
         weight: The weight of the running epoch, a 0-d buffer that is filled in place: a captured step reads it anew.
+        short: The name that the field's papers and tables have for it, such as ``kd``; empty where there is none.
+        needs_unmixed: Whether it is undefined for images that were mixed (Mixup, CutMix): it needs one label, or one
+            row, of each. Training is then refused before it starts.
     """
 
     weight: Tensor
+    short: ClassVar[str] = ""
+    needs_unmixed: ClassVar[bool] = False
 
     def __init__(self, weight: float = 1.0, warm_up: int = 0) -> None:
         super().__init__()
@@ -69,6 +74,13 @@ class Loss(nn.Module, ABC):
 
         Raises:
             UserError: The shapes do not fit each other.
+        """
+
+    def start(self, images: int) -> None:
+        """Make what depends on the data, such as a memory of each image; a checkpoint is read after it.
+
+        Args:
+            images: Images in the data set that the batches' rows are numbers of.
         """
 
     def target(self, teacher: Outputs) -> Targets:

@@ -45,6 +45,7 @@ class CellCosine(ProjectedLoss):
     """
 
     works_with_fast_path = True
+    short = "cells"
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ class CrossEntropy(Loss):
     """
 
     works_with_fast_path = True
+    short = "ce"
 
     def __init__(self, label_smoothing: float = 0.0, weight: float = 1.0, warm_up: int = 0) -> None:
         super().__init__(weight, warm_up)

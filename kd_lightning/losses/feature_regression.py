@@ -45,6 +45,7 @@ class FeatureRegression(ProjectedLoss):
     """
 
     works_with_fast_path = True
+    short = "fitnet"
 
     def __init__(
         self,

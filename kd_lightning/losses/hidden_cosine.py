@@ -98,6 +98,7 @@ class HiddenCosine(FeatureLoss):
     """
 
     works_with_fast_path = True
+    short = "cosine"
 
     def __init__(self, student: str, teacher: str | None = None, weight: float = 0.25, warm_up: int = 0) -> None:
         super().__init__(student, teacher, weight, warm_up)

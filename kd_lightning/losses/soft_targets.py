@@ -50,6 +50,7 @@ class SoftTargets(LogitLoss):
     """
 
     works_with_fast_path = True
+    short = "kd"
 
     def __init__(self, temperature: float = 4.0, weight: float = 0.9, warm_up: int = 0) -> None:
         super().__init__(weight, warm_up)

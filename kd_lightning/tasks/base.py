@@ -163,6 +163,8 @@ class Task(Objective):
     def setup(self, stage: str) -> None:
         """Check that network and data fit, and reset the metrics."""
         check_network(self.network, self.data)
+        if stage == "fit":
+            self.start_losses(self.data)
         for metrics in (self.train_metrics, self.val_metrics, self.test_metrics):
             metrics.reset()  # a run that was stopped may have left something in them
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.losses import Loss, Targets
@@ -56,6 +57,21 @@ class Objective(MetricsModule):
         """Return what is minimized: the weighted sum of the losses."""
         losses = self.named_losses
         return torch.stack([losses[name].weight * value for name, value in output.losses.items()]).sum()
+
+    def start_losses(self, data: ImageDataModule) -> None:
+        """Tell the losses what they are trained on.
+
+        Raises:
+            UserError: One of them is undefined for images that are mixed, as these are.
+        """
+        mixing = ", ".join(type(step).__name__ for step in data.augment if step.mixes_labels)
+        for name, loss in self.named_losses.items():
+            if loss.needs_unmixed and mixing:
+                raise UserError(
+                    f"the loss '{name}' ({type(loss).__name__}) is undefined for mixed images, but --data.augment has "
+                    f"{mixing}; leave that out, or take another loss, such as SoftTargets."
+                )
+            loss.start(len(data.train_rows()[0].labels))
 
     def on_train_epoch_start(self) -> None:
         """Begin with the weights that the losses have in this epoch."""

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from loss_examples import STUDENT, TEACHER, batch, built, outputs, value
+from loss_examples import LOSSES, STUDENT, TEACHER, batch, built, outputs, value
 from torch import Tensor
 
+import kd_lightning.losses
 from kd_lightning.errors import UserError
 from kd_lightning.losses import (
     AttentionTransfer,
-    CellCosine,
     CrossEntropy,
     FeatureRegression,
     HiddenCosine,
@@ -20,18 +20,6 @@ from kd_lightning.losses import (
     SoftTargets,
 )
 from kd_lightning.networks.layers import LOGITS
-
-LOSSES: dict[str, Callable[[], Loss]] = {
-    "labels": CrossEntropy,
-    "smoothed labels": lambda: CrossEntropy(label_smoothing=0.1),
-    "soft targets": lambda: SoftTargets(temperature=3.0),
-    "hidden cosine": lambda: HiddenCosine("body"),
-    "feature regression": lambda: FeatureRegression("body"),
-    "feature regression, 1x1": lambda: FeatureRegression("body", projector="1x1"),
-    "feature regression, normalized": lambda: FeatureRegression("body", projector="3x3 normalized"),
-    "cell cosine": lambda: CellCosine("body"),
-    "attention": lambda: AttentionTransfer(["body"], ["deep"]),
-}
 
 
 def softmax(logits: list[float], temperature: float = 1.0) -> list[float]:
@@ -241,3 +229,9 @@ def test_a_loss_that_learns_from_a_teacher_says_that_it_has_none() -> None:
 def test_logits_of_other_classes_are_refused() -> None:
     with pytest.raises(UserError, match="compares logits"):
         SoftTargets().build({LOGITS: (5,)}, {LOGITS: (4,)})
+
+
+def test_every_loss_has_an_example_that_all_these_tests_go_over() -> None:
+    shown = {type(make()) for make in LOSSES.values()}
+    kinds = (getattr(kd_lightning.losses, name) for name in kd_lightning.losses.__all__)
+    assert {kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Loss) and kind.short} == shown
