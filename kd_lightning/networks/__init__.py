@@ -2,7 +2,8 @@
 
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.module import ModuleNetwork
+from kd_lightning.networks.resnet9 import ResNet9
 from kd_lightning.networks.seed import DeepNN, LightNN
 from kd_lightning.networks.torchvision import TorchvisionNetwork
 
-__all__ = ["DeepNN", "LightNN", "ModuleNetwork", "Network", "TorchvisionNetwork"]
+__all__ = ["DeepNN", "LightNN", "ModuleNetwork", "Network", "ResNet9", "TorchvisionNetwork"]

@@ -1,0 +1,49 @@
+"""What the networks with batch normalization share: their convolutions, He's initialization, the size of images."""
+
+from torch import nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.networks.base import Network
+
+
+def convolution(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Conv2d:
+    """Build a convolution that keeps the size of maps at stride 1; batch normalization makes a bias pointless."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+
+
+def activated_convolution(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+    """Build a 3x3 convolution with batch normalization and ReLU."""
+    return nn.Sequential(convolution(in_channels, out_channels, stride=stride), nn.BatchNorm2d(out_channels), nn.ReLU())
+
+
+def initialize_as_he(network: nn.Module) -> None:
+    """Draw convolutions so that ReLU layers keep the size of gradients (He et al. 2015); biases begin at 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def require_image_size(network: Network, least: int) -> None:
+    """Refuse images of which a network's last maps would have no pixel.
+
+    Raises:
+        UserError: The images are smaller than ``least``.
+    """
+    if network.image_size < least:
+        kind = type(network).__name__
+        raise UserError(
+            f"{kind} takes images of {least} pixels or more, not {network.image_size}; "
+            "set --data.image_size or choose another network."
+        )
+
+
+def require_width(network: Network, width: int) -> None:
+    """Refuse a network without channels.
+
+    Raises:
+        UserError: ``width`` is 0 or less.
+    """
+    if width < 1:
+        raise UserError(f"the width of {type(network).__name__} is 1 or more, not {width}; set width to such a number.")
