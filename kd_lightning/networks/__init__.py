@@ -2,8 +2,21 @@
 
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.module import ModuleNetwork
+from kd_lightning.networks.resnet import ResNet
 from kd_lightning.networks.resnet9 import ResNet9
 from kd_lightning.networks.seed import DeepNN, LightNN
 from kd_lightning.networks.torchvision import TorchvisionNetwork
+from kd_lightning.networks.vgg import VGG
+from kd_lightning.networks.wide_resnet import WideResNet
 
-__all__ = ["DeepNN", "LightNN", "ModuleNetwork", "Network", "ResNet9", "TorchvisionNetwork"]
+__all__ = [
+    "VGG",
+    "DeepNN",
+    "LightNN",
+    "ModuleNetwork",
+    "Network",
+    "ResNet",
+    "ResNet9",
+    "TorchvisionNetwork",
+    "WideResNet",
+]

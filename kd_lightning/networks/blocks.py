@@ -1,4 +1,4 @@
-"""What the networks with batch normalization share: their convolutions, He's initialization, the size of images."""
+"""What the networks with batch normalization share: their convolutions, He's initialization, what they refuse."""
 
 from torch import nn
 
@@ -47,3 +47,14 @@ def require_width(network: Network, width: int) -> None:
     """
     if width < 1:
         raise UserError(f"the width of {type(network).__name__} is 1 or more, not {width}; set width to such a number.")
+
+
+def require_depth(network: Network, depth: int, rest: int) -> None:
+    """Refuse a depth of which three stages of blocks with two convolutions cannot be made.
+
+    Raises:
+        UserError: ``depth`` is no 6n + ``rest``.
+    """
+    if depth < 6 + rest or (depth - rest) % 6:
+        kind, some = type(network).__name__, ", ".join(str(6 * n + rest) for n in (1, 2, 3, 4, 6))
+        raise UserError(f"the depth of {kind} is 6n + {rest} ({some}, ...), not {depth}; set depth to such a number.")

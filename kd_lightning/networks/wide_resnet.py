@@ -1,0 +1,90 @@
+"""WideResNet: residual networks for CIFAR with few layers of many channels, WRN-16-1 to WRN-40-2 and wider."""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from kd_lightning.networks.base import Network
+from kd_lightning.networks.blocks import (
+    convolution,
+    initialize_as_he,
+    require_depth,
+    require_image_size,
+    require_width,
+)
+
+
+class _Block(nn.Module):
+    """Two convolutions, each behind batch normalization and ReLU, whose map is added to the input."""
+
+    works_with_fast_path = True
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.relu1 = nn.ReLU()
+        self.conv1 = convolution(in_channels, channels, stride=stride)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.relu2 = nn.ReLU()
+        self.conv2 = convolution(channels, channels)
+        self.convShortcut = (
+            convolution(in_channels, channels, kernel_size=1, stride=stride) if in_channels != channels else None
+        )
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the map (B, channels, S/stride, S/stride)."""
+        activated = self.relu1(self.bn1(values))
+        shortcut = values if self.convShortcut is None else self.convShortcut(activated)
+        return shortcut + self.conv2(self.relu2(self.bn2(self.conv1(activated))))  # type: ignore[no-any-return]
+
+
+def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    first = _Block(in_channels, channels, stride)
+    layer = nn.Sequential(first, *(_Block(channels, channels, 1) for _ in range(blocks - 1)))
+    return nn.Sequential(OrderedDict(layer=layer))
+
+
+class WideResNet(Network):
+    """A wide residual network of 6n + 4 layers; 691,674 parameters with ``depth`` 16 and ``width`` 2 for CIFAR-10.
+
+    WRN-40-2 of papers is ``depth`` 40 and ``width`` 2. ``block1``, ``block2`` and ``block3`` give maps of 16, 32 and 64
+    channels (times ``width``), of the image's size, a half and a quarter of it. These are sums *before* batch
+    normalization and ReLU, so their values have both signs; the last one behind them is what ``relu`` gives.
+
+    Zagoruyko and Komodakis 2016, https://arxiv.org/abs/1605.07146, without dropout. Weights have RepDistiller's names,
+    whose state dicts can be loaded.
+
+    Args:
+        num_classes: Number of classes, 2 or more.
+        in_channels: Channels of an image: 1 (grey) or 3 (colour).
+        image_size: Height and width of an image in pixels, 4 or more.
+        depth: Number of layers: 10, 16, 22, 28, 40 or another 6n + 4.
+        width: Factor of the channels, 1 or more.
+
+    Raises:
+        UserError: There is no such depth or width, or the images are too small.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(
+        self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, depth: int = 16, width: int = 2
+    ) -> None:
+        super().__init__(num_classes, in_channels, image_size, depth=depth, width=width)
+        require_image_size(self, 4)
+        require_depth(self, depth, 4)
+        require_width(self, width)
+        blocks = (depth - 4) // 6
+        self.conv1 = convolution(in_channels, 16)
+        self.block1 = _stage(16, 16 * width, blocks, stride=1)
+        self.block2 = _stage(16 * width, 32 * width, blocks, stride=2)
+        self.block3 = _stage(32 * width, 64 * width, blocks, stride=2)
+        self.bn1 = nn.BatchNorm2d(64 * width)
+        self.relu = nn.ReLU()
+        self.fc = nn.Linear(64 * width, num_classes)
+        initialize_as_he(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
+        values = self.block3(self.block2(self.block1(self.conv1(images))))
+        return self.fc(self.relu(self.bn1(values)).mean((2, 3)))  # type: ignore[no-any-return]
