@@ -19,6 +19,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("kd_lightning.commands.fit", "measure a checkpoint on the validation images"),
     "test": ("kd_lightning.commands.fit", "measure a checkpoint on the test images"),
     "compare": ("kd_lightning.commands.compare", "run a study over several seeds: does it help, and how sure are we?"),
+    "list": (
+        "kd_lightning.commands.list",
+        "show losses, networks, tasks, data, augmentations, configs; or one as a whole",
+    ),
     "benchmark": ("kd_lightning.commands.benchmark", "measure on this machine what training costs, and where it goes"),
     "predict": ("kd_lightning.commands.predict", "classify image files and folders with a trained model"),
     "data": ("kd_lightning.commands.data", "show what a data source holds, with a sheet of examples"),

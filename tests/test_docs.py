@@ -5,18 +5,16 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
-from inspect import getdoc, isabstract, signature
 from pathlib import Path
 
 import pytest
 import torch
+import write_docs
 from PIL import Image
 
-import kd_lightning.losses
-import kd_lightning.networks
 from kd_lightning.cli import main
+from kd_lightning.commands.list import NAMES
 from kd_lightning.networks import DeepNN
-from kd_lightning.training.teacher_checks import FROM_DATA
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"README.md": ("my_networks",), "docs/extend.md": ("my_losses", "my_networks")}
@@ -67,24 +65,15 @@ def test_the_readmes_loop_over_images_runs(workplace: Path, capsys: pytest.Captu
     assert [result["image"] for result in names["results"]] == ["one.png"]
 
 
-def rows(package: object, left_out: tuple[str, ...], has_weight: bool) -> list[str]:
-    lines = []
-    for name in package.__all__:  # type: ignore[attr-defined]
-        kind = getattr(package, name)
-        if not isinstance(kind, type) or not hasattr(kind, "works_with_fast_path") or isabstract(kind):
-            continue
-        options = signature(kind).parameters
-        others = ", ".join(f"`{option}`" for option in options if option not in left_out)
-        weight = f" {options['weight'].default:g} |" if has_weight else ""
-        lines.append(f"| `{name}` | {(getdoc(kind) or '').splitlines()[0]} |{weight} {others} |")
-    return lines
+@pytest.mark.parametrize("page", write_docs.PAGES, ids=lambda page: page.name)
+def test_a_page_lists_what_there_is_as_the_docstrings_have_it(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text == write_docs.written(text), f"{page.name} is old; `python tests/write_docs.py` writes its tables anew"
 
 
-def test_the_page_on_distillation_lists_every_loss_and_network_as_its_docstring_has_it() -> None:
-    page = (ROOT / "docs" / "distill.md").read_text().splitlines()
-    losses = rows(kd_lightning.losses, ("weight", "warm_up"), has_weight=True)
-    networks = rows(kd_lightning.networks, FROM_DATA, has_weight=False)
-    assert [line for line in page if line.startswith("| `")] == [*losses, *networks]
+def test_the_pages_list_every_kind_once() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in write_docs.PAGES)
+    assert sorted(re.findall(r"<!-- list (\w+) -->\n\n\|", text)) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])

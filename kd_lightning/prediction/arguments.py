@@ -3,9 +3,8 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from kd_lightning.errors import UserError
+from kd_lightning.arguments import PlainParser
 
 OUTPUT_ENDINGS = (".json", ".jsonl", ".csv")
 
@@ -36,18 +35,13 @@ class Options(argparse.Namespace):
     threads: int
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; `{self.prog} --help` lists the options.")
-
-
 def parse(args: Sequence[str]) -> Options:
     """Return the options of ``predict``; print the help and exit where it is asked for.
 
     Raises:
         UserError: An option is unknown, missing or out of range.
     """
-    parser = _Parser(
+    parser = PlainParser(
         prog="python -m kd_lightning predict",
         description="Classify image files, and all images in folders and the folders in them.",
         epilog="The exit status is 1 where images could not be read; the others are predicted all the same.",

@@ -1,0 +1,51 @@
+"""``list``: what there is to choose from, and all there is to say of one thing."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from kd_lightning.arguments import PlainParser
+from kd_lightning.errors import UserError
+from kd_lightning.listing import text
+from kd_lightning.listing.configs import find_shown
+from kd_lightning.listing.kinds import KINDS, find_entry, kinds_with
+from kd_lightning.wording import shown
+
+NAMES = (*KINDS, text.CONFIGS)
+
+
+def main(args: Sequence[str]) -> int:
+    """Print all there is, one kind, or one thing.
+
+    Raises:
+        UserError: There is no such kind or thing.
+    """
+    parser = PlainParser(
+        prog="python -m kd_lightning list",
+        description="Show losses, networks, tasks, data sources, augmentations and configs.",
+        epilog=f"{text.MORE} A class of your own has its import path: `list losses my_losses.MyLoss`.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("kind", nargs="?", metavar="KIND", help=f"one of {', '.join(NAMES)} (default: all)")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="one of that kind, by its name or short name")
+    options = parser.parse_args(list(args[1:]))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print("\n".join(map(shown, _lines(options.kind, options.name, width))))
+    return 0
+
+
+def _lines(kind: str | None, name: str | None, width: int | None) -> Sequence[str]:
+    if kind is None:
+        return list(text.all_kinds(width))
+    if kind not in NAMES:
+        raise UserError(f"there is no kind '{kind}' to list{_meant(kind)}; choose one of {', '.join(NAMES)}.")
+    if name is None:
+        return text.one_kind(kind, width)
+    return text.one_config(find_shown(name)) if kind == text.CONFIGS else text.one_class(find_entry(name, kind), width)
+
+
+def _meant(kind: str) -> str:
+    """Return what was meant by a kind that is not there: the name of a thing, or another spelling."""
+    meant = [f"`list {owner} {kind}`" for owner in kinds_with(kind)] or get_close_matches(kind, NAMES, 1)
+    return f" (did you mean {' or '.join(meant)}?)" if meant else ""

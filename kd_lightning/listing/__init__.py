@@ -1,0 +1,1 @@
+"""What there is to choose from, read from the source without importing it."""

@@ -1,0 +1,144 @@
+"""The kinds of things that a config names, and all of each kind."""
+
+import ast
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from kd_lightning.errors import UserError
+from kd_lightning.listing.classes import ClassSource, Option, find_class
+from kd_lightning.listing.source import resolve
+
+MOST_NEAR = 3
+"""Names that an error offers in place of one that is not there."""
+
+
+class Kind(NamedTuple):
+    """A kind of class.
+
+    Attributes:
+        package: The package that exports all of its kind; a config has them by their bare names.
+        base: The class that they are subclasses of.
+        place: Where a config has them, as on the command line.
+        ending: What the names of many end in, and may be left out.
+    """
+
+    package: str
+    base: str
+    place: str
+    ending: str = ""
+
+
+KINDS: dict[str, Kind] = {
+    "losses": Kind("kd_lightning.losses", "Loss", "model.losses.NAME"),
+    "networks": Kind("kd_lightning.networks", "Network", "model.network", "Network"),
+    "tasks": Kind("kd_lightning.tasks", "Task", "model"),
+    "data": Kind("kd_lightning.data", "ImageDataModule", "data", "DataModule"),
+    "augmentations": Kind("kd_lightning.data.augment", "Augmentation", "data.augment"),
+}
+
+
+class Entry(NamedTuple):
+    """A class of a kind."""
+
+    kind: Kind
+    source: ClassSource
+
+    @property
+    def short(self) -> str:
+        """The field's short name for it; empty where there is none."""
+        return self.source.constant("short") or ""
+
+    @property
+    def class_path(self) -> str:
+        """What a config writes: the bare name, or the import path of a class of the user's."""
+        ours = self.source.module.name.startswith("kd_lightning.")
+        return self.source.name if ours else self.source.path
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """What a config can set of it: what the data give a network is left out."""
+        return tuple(option for option in self.source.options if not self._from_data(option.name))
+
+    @property
+    def own_options(self) -> tuple[Option, ...]:
+        """The options that not all of its kind have."""
+        shared = {option.name for option in self._base.options} | {"seed"}  # an augmentation's, which has no base
+        return tuple(option for option in self.options if option.name not in shared)
+
+    @property
+    def _base(self) -> ClassSource:
+        return base_of(self.kind)
+
+    def _from_data(self, name: str) -> bool:
+        return self.kind.base == "Network" and name in {option.name for option in self._base.options}
+
+    @property
+    def names(self) -> set[str]:
+        """What it is asked for by, in small letters."""
+        name = self.source.name.lower()
+        return {name, self.short.lower(), name.removesuffix(self.kind.ending.lower())} - {""}
+
+
+def base_of(kind: Kind) -> ClassSource:
+    """Return the class that all of a kind are subclasses of."""
+    base = find_class(f"{kind.package}.{kind.base}")
+    assert base is not None
+    return base
+
+
+def entries(kind: Kind) -> list[Entry]:
+    """Return all of a kind that the project has for configs, by name."""
+    exported = resolve(f"{kind.package}.__all__")
+    assert exported is not None
+    assert isinstance(exported.node, ast.expr)
+    names = sorted(ast.literal_eval(exported.node), key=str.lower)
+    sources = [find_class(f"{kind.package}.{name}") for name in names]
+    return [Entry(kind, source) for source in sources if source is not None and _is_offered(kind, source)]
+
+
+def _is_offered(kind: Kind, source: ClassSource) -> bool:
+    bases = [other.name for other in source.lineage[1:]]
+    return kind.base in bases and not source.is_abstract
+
+
+def find_entry(name: str, kind_name: str) -> Entry:
+    """Find a class of a kind by its name, its short name or its import path.
+
+    Args:
+        name: The name; capital letters do not count.
+        kind_name: The kind.
+
+    Raises:
+        UserError: There is none.
+    """
+    kind = KINDS[kind_name]
+    if "." in name:
+        return _find_own(name, kind, kind_name)
+    known = entries(kind)
+    asked = name.lower()
+    for entry in known:
+        if asked in entry.names:
+            return entry
+    by_name = {other: entry.source.name for entry in known for other in entry.names}
+    near = dict.fromkeys(by_name[other] for other in get_close_matches(asked, by_name, MOST_NEAR, cutoff=0.5))
+    meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+    raise UserError(
+        f"there is no '{name}' in {kind_name}{meant}; `list {kind_name}` shows all, and a class of your own has its "
+        "import path, such as my_package.MyClass."
+    )
+
+
+def _find_own(path: str, kind: Kind, kind_name: str) -> Entry:
+    source = find_class(path)
+    if source is None:
+        raise UserError(
+            f"there is no class {path} that can be read from here; mend the path, or see `list {kind_name}`."
+        )
+    if not any(other.path == base_of(kind).path for other in source.lineage):
+        raise UserError(f"{path} is no {kind.base}, so it is none of {kind_name}; see `list {kind_name}`.")
+    return Entry(kind, source)
+
+
+def kinds_with(name: str) -> list[str]:
+    """Return the kinds that have something of a name."""
+    return [kind for kind, values in KINDS.items() if any(name.lower() in entry.names for entry in entries(values))]

@@ -1,0 +1,54 @@
+"""How a config has a class, with what must be given and what most set first."""
+
+from typing import Any
+
+import yaml
+
+from kd_lightning.listing.classes import REQUIRED, Code, Option
+from kd_lightning.listing.kinds import Entry
+
+EXAMPLES: dict[str, Any] = {
+    "network": "LightNN",
+    "teacher": {"class_path": "Teacher", "init_args": {"network": "DeepNN", "config": "teacher.yaml"}},
+    "losses": {"labels": "CrossEntropy", "kd": "SoftTargets"},
+    "student": "features",
+    "root": "photos",
+    "module": "my_networks.Net",
+}
+"""Values of options that must be given, or are empty."""
+
+
+def snippet(entry: Entry) -> str:
+    """Return the part of a config that names a class."""
+    value: Any = {"class_path": entry.class_path}
+    if given := {option.name: _example(option) for option in entry.options if _is_shown(entry, option)}:
+        value["init_args"] = given
+    *around, last = entry.kind.place.split(".")
+    if last == "augment":
+        value = [value]
+    part = {(entry.short or "mine") if last == "NAME" else last: value}
+    for name in reversed(around):
+        part = {name: {"init_args": part} if name in ("model", "data") else part}
+    return yaml.safe_dump(part, sort_keys=False, default_flow_style=None, width=100)
+
+
+def _is_shown(entry: Entry, option: Option) -> bool:
+    if option.default is REQUIRED:
+        return True
+    own = option in entry.own_options or option.name == "weight"
+    return own and option.default is not None and not isinstance(option.default, Code)
+
+
+def _example(option: Option) -> Any:
+    if option.default is not REQUIRED and option.default != "":
+        return option.default
+    example = EXAMPLES.get(option.name, option.name.upper())
+    return [example] if option.kind.startswith(("list", "Sequence", "tuple")) else example
+
+
+def plain(value: Any) -> str:
+    """Return a default as a config has it."""
+    if isinstance(value, Code):
+        return str(value)
+    plain_value = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump([plain_value], default_flow_style=True, width=1000).strip()[1:-1]

@@ -1,0 +1,165 @@
+"""``list``: all there is, one kind, one thing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kd_lightning.cli import main
+from kd_lightning.commands.list import NAMES
+from kd_lightning.listing import text
+from kd_lightning.listing.configs import shipped_configs
+from kd_lightning.listing.kinds import KINDS, find_entry
+
+OWN = '''
+import torch.nn
+
+from kd_lightning import losses
+
+WEIGHT = 3.0
+
+
+class Base(losses.LogitLoss):
+    """Not for configs."""
+
+    def __init__(self, weight: float = WEIGHT, warm_up: int = 0) -> None:
+        super().__init__(weight, warm_up)
+
+
+class Own(Base):
+    """The loss of a user.
+
+    A formula: ``a b``.
+
+    Args:
+        sharpness: How sharp.
+    """
+
+    def __init__(self, sharpness: "float | None" = None, **options) -> None:
+        super().__init__(**options)
+
+
+class Linear(torch.nn.Linear):
+    """A layer."""
+'''
+
+
+@pytest.fixture
+def own_losses(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a user's in the working directory."""
+    monkeypatch.syspath_prepend(str(workplace))
+    Path("listed_losses.py").write_text(OWN)
+
+
+def test_list_shows_every_kind_without_importing_torch_or_lightning() -> None:
+    program = (
+        "import sys; from kd_lightning.cli import main; print(main(['list']), {'torch', 'lightning'} & {*sys.modules})"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert output.splitlines()[-1] == "0 set()"
+    for kind in NAMES:
+        assert f"\n{kind}:\n" in f"\n{output}"
+    for line in (
+        "  SoftTargets ",
+        "  LightNN ",
+        "  Distill ",
+        "  CIFAR10DataModule ",
+        "  CutMix ",
+        "  quickstart.yaml ",
+    ):
+        assert f"\n{line}" in output
+
+
+@pytest.mark.parametrize("name", ["kd", "KD", "SoftTargets", "softtargets", "kd_lightning.losses.SoftTargets"])
+def test_a_loss_is_shown_by_each_of_its_names(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "losses", name]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("SoftTargets (kd): The divergence of ")
+    assert "https://arxiv.org/abs/1503.02531" in shown
+    assert "\n  temperature  T, above 0. (float; default: 4.0)\n" in shown
+    assert "class_path: SoftTargets\n" in shown
+
+
+def test_data_and_networks_do_without_the_ending_of_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "data", "cifar10"]) == main(["list", "networks", "torchvision"]) == 0
+    shown = capsys.readouterr().out
+    assert "CIFAR10DataModule: " in shown
+    assert "\n  batch_size " in shown  # of the base class
+    assert "TorchvisionNetwork: " in shown
+    assert "num_classes " not in shown  # the data give it
+
+
+def test_a_config_is_shown_with_what_runs_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "configs", "quickstart"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "run it: python -m kd_lightning fit --config quickstart.yaml"
+    config = next(config for config in shipped_configs() if config.name == "quickstart.yaml")
+    assert lines[:-2] == config.text.splitlines()
+
+
+def test_a_class_of_ones_own_is_read_and_not_run(own_losses: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "losses", "listed_losses.Own"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("listed_losses.Own: The loss of a user.\n\nA formula: `a b`.\n")
+    assert "  sharpness  How sharp. (float | null; default: null)\n" in shown
+    assert "  weight     What the term is multiplied with in the sum. (float; default: 3.0)\n" in shown
+    assert "class_path: listed_losses.Own\n" in shown
+    assert "listed_losses" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["lossse"], "(did you mean losses?); choose one of losses, networks, tasks,"),
+        (["kd"], "(did you mean `list losses kd`?)"),
+        (["losses", "kdd"], "there is no 'kdd' in losses (did you mean SoftTargets?)"),
+        (["losses", "x\x1b[2J"], r"there is no 'x\x1b[2J' in losses; `list losses` shows all"),
+        (["losses", "listed_losses.None"], "there is no class listed_losses.None"),
+        (["losses", "..nothing"], "there is no class ..nothing"),
+        (["losses", "listed_losses.Linear"], "listed_losses.Linear is no Loss"),
+        (["losses", "kd_lightning.networks.LightNN"], "kd_lightning.networks.LightNN is no Loss"),
+        (["configs", "nothing"], "there is no config 'nothing.yaml'"),
+        (["losses", "kd", "more"], "unrecognized arguments: more; `python -m kd_lightning list --help`"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(
+    args: list[str], expected: str, own_losses: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", *args]) == 2
+    output = capsys.readouterr()
+    assert expected in output.err
+    assert output.err.count("\n") == 1
+    assert not output.out
+
+
+def test_a_file_that_is_no_python_is_named(own_losses: None, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("listed_losses.py").write_text("class Own(:\n")
+    assert main(["list", "losses", "listed_losses.Own"]) == 2
+    assert "listed_losses.py is no Python that can be read (invalid syntax" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [20, 60, 100])
+def test_lines_fit_the_terminal_and_lose_no_word(width: int) -> None:
+    whole, narrow = (
+        [*text.one_kind("losses", room), *text.one_class(find_entry("at", "losses"), room)] for room in (None, width)
+    )
+    assert " ".join(narrow).split() == " ".join(whole).split()
+    uncut = [line for line in narrow if "`" not in line and "https" not in line and "class_path" not in line]
+    assert max(map(len, uncut)) <= max(width, 32)
+
+
+def test_a_reader_who_has_enough_ends_it_quietly() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "kd_lightning", "list"]
+    process = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (process.returncode, process.stderr) == (141, b"")
+
+
+def test_the_kinds_are_those_that_the_parser_offers_choices_of() -> None:
+    from kd_lightning.training.parse_errors import CHOICES
+
+    assert {kind.base for kind in KINDS.values()} == {base.__name__ for base in CHOICES.values()} - {"Callback"}
