@@ -4,11 +4,12 @@ import shutil
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 from kd_lightning.arguments import PlainParser
 from kd_lightning.errors import UserError
 from kd_lightning.listing import text
-from kd_lightning.listing.configs import find_shown
+from kd_lightning.listing.configs import find_shown, shipped_configs
 from kd_lightning.listing.kinds import KINDS, find_entry, kinds_with
 from kd_lightning.wording import shown
 
@@ -47,5 +48,8 @@ def _lines(kind: str | None, name: str | None, width: int | None) -> Sequence[st
 
 def _meant(kind: str) -> str:
     """Return what was meant by a kind that is not there: the name of a thing, or another spelling."""
-    meant = [f"`list {owner} {kind}`" for owner in kinds_with(kind)] or get_close_matches(kind, NAMES, 1)
+    owners = kinds_with(kind)
+    if any(kind in (config.name, Path(config.name).stem) for config in shipped_configs()):
+        owners.append(text.CONFIGS)
+    meant = [f"`list {owner} {kind}`" for owner in owners] or get_close_matches(kind, NAMES, 1)
     return f" (did you mean {' or '.join(meant)}?)" if meant else ""

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -69,7 +70,8 @@ class ClassSource:
         """The class and those that it inherits from, the nearest first, as far as they are read."""
         names = [base.value if isinstance(base, ast.Subscript) else base for base in self.node.bases]
         bases = [as_class(look_up(self.module, ast.unparse(name))) for name in names]
-        found = [self, *(other for base in bases if base is not None for other in base.lineage)]
+        others = [base for base in bases if base is not None and base.node is not self.node]
+        found = [self, *(other for base in others for other in base.lineage)]
         return tuple({kind.path: kind for kind in reversed(found)}.values())[::-1]
 
     @property
@@ -81,11 +83,11 @@ class ClassSource:
         return any(defined.values())
 
     def constant(self, name: str) -> Any:
-        """Return the plain value of a class attribute, its own or inherited; ``None`` where there is none."""
+        """Return the value of a class attribute, its own or inherited; ``None`` where there is none."""
         for kind in self.lineage:
             values = dict(pair for node in kind.node.body for pair in assigned(node))
             if name in values:
-                return ast.literal_eval(values[name])
+                return _value(kind.module, values[name])
         return None
 
     @cached_property
@@ -132,7 +134,8 @@ def type_text(module: Module, node: ast.expr) -> str:
         found = look_up(module, node.id)
         return type_text(found.module, found.node) if found and isinstance(found.node, COMPOSED) else node.id
     if isinstance(node, ast.Constant) and isinstance(node.value, str):  # in quotes
-        return type_text(module, ast.parse(node.value, mode="eval").body)
+        with suppress(SyntaxError):
+            return type_text(module, ast.parse(node.value, mode="eval").body)
     if isinstance(node, ast.Constant) and node.value is None:
         return "null"
     return ast.unparse(node)
@@ -179,7 +182,8 @@ def _handed_on(init: ast.FunctionDef, inherited: dict[str, _Parameter]) -> dict[
     """Return the bases' arguments without those that ``super().__init__(...)`` is given by name or place."""
     for call in (node for node in ast.walk(init) if isinstance(node, ast.Call)):
         if ast.unparse(call.func) == "super().__init__":
-            given = {*islice(inherited, len(call.args)), *(keyword.arg for keyword in call.keywords)}
+            places = [value for value in call.args if not isinstance(value, ast.Starred)]
+            given = {*islice(inherited, len(places)), *(keyword.arg for keyword in call.keywords)}
             return {name: value for name, value in inherited.items() if name not in given}
     return inherited
 

@@ -1,6 +1,7 @@
 """The configs that come with the project."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,9 @@ class Config(NamedTuple):
     """A config.
 
     Attributes:
-        name: Its file's name.
+        name: What ``--config`` finds it by.
         what: What it is: the first line of comment that is no command.
-        command: What runs it.
+        command: What runs it: the first line of comment that is a command, or plain ``fit`` or ``compare``.
         text: The whole file.
     """
 
@@ -25,7 +26,7 @@ class Config(NamedTuple):
 
 def shipped_configs() -> list[Config]:
     """Return all configs that come with the project, by name."""
-    return [read_config(path) for path in sorted(SHIPPED.glob("*.yaml"))]
+    return [read_config(path, path.name) for path in sorted(SHIPPED.glob("*.yaml"))]
 
 
 def find_shown(name: str) -> Config:
@@ -34,14 +35,21 @@ def find_shown(name: str) -> Config:
     Raises:
         UserError: There is none.
     """
-    return read_config(find_config(name if Path(name).suffix else f"{name}.yaml"))
+    named = name if Path(name).suffix else f"{name}.yaml"
+    return read_config(find_config(named), named)
 
 
-def read_config(path: Path) -> Config:
-    """Read a config and what its first lines say of it."""
+def read_config(path: Path, name: str) -> Config:
+    """Read a config and what its first lines say of it.
+
+    Args:
+        path: Its file.
+        name: What ``--config`` finds it by.
+    """
     text = path.read_text(encoding="utf-8", errors="replace")
     comments = re.findall(r"# ?(.*)\n", (re.match(r"(?:#.*\n)*", text) or [""])[0])
     commands = [line for line in comments if line.startswith("python -m ")]
     others = [line for line in comments if line not in commands]
-    command = commands[0] if commands else f"python -m kd_lightning fit --config {path.name}"
-    return Config(path.name, others[0] if others else "", command, text)
+    runs = "compare" if re.search(r"^baseline:", text, re.MULTILINE) else "fit"
+    command = commands[0] if commands else f"python -m kd_lightning {runs} --config {shlex.quote(name)}"
+    return Config(name, others[0] if others else "", command, text)

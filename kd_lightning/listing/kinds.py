@@ -46,7 +46,7 @@ class Entry(NamedTuple):
     @property
     def short(self) -> str:
         """The field's short name for it; empty where there is none."""
-        return self.source.constant("short") or ""
+        return str(self.source.constant("short") or "")
 
     @property
     def class_path(self) -> str:

@@ -21,6 +21,7 @@ class Module(NamedTuple):
     """A file and the names that it defines or imports."""
 
     name: str
+    path: Path
     names: dict[str, Definition]
 
 
@@ -56,7 +57,7 @@ def read_module(name: str) -> Module | None:
         UserError: The file is no Python.
     """
     path = _path(name)
-    return None if path is None else Module(name, _names(path, name))
+    return None if path is None else Module(name, path, _names(path, name))
 
 
 def _path(name: str) -> Path | None:
@@ -81,7 +82,7 @@ def _path(name: str) -> Path | None:
 def _names(path: Path, name: str) -> dict[str, Definition]:
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} is no Python that can be read ({error}); mend it.") from error
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     return dict(_defined(_statements(tree.body), package))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from textwrap import wrap
 
 from kd_lightning.listing.classes import REQUIRED, one_line
@@ -53,7 +54,12 @@ def one_class(entry: Entry, width: int | None) -> list[str]:
         lines += [*filled(one_line(paragraph), width), ""] if paragraph.strip() else []
     if entry.options:
         lines += ["options:", *(f"  {line}" for line in _options(entry, width and width - 2)), ""]
-    return [*lines, "in a config:", *(f"  {line}" for line in snippet(entry).splitlines())]
+    lines += ["in a config:", *(f"  {line}" for line in snippet(entry).splitlines()), ""]
+    return [*lines, f"source: {_from_here(source.module.path)}"]
+
+
+def _from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _options(entry: Entry, width: int | None) -> list[str]:

@@ -43,6 +43,15 @@ class Own(Base):
 
 class Linear(torch.nn.Linear):
     """A layer."""
+
+
+class Odd(losses.SoftTargets):
+    """One with what cannot be read."""
+
+    short = "k".upper()
+
+    def __init__(self, *args: "no type", **options) -> None:
+        super().__init__(*args, **options)
 '''
 
 
@@ -99,6 +108,16 @@ def test_a_config_is_shown_with_what_runs_it(capsys: pytest.CaptureFixture[str])
     assert lines[:-2] == config.text.splitlines()
 
 
+def test_a_config_of_ones_own_is_run_by_its_kinds_command(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my study.yaml").write_text("# What I want to know.\nbaseline: {config: student.yaml}\n")
+    Path("mine.yaml").write_text("model: Classifier\x1b[2J\n")
+    assert main(["list", "configs", "my study"]) == main(["list", "configs", "mine.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "run it: python -m kd_lightning compare --config 'my study.yaml'\n" in shown
+    assert "run it: python -m kd_lightning fit --config mine.yaml\n" in shown
+    assert "model: Classifier\\x1b[2J\n" in shown
+
+
 def test_a_class_of_ones_own_is_read_and_not_run(own_losses: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "losses", "listed_losses.Own"]) == 0
     shown = capsys.readouterr().out
@@ -106,7 +125,15 @@ def test_a_class_of_ones_own_is_read_and_not_run(own_losses: None, capsys: pytes
     assert "  sharpness  How sharp. (float | null; default: null)\n" in shown
     assert "  weight     What the term is multiplied with in the sum. (float; default: 3.0)\n" in shown
     assert "class_path: listed_losses.Own\n" in shown
+    assert shown.endswith("\nsource: listed_losses.py\n")
     assert "listed_losses" not in sys.modules
+
+
+def test_what_cannot_be_read_of_a_class_stands_as_it_is(own_losses: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "losses", "listed_losses.Odd"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("listed_losses.Odd ('k'.upper()): One with what cannot be read.\n")
+    assert "\n  temperature  T, above 0. (float; default: 4.0)\n" in shown
 
 
 @pytest.mark.parametrize(
@@ -114,6 +141,7 @@ def test_a_class_of_ones_own_is_read_and_not_run(own_losses: None, capsys: pytes
     [
         (["lossse"], "(did you mean losses?); choose one of losses, networks, tasks,"),
         (["kd"], "(did you mean `list losses kd`?)"),
+        (["quickstart"], "(did you mean `list configs quickstart`?)"),
         (["losses", "kdd"], "there is no 'kdd' in losses (did you mean SoftTargets?)"),
         (["losses", "x\x1b[2J"], r"there is no 'x\x1b[2J' in losses; `list losses` shows all"),
         (["losses", "listed_losses.None"], "there is no class listed_losses.None"),
@@ -146,8 +174,8 @@ def test_lines_fit_the_terminal_and_lose_no_word(width: int) -> None:
         [*text.one_kind("losses", room), *text.one_class(find_entry("at", "losses"), room)] for room in (None, width)
     )
     assert " ".join(narrow).split() == " ".join(whole).split()
-    uncut = [line for line in narrow if "`" not in line and "https" not in line and "class_path" not in line]
-    assert max(map(len, uncut)) <= max(width, 32)
+    long_words = ("`", "https", "class_path", "source: ")
+    assert all(len(line) <= max(width, 32) for line in narrow if not any(word in line for word in long_words))
 
 
 def test_a_reader_who_has_enough_ends_it_quietly() -> None:
