@@ -14,11 +14,12 @@ from kd_lightning.losses import (
     FeatureRegression,
     HiddenCosine,
     Loss,
+    ReviewKD,
     SoftTargets,
 )
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
-STUDENT: Shapes = {"body": (3, 4, 4), LOGITS: (5,)}
+STUDENT: Shapes = {"body": (3, 4, 4), LOGITS: (5,), "deep": (4, 2, 2)}
 TEACHER: Shapes = {"body": (6, 4, 4), "deep": (6, 2, 2), LOGITS: (5,)}
 
 LOSSES: dict[str, Callable[[], Loss]] = {
@@ -31,6 +32,7 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "feature regression, normalized": lambda: FeatureRegression("body", projector="3x3 normalized"),
     "cell cosine": lambda: CellCosine("body"),
     "attention": lambda: AttentionTransfer(["body"], ["deep"]),
+    "review": lambda: ReviewKD(["body", "deep"]),
 }
 """Every loss, in the forms that its own code tells apart, for ``STUDENT`` and ``TEACHER``."""
 

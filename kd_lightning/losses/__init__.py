@@ -7,6 +7,7 @@ from kd_lightning.losses.cross_entropy import CrossEntropy
 from kd_lightning.losses.feature_regression import FeatureRegression
 from kd_lightning.losses.features import FeatureLoss
 from kd_lightning.losses.hidden_cosine import HiddenCosine
+from kd_lightning.losses.review import ReviewKD
 from kd_lightning.losses.soft_targets import SoftTargets
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "HiddenCosine",
     "LogitLoss",
     "Loss",
+    "ReviewKD",
     "SoftTargets",
     "Targets",
 ]

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.base import Loss, Targets, in_single, require_teacher
+from kd_lightning.losses.base import Targets, in_single
 from kd_lightning.losses.features import shape_text
+from kd_lightning.losses.stages import StagesLoss
 from kd_lightning.networks.layers import Outputs, Shapes
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def attention_map(feature_map: Tensor, power: float, size: Sequence[int]) -> Ten
     return functional.normalize(functional.adaptive_avg_pool2d(strength, (size[0], size[1])).flatten(1), dim=1)
 
 
-class AttentionTransfer(Loss):
+class AttentionTransfer(StagesLoss):
     """The mean squared difference between attention maps of student and teacher, summed over pairs of layers.
 
     Zagoruyko and Komodakis, ICLR 2017, https://arxiv.org/abs/1612.03928: ``sum over pairs of mean (Q_s - Q_t)^2``, Q
@@ -62,41 +63,15 @@ class AttentionTransfer(Loss):
         weight: float = 1000.0,
         warm_up: int = 0,
     ) -> None:
-        super().__init__(weight, warm_up)
-        self.student, self.teacher = tuple(student), tuple(student if teacher is None else teacher)
-        if len(self.student) != len(self.teacher) or not self.student:
-            raise UserError(
-                f"AttentionTransfer compares pairs of layers, but student names {len(self.student)} and teacher "
-                f"{len(self.teacher)}; name as many in each."
-            )
+        super().__init__(student, teacher, weight, warm_up)
         if not power > 0:
             raise UserError(f"power of AttentionTransfer is {power}, but it must be above 0.")
         self.power = power
         self.sizes: list[tuple[int, ...]] = []
 
-    @property
-    def student_layers(self) -> Sequence[str]:
-        """The student's layers."""
-        return self.student
-
-    @property
-    def teacher_layers(self) -> Sequence[str]:
-        """The teacher's layers."""
-        return self.teacher
-
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
         """Find the size of each pair of attention maps."""
-        require_teacher(self, teacher)
-        assert teacher is not None
-        self.sizes = []
-        for own, other in zip(self.student, self.teacher, strict=True):
-            for name, shape in ((own, student[own]), (other, teacher[other])):
-                if len(shape) != 3:
-                    raise UserError(
-                        f"AttentionTransfer needs maps of channels, height and width, but '{name}' gives "
-                        f"{shape_text(shape)}; name a convolution, a block or a stage."
-                    )
-            self.sizes.append(min(student[own][1:], teacher[other][1:]))
+        self.sizes = [min(own[1:], other[1:]) for own, other in self.maps(student, teacher)]
 
     def _keys(self) -> list[str]:
         pairs = zip(self.teacher, self.sizes, strict=True)

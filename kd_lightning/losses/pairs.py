@@ -45,18 +45,21 @@ def of_loss(name: str) -> Iterator[None]:
 
 
 def pair_lines(losses: Mapping[str, Loss], student: Shapes, teacher: Shapes) -> list[str]:
-    """Return a line for each pair of layers that a loss compares, with their shapes and what is trained between them.
+    """Return a line for each pair of layers that a loss compares, with their shapes; a loss's last says what it trains.
 
     Args:
         losses: The losses by name.
         student: The shape of each of the student's layers.
         teacher: The shape of each of the teacher's.
     """
-    return [
-        f"{name}: {own} {shape_text(student[own])} -> {other} {shape_text(teacher[other])}{_trained(loss)}"
-        for name, loss in losses.items()
-        for own, other in zip(loss.student_layers, loss.teacher_layers, strict=False)
-    ]
+    lines = []
+    for name, loss in losses.items():
+        pairs = [
+            f"{name}: {own} {shape_text(student[own])} -> {other} {shape_text(teacher[other])}"
+            for own, other in zip(loss.student_layers, loss.teacher_layers, strict=False)
+        ]
+        lines += [*pairs[:-1], *(f"{last}{_trained(loss)}" for last in pairs[-1:])]
+    return lines
 
 
 def _trained(loss: Loss) -> str:

@@ -134,7 +134,7 @@ def test_gradients_are_those_of_the_values(name: str) -> None:
     target, student = loss.target(outputs(TEACHER, seed=1)), outputs(STUDENT, seed=2)
 
     def of(logits: Tensor, body: Tensor) -> Tensor:
-        result: Tensor = loss(type(student)(logits, {"body": body}), target, batch())
+        result: Tensor = loss(type(student)(logits, {**student.maps, "body": body}), target, batch())
         return result
 
     inputs = student.logits.requires_grad_(), student.maps["body"].requires_grad_()

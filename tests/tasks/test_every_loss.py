@@ -19,6 +19,7 @@ from kd_lightning.losses import (
     FeatureRegression,
     HiddenCosine,
     Loss,
+    ReviewKD,
     SoftTargets,
 )
 from kd_lightning.networks import DeepNN, LightNN
@@ -32,6 +33,7 @@ TRAINED: dict[str, Callable[[], Loss]] = {
     "fitnet": lambda: FeatureRegression("features", projector="3x3 normalized"),
     "cells": lambda: CellCosine("features"),
     "at": lambda: AttentionTransfer(["features.1", "features"], ["features.3", "features"], weight=10.0, warm_up=2),
+    "reviewkd": lambda: ReviewKD(["features.1", "features"], ["features.3", "features"], warm_up=2),
 }
 """Losses between LightNN and DeepNN for images of 8 pixels: ``features`` is 16x2x2 and 32x2x2."""
 
