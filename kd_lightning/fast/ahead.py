@@ -8,6 +8,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from torch import Tensor
 
+from kd_lightning.callbacks import LogGradientNorms
+
 SECONDS = 0.2
 """How long Lightning waits, and with it Ctrl-C and the progress bar."""
 
@@ -76,6 +78,8 @@ class StepsAhead:
                 steps.append(_until(callback._every_n_train_steps, trainer.global_step))
             if isinstance(callback, LearningRateMonitor) and trainer.log_every_n_steps > 0:  # type: ignore[attr-defined]
                 steps.append(_until(trainer.log_every_n_steps, loop._batches_that_stepped))  # type: ignore[attr-defined]
+            if isinstance(callback, LogGradientNorms):
+                steps.append(_until(callback.every_n_steps, trainer.global_step - 1))  # the next one may be due
         return max(0, min(steps) - 1)
 
     def _advance_progress(self) -> None:
