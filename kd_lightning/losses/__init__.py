@@ -1,16 +1,27 @@
 """Distillation losses, one a file: a formula as a plain function, and under it the module that a config names."""
 
 from kd_lightning.losses.attention import AttentionTransfer
-from kd_lightning.losses.base import LogitLoss, Loss, Targets
+from kd_lightning.losses.base import Loss, Targets
 from kd_lightning.losses.cell_cosine import CellCosine
 from kd_lightning.losses.cross_entropy import CrossEntropy
+from kd_lightning.losses.dist import DIST
+from kd_lightning.losses.dkd import DKD
 from kd_lightning.losses.feature_regression import FeatureRegression
 from kd_lightning.losses.features import FeatureLoss
 from kd_lightning.losses.hidden_cosine import HiddenCosine
+from kd_lightning.losses.logit_regression import LogitRegression
+from kd_lightning.losses.logits import LogitLoss
+from kd_lightning.losses.nkd import NKD
 from kd_lightning.losses.review import ReviewKD
 from kd_lightning.losses.soft_targets import SoftTargets
+from kd_lightning.losses.ttm import TTM, WTTM
 
 __all__ = [
+    "DIST",
+    "DKD",
+    "NKD",
+    "TTM",
+    "WTTM",
     "AttentionTransfer",
     "CellCosine",
     "CrossEntropy",
@@ -18,6 +29,7 @@ __all__ = [
     "FeatureRegression",
     "HiddenCosine",
     "LogitLoss",
+    "LogitRegression",
     "Loss",
     "ReviewKD",
     "SoftTargets",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
+from kd_lightning.networks.layers import Outputs, Shapes
 
 if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
@@ -96,24 +96,6 @@ class Loss(nn.Module, ABC):
             target: What ``target`` gave for the same images, and what other losses keep.
             batch: Images, labels and rows.
         """
-
-
-class LogitLoss(Loss):
-    """A loss between the logits of student and teacher."""
-
-    def build(self, student: Shapes, teacher: Shapes | None) -> None:
-        """Check that there is a teacher with as many classes."""
-        require_teacher(self, teacher)
-        assert teacher is not None
-        if student[LOGITS] != teacher[LOGITS]:
-            raise UserError(
-                f"{type(self).__name__} compares logits, but the student gives {student[LOGITS]} and the teacher "
-                f"{teacher[LOGITS]}; choose a teacher for the same classes."
-            )
-
-    def target(self, teacher: Outputs) -> Targets:
-        """Return the teacher's logits, (B, num_classes)."""
-        return {LOGITS: teacher.logits}
 
 
 def require_teacher(loss: Loss, teacher: object | None) -> None:

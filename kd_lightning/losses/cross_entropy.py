@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.base import Loss, Targets
+from kd_lightning.losses.base import Loss, Targets, in_single
 from kd_lightning.networks.layers import Outputs
 
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ class CrossEntropy(Loss):
     CutMix), or with label smoothing s (Szegedy et al., CVPR 2016, https://arxiv.org/abs/1512.00567) the share s / C
     in every class and the rest at the label.
 
-    Beside a teacher's logits it needs no smoothing. It works with any number of classes and a batch of one, and costs
-    nothing beside the network.
+    It helps wherever labels are right. For 10 and for 100 classes its weight is 1 alone and beside most losses, whose
+    own weights are made for that, and 0.1 beside ``SoftTargets``, which say more. Beside a teacher's logits it needs no
+    smoothing. It works with any number of classes and a batch of one, and costs nothing beside the network.
 
     Args:
         label_smoothing: The share s in [0, 1).
@@ -43,4 +44,4 @@ class CrossEntropy(Loss):
 
     def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
         """Return the mean over the batch, a scalar."""
-        return functional.cross_entropy(student.logits, batch.labels, label_smoothing=self.label_smoothing)
+        return functional.cross_entropy(in_single(student.logits), batch.labels, label_smoothing=self.label_smoothing)

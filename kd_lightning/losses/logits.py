@@ -1,16 +1,123 @@
 """What losses on logits share."""
 
-from torch import nn
+from abc import abstractmethod
+from math import inf
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from kd_lightning.errors import UserError
+from kd_lightning.losses.base import Loss, Targets, in_single, require_teacher
+from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
+
+if TYPE_CHECKING:
+    from kd_lightning.data.loader import Batch
+
+FLAT = 1e-6
+"""Standard deviation below which logits are constant but for rounding."""
 
 
-def require_temperature(loss: nn.Module, temperature: float) -> float:
-    """Return a temperature.
+class LogitLoss(Loss):
+    """A loss between the logits of student and teacher.
+
+    A loss of your own subclasses this and writes ``compare``.
+
+    Args:
+        standardize: Whether each image's logits, the student's and the teacher's, go through ``standardized`` first.
+        weight: What the term is multiplied with in the sum.
+        warm_up: Epochs in which the weight rises.
+    """
+
+    def __init__(self, standardize: bool = False, weight: float = 1.0, warm_up: int = 0) -> None:
+        super().__init__(weight, warm_up)
+        self.standardize = standardize
+
+    def build(self, student: Shapes, teacher: Shapes | None) -> None:
+        """Check that there is a teacher with as many classes, and more than two of them to standardize."""
+        require_teacher(self, teacher)
+        assert teacher is not None
+        if student[LOGITS] != teacher[LOGITS]:
+            raise UserError(
+                f"{type(self).__name__} compares logits, but the student gives {student[LOGITS]} and the teacher "
+                f"{teacher[LOGITS]}; choose a teacher for the same classes."
+            )
+        if self.standardize and student[LOGITS][0] < 3:
+            raise UserError(
+                f"standardize of {type(self).__name__} is true, but of 2 classes standardized logits say nothing but "
+                "which is the likelier one; leave it out."
+            )
+
+    def target(self, teacher: Outputs) -> Targets:
+        """Return the teacher's logits, (B, num_classes)."""
+        return {LOGITS: teacher.logits}
+
+    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
+        """Return the mean over the batch, a scalar."""
+        own, other = student.logits, target[LOGITS]
+        if self.standardize:
+            own, other = standardized(own), standardized(other)
+        return self.compare(own, other, batch.labels)
+
+    @abstractmethod
+    def compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss between two batches of logits, a scalar.
+
+        Args:
+            student: (B, num_classes).
+            teacher: (B, num_classes).
+            labels: The batch's labels: class indices (B,), or class probabilities (B, num_classes) where images were
+                mixed.
+        """
+
+
+def standardized(logits: Tensor) -> Tensor:
+    """Return each image's logits with mean 0 and standard deviation 1, ``(z - mean(z)) / (std(z) + 1e-7)``.
+
+    Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024, https://arxiv.org/abs/2403.01427: what is
+    left are the relations between the classes, which a student can match without logits as large as the teacher's.
+    The deviation is that of a sample (a sum divided by C - 1), as in the paper's code, so that of C classes no value
+    exceeds ``(C - 1) / sqrt(C)``: 2.85 of 10, 9.9 of 100.
+
+    Args:
+        logits: (B, C).
+
+    Returns:
+        (B, C), in single precision at least. Constant logits are 0 and get no gradient: it would be some 1e7.
+    """
+    values = in_single(logits)
+    deviation = values.std(1, keepdim=True) + 1e-7  # (B, 1)
+    return (values - values.mean(1, keepdim=True)) / deviation.masked_fill(deviation < FLAT, inf)
+
+
+def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the logarithms of softened probabilities, (B, C) -> (B, C), in single precision at least."""
+    return functional.log_softmax(in_single(logits) / temperature, dim=1)
+
+
+def divergences(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return each image's ``KL(p_t, p_s)`` of logarithms of probabilities, (B, C) -> (B,)."""
+    return functional.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
+
+
+def without_label(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the logits of all classes but each image's own, (B, C) -> (B, C - 1).
+
+    Args:
+        logits: (B, C).
+        labels: Class indices, (B,).
+    """
+    classes = torch.arange(logits.shape[1] - 1, device=logits.device)
+    return logits.gather(1, classes + (classes >= labels.unsqueeze(1)))
+
+
+def require_positive(loss: Loss, name: str, value: float) -> float:
+    """Return a value.
 
     Raises:
-        UserError: It is not above 0.
+        UserError: It is not above 0, or not finite.
     """
-    if not temperature > 0:
-        raise UserError(f"temperature of {type(loss).__name__} is {temperature}, but it must be above 0.")
-    return temperature
+    if not 0 < value < inf:
+        raise UserError(f"{name} of {type(loss).__name__} is {value}, but it must be above 0.")
+    return value

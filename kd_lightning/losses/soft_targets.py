@@ -1,16 +1,8 @@
 """Soft targets: the teacher's softened probabilities."""
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
-from torch.nn import functional
 
-from kd_lightning.losses.base import LogitLoss, Targets, in_single
-from kd_lightning.losses.logits import require_temperature
-from kd_lightning.networks.layers import LOGITS, Outputs
-
-if TYPE_CHECKING:
-    from kd_lightning.data.loader import Batch
+from kd_lightning.losses.logits import LogitLoss, divergences, log_probabilities, require_positive
 
 
 def soft_target_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -26,36 +18,47 @@ def soft_target_loss(student: Tensor, teacher: Tensor, temperature: float) -> Te
     Returns:
         A scalar, 0 or more.
     """
-    own, other = (functional.log_softmax(in_single(logits) / temperature, dim=1) for logits in (student, teacher))
-    return temperature**2 * functional.kl_div(own, other, reduction="batchmean", log_target=True)
+    own, other = (log_probabilities(logits, temperature) for logits in (student, teacher))
+    return temperature**2 * divergences(own, other).mean()
 
 
 class SoftTargets(LogitLoss):
     """The divergence of the student's softened probabilities from the teacher's: plain knowledge distillation.
 
-    ``T^2 mean_b KL(softmax(z_t / T) || softmax(z_s / T))`` (Hinton et al., 2015, https://arxiv.org/abs/1503.02531). The
-    factor keeps the gradient's size when T changes. It matches the whole distribution, is hard to beat, and the one to
-    try first.
+    ``T^2 mean_b KL(softmax(z_t / T) || softmax(z_s / T))`` (Hinton et al., 2015, https://arxiv.org/abs/1503.02531). It
+    matches the whole distribution, is hard to beat, and the one to try first. The factor keeps the gradient's size when
+    T changes, and the divergence is a sum over classes: a mean over them would make it C times too small.
 
-    With 0.9 beside labels at 0.1 and T = 4 it is the reference setting for 10 and for 100 classes. It works with two
-    classes and a batch of one, has no parameters, and a remembered teacher keeps ``num_classes`` numbers an image.
+    T = 4 with 0.9 beside labels at 0.1 is the reference setting for 10 and for 100 classes: softened, the term depends
+    little on their number.
+
+    ``standardize`` (Sun et al., CVPR 2024, https://arxiv.org/abs/2403.01427) is for a student that cannot make logits
+    as large as the teacher's. Its reference is T = 2 with 9 beside labels at 0.1 for 100 classes. For 10 take T = 1: no
+    standardized logit exceeds (C - 1) / sqrt(C), which is 2.85, and so no probability 0.351 at T = 2.
+
+    It has no parameters, and a remembered teacher keeps ``num_classes`` numbers an image, once for all losses on
+    logits. It works with a batch of one, mixed images and two classes, which cannot be standardized.
 
     Args:
         temperature: T, above 0.
+        standardize: Whether each image's logits, the student's and the teacher's, are brought to mean 0 and standard
+            deviation 1 first; for three classes or more.
         weight: What the term is multiplied with in the sum.
         warm_up: Epochs in which the weight rises.
 
     Raises:
-        UserError: ``temperature`` is not above 0.
+        UserError: ``temperature`` is not above 0, or two classes are to be standardized.
     """
 
     works_with_fast_path = True
     short = "kd"
 
-    def __init__(self, temperature: float = 4.0, weight: float = 0.9, warm_up: int = 0) -> None:
-        super().__init__(weight, warm_up)
-        self.temperature = require_temperature(self, temperature)
+    def __init__(
+        self, temperature: float = 4.0, standardize: bool = False, weight: float = 0.9, warm_up: int = 0
+    ) -> None:
+        super().__init__(standardize, weight, warm_up)
+        self.temperature = require_positive(self, "temperature", temperature)
 
-    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """Return the mean over the batch, a scalar."""
-        return soft_target_loss(student.logits, target[LOGITS], self.temperature)
+        return soft_target_loss(student, teacher, self.temperature)

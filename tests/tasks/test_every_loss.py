@@ -1,6 +1,7 @@
 """Every loss in one training, in every way that a teacher's targets can come."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -11,13 +12,20 @@ from loss_examples import LOSSES
 from recorded_graph import Captures
 from torch.optim import SGD
 
-from kd_lightning.data.augment import HorizontalFlip, RandomCrop
+from kd_lightning.data.augment import CutMix, HorizontalFlip, Mixup, RandomCrop
+from kd_lightning.errors import UserError
 from kd_lightning.losses import (
+    DIST,
+    DKD,
+    NKD,
+    TTM,
+    WTTM,
     AttentionTransfer,
     CellCosine,
     CrossEntropy,
     FeatureRegression,
     HiddenCosine,
+    LogitRegression,
     Loss,
     ReviewKD,
     SoftTargets,
@@ -29,6 +37,13 @@ from kd_lightning.teacher import Teacher
 TRAINED: dict[str, Callable[[], Loss]] = {
     "labels": lambda: CrossEntropy(label_smoothing=0.1),
     "kd": SoftTargets,
+    "standardized": lambda: SoftTargets(temperature=1.0, standardize=True),
+    "mse": LogitRegression,
+    "dkd": lambda: DKD(beta=2.0, warm_up=2),
+    "nkd": lambda: NKD(gamma=0.5, weight=0.5),
+    "dist": lambda: DIST(weight=0.1),
+    "ttm": lambda: TTM(weight=1.0),
+    "wttm": lambda: WTTM(weight=0.2),
     "cosine": lambda: HiddenCosine("features"),
     "fitnet": lambda: FeatureRegression("features", projector="3x3 normalized"),
     "cells": lambda: CellCosine("features"),
@@ -38,12 +53,15 @@ TRAINED: dict[str, Callable[[], Loss]] = {
 """Losses between LightNN and DeepNN for images of 8 pixels: ``features`` is 16x2x2 and 32x2x2."""
 
 
-def distill(fast: bool, remember: bool) -> Distill:
+UNMIXED = [name for name, make in TRAINED.items() if make().needs_unmixed]
+
+
+def distill(fast: bool, remember: bool, names: Iterable[str] = TRAINED) -> Distill:
     torch.manual_seed(1)
     return Distill(
         LightNN(4, 3, 8),
         Teacher(DeepNN(4, 3, 8)),
-        {name: make() for name, make in TRAINED.items()},
+        {name: TRAINED[name]() for name in names},
         remember_teacher=remember,
         fast=fast,
         optimizer=lambda parameters: SGD(parameters, lr=2**-9, momentum=0.5, fused=True),
@@ -65,6 +83,25 @@ def test_every_loss_is_the_same_live_remembered_and_captured(views: int | None, 
                 found = float(other[0].callback_metrics[name])
                 assert found == pytest.approx(float(expected), rel=1e-5, abs=1e-5), name
     assert captured_on_cpu.replays > 2
+
+
+@pytest.mark.parametrize("name", UNMIXED)
+@pytest.mark.parametrize("mixing", [Mixup(), CutMix()], ids=["mixup", "cutmix"])
+def test_a_loss_that_needs_one_label_of_each_image_refuses_mixed_ones_before_training(name: str, mixing: Any) -> None:
+    task = distill(False, False, [name])
+    before = deepcopy(task.network.state_dict())
+    says = rf"^the loss '{name}' \(.*\) is undefined .* has {type(mixing).__name__}; leave that out, [^.]*\.$"
+    with pytest.raises(UserError, match=says):
+        train(lambda _: task, False, {"augment": [RandomCrop(padding=1), mixing]})
+    for key, values in task.network.state_dict().items():
+        assert torch.equal(values, before[key])
+
+
+def test_all_other_losses_train_on_mixed_images() -> None:
+    mixed = [name for name in TRAINED if name not in UNMIXED]
+    trainer, _ = train(lambda _: distill(False, False, mixed), False, {"augment": [Mixup(), CutMix()]}, max_epochs=1)
+    for name in mixed:
+        assert torch.isfinite(trainer.callback_metrics[f"train/{name}"])
 
 
 def test_every_loss_is_trained_above() -> None:

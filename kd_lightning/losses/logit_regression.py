@@ -1,0 +1,58 @@
+"""Regression of the teacher's logits."""
+
+from torch import Tensor
+from torch.nn import functional
+
+from kd_lightning.losses.base import in_single
+from kd_lightning.losses.logits import LogitLoss
+
+
+def logit_regression_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean of ``(z_s - z_t)^2`` over batch and classes.
+
+    Ba and Caruana, "Do Deep Nets Really Need to be Deep?", NeurIPS 2014, https://arxiv.org/abs/1312.6184.
+
+    Args:
+        student: Logits (B, num_classes).
+        teacher: Logits (B, num_classes).
+
+    Returns:
+        A scalar, 0 or more.
+    """
+    return functional.mse_loss(in_single(student), in_single(teacher))
+
+
+class LogitRegression(LogitLoss):
+    """The mean squared error between the logits of student and teacher.
+
+    ``mean over b and c of (z_s - z_t)^2`` (Ba and Caruana, NeurIPS 2014, https://arxiv.org/abs/1312.6184; compared with
+    soft targets by Kim et al., IJCAI 2021, https://arxiv.org/abs/2105.08919). It matches each logit as it is, with no
+    temperature to choose: those of unlikely classes as much as the others, and their mean too, which softmax does not
+    see. It helps where the student is large enough for that.
+
+    It is a mean over the classes, and half of it is what ``SoftTargets`` becomes at a high temperature for logits of
+    mean 0 (section 2.1 of https://arxiv.org/abs/1503.02531). So 0.5 for 10 and for 100 classes: the size of soft
+    targets at weight 1. With ``standardize`` it is twice one minus the correlation of the logits, times
+    (C - 1) / C: take 4.5, half of the 9 of soft targets.
+
+    It has no parameters, and a remembered teacher keeps ``num_classes`` numbers an image. It works with a batch of one,
+    mixed images and two classes.
+
+    Args:
+        standardize: As in ``SoftTargets``.
+        weight: What the term is multiplied with in the sum.
+        warm_up: Epochs in which the weight rises.
+
+    Raises:
+        UserError: Two classes are to be standardized.
+    """
+
+    works_with_fast_path = True
+    short = "mse"
+
+    def __init__(self, standardize: bool = False, weight: float = 0.5, warm_up: int = 0) -> None:
+        super().__init__(standardize, weight, warm_up)
+
+    def compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean over batch and classes, a scalar."""
+        return logit_regression_loss(student, teacher)
