@@ -142,7 +142,7 @@ def test_what_cannot_be_read_of_a_class_stands_as_it_is(own_losses: None, capsys
         (["lossse"], "(did you mean losses?); choose one of losses, networks, tasks,"),
         (["kd"], "(did you mean `list losses kd`?)"),
         (["quickstart"], "(did you mean `list configs quickstart`?)"),
-        (["losses", "SoftTarget"], "there is no 'SoftTarget' in losses (did you mean SoftTargets?)"),
+        (["losses", "SoftTargts"], "there is no 'SoftTargts' in losses (did you mean SoftTargets?)"),
         (["losses", "x\x1b[2J"], r"there is no 'x\x1b[2J' in losses; `list losses` shows all"),
         (["losses", "listed_losses.None"], "there is no class listed_losses.None"),
         (["losses", "..nothing"], "there is no class ..nothing"),
