@@ -11,7 +11,11 @@ from kd_lightning.losses import (
     DIST,
     DKD,
     NKD,
+    PKT,
+    RKD,
+    SRD,
     TTM,
+    VID,
     WTTM,
     AttentionTransfer,
     CellCosine,
@@ -21,6 +25,7 @@ from kd_lightning.losses import (
     LogitRegression,
     Loss,
     ReviewKD,
+    SimilarityPreserving,
     SoftTargets,
 )
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
@@ -52,6 +57,13 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "cell cosine": lambda: CellCosine("body"),
     "attention": lambda: AttentionTransfer(["body"], ["deep"]),
     "review": lambda: ReviewKD(["body", "deep"]),
+    "similarity": lambda: SimilarityPreserving("body", "deep"),
+    "pkt": lambda: PKT("body", "deep"),
+    "rkd": lambda: RKD("body", "deep"),
+    "vid": lambda: VID("body"),
+    "vid, averaged": lambda: VID("body", "deep"),
+    "srd": lambda: SRD("body"),
+    "srd, averaged": lambda: SRD("body", "deep"),
 }
 """Every loss, in the forms that its own code tells apart, for ``STUDENT`` and ``TEACHER``."""
 

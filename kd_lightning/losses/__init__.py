@@ -12,15 +12,24 @@ from kd_lightning.losses.hidden_cosine import HiddenCosine
 from kd_lightning.losses.logit_regression import LogitRegression
 from kd_lightning.losses.logits import LogitLoss
 from kd_lightning.losses.nkd import NKD
+from kd_lightning.losses.pkt import PKT
 from kd_lightning.losses.review import ReviewKD
+from kd_lightning.losses.rkd import RKD
+from kd_lightning.losses.similarity import SimilarityPreserving
 from kd_lightning.losses.soft_targets import SoftTargets
+from kd_lightning.losses.srd import SRD
 from kd_lightning.losses.ttm import TTM, WTTM
+from kd_lightning.losses.vid import VID
 
 __all__ = [
     "DIST",
     "DKD",
     "NKD",
+    "PKT",
+    "RKD",
+    "SRD",
     "TTM",
+    "VID",
     "WTTM",
     "AttentionTransfer",
     "CellCosine",
@@ -32,6 +41,7 @@ __all__ = [
     "LogitRegression",
     "Loss",
     "ReviewKD",
+    "SimilarityPreserving",
     "SoftTargets",
     "Targets",
 ]

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Targets, in_single
-from kd_lightning.losses.features import shape_text
+from kd_lightning.losses.features import shape_text, smaller_size
 from kd_lightning.losses.stages import StagesLoss
 from kd_lightning.networks.layers import Outputs, Shapes
 
@@ -21,7 +21,7 @@ def attention_map(feature_map: Tensor, power: float, size: Sequence[int]) -> Ten
 
     Args:
         feature_map: (B, C, H, W).
-        power: Exponent of the absolute values, above 0.
+        power: Exponent of the absolute values, 1 or more.
         size: (H', W') to average down to.
 
     Returns:
@@ -44,12 +44,12 @@ class AttentionTransfer(StagesLoss):
     Args:
         student: The student's layers, one a stage.
         teacher: The teacher's layers, in the same order; the student's names where they are not given.
-        power: The exponent p, above 0.
+        power: The exponent p, 1 or more: below, a feature of 0 has no gradient.
         weight: What the term is multiplied with in the sum.
         warm_up: Epochs in which the weight rises.
 
     Raises:
-        UserError: The numbers of layers differ, or ``power`` is not above 0.
+        UserError: The numbers of layers differ, a layer gives no map, or ``power`` is below 1.
     """
 
     works_with_fast_path = True
@@ -64,14 +64,14 @@ class AttentionTransfer(StagesLoss):
         warm_up: int = 0,
     ) -> None:
         super().__init__(student, teacher, weight, warm_up)
-        if not power > 0:
-            raise UserError(f"power of AttentionTransfer is {power}, but it must be above 0.")
+        if not power >= 1:
+            raise UserError(f"power of AttentionTransfer is {power}, but it must be 1 or more.")
         self.power = power
-        self.sizes: list[tuple[int, ...]] = []
+        self.sizes: list[tuple[int, int]] = []
 
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
         """Find the size of each pair of attention maps."""
-        self.sizes = [min(own[1:], other[1:]) for own, other in self.maps(student, teacher)]
+        self.sizes = [smaller_size(own, other) for own, other in self.maps(student, teacher)]
 
     def _keys(self) -> list[str]:
         pairs = zip(self.teacher, self.sizes, strict=True)

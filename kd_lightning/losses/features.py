@@ -112,6 +112,11 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "one number"
 
 
+def smaller_size(one: Sequence[int], other: Sequence[int]) -> tuple[int, int]:
+    """Return the height and width that two maps, (C, H, W) each, can both be averaged down to."""
+    return min(one[1], other[1]), min(one[2], other[2])
+
+
 def projector(kind: Projection, channels: int, target: int) -> nn.Module:
     """Return a module that turns maps of ``channels`` into maps of ``target`` channels, (B, C, H, W) -> (B, C', H, W).
 

@@ -12,11 +12,14 @@ from torch import Tensor
 import kd_lightning.losses
 from kd_lightning.errors import UserError
 from kd_lightning.losses import (
+    PKT,
+    RKD,
     AttentionTransfer,
     CrossEntropy,
     FeatureRegression,
     HiddenCosine,
     Loss,
+    SimilarityPreserving,
     SoftTargets,
 )
 from kd_lightning.networks.layers import LOGITS
@@ -199,7 +202,8 @@ def test_a_weight_rises_in_place_over_its_warm_up() -> None:
 
 def test_equal_outputs_cost_nothing() -> None:
     same = outputs(TEACHER, seed=1)
-    for loss in (SoftTargets(), AttentionTransfer(["deep"]), FeatureRegression("body", projector="none")):
+    relations = (PKT("body"), RKD("body"), SimilarityPreserving("body"))
+    for loss in (SoftTargets(), AttentionTransfer(["deep"]), FeatureRegression("body", projector="none"), *relations):
         loss.build(TEACHER, TEACHER)
         assert float(loss(same, loss.target(same), batch())) == pytest.approx(0, abs=1e-9)
 

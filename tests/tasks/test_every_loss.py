@@ -18,7 +18,11 @@ from kd_lightning.losses import (
     DIST,
     DKD,
     NKD,
+    PKT,
+    RKD,
+    SRD,
     TTM,
+    VID,
     WTTM,
     AttentionTransfer,
     CellCosine,
@@ -28,6 +32,7 @@ from kd_lightning.losses import (
     LogitRegression,
     Loss,
     ReviewKD,
+    SimilarityPreserving,
     SoftTargets,
 )
 from kd_lightning.networks import DeepNN, LightNN
@@ -49,6 +54,11 @@ TRAINED: dict[str, Callable[[], Loss]] = {
     "cells": lambda: CellCosine("features"),
     "at": lambda: AttentionTransfer(["features.1", "features"], ["features.3", "features"], weight=10.0, warm_up=2),
     "reviewkd": lambda: ReviewKD(["features.1", "features"], ["features.3", "features"], warm_up=2),
+    "sp": lambda: SimilarityPreserving("features", weight=10.0),
+    "pkt": lambda: PKT("classifier.1", weight=100.0),
+    "rkd": lambda: RKD("classifier.1", weight=0.1),
+    "srd": lambda: SRD("classifier.1", weight=0.1),
+    "vid": lambda: VID("features", "features.3", weight=0.1),
 }
 """Losses between LightNN and DeepNN for images of 8 pixels: ``features`` is 16x2x2 and 32x2x2."""
 
@@ -102,6 +112,14 @@ def test_all_other_losses_train_on_mixed_images() -> None:
     trainer, _ = train(lambda _: distill(False, False, mixed), False, {"augment": [Mixup(), CutMix()]}, max_epochs=1)
     for name in mixed:
         assert torch.isfinite(trainer.callback_metrics[f"train/{name}"])
+
+
+def test_every_parameter_of_a_loss_is_trained() -> None:
+    task = distill(fast=False, remember=False)
+    before = {name: values.clone() for name, values in task.losses.named_parameters()}
+    train(lambda _: task, False, {"count": 16}, max_epochs=1)
+    assert {name.partition(".")[0] for name in before} >= {"fitnet", "cells", "srd", "vid"}
+    assert [name for name, values in task.losses.named_parameters() if values.equal(before[name])] == []
 
 
 def test_every_loss_is_trained_above() -> None:

@@ -1,0 +1,103 @@
+"""A simple recipe for distillation: normalized features behind a linear projector."""
+
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.losses.base import in_single
+from kd_lightning.losses.features import same_shape
+from kd_lightning.losses.pooled import PooledLoss
+
+EPSILON = 1e-4
+"""What is added to a channel's variance."""
+
+LEAST = 1e-8
+"""Sum of powers below which two maps count as equal: its logarithm would fall without end."""
+
+
+def normalized_channels(feature_map: Tensor) -> Tensor:
+    """Return a map with each channel's mean over batch and cells at 0, and its variance at 1.
+
+    It is batch normalization without affine parameters by the batch's own statistics, in evaluation mode too; and a
+    channel of one value, in which ``BatchNorm2d`` cannot train, becomes 0.
+
+    Args:
+        feature_map: (B, C, H, W).
+
+    Returns:
+        (B, C, H, W).
+    """
+    values = in_single(feature_map)
+    centred = values - values.mean((0, 2, 3), keepdim=True)
+    return centred * (centred.square().mean((0, 2, 3), keepdim=True) + EPSILON).rsqrt()
+
+
+def log_power_loss(projected_map: Tensor, teacher_map: Tensor, exponent: float) -> Tensor:
+    """Return the logarithm of the sum of powers of the differences between normalized maps.
+
+    Miles and Mikolajczyk, "Understanding the Role of the Projector in Knowledge Distillation" (AAAI 2024,
+    https://arxiv.org/abs/2303.11098).
+
+    Args:
+        projected_map: The student's map after the projector, (B, C, H, W).
+        teacher_map: (B, C, H, W).
+        exponent: 1 or more.
+
+    Returns:
+        A scalar of any sign; without gradient where the maps are equal.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    same_shape(projected_map, teacher_map)
+    differences = normalized_channels(projected_map) - normalized_channels(teacher_map)
+    return differences.abs().pow(exponent).sum().clamp_min(LEAST).log()
+
+
+class SRD(PooledLoss):
+    """The logarithm of the summed fourth powers between the normalized maps of teacher and projected student.
+
+    Miles and Mikolajczyk, AAAI 2024, https://arxiv.org/abs/2303.11098: ``log sum |BN(W f_s) - BN(f_t)|^4``, where BN
+    normalizes each channel over the batch, without affine parameters, and W is a linear projector without bias (which
+    the BN would take away). It lets the projector whiten the student's features, looks at the largest errors, and its
+    gradient does not fade as they shrink. The paper compares the features in front of the classifier.
+
+    A weight of 2, beside labels at 1 and ``SoftTargets`` at T = 1 with weight 1, is the reference setting for 10 and
+    for 100 classes. Between C and C' channels it trains ``C C'`` parameters, left behind after training; a remembered
+    teacher keeps its map. The larger map is averaged down to the smaller one, and a vector is a map of one cell. The
+    sum grows with the batch, its gradient does not. Validation goes by its batches' statistics too. A channel of one
+    value or of equal ones is 0: where all are (a batch of one vector), the loss is log 1e-8, without gradient.
+
+    Args:
+        student: The student's layer, such as ``features``.
+        teacher: The teacher's layer; the student's name where it is not given.
+        exponent: The exponent, 1 or more.
+        weight: What the term is multiplied with in the sum.
+        warm_up: Epochs in which the weight rises.
+
+    Raises:
+        UserError: A layer gives neither maps nor vectors, or ``exponent`` is below 1.
+    """
+
+    works_with_fast_path = True
+    short = "srd"
+
+    def __init__(
+        self,
+        student: str,
+        teacher: str | None = None,
+        exponent: float = 4.0,
+        weight: float = 2.0,
+        warm_up: int = 0,
+    ) -> None:
+        super().__init__(student, teacher, weight, warm_up)
+        if not exponent >= 1:
+            raise UserError(f"exponent of SRD is {exponent}, but it must be 1 or more.")
+        self.exponent = exponent
+
+    def connect(self, channels: int, target: int) -> None:
+        """Make the projector."""
+        self.projector = nn.Conv2d(channels, target, kernel_size=1, bias=False)
+
+    def compare(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+        """Return the logarithm of the sum, a scalar."""
+        return log_power_loss(self.projector(student_map), teacher_map, self.exponent)

@@ -1,0 +1,85 @@
+"""Variational information distillation: how surely the student's map tells the teacher's."""
+
+from math import expm1, log
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kd_lightning.losses.base import in_single
+from kd_lightning.losses.features import same_shape
+from kd_lightning.losses.pooled import PooledLoss
+
+FIRST_VARIANCE = 5.0
+LEAST_VARIANCE = 1e-5
+
+
+def negative_log_likelihood(mean: Tensor, teacher_map: Tensor, variances: Tensor) -> Tensor:
+    """Return ``((m - f_t)^2 / v + log v) / 2``, averaged over batch and map.
+
+    Ahn, Hu, Damianou, Lawrence and Dai, "Variational Information Distillation for Knowledge Transfer" (CVPR 2019,
+    https://arxiv.org/abs/1904.05835): but for a constant, the negative log-likelihood of a normal distribution.
+
+    Args:
+        mean: (B, C, H, W).
+        teacher_map: (B, C, H, W).
+        variances: Above 0, (C,).
+
+    Returns:
+        A scalar, below 0 where the variances are small and right.
+
+    Raises:
+        ValueError: The shapes of the maps differ.
+    """
+    same_shape(mean, teacher_map)
+    errors = (in_single(mean) - in_single(teacher_map)).square().mean((0, 2, 3))  # (B, C, H, W) -> (C,)
+    return (errors / variances + variances.log()).mean() / 2
+
+
+class VID(PooledLoss):
+    """The negative log-likelihood of the teacher's map under a normal distribution that the student's map predicts.
+
+    Ahn et al., CVPR 2019, https://arxiv.org/abs/1904.05835: ``mean ((m(f_s) - f_t)^2 / v_c + log v_c) / 2``, where m is
+    three 1x1 convolutions with ReLU between them and v a variance a channel, ``softplus(a) + 1e-5``, all trained with
+    the student. It raises a lower bound of the information that the layers share: a regression that learns to care
+    less about channels which the student cannot tell.
+
+    A weight of 1 is the reference setting for 10 and for 100 classes; the variances start at 5. It may fall below 0.
+    Between C and C' channels it trains ``C C' + 2 C'^2 + 4 C'`` parameters, left behind after training; a remembered
+    teacher keeps its map. The larger map is averaged down to the smaller one, and a vector is a map of one cell. It is
+    defined for a batch of one and for constant maps.
+
+    Args:
+        student: The student's layer, such as ``features``.
+        teacher: The teacher's layer; the student's name where it is not given.
+        weight: What the term is multiplied with in the sum.
+        warm_up: Epochs in which the weight rises.
+
+    Raises:
+        UserError: A layer gives neither maps nor vectors.
+    """
+
+    works_with_fast_path = True
+    short = "vid"
+
+    def __init__(self, student: str, teacher: str | None = None, weight: float = 1.0, warm_up: int = 0) -> None:
+        super().__init__(student, teacher, weight, warm_up)
+
+    def connect(self, channels: int, target: int) -> None:
+        """Make the convolutions and the variances."""
+        self.mean = nn.Sequential(
+            nn.Conv2d(channels, target, kernel_size=1),
+            nn.ReLU(),
+            nn.Conv2d(target, target, kernel_size=1),
+            nn.ReLU(),
+            nn.Conv2d(target, target, kernel_size=1),
+        )
+        self.raw_variances = nn.Parameter(torch.full((target,), log(expm1(FIRST_VARIANCE - LEAST_VARIANCE))))
+
+    def variances(self) -> Tensor:
+        """Return the variance of each channel, (C',)."""
+        return functional.softplus(in_single(self.raw_variances)) + LEAST_VARIANCE
+
+    def compare(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+        """Return the mean over batch and map, a scalar."""
+        return negative_log_likelihood(self.mean(student_map), teacher_map, self.variances())

@@ -1,0 +1,271 @@
+"""The losses between layers against calculations of their own, and where reference code fails."""
+
+from collections.abc import Callable
+from itertools import product
+from math import exp, log, log1p, sqrt
+from typing import Any
+
+import pytest
+import torch
+from loss_examples import LOSSES, STUDENT, TEACHER, batch, built, outputs, value
+from torch import Tensor
+
+from kd_lightning.errors import UserError
+from kd_lightning.losses import PKT, RKD, SRD, VID, AttentionTransfer, Loss, SimilarityPreserving
+from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
+
+Vectors = list[list[float]]
+RELATIONS = (PKT, RKD, SimilarityPreserving)
+VECTORS: Shapes = {"pool": (4,), LOGITS: (5,)}
+
+
+def flat(maps: Tensor) -> Vectors:
+    return [image.flatten().tolist() for image in maps]
+
+
+def dot(one: list[float], two: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, two, strict=True))
+
+
+def both() -> tuple[Vectors, Vectors]:
+    return flat(outputs(STUDENT, seed=2).maps["body"]), flat(outputs(TEACHER, seed=1).maps["deep"])
+
+
+def similarity_loss(_: Any) -> float:
+    rows = []
+    for vectors in both():
+        gram = [[dot(one, two) for two in vectors] for one in vectors]
+        rows.append([[number / sqrt(dot(row, row)) for number in row] for row in gram])
+    return sum((rows[0][i][j] - rows[1][i][j]) ** 2 for i, j in product(range(4), repeat=2)) / 16
+
+
+def pkt_loss(_: Any) -> float:
+    found = []
+    for vectors in both():
+        near = [[(1 + dot(a, b) / sqrt(dot(a, a) * dot(b, b))) / 2 for b in vectors] for a in vectors]
+        found.append([[number / sum(row) for number in row] for row in near])
+    own, other = found
+    return sum(other[i][j] * log(other[i][j] / own[i][j]) for i, j in product(range(4), repeat=2)) / 16
+
+
+def huber(difference: float) -> float:
+    return difference**2 / 2 if abs(difference) < 1 else abs(difference) - 0.5
+
+
+def rkd_loss(_: Any) -> float:
+    distances, angles = [], []
+    for vectors in both():
+        apart = [[[a - b for a, b in zip(i, j, strict=True)] for j in vectors] for i in vectors]
+        length = [[sqrt(dot(line, line)) for line in row] for row in apart]
+        mean = sum(map(sum, length)) / 12
+        distances.append([number / mean for row in length for number in row])
+        cosines = []
+        for j, i, k in product(range(4), repeat=3):
+            sides = length[i][j] * length[k][j]
+            cosines.append(dot(apart[i][j], apart[k][j]) / sides if sides else 0.0)
+        angles.append(cosines)
+    pairs = sum(huber(a - b) for a, b in zip(*distances, strict=True)) / 16
+    triples = sum(huber(a - b) for a, b in zip(*angles, strict=True)) / 64
+    return 25 * pairs + 50 * triples
+
+
+def layer(weight: Tensor, bias: Tensor | None, cell: list[float]) -> list[float]:
+    offsets = [0.0] * len(weight) if bias is None else bias.tolist()
+    return [dot(row, cell) + offset for row, offset in zip(weight.flatten(1).tolist(), offsets, strict=True)]
+
+
+def cells(maps: Tensor) -> Vectors:
+    return [image[:, y, x].tolist() for image in maps for y in range(maps.shape[2]) for x in range(maps.shape[3])]
+
+
+def averaged_cells(maps: Tensor) -> Vectors:
+    """Return the cells of maps of 4x4 averaged down to 2x2."""
+    found = []
+    for image in maps:
+        for y, x in product((0, 2), repeat=2):
+            four = [image[:, y + dy, x + dx].tolist() for dy, dx in product((0, 1), repeat=2)]
+            found.append([sum(numbers) / 4 for numbers in zip(*four, strict=True)])
+    return found
+
+
+def vid_loss(loss: Any, own: Vectors, other: Vectors) -> float:
+    total, first = 0.0, log(exp(5 - 1e-5) - 1)
+    for cell, target in zip(own, other, strict=True):
+        for place in (0, 2, 4):
+            cell = layer(loss.mean[place].weight, loss.mean[place].bias, cell)
+            cell = [max(number, 0) for number in cell] if place < 4 else cell
+        variance = log1p(exp(first)) + 1e-5
+        total += sum(((m - t) ** 2 / variance + log(variance)) / 2 for m, t in zip(cell, target, strict=True))
+    return total / len(own) / 6
+
+
+def normalized(rows: Vectors) -> Vectors:
+    columns = []
+    for column in zip(*rows, strict=True):
+        mean = sum(column) / len(column)
+        variance = sum((number - mean) ** 2 for number in column) / len(column)
+        columns.append([(number - mean) / sqrt(variance + 1e-4) for number in column])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def srd_loss(loss: Any, own: Vectors, other: Vectors) -> float:
+    projected = normalized([layer(loss.projector.weight, None, cell) for cell in own])
+    differences = (
+        abs(a - b) for one, two in zip(projected, normalized(other), strict=True) for a, b in zip(one, two, strict=True)
+    )
+    return log(sum(difference**4 for difference in differences))
+
+
+def of_cells(formula: Callable[[Any, Vectors, Vectors], float], name: str) -> Callable[[Any], float]:
+    make_cells = cells if name == "body" else averaged_cells
+    return lambda loss: formula(
+        loss, make_cells(outputs(STUDENT, seed=2).maps["body"]), cells(outputs(TEACHER, seed=1).maps[name])
+    )
+
+
+FORMULAS: dict[str, Callable[[Any], float]] = {
+    "similarity": similarity_loss,
+    "pkt": pkt_loss,
+    "rkd": rkd_loss,
+    "vid": of_cells(vid_loss, "body"),
+    "vid, averaged": of_cells(vid_loss, "deep"),
+    "srd": of_cells(srd_loss, "body"),
+    "srd, averaged": of_cells(srd_loss, "deep"),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_loss_between_layers_is_what_its_formula_says(name: str) -> None:
+    loss = built(LOSSES[name]())
+    assert value(loss).item() == pytest.approx(FORMULAS[name](loss), rel=1e-6)
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def compared(loss: Loss, student: Tensor, teacher: Tensor) -> tuple[float, Tensor]:
+    """Return a loss between given layers, and the student's gradient."""
+    own = student.clone().requires_grad_()
+    logits = torch.zeros(len(own), 5)
+    result: Tensor = loss(Outputs(logits, {"body": own}), loss.target(Outputs(logits, {"body": teacher})), batch())
+    result.backward()
+    assert own.grad is not None
+    return result.item(), own.grad
+
+
+@pytest.mark.parametrize("kind", RELATIONS)
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_image_has_no_relations_and_two_have_no_shape(kind: Any, count: int) -> None:
+    loss, gradient = compared(kind("body"), draw(count, 3, 2, 2), draw(count, 7, seed=1))
+    assert gradient.isfinite().all()
+    assert (loss == pytest.approx(0, abs=1e-5)) == (count == 1 or kind is RKD)
+
+
+@pytest.mark.parametrize("kind", RELATIONS)
+def test_images_that_are_alike_or_of_zeros_have_a_finite_gradient(kind: Any) -> None:
+    teacher = draw(6, 5)
+    for student in (torch.full((6, 8), 3.7), draw(6, 8, seed=1)):
+        student[1:3] = student[0]
+        student[4] = 0
+        for one, other in ((student, teacher), (teacher, student)):
+            loss, gradient = compared(kind("body"), one, other)
+            assert 0 < loss < 100
+            assert gradient.abs().max() < 100
+
+
+@pytest.mark.parametrize("kind", RELATIONS)
+def test_relations_of_turned_and_scaled_features_are_the_same(kind: Any) -> None:
+    teacher = draw(6, 8)
+    turn = torch.linalg.qr(draw(8, 8, seed=1)).Q
+    loss, gradient = compared(kind("body"), 30 * teacher @ turn, teacher)
+    assert loss == pytest.approx(0, abs=1e-6)
+    assert gradient.abs().max() < 1e-3
+
+
+def test_distances_and_angles_do_not_see_where_the_features_lie() -> None:
+    student, teacher = draw(6, 8), draw(6, 8, seed=1)
+    near, far = (compared(RKD("body"), student + place, teacher)[0] for place in (0.0, 1000.0))
+    assert far == pytest.approx(near, rel=1e-2)
+
+
+@pytest.mark.parametrize("kind", RELATIONS)
+def test_relations_are_computed_in_single_precision_in_a_step_of_less(kind: Any) -> None:
+    student, teacher = draw(8, 6, 2, 2), draw(8, 9, seed=1)
+    exact, _ = compared(kind("body"), student, teacher)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert compared(kind("body"), student, teacher)[0] == exact
+
+
+def test_vid_begins_with_variances_of_five_and_may_fall_below_zero() -> None:
+    loss = built(VID("body"))
+    assert isinstance(loss, VID)
+    assert loss.variances().tolist() == pytest.approx([5.0] * 6)
+    with torch.no_grad():
+        loss.raw_variances.fill_(-8.0)
+        maps = outputs(STUDENT).maps["body"]
+        assert loss.compare(maps, loss.mean(maps)) < -3
+
+
+def test_srd_of_one_vector_is_finite_and_of_no_gradient_and_its_validation_is_its_training() -> None:
+    loss = built(SRD("pool"), VECTORS, VECTORS)
+    for count in (1, 5):
+        student, teacher = outputs(VECTORS, count), outputs(VECTORS, count, seed=1)
+        student.maps["pool"].requires_grad_()
+        trained, measured = (loss.train(mode)(student, loss.target(teacher), batch(count)) for mode in (True, False))
+        assert trained == measured
+        [gradient] = torch.autograd.grad(trained, student.maps["pool"])
+        assert gradient.isfinite().all()
+        assert gradient.any() == (count > 1)
+        assert (trained.item() == pytest.approx(log(1e-8))) == (count == 1)
+
+
+def test_what_is_kept_of_a_teacher_is_shared_where_it_is_the_same_and_only_there() -> None:
+    teacher = outputs({**TEACHER, **VECTORS})
+    shapes = {**STUDENT, **VECTORS}, {**TEACHER, **VECTORS}
+    kept = [
+        built(loss, *shapes).target(teacher)
+        for loss in (
+            VID("body"),
+            SRD("body"),
+            RKD("body"),
+            VID("pool", "body"),
+            VID("body", "pool"),
+            PKT("body", "pool"),
+        )
+    ]
+    assert [{key: tuple(values.shape[1:]) for key, values in target.items()} for target in kept] == [
+        {"body": (6, 4, 4)},
+        {"body": (6, 4, 4)},
+        {"body": (6, 4, 4)},
+        {"body averaged to 1x1": (6, 1, 1)},
+        {"pool averaged to 1x1": (4, 1, 1)},
+        {"pool": (4,)},
+    ]
+
+
+@pytest.mark.parametrize("kind", [VID, SRD, AttentionTransfer])
+def test_the_larger_map_is_averaged_down_in_height_and_in_width(kind: Any) -> None:
+    student: Shapes = {LOGITS: (5,), "body": (3, 4, 2)}
+    teacher: Shapes = {LOGITS: (5,), "body": (3, 2, 4)}
+    name = ["body"] if kind is AttentionTransfer else "body"
+    loss = built(kind(name), student, teacher)
+    [target] = loss.target(outputs(teacher)).values()
+    assert target[0].numel() == (4 if kind is AttentionTransfer else 12)
+    assert loss(outputs(student), loss.target(outputs(teacher)), batch()).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (lambda: VID("tokens"), "VID needs vectors, or maps of channels, height and width, but 'tokens' gives 9x4"),
+        (lambda: SRD("body", "tokens"), "SRD needs vectors"),
+        (lambda: SRD("body", exponent=0.5), "exponent of SRD is 0.5"),
+        (lambda: RKD("body", angle=-1), "angle of RKD is -1"),
+        (lambda: AttentionTransfer(["body"], power=0.5), "power of AttentionTransfer is 0.5"),
+    ],
+)
+def test_layers_and_options_that_do_not_fit_are_refused(loss: Callable[[], Loss], says: str) -> None:
+    shapes = {**STUDENT, "tokens": (9, 4)}
+    with pytest.raises(UserError, match=says):
+        built(loss(), shapes, shapes)
