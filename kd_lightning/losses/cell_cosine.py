@@ -27,11 +27,14 @@ def cell_cosine_loss(projected_map: Tensor, teacher_map: Tensor) -> Tensor:
 class CellCosine(ProjectedLoss):
     """One minus the cosine over channels between each cell of the teacher's map and of the student's projected one.
 
-    ``mean_(b, y, x) (1 - cos(p(f_s)[b, :, y, x], f_t[b, :, y, x]))``: the directions of the features without their
-    sizes, place by place, where the seed's ``HiddenCosine`` compares places that do not meet.
+    ``mean_(b, y, x) (1 - cos(p(f_s)[b, :, y, x], f_t[b, :, y, x]))``, this project's own: the directions of the
+    features without their sizes, place by place, where the seed's ``HiddenCosine`` compares places that do not meet.
+    It asks less of a narrow student than ``FeatureRegression``, which matches the sizes too.
 
-    A weight of 2 with a 1x1 projector measured best for LightNN. The projector has ``C C' + C'`` parameters and is left
-    behind after training; a remembered teacher keeps its whole map. A cell of zeros counts as one.
+    A weight of 2 with a 1x1 projector measured best for LightNN on CIFAR-10 (0.7 points over no teacher, in two runs);
+    for 100 classes nothing is measured. The projector has ``C C' + C'`` parameters and is left behind after training; a
+    remembered teacher keeps its whole map. A cell of zeros has no direction and costs one. It is defined for a batch of
+    one.
 
     Args:
         student: The student's layer, such as ``features``.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Loss, Targets, require_teacher
@@ -117,6 +118,18 @@ def smaller_size(one: Sequence[int], other: Sequence[int]) -> tuple[int, int]:
     return min(one[1], other[1]), min(one[2], other[2])
 
 
+class Norm(nn.BatchNorm2d):
+    """Batch normalization that normalizes one image of one pixel, which has no variance, by its running statistics."""
+
+    works_with_fast_path = True
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return maps (B, C, H, W), normalized."""
+        if values.numel() > values.shape[1]:
+            return super().forward(values)
+        return functional.batch_norm(values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 def projector(kind: Projection, channels: int, target: int) -> nn.Module:
     """Return a module that turns maps of ``channels`` into maps of ``target`` channels, (B, C, H, W) -> (B, C', H, W).
 
@@ -131,9 +144,7 @@ def projector(kind: Projection, channels: int, target: int) -> nn.Module:
         return nn.Conv2d(channels, target, kernel_size=1)
     if kind == "3x3":
         return nn.Conv2d(channels, target, kernel_size=3, padding=1)
-    return nn.Sequential(
-        nn.Conv2d(channels, target, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(target), nn.ReLU()
-    )
+    return nn.Sequential(nn.Conv2d(channels, target, kernel_size=3, padding=1, bias=False), Norm(target), nn.ReLU())
 
 
 def same_shape(one: Tensor, other: Tensor) -> None:

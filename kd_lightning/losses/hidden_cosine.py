@@ -84,8 +84,9 @@ class HiddenCosine(FeatureLoss):
     The loss of PyTorch's knowledge distillation tutorial and of the seed. The averaging mixes columns and rows, so most
     of the teacher's values meet student values of other places: measured, it does not help; ``CellCosine`` does.
 
-    The seed's weight is 0.25 beside labels at 0.75. It has no parameters; a remembered teacher keeps as many numbers an
-    image as the student's map has. A map of zeros has no direction, and a loss of one.
+    The seed's weight is 0.25 beside labels at 0.75, for 10 classes; nothing is measured for 100. It has no parameters;
+    a remembered teacher keeps as many numbers an image as the student's map has. It is defined for a batch of one; a
+    map of zeros has no direction, and a loss of one.
 
     Args:
         student: The student's layer, such as ``features``.

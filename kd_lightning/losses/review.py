@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Targets, in_single
-from kd_lightning.losses.features import same_shape
+from kd_lightning.losses.features import Norm, same_shape
 from kd_lightning.losses.stages import StagesLoss
 from kd_lightning.networks.layers import Outputs, Shapes
 
@@ -48,18 +48,6 @@ def pyramid_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         pooled, target = (functional.adaptive_avg_pool2d(values, size) for values in (own, other))
         total = total + weight * functional.mse_loss(pooled, target)
     return total / weights
-
-
-class Norm(nn.BatchNorm2d):
-    """Batch normalization that normalizes one image of one pixel, which has no variance, by its running statistics."""
-
-    works_with_fast_path = True
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return maps (B, C, H, W), normalized."""
-        if values.numel() > values.shape[1]:
-            return super().forward(values)
-        return functional.batch_norm(values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 class Fusion(nn.Module):

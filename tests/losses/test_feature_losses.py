@@ -11,7 +11,7 @@ from loss_examples import LOSSES, STUDENT, TEACHER, batch, built, outputs, value
 from torch import Tensor
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses import PKT, RKD, SRD, VID, AttentionTransfer, Loss, SimilarityPreserving
+from kd_lightning.losses import PKT, RKD, SRD, VID, AttentionTransfer, FeatureRegression, Loss, SimilarityPreserving
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
 Vectors = list[list[float]]
@@ -195,6 +195,21 @@ def test_relations_are_computed_in_single_precision_in_a_step_of_less(kind: Any)
     exact, _ = compared(kind("body"), student, teacher)
     with torch.autocast("cpu", torch.bfloat16):
         assert compared(kind("body"), student, teacher)[0] == exact
+
+
+@pytest.mark.parametrize("kind", RELATIONS)
+def test_relations_of_a_large_batch_are_measured_within_parts_of_a_training_batchs_size(kind: Any) -> None:
+    student, teacher = draw(256, 5), draw(256, 6, seed=1)
+    loss = kind("body").eval()
+    parts = [compared(loss, student[rows], teacher[rows])[0] for rows in (slice(128), slice(128, 256))]
+    assert compared(loss, student, teacher)[0] == pytest.approx(sum(parts) / 2)
+    assert compared(loss.train(), student, teacher)[0] != pytest.approx(sum(parts) / 2, rel=1e-3)
+
+
+def test_a_normalized_projector_trains_on_one_image_of_one_cell() -> None:
+    shapes: Shapes = {"body": (3, 1, 1), LOGITS: (5,)}
+    loss = built(FeatureRegression("body", projector="3x3 normalized"), shapes, shapes)
+    assert loss(outputs(shapes, 1), loss.target(outputs(shapes, 1, seed=1)), batch(1)).isfinite()
 
 
 def test_vid_begins_with_variances_of_five_and_may_fall_below_zero() -> None:
