@@ -45,7 +45,7 @@ class ExportONNX(Callback):
         """Try it on one image before training, so that nobody learns only at the end that it cannot work."""
         assert isinstance(pl_module, Task)
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            rehearse_export(pl_module.network, pl_module.model_info(), list(self.names), self.settings)
+            rehearse_export(pl_module.plain_network(), pl_module.model_info(), list(self.names), self.settings)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write all files of the run in one pass, so that they are measured side by side; none of an untrained one."""
@@ -76,7 +76,8 @@ class ExportONNX(Callback):
         assert isinstance(task, Task)
         info = replace(task.model_info(), **training_record(trainer))
         train, test = task.data.split("train"), task.data.split("test")
-        return export_variants(task.network, info, folder, self.names, train=train, test=test, settings=self.settings)
+        network = task.plain_network()
+        return export_variants(network, info, folder, self.names, train=train, test=test, settings=self.settings)
 
 
 class QuantizeONNX(Callback):

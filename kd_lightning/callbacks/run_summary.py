@@ -99,7 +99,7 @@ class RunSummary(Callback):
             "name": self.name,
             "folder": str(folder),
             "task": type(task).__name__,
-            "network": _describe(task.network),
+            "network": _describe(task.plain_network()),
             "teacher": _teacher(task, metrics),
             "data": {
                 "name": data.name,

@@ -54,4 +54,4 @@ class SaveWeights(Callback):
         assert isinstance(task, Task)
         if trainer.is_global_zero:
             info = replace(task.model_info(), accuracy=accuracy, **self._record)
-            save_weights(self.files[0], task.network, info)
+            save_weights(self.files[0], task.plain_network(), info)

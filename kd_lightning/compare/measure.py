@@ -66,8 +66,9 @@ class Measure(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count what the network costs."""
         assert isinstance(pl_module, Task)
-        self._measured["parameters"] = sum(values.numel() for values in pl_module.network.parameters())
-        self._measured["multiply_adds"] = multiply_adds(pl_module.network)
+        network = pl_module.plain_network()
+        self._measured["parameters"] = sum(values.numel() for values in network.parameters())
+        self._measured["multiply_adds"] = multiply_adds(network)
 
     def on_test_batch_end(
         self,

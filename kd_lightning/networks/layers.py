@@ -66,7 +66,10 @@ class TappedNetwork:
         self, network: nn.Module, layers: Iterable[str], root: nn.Module, image_shape: tuple[int, int, int]
     ) -> None:
         self.network = network
-        self.layers = {name: find_layer(root, name) for name in dict.fromkeys(layers)}
+        self.root = root
+        self.names = tuple(dict.fromkeys(layers))
+        for name in self.names:
+            find_layer(root, name)
         self._overwritten: frozenset[str] = frozenset()
         self.shapes, self._overwritten = self._tried(image_shape)
 
@@ -84,7 +87,7 @@ class TappedNetwork:
     @torch.no_grad()
     def _tried(self, image_shape: tuple[int, int, int]) -> tuple[Shapes, frozenset[str]]:
         """Return the shapes of all outputs, and which of them later layers overwrite."""
-        seen: dict[str, list[tuple[Any, int]]] = {name: [] for name in self.layers}
+        seen: dict[str, list[tuple[Any, int]]] = {name: [] for name in self.names}
 
         def look(name: str, value: Any) -> None:
             seen[name].append((value, value._version if isinstance(value, Tensor) else 0))
@@ -115,7 +118,8 @@ class TappedNetwork:
     @contextmanager
     def _watched(self, keep: Any) -> Iterator[None]:
         with ExitStack() as stack:
-            for name, layer in self.layers.items():
+            for name in self.names:
+                layer = self.root.get_submodule(name)  # now: a layer may have been replaced by the one it folds into
                 hook = layer.register_forward_hook(lambda _, __, value, name=name: keep(name, value))
                 stack.callback(hook.remove)
             yield

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kd_lightning.networks.base import Network
+from kd_lightning.networks.folding import FoldingLayer
 
 
 class _Convolutions(nn.Sequential):
@@ -26,11 +27,22 @@ class _Convolutions(nn.Sequential):
         for layer, second_next in zip(layers, [*layers[2:], None, None], strict=True):
             if isinstance(layer, nn.Conv2d):
                 values = functional.conv2d(values, layer.weight, padding=layer.padding)
-                if isinstance(second_next, nn.MaxPool2d):
-                    values = second_next(values)
-                assert layer.bias is not None
-                values = values.add_(layer.bias.view(-1, 1, 1)).relu_()
+            elif isinstance(layer, FoldingLayer):
+                values = layer.weighted(values, layer.weight())
+            else:
+                continue
+            if isinstance(second_next, nn.MaxPool2d):
+                values = second_next(values)
+            values = _shifted(values, layer).relu_()
         return values
+
+
+def _shifted(values: Tensor, layer: nn.Conv2d | FoldingLayer) -> Tensor:
+    """Add a layer's bias to the values that its weight gives, behind a normalization where it has one."""
+    if isinstance(layer, FoldingLayer):
+        return layer.shifted(values)
+    assert layer.bias is not None
+    return values.add_(layer.bias.view(-1, 1, 1))
 
 
 def _convolutions(in_channels: int, plan: tuple[int | str, ...]) -> _Convolutions:

@@ -21,6 +21,9 @@ INFO_KEY = "model_info"
 """Where ``.pth`` files and checkpoints keep what ``ModelInfo`` says."""
 
 
+PLAIN_KEY = "plain_network"
+"""Where a checkpoint keeps the weights of the plain network that the trained one folds into."""
+
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys below which files keep a state dict."""
 
@@ -91,12 +94,18 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]
     info = parse_info(content[INFO_KEY], path) if INFO_KEY in content else None
     state_dict = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
     if "pytorch-lightning_version" in content:
-        prefix = "network."
-        state_dict = {key.removeprefix(prefix): state_dict[key] for key in state_dict if str(key).startswith(prefix)}
+        plain = content.get(PLAIN_KEY)
+        state_dict = plain if isinstance(plain, Mapping) else network_weights(state_dict)
     names = plain_names(state_dict)
     if not names or len(names) < len(state_dict) or not all(isinstance(value, Tensor) for value in state_dict.values()):
         raise UserError(f"{path} holds no weights of a network; give a .pth or .ckpt file written by fit.")
     return {name: state_dict[key] for name, key in names.items()}, info
+
+
+def network_weights(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a task's state dict has of its network, by the network's own names."""
+    prefix = "network."
+    return {key.removeprefix(prefix): state_dict[key] for key in state_dict if str(key).startswith(prefix)}
 
 
 def plain_names(names: Iterable[Any]) -> dict[str, Any]:

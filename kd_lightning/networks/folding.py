@@ -1,0 +1,239 @@
+"""Structure that exists only in training: BatchNorm and factored convolutions that fold into the plain network.
+
+A network of plain convolutions and linear layers trains better in a larger form that computes functions of the same
+kind. A BatchNorm stands behind each layer but the last, and each convolution's weight is the product of a 1x1, a
+convolution of its own size and a 1x1, multiplied out in every step (Guo et al., "ExpandNets", NeurIPS 2020,
+https://arxiv.org/abs/1811.10495). Weights are multiplied and never larger maps, so a step costs little more. In
+evaluation mode each layer computes with the one weight and bias that it folds into, as the plain network of files does.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kd_lightning.errors import UserError
+from kd_lightning.networks.base import Network
+from kd_lightning.networks.layers import evaluated
+
+Plain = nn.Conv2d | nn.Linear
+
+TOLERANCE = 1e-4
+"""By how much logits of the two forms may differ."""
+
+
+class FactoredWeight(nn.Module):
+    """The weight of a convolution as the product of those of a 1x1, a convolution of its size and a 1x1.
+
+    Args:
+        plain: The convolution.
+        factor: Channels of the inner convolution, as a multiple of the plain one's.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(self, plain: nn.Conv2d, factor: int) -> None:
+        super().__init__()
+        weight = plain.weight
+        out_channels, in_channels, self.height, self.width = weight.shape
+        inner_out, inner_in = factor * out_channels, factor * in_channels
+        self.first = nn.Parameter(weight.new_empty(inner_in, in_channels))
+        self.middle = nn.Parameter(weight.new_empty(inner_out, self.height * self.width, inner_in))
+        self.last = nn.Parameter(weight.new_empty(out_channels, inner_out))
+        nn.init.normal_(self.first, std=inner_in**-0.5)
+        nn.init.normal_(self.middle, std=(3 * weight[0].numel()) ** -0.5)  # the product varies as torch's weights do
+        nn.init.normal_(self.last, std=inner_out**-0.5)
+
+    def forward(self) -> Tensor:
+        """Return the product, (C', C, H, W) in channels_last memory."""
+        with torch.autocast(self.first.device.type, enabled=False):
+            inner = self.middle @ self.first  # (F C', H*W, F C) -> (F C', H*W, C)
+            product = self.last @ inner.flatten(1)  # -> (C', H*W*C)
+        return product.view(len(product), self.height, self.width, -1).permute(0, 3, 1, 2)
+
+
+class WholeWeight(nn.Module):
+    """The weight of a layer as it is.
+
+    Args:
+        plain: The layer.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(self, plain: Plain) -> None:
+        super().__init__()
+        self.whole = nn.Parameter(plain.weight.detach().clone())
+
+    def forward(self) -> Tensor:
+        """Return the weight, (C', C, H, W) or (C', C)."""
+        return self.whole
+
+
+class FoldingLayer(nn.Module):
+    """A convolution or linear layer in its form for training.
+
+    Its BatchNorm scales by nothing that is learned (the next layer can do that), so that it keeps the largest value the
+    largest, and may come behind a max pooling.
+
+    Args:
+        plain: The layer that it folds into; it has a bias where it is normalized.
+        factor: Channels of a convolution's inner factor, as a multiple of its own; 1 leaves its weight whole.
+        normalized: Whether a BatchNorm stands behind it.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(self, plain: Plain, factor: int, normalized: bool) -> None:
+        super().__init__()
+        is_factored = isinstance(plain, nn.Conv2d) and factor > 1
+        self.weight: nn.Module = FactoredWeight(plain, factor) if is_factored else WholeWeight(plain)
+        self.bias = None if plain.bias is None else nn.Parameter(plain.bias.detach().clone())
+        self.norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
+        if normalized:
+            kind = nn.BatchNorm2d if isinstance(plain, nn.Conv2d) else nn.BatchNorm1d
+            self.norm = kind(len(plain.weight), affine=False, device=plain.weight.device, dtype=plain.weight.dtype)
+        self._plain = (deepcopy(plain).to("meta"),)  # its kind and settings; in a tuple it is no module of this one
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return what the plain layer gives of values (B, C, ...), normalized while training."""
+        if self.training:
+            return self.shifted(self.weighted(values, self.weight()))
+        return self.weighted(values, *self.folded())
+
+    def weighted(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return the plain layer's values with another weight and bias."""
+        (plain,) = self._plain
+        if isinstance(plain, nn.Linear):
+            return functional.linear(values, weight, bias)
+        return functional.conv2d(values, weight, bias, plain.stride, plain.padding, plain.dilation, plain.groups)
+
+    def shifted(self, values: Tensor) -> Tensor:
+        """Return values (B, C', ...) normalized, with the bias, in training."""
+        if self.norm is not None:
+            values = self.norm(values)
+        return values if self.bias is None else values + self.bias.view(-1, *[1] * (values.ndim - 2))
+
+    def folded(self) -> tuple[Tensor, Tensor | None]:
+        """Return the plain layer's weight and bias."""
+        weight: Tensor = self.weight()
+        if self.norm is None or self.bias is None:
+            return weight, self.bias
+        assert self.norm.running_var is not None
+        assert self.norm.running_mean is not None
+        scale = torch.rsqrt(self.norm.running_var + self.norm.eps)
+        return weight * scale.view(-1, *[1] * (weight.ndim - 1)), self.bias - self.norm.running_mean * scale
+
+    @torch.no_grad()
+    def plain(self) -> Plain:
+        """Return the layer that this one folds into, with its weights."""
+        weight, bias = self.folded()
+        layer = deepcopy(self._plain[0]).to_empty(device=weight.device).to(weight.dtype)
+        layer.weight.copy_(weight)
+        if bias is not None and layer.bias is not None:
+            layer.bias.copy_(bias)
+        return layer.train(self.training)
+
+
+def unfold(network: Network, factor: int) -> Network:
+    """Give a network its form for training, in place.
+
+    A layer without a bias, and the last one, whose values are the logits, have no BatchNorm.
+
+    Args:
+        network: Of convolutions and linear layers, and layers without weights.
+        factor: As ``FoldingLayer`` has it: 1 adds BatchNorm alone.
+
+    Raises:
+        UserError: The network has other layers with weights, reads its layers' weights itself, or ``factor`` is below
+            1.
+    """
+    if factor < 1:
+        raise UserError(f"folding is {factor}, but it must be 1 or more, or 0 to train the plain network.")
+    layers = _plain_layers(network)
+    last = _last_run(network, layers)
+    forms = {layer: FoldingLayer(layer, factor, layer is not last and layer.bias is not None) for layer in layers}
+    _replace(network, forms)
+    _check(network)
+    return network
+
+
+def fold(network: Network) -> Network:
+    """Turn a network in its form for training into the plain one, in place; leave any other as it is."""
+    _replace(network, {layer: layer.plain() for layer in network.modules() if isinstance(layer, FoldingLayer)})
+    return network
+
+
+def is_unfolded(network: Network) -> bool:
+    """Say whether a network is in a form for training that folds into it."""
+    return any(isinstance(layer, FoldingLayer) for layer in network.modules())
+
+
+def folded(network: Network) -> Network:
+    """Return the plain network of one in its form for training; another one as it is, and not a copy."""
+    return fold(deepcopy(network)) if is_unfolded(network) else network
+
+
+def folded_weights(network: Network, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the plain network's weights for those of its form for training."""
+    other = deepcopy(network)
+    other.load_state_dict(state_dict)
+    return fold(other).state_dict()
+
+
+def _plain_layers(network: Network) -> list[Plain]:
+    layers: list[Plain] = []
+    for name, module in network.named_modules():
+        if type(module) in (nn.Conv2d, nn.Linear) and getattr(module, "padding_mode", "zeros") == "zeros":
+            layers.append(cast(Plain, module))
+        elif next(module.parameters(recurse=False), None) is not None:
+            raise UserError(
+                f"folding works on networks of convolutions and linear layers, but {type(network).__name__} has a "
+                f"{type(module).__name__} ('{name}'); set --model.folding 0."
+            )
+    return layers
+
+
+@torch.no_grad()
+def _last_run(network: Network, layers: list[Plain]) -> Plain | None:
+    """Return the layer that runs last in a pass."""
+    run: list[Plain] = []
+    hooks = [layer.register_forward_hook(lambda layer, *_: run.append(layer)) for layer in layers]
+    try:
+        with evaluated(network):
+            network(_image(network))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return run[-1] if run else None
+
+
+def _replace(network: Network, others: dict[nn.Module, nn.Module]) -> None:
+    for parent in list(network.modules()):
+        for name, child in list(parent._modules.items()):  # named_children would leave out one that is there twice
+            if child in others:
+                parent._modules[name] = others[child]
+
+
+@torch.no_grad()
+def _check(network: Network) -> None:
+    """Refuse a network that does something else with its layers than to call them."""
+    image = _image(network).normal_()
+    with evaluated(network):
+        try:
+            differ = not torch.allclose(network(image), folded(network)(image), atol=TOLERANCE)
+        except (AttributeError, TypeError):
+            differ = True
+    if differ:
+        raise UserError(
+            f"{type(network).__name__} reads the weights of its layers itself, so it cannot be trained in another "
+            "form; set --model.folding 0."
+        )
+
+
+def _image(network: Network) -> Tensor:
+    parameter = next(network.parameters())
+    return torch.zeros((1, *network.image_shape), device=parameter.device, dtype=parameter.dtype)
