@@ -9,7 +9,7 @@ evaluation mode each layer computes with the one weight and bias that it folds i
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -89,8 +89,9 @@ class FoldingLayer(nn.Module):
 
     def __init__(self, plain: Plain, factor: int, normalized: bool) -> None:
         super().__init__()
-        is_factored = isinstance(plain, nn.Conv2d) and factor > 1
-        self.weight: nn.Module = FactoredWeight(plain, factor) if is_factored else WholeWeight(plain)
+        self.weight: nn.Module = WholeWeight(plain)
+        if isinstance(plain, nn.Conv2d) and factor > 1:
+            self.weight = FactoredWeight(plain, factor)
         self.bias = None if plain.bias is None else nn.Parameter(plain.bias.detach().clone())
         self.norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
         if normalized:
@@ -211,7 +212,7 @@ def _last_run(network: Network, layers: list[Plain]) -> Plain | None:
     return run[-1] if run else None
 
 
-def _replace(network: Network, others: dict[nn.Module, nn.Module]) -> None:
+def _replace(network: Network, others: Mapping[Any, nn.Module]) -> None:
     for parent in list(network.modules()):
         for name, child in list(parent._modules.items()):  # named_children would leave out one that is there twice
             if child in others:

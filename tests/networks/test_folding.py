@@ -16,7 +16,7 @@ from weights_example import info_of
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, LightNN, ModuleNetwork, Network, TorchvisionNetwork
-from kd_lightning.networks.folding import FoldingLayer, folded, unfold
+from kd_lightning.networks.folding import FactoredWeight, FoldingLayer, folded, unfold
 from kd_lightning.networks.weights import load_model, save_weights
 from kd_lightning.tasks import Classifier, Task
 
@@ -100,10 +100,11 @@ def test_what_it_folds_into_is_the_plain_network(name: str, tmp_path: Path) -> N
 
 
 def test_a_convolution_is_the_product_of_its_factors() -> None:
-    layer = nn.Conv2d(2, 3, 3, padding=1, bias=False)
     network = unfold(ModuleNetwork(3, 2, 6, "test_folding.One"), 4)
     (layer,) = (layer for layer in network.modules() if isinstance(layer, FoldingLayer))
-    first, middle, last = layer.weight.first, layer.weight.middle, layer.weight.last
+    weight = layer.weight
+    assert isinstance(weight, FactoredWeight)
+    first, middle, last = weight.first, weight.middle, weight.last
     images = torch.randn(2, 2, 6, 6)
     values = functional.conv2d(images, first[:, :, None, None])
     values = functional.conv2d(values, middle.view(12, 3, 3, 8).permute(0, 3, 1, 2), padding=1)
@@ -126,7 +127,7 @@ def test_both_orders_of_pooling_and_normalization_fold_alike() -> None:
     images = torch.randn(5, 3, 8, 8)
     network.eval()
     expected = unfolded_logits(network, images)
-    network.features.training = True  # the quick order; the layers inside keep their own modes
+    network.get_submodule("features").training = True  # the quick order; the layers inside keep their own modes
     for layer in network.modules():
         if isinstance(layer, FoldingLayer):
             layer.training = True
