@@ -16,7 +16,6 @@ from kd_lightning.data.same_data import check_data, check_network
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses import Loss
-from kd_lightning.machine.cpu import has_bf16
 from kd_lightning.machine.host_memory import keep_freed_memory, return_freed_memory
 from kd_lightning.networks import Network
 from kd_lightning.networks.folding import folded, folded_weights, is_unfolded, unfold
@@ -37,8 +36,9 @@ from kd_lightning.tasks.optimization import (
 )
 from kd_lightning.tasks.random_state import RandomState
 from kd_lightning.tasks.single_images import check_last_batch
+from kd_lightning.tasks.speed_hints import speed_hints
 from kd_lightning.tasks.step_output import LabelledOutput, StepOutput
-from kd_lightning.tasks.trained import training_record
+from kd_lightning.tasks.trained import info_of, training_record
 from kd_lightning.tasks.watched import check_callbacks
 
 
@@ -180,16 +180,7 @@ class Task(Objective):
 
     def model_info(self) -> ModelInfo:
         """Return what a file must say about the trained network besides its weights."""
-        data = self.data
-        return ModelInfo(
-            network=self.network.class_path,
-            arguments=self.network.arguments,
-            class_names=data.class_names,
-            mean=data.normalization.mean,
-            std=data.normalization.std,
-            image_size=data.image_size,
-            data=data.name,
-        )
+        return info_of(self.network, self.data)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the random state, so that a resumed run draws the same dropout as an undisturbed one."""
@@ -197,7 +188,7 @@ class Task(Objective):
         self._random.save(checkpoint, self.device)
         checkpoint["optimization"] = self._optimization
         checkpoint[INFO_KEY] = replace(self.model_info(), **training_record(self.trainer)).to_plain()
-        if is_unfolded(self.network):
+        if is_unfolded(self.network):  # the averaged ones where a callback has put these into the checkpoint
             checkpoint[PLAIN_KEY] = folded_weights(self.network, network_weights(checkpoint["state_dict"]))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -222,12 +213,9 @@ class Task(Objective):
         """Reset the random state to the seed's, or to that of a checkpoint, and prepare what the first step needs."""
         if self.device.type == "cpu":
             keep_freed_memory()
-            if "bf16" in str(self.trainer.precision) and not has_bf16():
-                self.print("Precision: this CPU has no bfloat16 arithmetic; --trainer.precision 32-true is faster.")
         check_last_batch(self.network, self.trainer)
-        for network in self.networks():
-            if network.needs_contiguous:
-                self.print(f"Memory: {type(network).__name__} calls view; with flatten it could use the faster order.")
+        for line in speed_hints(self):
+            self.print(line)
         check_length(self.trainer)
         check_callbacks(self)
         self._random.start(self.device)

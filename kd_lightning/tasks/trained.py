@@ -6,7 +6,23 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 
+from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import BatchLoader
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.networks import Network
+
+
+def info_of(network: Network, data: ImageDataModule) -> ModelInfo:
+    """Return what a file must say about a network that is trained on this data, besides its weights."""
+    return ModelInfo(
+        network=network.class_path,
+        arguments=network.arguments,
+        class_names=data.class_names,
+        mean=data.normalization.mean,
+        std=data.normalization.std,
+        image_size=data.image_size,
+        data=data.name,
+    )
 
 
 def training_record(trainer: Trainer) -> dict[str, Any]:
