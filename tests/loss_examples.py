@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.losses import (
+    CRD,
     DIST,
     DKD,
     NKD,
@@ -30,8 +31,8 @@ from kd_lightning.losses import (
 )
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
-STUDENT: Shapes = {"body": (3, 4, 4), LOGITS: (5,), "deep": (4, 2, 2)}
-TEACHER: Shapes = {"body": (6, 4, 4), "deep": (6, 2, 2), LOGITS: (5,)}
+STUDENT: Shapes = {"body": (3, 4, 4), LOGITS: (5,), "deep": (4, 2, 2), "flat": (6,)}
+TEACHER: Shapes = {"body": (6, 4, 4), "deep": (6, 2, 2), LOGITS: (5,), "flat": (7,)}
 
 LOSSES: dict[str, Callable[[], Loss]] = {
     "labels": CrossEntropy,
@@ -64,6 +65,8 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "vid, averaged": lambda: VID("body", "deep"),
     "srd": lambda: SRD("body"),
     "srd, averaged": lambda: SRD("body", "deep"),
+    "contrast": lambda: CRD("body", dimensions=4, negatives=6, temperature=0.5),
+    "contrast of vectors": lambda: CRD("flat", dimensions=4, negatives=6, temperature=0.5),
 }
 """Every loss, in the forms that its own code tells apart, for ``STUDENT`` and ``TEACHER``."""
 

@@ -3,6 +3,7 @@
 from kd_lightning.losses.attention import AttentionTransfer
 from kd_lightning.losses.base import Loss, Targets
 from kd_lightning.losses.cell_cosine import CellCosine
+from kd_lightning.losses.crd import CRD
 from kd_lightning.losses.cross_entropy import CrossEntropy
 from kd_lightning.losses.dist import DIST
 from kd_lightning.losses.dkd import DKD
@@ -22,6 +23,7 @@ from kd_lightning.losses.ttm import TTM, WTTM
 from kd_lightning.losses.vid import VID
 
 __all__ = [
+    "CRD",
     "DIST",
     "DKD",
     "NKD",

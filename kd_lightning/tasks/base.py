@@ -24,7 +24,7 @@ from kd_lightning.networks.weights import INFO_KEY, PLAIN_KEY, network_weights, 
 from kd_lightning.tasks.compiled import CompiledNetworks
 from kd_lightning.tasks.epoch_metrics import Stage
 from kd_lightning.tasks.finite import LossWatch
-from kd_lightning.tasks.objective import Objective
+from kd_lightning.tasks.objective import IMAGES_KEY, Objective
 from kd_lightning.tasks.optimization import (
     Interval,
     check_length,
@@ -187,6 +187,7 @@ class Task(Objective):
         self.check_finite()
         self._random.save(checkpoint, self.device)
         checkpoint["optimization"] = self._optimization
+        checkpoint[IMAGES_KEY] = self.images
         checkpoint[INFO_KEY] = replace(self.model_info(), **training_record(self.trainer)).to_plain()
         if is_unfolded(self.network):  # the averaged ones where a callback has put these into the checkpoint
             checkpoint[PLAIN_KEY] = folded_weights(self.network, network_weights(checkpoint["state_dict"]))
@@ -200,6 +201,7 @@ class Task(Objective):
                 check_data(path, parse_info(info, path), self.data)
         self._random.load(checkpoint)
         self._resumed = checkpoint.get("optimization", {})
+        self.expect(path, checkpoint, resumes=self._trainer is not None and self.trainer.state.fn == "fit")
         own, found = self.state_dict(), checkpoint["state_dict"]
         if info is None or own.keys() != found.keys() or any(own[key].shape != found[key].shape for key in own):
             raise UserError(

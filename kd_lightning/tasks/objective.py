@@ -1,6 +1,7 @@
 """What a task minimizes: the weighted sum of named losses."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from kd_lightning.networks.layers import Outputs, Shapes
 from kd_lightning.tasks.epoch_metrics import MetricsModule
 from kd_lightning.tasks.step_output import StepOutput
 
+IMAGES_KEY = "images"
+"""Where checkpoints keep how many images the losses were trained on."""
+
 
 class Objective(MetricsModule):
     """A network, and named losses of what it gives.
@@ -23,6 +27,9 @@ class Objective(MetricsModule):
         network: The network to train.
         losses: The losses by name.
         teacher_shapes: The shapes of what the losses see of a teacher; ``None`` where there is none.
+
+    Attributes:
+        images: Images in the data set that the losses are trained on; 0 before that is known.
     """
 
     def __init__(self, network: Network, losses: dict[str, Loss], teacher_shapes: Shapes | None = None) -> None:
@@ -33,6 +40,7 @@ class Objective(MetricsModule):
             with of_loss(name):
                 loss.build(self.tapped.shapes, teacher_shapes)
         self.losses = nn.ModuleDict(losses)
+        self.images = 0
 
     def model_step(self, batch: Batch) -> StepOutput:
         """Return the logits and the losses of a batch."""
@@ -71,7 +79,34 @@ class Objective(MetricsModule):
                     f"the loss '{name}' ({type(loss).__name__}) is undefined for mixed images, but --data.augment has "
                     f"{mixing}; leave that out, or take another loss, such as SoftTargets."
                 )
-            loss.start(len(data.train_rows()[0].labels))
+        self._start(len(data.train_rows()[0].labels))
+
+    def expect(self, path: str, checkpoint: Mapping[str, Any], resumes: bool) -> None:
+        """Let the losses have what a checkpoint's losses keep of each image; training has already counted its own.
+
+        Args:
+            path: The checkpoint's, for the sentence.
+            checkpoint: What Lightning has read.
+            resumes: Whether training goes on from it.
+
+        Raises:
+            UserError: Its losses keep something of each image, and there are more now, or fewer.
+        """
+        images = checkpoint.get(IMAGES_KEY, 0)
+        if not resumes:
+            self._start(images)
+        own, found = self.state_dict(), checkpoint["state_dict"]
+        changed = any(key in found and found[key].shape != own[key].shape for key in own if key.startswith("losses."))
+        if images != self.images and changed:
+            raise UserError(
+                f"the losses of {path} keep something of each of {images} images, but the data has {self.images}; give "
+                "the images that it was trained on, or start a new run without --ckpt_path."
+            )
+
+    def _start(self, images: int) -> None:
+        self.images = images
+        for loss in self.named_losses.values():
+            loss.start(images)
 
     def on_train_epoch_start(self) -> None:
         """Begin with the weights that the losses have in this epoch."""

@@ -15,6 +15,7 @@ from torch.optim import SGD
 from kd_lightning.data.augment import CutMix, HorizontalFlip, Mixup, RandomCrop
 from kd_lightning.errors import UserError
 from kd_lightning.losses import (
+    CRD,
     DIST,
     DKD,
     NKD,
@@ -59,6 +60,7 @@ TRAINED: dict[str, Callable[[], Loss]] = {
     "rkd": lambda: RKD("classifier.1", weight=0.1),
     "srd": lambda: SRD("classifier.1", weight=0.1),
     "vid": lambda: VID("features", "features.3", weight=0.1),
+    "crd": lambda: CRD("classifier.1", negatives=20, dimensions=8),
 }
 """Losses between LightNN and DeepNN for images of 8 pixels: ``features`` is 16x2x2 and 32x2x2."""
 

@@ -1,0 +1,224 @@
+"""Contrastive representation distillation: the student's features know the teacher's of the same image from others."""
+
+from collections.abc import Sequence
+from math import log
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+
+from kd_lightning.errors import UserError
+from kd_lightning.losses.base import Targets, in_single, require_teacher
+from kd_lightning.losses.features import FeatureLoss
+from kd_lightning.losses.logits import require_positive
+from kd_lightning.losses.pooled import averaged, map_shape
+from kd_lightning.networks.layers import Outputs, Shapes
+
+if TYPE_CHECKING:
+    from kd_lightning.data.loader import Batch
+
+CELL = (1, 1)
+"""Height and width that maps are averaged to."""
+
+
+def contrast(positive: Tensor, negatives: Tensor, level: Tensor, count: int) -> Tensor:
+    """Return ``- log h(s+) - K mean log(1 - h(s-))``, averaged over the batch, with ``h(s) = e^s / (e^s + K e^level)``.
+
+    The noise-contrastive loss of https://arxiv.org/abs/1910.10699: h says how probable it is that a pair is one of the
+    same image and not one of K others.
+
+    Args:
+        positive: Similarities over the temperature, s+, (B,).
+        negatives: Those to other images, s-, (B, M); none where M is 0.
+        level: Logarithm of the mean of ``e^s``, a scalar.
+        count: K, what the negatives count as, however many are given.
+
+    Returns:
+        A scalar, 0 or more.
+    """
+    shift = level + log(count)
+    total = functional.logsigmoid(positive - shift)
+    if negatives.shape[1]:
+        total = total + count * functional.logsigmoid(shift - negatives).mean(1)
+    return -total.mean()
+
+
+def other_rows(rows: Tensor, count: int, images: int) -> Tensor:
+    """Draw rows, each of all but an image's own one with the same probability, and with replacement.
+
+    Args:
+        rows: The images' own rows, (B,), int64.
+        count: Rows to draw for each image.
+        images: Rows that there are, 2 or more.
+
+    Returns:
+        (B, count), int64.
+    """
+    drawn = torch.randint(images - 1, (len(rows), count), device=rows.device)
+    return drawn + (drawn >= rows.unsqueeze(1))  # the own row is stepped over
+
+
+def gathered(values: Tensor) -> Tensor:
+    """Return the values (B, ...) of all processes that train together, (processes * B, ...), the same in each."""
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return values
+    parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, values.contiguous())
+    return torch.cat(parts)
+
+
+class CRD(FeatureLoss):
+    """The noise-contrastive loss between features: each image's own pair against many of other images, from a memory.
+
+    Tian et al., ICLR 2020, https://arxiv.org/abs/1910.10699. Trained linear embeddings of both networks' features, of
+    length one, are compared with what is remembered of the other network's embedding of the same image and of K others:
+    ``- log h(s+) - sum_k log(1 - h(s_k))``, ``h(s) = e^(s / T) / (e^(s / T) + K Z)``, for the student against the
+    teacher's memory and for the teacher against the student's. Z is the mean of e^(s / T) in the first batch. Others
+    are drawn from all rows but the image's own, whatever their class, with replacement. Behind each batch its rows of
+    the memory move half of the way to its embeddings.
+
+    A weight of 0.8 beside labels and soft targets is the reference setting for 100 classes, with the penultimate layers
+    (``avgpool`` of a ResNet, ``classifier.1`` of LightNN); maps are averaged over their cells. It trains ``(C + C' + 2)
+    128`` parameters. It is heavy: the memory of N images takes ``2 N 128`` numbers (51 MB for CIFAR-10), of the device
+    and of each checkpoint; a step ``2 B N`` similarities (another 51 MB for a batch of 128), in ``512 B N``
+    multiply-adds, several times what LightNN costs. A remembered teacher keeps C' numbers an image.
+
+    In validation and test there is no memory of an image: it is compared with the teacher's embedding of itself and of
+    the others of its batch, which count as K; nothing is drawn or changed. Images that are not trained on, such as
+    validation images split off, stay in the memory as the random directions that it begins with. Processes that train
+    together have one Z and all remember what each of them has seen; DDP, as it does with all buffers, sends the memory
+    of the first to the others before every step. It refuses mixed images.
+
+    Args:
+        student: The student's layer: one that gives a vector, or a map.
+        teacher: The teacher's layer; the student's name where it is not given.
+        dimensions: Of the embeddings, 1 or more.
+        negatives: K, 1 or more.
+        temperature: T, above 0.
+        momentum: Share of a remembered embedding that is kept when its image is seen again, in [0, 1).
+        weight: What the term is multiplied with in the sum.
+        warm_up: Epochs in which the weight rises.
+
+    Raises:
+        UserError: A layer gives neither a vector nor a map, or an option is out of its range.
+    """
+
+    works_with_fast_path = True
+    short = "crd"
+    needs_unmixed = True
+    student_memory: Tensor
+    teacher_memory: Tensor
+    levels: Tensor
+    batches: Tensor
+
+    def __init__(
+        self,
+        student: str,
+        teacher: str | None = None,
+        dimensions: int = 128,
+        negatives: int = 16384,
+        temperature: float = 0.07,
+        momentum: float = 0.5,
+        weight: float = 0.8,
+        warm_up: int = 0,
+    ) -> None:
+        super().__init__(student, teacher, weight, warm_up)
+        for name, value in (("dimensions", dimensions), ("negatives", negatives)):
+            if value < 1:
+                raise UserError(f"{name} of CRD is {value}, but it must be 1 or more.")
+        if not 0 <= momentum < 1:
+            raise UserError(f"momentum of CRD is {momentum}, but it must be 0 or more and below 1.")
+        self.dimensions = dimensions
+        self.negatives = negatives
+        self.temperature = require_positive(self, "temperature", temperature)
+        self.momentum = momentum
+
+    def build(self, student: Shapes, teacher: Shapes | None) -> None:
+        """Make the two embeddings, and a memory of no image yet."""
+        require_teacher(self, teacher)
+        assert teacher is not None
+        channels = map_shape(self, self.student, student[self.student])[0]
+        target = map_shape(self, self.teacher, teacher[self.teacher])[0]
+        self.key = self.teacher if teacher[self.teacher][1:] == CELL else f"{self.teacher} averaged to 1x1"
+        self.student_embedding = nn.Linear(channels, self.dimensions)
+        self.teacher_embedding = nn.Linear(target, self.dimensions)
+        self.register_buffer("student_memory", torch.zeros(0, self.dimensions))
+        self.register_buffer("teacher_memory", torch.zeros(0, self.dimensions))
+        self.register_buffer("levels", torch.zeros(2))  # log Z against the teacher's memory, and the student's
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    def start(self, images: int) -> None:
+        """Remember a random direction of each image.
+
+        Raises:
+            UserError: There is no other image than one.
+        """
+        if images < 2:
+            raise UserError("CRD compares images with others, but there is one training image alone; give more.")
+        generator = torch.Generator().manual_seed(torch.initial_seed())
+        self.student_memory, self.teacher_memory = (
+            functional.normalize(torch.randn(images, self.dimensions, generator=generator), dim=1).to(memory)
+            for memory in (self.student_memory, self.teacher_memory)
+        )
+        self.levels.zero_()
+        self.batches.zero_()
+
+    def target(self, teacher: Outputs) -> Targets:
+        """Return the teacher's features, (B, C, 1, 1)."""
+        return {self.key: averaged(teacher.maps[self.teacher], CELL)}
+
+    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
+        """Return the mean over the batch, a scalar."""
+        own = self.student_embedding(averaged(student.maps[self.student], CELL).flatten(1))
+        other = self.teacher_embedding(target[self.key].flatten(1))
+        with torch.autocast(own.device.type, enabled=False):
+            own, other = (functional.normalize(in_single(values), dim=1) for values in (own, other))
+            if not self.training:
+                places = torch.arange(len(own), device=own.device)
+                return self._compared((own, other), (other, own), (places.unsqueeze(1) + places) % len(own))
+            drawn = other_rows(batch.rows, self.negatives, len(self.student_memory))
+            memories = (in_single(memory.clone()) for memory in (self.teacher_memory, self.student_memory))
+            loss = self._compared((own, other), tuple(memories), torch.cat([batch.rows.unsqueeze(1), drawn], 1))
+            self._remember(batch.rows, own, other)
+        return loss
+
+    def _compared(self, embeddings: Sequence[Tensor], memories: Sequence[Tensor], rows: Tensor) -> Tensor:
+        """Return the loss of both networks' embeddings.
+
+        Args:
+            embeddings: The student's and the teacher's, (B, D) each.
+            memories: What each is compared with, (N, D).
+            rows: Of the memories: of each image its own one, then those of others, (B, 1 + M).
+        """
+        # (B, D) x (N, D) -> (B, N) -> (B, 1 + M)
+        similarities = [
+            (embedding / self.temperature @ memory.T).gather(1, rows)
+            for embedding, memory in zip(embeddings, memories, strict=True)
+        ]
+        levels = self._known_levels(similarities)
+        parts = [
+            contrast(found[:, 0], found[:, 1:], level, self.negatives)
+            for found, level in zip(similarities, levels, strict=True)
+        ]
+        return parts[0] + parts[1]
+
+    @torch.no_grad()
+    def _known_levels(self, similarities: Sequence[Tensor]) -> Tensor:
+        """Return the levels of the first training batch; this is the one where there was none."""
+        found = torch.stack([part.flatten().logsumexp(0) - log(part.numel()) for part in similarities]).unsqueeze(0)
+        found = gathered(found) if self.training else found  # (processes, 2)
+        now = found.logsumexp(0) - log(len(found))
+        levels = torch.where(self.batches > 0, self.levels, now.to(self.levels))
+        if self.training:
+            self.levels.copy_(levels)
+            self.batches.add_(1)
+        return levels
+
+    @torch.no_grad()
+    def _remember(self, rows: Tensor, own: Tensor, other: Tensor) -> None:
+        """Move the rows of the memories to the embeddings of all processes."""
+        rows = gathered(rows)
+        for memory, seen in ((self.student_memory, own), (self.teacher_memory, other)):
+            moved = self.momentum * memory[rows] + (1 - self.momentum) * gathered(seen)
+            memory.index_copy_(0, rows, functional.normalize(moved, dim=1).to(memory))
