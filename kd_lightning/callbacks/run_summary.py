@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from kd_lightning.callbacks.export_onnx import ExportONNX
 from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.callbacks.summary_text import summary_text
+from kd_lightning.export import GateError
 from kd_lightning.files import WORKPLACE, written_whole
 from kd_lightning.networks import Network
 from kd_lightning.strict_json import strict_json
@@ -63,7 +64,7 @@ class RunSummary(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note how much was trained, which Lightning forgets; say so where there was nothing to train."""
-        self._record, self._used = training_record(trainer), images_used(trainer)
+        self._note(trainer)
         if is_untrained(trainer):
             pl_module.print("Nothing was trained, so no weights and no ONNX files are written.")
         elif self._training_started is None:
@@ -71,6 +72,14 @@ class RunSummary(Callback):
                 f"Nothing is left to train: the checkpoint has had {counted(trainer.current_epoch, 'epoch')} and "
                 f"{counted(trainer.global_step, 'step')}. What comes after training is done again."
             )
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Note the same where an exported file has failed, which keeps ``on_fit_end`` from the callbacks behind it."""
+        if isinstance(exception, GateError):
+            self._note(trainer)
+
+    def _note(self, trainer: Trainer) -> None:
+        self._record, self._used = training_record(trainer), images_used(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write what the fit of this process did, when the test is over, or is left out (``limit_test_batches: 0``)."""

@@ -14,6 +14,8 @@ from training_example import NO_EXPORT, TINY, fit
 from kd_lightning.callbacks import ExportONNX, RunSummary, SaveWeights, export_onnx
 from kd_lightning.cli import main
 from kd_lightning.data.augment import RandomCrop
+from kd_lightning.export import ExportReport, GateError, Row
+from kd_lightning.export.verify import Measured
 from kd_lightning.losses import SoftTargets
 from kd_lightning.networks.weights import load_model
 from kd_lightning.tasks import Classifier, Distill
@@ -75,6 +77,25 @@ def test_a_finished_run_that_is_resumed_says_so_and_does_again_what_comes_after_
     assert (again["epochs"], again["steps"]) == (2, 8)
     mine, other = (load_model(STUDENT.with_name(f"version_{i}") / "NNLight.pth")[0] for i in (0, 1))
     assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), other.parameters(), strict=True))
+
+
+def test_a_run_whose_export_fails_is_summed_up_whole_and_says_which_file_it_was(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(network: Any, info: Any, folder: Path, *_: Any, **__: Any) -> None:
+        measured = Measured(difference=1.0, agreement=0.5, accuracy=0.5, change=0.0)
+        raise GateError(
+            ExportReport([Row("fp32", folder / "a.rejected.onnx", 1, 1.0, measured, failure="it is wrong")])
+        )
+
+    monkeypatch.setattr(export_onnx, "rehearse_export", lambda *_: None)
+    monkeypatch.setattr(export_onnx, "export_variants", failing)
+    assert main(["fit", "--config=student.yaml", *TINY]) == 2
+    printed, (content, text) = capsys.readouterr(), summary()
+    assert "error: a.rejected.onnx fails its gate: it is wrong." in printed.err
+    assert text in printed.out
+    assert content["epochs"] == 2
+    assert [content["data"][f"{name}_images"] for name in ("train", "val", "test")] == [114, 6, 120]
 
 
 @pytest.mark.parametrize("option", ["max_epochs", "max_steps", "limit_train_batches"])
