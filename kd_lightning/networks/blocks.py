@@ -1,5 +1,7 @@
 """What the networks with batch normalization share: their convolutions, He's initialization, what they refuse."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from kd_lightning.errors import UserError
@@ -14,6 +16,15 @@ def convolution(in_channels: int, out_channels: int, kernel_size: int = 3, strid
 def activated_convolution(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     """Build a 3x3 convolution with batch normalization and ReLU."""
     return nn.Sequential(convolution(in_channels, out_channels, stride=stride), nn.BatchNorm2d(out_channels), nn.ReLU())
+
+
+def stage(
+    block: Callable[[int, int, int], nn.Module], in_channels: int, channels: int, blocks: int, stride: int
+) -> nn.Sequential:
+    """Build blocks in a row, each from its input's channels, its own and its stride; only the first has ``stride``."""
+    return nn.Sequential(
+        block(in_channels, channels, stride), *(block(channels, channels, 1) for _ in range(blocks - 1))
+    )
 
 
 def initialize_as_he(network: nn.Module) -> None:

@@ -9,6 +9,7 @@ from kd_lightning.networks.blocks import (
     require_depth,
     require_image_size,
     require_width,
+    stage,
 )
 
 
@@ -35,11 +36,6 @@ class _Block(nn.Module):
         """Return the map (B, channels, S/stride, S/stride)."""
         added = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(values)))))
         return self.relu2(added + self.downsample(values))  # type: ignore[no-any-return]
-
-
-def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
-    first = _Block(in_channels, channels, stride)
-    return nn.Sequential(first, *(_Block(channels, channels, 1) for _ in range(blocks - 1)))
 
 
 class ResNet(Network):
@@ -77,9 +73,9 @@ class ResNet(Network):
         self.conv1 = convolution(in_channels, stem)
         self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU()
-        self.layer1 = _stage(stem, 16 * width, blocks, stride=1)
-        self.layer2 = _stage(16 * width, 32 * width, blocks, stride=2)
-        self.layer3 = _stage(32 * width, 64 * width, blocks, stride=2)
+        self.layer1 = stage(_Block, stem, 16 * width, blocks, stride=1)
+        self.layer2 = stage(_Block, 16 * width, 32 * width, blocks, stride=2)
+        self.layer3 = stage(_Block, 32 * width, 64 * width, blocks, stride=2)
         self.fc = nn.Linear(64 * width, num_classes)
         initialize_as_he(self)
 

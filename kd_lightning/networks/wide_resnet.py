@@ -11,6 +11,7 @@ from kd_lightning.networks.blocks import (
     require_depth,
     require_image_size,
     require_width,
+    stage,
 )
 
 
@@ -38,10 +39,8 @@ class _Block(nn.Module):
         return shortcut + self.conv2(self.relu2(self.bn2(self.conv1(activated))))  # type: ignore[no-any-return]
 
 
-def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
-    first = _Block(in_channels, channels, stride)
-    layer = nn.Sequential(first, *(_Block(channels, channels, 1) for _ in range(blocks - 1)))
-    return nn.Sequential(OrderedDict(layer=layer))
+def _group(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(layer=stage(_Block, in_channels, channels, blocks, stride)))
 
 
 class WideResNet(Network):
@@ -76,9 +75,9 @@ class WideResNet(Network):
         require_width(self, width)
         blocks = (depth - 4) // 6
         self.conv1 = convolution(in_channels, 16)
-        self.block1 = _stage(16, 16 * width, blocks, stride=1)
-        self.block2 = _stage(16 * width, 32 * width, blocks, stride=2)
-        self.block3 = _stage(32 * width, 64 * width, blocks, stride=2)
+        self.block1 = _group(16, 16 * width, blocks, stride=1)
+        self.block2 = _group(16 * width, 32 * width, blocks, stride=2)
+        self.block3 = _group(32 * width, 64 * width, blocks, stride=2)
         self.bn1 = nn.BatchNorm2d(64 * width)
         self.relu = nn.ReLU()
         self.fc = nn.Linear(64 * width, num_classes)
