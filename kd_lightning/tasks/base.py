@@ -21,6 +21,7 @@ from kd_lightning.networks import Network
 from kd_lightning.networks.folding import folded, folded_weights, is_unfolded, unfold
 from kd_lightning.networks.layers import Shapes
 from kd_lightning.networks.weights import INFO_KEY, PLAIN_KEY, network_weights, parse_info
+from kd_lightning.tasks.averaged import check_goes_on, start_averages
 from kd_lightning.tasks.compiled import CompiledNetworks
 from kd_lightning.tasks.epoch_metrics import Stage
 from kd_lightning.tasks.finite import LossWatch
@@ -197,6 +198,7 @@ class Task(Objective):
         info, path = checkpoint.get(INFO_KEY), "this file"
         if self._trainer is not None:  # as there is none in load_from_checkpoint
             path = str(self.trainer.ckpt_path)
+            check_goes_on(self.trainer, checkpoint)
             if info is not None:
                 check_data(path, parse_info(info, path), self.data)
         self._random.load(checkpoint)
@@ -220,6 +222,7 @@ class Task(Objective):
             self.print(line)
         check_length(self.trainer)
         check_callbacks(self)
+        start_averages(self)
         self._random.start(self.device)
         self._loss_watch = LossWatch(self.trainer)
         self.set_loss_weights()  # a run that is resumed in the middle of an epoch does not start it

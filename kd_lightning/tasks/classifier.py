@@ -12,10 +12,14 @@ class Classifier(Task):
 
     Args:
         network: The network to train.
+        label_smoothing: The share in [0, 1) of each label that goes to all classes alike.
         options: Further arguments, those of ``Task``.
+
+    Raises:
+        UserError: ``label_smoothing`` is out of range.
     """
 
     works_with_fast_path = True
 
-    def __init__(self, network: Network, **options: Any) -> None:
-        super().__init__(network, {"ce_loss": CrossEntropy()}, None, **options)
+    def __init__(self, network: Network, label_smoothing: float = 0.0, **options: Any) -> None:
+        super().__init__(network, {"ce_loss": CrossEntropy(label_smoothing)}, None, **options)

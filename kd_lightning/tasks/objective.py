@@ -112,10 +112,19 @@ class Objective(MetricsModule):
         """Begin with the weights that the losses have in this epoch."""
         self.set_loss_weights()
 
+    def on_validation_epoch_start(self) -> None:
+        """Measure with the weights of losses, and not with what an average of the task's buffers has made of them."""
+        self.set_loss_weights()
+
+    def on_test_epoch_start(self) -> None:
+        """Measure with whole weights, however long the training was."""
+        self.set_loss_weights()
+
     def set_loss_weights(self) -> None:
-        """Give each loss the weight that it has in this epoch."""
+        """Give each loss the weight that it has in this epoch, and outside of training the one that it warms up to."""
+        is_fit = self.trainer.state.fn == "fit"
         for loss in self.named_losses.values():
-            loss.set_epoch(self.current_epoch)
+            loss.set_epoch(self.current_epoch if is_fit else loss.warm_up)
 
 
 def _check_names(losses: Mapping[str, Loss]) -> None:

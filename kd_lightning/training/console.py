@@ -22,6 +22,7 @@ QUIET_WARNINGS = (
     r"Total length of `list` across ranks is zero",  # val_size: 0 asks for it
     r"You requested to overfit but enabled",  # then the batches of every epoch are those of the first
     r"The dirpath has changed from",  # a resumed run is a run of its own
+    r"You're using the WeightAveraging callback, but loading",  # what is measured is the average, as it should be
 )
 
 

@@ -47,6 +47,16 @@ def test_checkpoints_leave_the_teacher_out_and_load_strictly_without_it() -> Non
         other.load_state_dict({key: values for key, values in state.items() if key != "network.classifier.3.bias"})
 
 
+def test_a_classifier_smooths_labels_where_that_is_asked_for() -> None:
+    task, batch = Classifier(light(), label_smoothing=0.2).eval(), make_batch()
+    loss = task.loss_step(batch).loss
+    logarithms = task(batch.images).log_softmax(1)
+    shares = [[0.85 if label == place else 0.05 for place in range(4)] for label in batch.labels.tolist()]
+    assert torch.allclose(loss, -(torch.tensor(shares) * logarithms).sum(1).mean())
+    with pytest.raises(UserError, match="label_smoothing of CrossEntropy is 1"):
+        Classifier(light(), label_smoothing=1.0)
+
+
 def layer(module: nn.Module, name: str) -> nn.Module:
     return module.get_submodule(name)
 
