@@ -1,10 +1,13 @@
 """Networks in pure torch: images in, logits out, their layers by name."""
 
 from kd_lightning.networks.base import Network
+from kd_lightning.networks.mobilenet import MobileNetV2
 from kd_lightning.networks.module import ModuleNetwork
 from kd_lightning.networks.resnet import ResNet
 from kd_lightning.networks.resnet9 import ResNet9
 from kd_lightning.networks.seed import DeepNN, LightNN
+from kd_lightning.networks.shufflenet import ShuffleNetV1, ShuffleNetV2
+from kd_lightning.networks.timm import TimmNetwork
 from kd_lightning.networks.torchvision import TorchvisionNetwork
 from kd_lightning.networks.vgg import VGG
 from kd_lightning.networks.wide_resnet import WideResNet
@@ -13,10 +16,14 @@ __all__ = [
     "VGG",
     "DeepNN",
     "LightNN",
+    "MobileNetV2",
     "ModuleNetwork",
     "Network",
     "ResNet",
     "ResNet9",
+    "ShuffleNetV1",
+    "ShuffleNetV2",
+    "TimmNetwork",
     "TorchvisionNetwork",
     "WideResNet",
 ]

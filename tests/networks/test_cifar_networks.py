@@ -11,7 +11,7 @@ from torch.nn import functional
 from weights_example import info_of
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks import VGG, Network, ResNet, ResNet9, WideResNet
+from kd_lightning.networks import VGG, MobileNetV2, Network, ResNet, ResNet9, ShuffleNetV1, ShuffleNetV2, WideResNet
 from kd_lightning.networks.layers import TappedNetwork
 from kd_lightning.networks.weights import load_model, save_weights
 
@@ -21,6 +21,9 @@ SMALL: dict[str, Callable[..., Network]] = {
     "ResNet x4": partial(ResNet, depth=8, width=4),
     "WideResNet": partial(WideResNet, depth=10, width=1),
     "VGG": partial(VGG, depth=8),
+    "MobileNetV2": partial(MobileNetV2, width=0.25),
+    "ShuffleNetV1": ShuffleNetV1,
+    "ShuffleNetV2": partial(ShuffleNetV2, width=0.5),
 }
 """A small network of each family."""
 
@@ -30,6 +33,9 @@ STAGES: dict[str, dict[str, tuple[int, int]]] = {
     "ResNet x4": {"relu": (32, 32), "layer1": (64, 32), "layer2": (128, 16), "layer3": (256, 8)},
     "WideResNet": {"conv1": (16, 32), "block1": (16, 32), "block2": (32, 16), "block3": (64, 8), "relu": (64, 8)},
     "VGG": {"block0": (64, 32), "block1": (128, 16), "block2": (256, 8), "block3": (512, 4), "block4": (512, 4)},
+    "MobileNetV2": {"stem": (8, 16), "layer1": (6, 16), "layer2": (8, 8), "layer3": (24, 4), "layer4": (80, 2)},
+    "ShuffleNetV1": {"stem": (24, 32), "layer1": (240, 16), "layer2": (480, 8), "layer3": (960, 4)},
+    "ShuffleNetV2": {"stem": (24, 32), "layer1": (48, 16), "layer2": (96, 8), "layer3": (192, 4), "last": (1024, 4)},
 }
 """Channels and size of the maps of layers that losses name, for images of 32 pixels."""
 
@@ -91,7 +97,14 @@ def test_stages_have_their_channels_and_sizes(family: str) -> None:
 
 @pytest.mark.parametrize("image_size", [32, 64, 224])
 def test_the_last_map_grows_with_the_images(image_size: int) -> None:
-    for family, layer, size in (("ResNet9", "layer3", 8), ("ResNet", "layer3", 4), ("WideResNet", "block3", 4)):
+    for family, layer, size in (
+        ("ResNet9", "layer3", 8),
+        ("ResNet", "layer3", 4),
+        ("WideResNet", "block3", 4),
+        ("MobileNetV2", "layer4", 16),
+        ("ShuffleNetV1", "layer3", 8),
+        ("ShuffleNetV2", "layer3", 8),
+    ):
         assert shapes(family, image_size, layer)[1:] == (image_size // size, image_size // size)
     size = image_size // (8 if image_size == 32 else 16)  # VGG keeps small images' last map larger
     assert shapes("VGG", image_size, "block4") == (512, size, size)
@@ -111,9 +124,12 @@ def shapes(family: str, image_size: int, layer: str) -> tuple[int, ...]:
         ("WideResNet", "relu", False),
         ("VGG", "block2", False),
         ("ResNet9", "layer2", False),
+        ("MobileNetV2", "layer2", True),
+        ("ShuffleNetV1", "layer2", False),
+        ("ShuffleNetV2", "layer2", False),
     ],
 )
-def test_maps_are_behind_a_relu_but_those_of_wide_resnet(family: str, layer: str, signed: bool) -> None:
+def test_maps_are_behind_a_relu_where_their_networks_say_so(family: str, layer: str, signed: bool) -> None:
     network = small_network(family)
     maps = TappedNetwork(network, [layer], network, network.image_shape)(torch.randn(2, 3, 32, 32)).maps
     assert bool((maps[layer] < 0).any()) == signed
@@ -149,8 +165,20 @@ def test_convolutions_are_drawn_as_he_says(family: str) -> None:
         (lambda: WideResNet(depth=20), r"depth of WideResNet is 6n \+ 4 \(10, 16, 22, 28, 40, ...\), not 20"),
         (lambda: WideResNet(depth=-2), "not -2; set depth"),
         (lambda: VGG(depth=9), "VGG has 8, 11, 13, 16, 19 layers, not 9"),
+        (lambda: MobileNetV2(width=0.01), "width of MobileNetV2 is a factor from 0.1 to 4, not 0.01; set width"),
+        (lambda: MobileNetV2(width=5), "not 5; set width"),
+        (lambda: ShuffleNetV2(width=0.25), "width of ShuffleNetV2 is one of 0.5, 1, 1.5, 2, not 0.25; set width"),
     ],
 )
 def test_what_cannot_be_built_is_one_sentence(build: Callable[[], Network], says: str) -> None:
     with pytest.raises(UserError, match=says):
         build()
+
+
+def test_a_shuffle_deals_the_channels_of_groups_out_in_turn_and_keeps_the_memory() -> None:
+    shuffle = ShuffleNetV1().get_submodule("layer1.1.body.1")
+    channels = torch.arange(6.0).view(1, 6, 1, 1).expand(2, 6, 3, 4)  # three groups: 0 1, 2 3, 4 5
+    for layout in (torch.contiguous_format, torch.channels_last):
+        dealt = shuffle(channels.contiguous(memory_format=layout))
+        assert dealt[1, :, 2, 3].tolist() == [0, 2, 4, 1, 3, 5]
+    assert dealt.is_contiguous(memory_format=torch.channels_last)

@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from kd_lightning.networks import VGG, Network, ResNet, ResNet9, WideResNet
+from kd_lightning.networks import VGG, MobileNetV2, Network, ResNet, ResNet9, ShuffleNetV1, ShuffleNetV2, WideResNet
 from kd_lightning.networks.weights import load_weights
 
 
@@ -42,7 +43,48 @@ def resnet9(width: int) -> int:
     return plain([3, *(width * times for times in (1, 2, 2, 2, 4, 8, 8, 8))])
 
 
-SIZES: list[tuple[type[Network], dict[str, int], int, int, int]] = [
+def pointwise(before: int, after: int, groups: int = 1) -> int:
+    return before // groups * after + 2 * after
+
+
+def depthwise(channels: int) -> int:
+    return 9 * channels + 2 * channels
+
+
+def mobilenet(width: float) -> int:
+    plan = [(32, 16, 1, 1), (16, 24, 6, 2), (24, 32, 6, 3), (32, 64, 6, 4), (64, 96, 6, 3), (96, 160, 6, 3)]
+    total, last = 0, int(1280 * max(width, 1))
+    for before, after, expansion, blocks in [*plan, (160, 320, 6, 1)]:
+        channels = [int(before * width), *[int(after * width)] * blocks]
+        for inner, outer in pairwise(channels):
+            wide = expansion * inner
+            total += pointwise(inner, wide) + depthwise(wide) + pointwise(wide, outer)
+    return plain([3, int(32 * width)]) + total + pointwise(int(320 * width), last)
+
+
+def shufflenet_v1() -> int:
+    total, before = pointwise(3, 24), 24
+    for after, units in ((240, 4), (480, 8), (960, 4)):
+        for added, inputs in [(after - before, before), *[(after, after)] * (units - 1)]:
+            inside = added // 4
+            first = pointwise(inputs, inside, 1 if inputs == 24 else 3)
+            total += first + depthwise(inside) + pointwise(inside, added, 3)
+        before = after
+    return total
+
+
+def shufflenet_v2(*channels: int) -> int:
+    total, before = pointwise(3, 24), 24
+    for after, units in zip(channels, (4, 8, 4), strict=False):
+        half = after // 2
+        changed = depthwise(half) + pointwise(half, half)
+        total += depthwise(before) + pointwise(before, half) + pointwise(before, half) + changed
+        total += (units - 1) * (pointwise(half, half) + changed)
+        before = after
+    return total + pointwise(*channels[-2:])
+
+
+SIZES: list[tuple[type[Network], dict[str, Any], int, int, int]] = [
     (ResNet9, {}, resnet9(64), 512, 6_619_300),
     (ResNet9, {"width": 32}, resnet9(32), 256, 1_669_252),
     (ResNet, {"depth": 8}, resnet(8, 1), 64, 83_892),
@@ -61,13 +103,19 @@ SIZES: list[tuple[type[Network], dict[str, int], int, int, int]] = [
     (WideResNet, {"depth": 28, "width": 10}, wide_resnet(28, 10), 640, 36_536_884),
     (VGG, {}, vgg(64, 128, 256, 512, 512), 512, 3_965_028),
     (VGG, {"depth": 13}, vgg(64, 64, 128, 128, 256, 256, 512, 512, 512, 512), 512, 9_462_180),
+    (MobileNetV2, {}, mobilenet(0.5), 1280, 812_836),
+    (MobileNetV2, {"width": 1.0}, mobilenet(1), 1280, 2_353_060),
+    (ShuffleNetV1, {}, shufflenet_v1(), 960, 949_258),
+    (ShuffleNetV2, {}, shufflenet_v2(116, 232, 464, 1024), 1024, 1_355_528),
+    (ShuffleNetV2, {"width": 0.5}, shufflenet_v2(48, 96, 192, 1024), 1024, 443_716),
+    (ShuffleNetV2, {"width": 2.0}, shufflenet_v2(244, 488, 976, 2048), 2048, 5_549_320),
 ]
 """A network, its options, the parameters below its last layer, its inputs, and all for CIFAR-100, as published."""
 
 
 @pytest.mark.parametrize(("kind", "options", "body", "features", "published"), SIZES)
 def test_networks_have_the_parameters_of_their_papers(
-    kind: type[Network], options: dict[str, int], body: int, features: int, published: int
+    kind: type[Network], options: dict[str, Any], body: int, features: int, published: int
 ) -> None:
     with torch.device("meta"):
         ten, hundred = kind(10, 3, 32, **options), kind(100, 3, 32, **options)
@@ -75,7 +123,7 @@ def test_networks_have_the_parameters_of_their_papers(
     assert count(ten) == body + (features + 1) * 10
 
 
-@pytest.mark.parametrize("kind", [ResNet9, ResNet, WideResNet, VGG])
+@pytest.mark.parametrize("kind", [ResNet9, ResNet, WideResNet, VGG, MobileNetV2, ShuffleNetV1, ShuffleNetV2])
 def test_the_first_line_of_a_networks_help_says_its_parameters_for_cifar10(kind: type[Network]) -> None:
     with torch.device("meta"):
         network = kind(10, 3, 32)

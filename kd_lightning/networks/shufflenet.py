@@ -1,0 +1,206 @@
+"""ShuffleNet for small images, both versions, as comparisons of distillation methods have them."""
+
+import torch
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.networks.base import Network
+from kd_lightning.networks.blocks import initialize_as_he
+from kd_lightning.networks.normalized import depthwise_convolution, normalized_convolution
+
+STEM = 24
+"""Channels of the stem."""
+
+CHANNELS = {
+    0.5: (48, 96, 192, 1024),
+    1.0: (116, 232, 464, 1024),
+    1.5: (176, 352, 704, 1024),
+    2.0: (244, 488, 976, 2048),
+}
+"""Of ShuffleNetV2 by its width: channels of the three stages and of the last convolution."""
+
+
+class _Shuffle(nn.Module):
+    """Deals the channels of groups out in turn, so that each group behind it sees all groups before it.
+
+    Args:
+        groups: Groups of channels.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return a map of the same shape, in channels_last memory where it comes in that."""
+        if torch.compiler.is_exporting():  # runtimes have their own memory and are a sixth faster this way
+            grouped: Tensor = values.unflatten(1, (self.groups, -1))
+            return grouped.transpose(1, 2).flatten(1, 2)  # (B, G, C/G, H, W) -> (B, C/G * G, H, W)
+        grouped = values.permute(0, 2, 3, 1).unflatten(3, (self.groups, -1))
+        # (B, H, W, G, C/G) -> (B, C/G * G, H, W)
+        return grouped.transpose(3, 4).flatten(3, 4).permute(0, 3, 1, 2)
+
+
+class _GroupedUnit(nn.Module):
+    """ShuffleNet's unit: grouped 1x1 convolutions around a depthwise one, added to the input, or beside it.
+
+    Args:
+        in_channels: Channels of its input.
+        out_channels: Channels of its output; where it halves the map, those of its input are among them.
+        stride: 2 halves height and width.
+        groups: Groups of both 1x1 convolutions; the first one after the stem has one.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int) -> None:
+        super().__init__()
+        own = out_channels - in_channels if stride == 2 else out_channels
+        first = 1 if in_channels == STEM else groups
+        self.body = nn.Sequential(
+            normalized_convolution(in_channels, own // 4, groups=first),
+            _Shuffle(first),
+            depthwise_convolution(own // 4, stride),
+            normalized_convolution(own // 4, own, groups=groups, relu=False),
+        )
+        self.shrinks = nn.AvgPool2d(3, stride=2, padding=1) if stride == 2 else None
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return a map (B, out_channels, H / stride, W / stride)."""
+        own: Tensor = self.body(values)
+        together = own + values if self.shrinks is None else torch.cat([own, self.shrinks(values)], 1)
+        return together.relu()
+
+
+class ShuffleNetV1(Network):
+    """ShuffleNet for small images, with three groups: 862,768 parameters for CIFAR-10, 949,258 for CIFAR-100.
+
+    ``stem``, a 1x1 convolution, keeps the image's size; ``layer1``, ``layer2`` and ``layer3`` give maps of S/2, S/4
+    and S/8 with 240, 480 and 960 channels, behind a ReLU. Zhang et al. 2018: https://arxiv.org/abs/1707.01083
+
+    Args:
+        num_classes: Number of classes, 2 or more.
+        in_channels: Channels of an image: 1 (grey) or 3 (colour).
+        image_size: Height and width of an image in pixels.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
+        super().__init__(num_classes, in_channels, image_size)
+        self.stem = normalized_convolution(in_channels, STEM)
+        self.layer1 = _grouped_stage(STEM, 240, 4)
+        self.layer2 = _grouped_stage(240, 480, 8)
+        self.layer3 = _grouped_stage(480, 960, 4)
+        self.head = nn.Linear(960, num_classes)
+        initialize_as_he(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
+        values = self.layer3(self.layer2(self.layer1(self.stem(images))))
+        # (B, 960, S/8, S/8) -> (B, 960): the mean of each channel
+        return self.head(values.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def _grouped_stage(in_channels: int, out_channels: int, units: int) -> nn.Sequential:
+    """Build units one after the other, of which the first halves the map."""
+    others = [_GroupedUnit(out_channels, out_channels, 1, groups=3) for _ in range(units - 1)]
+    return nn.Sequential(_GroupedUnit(in_channels, out_channels, 2, groups=3), *others)
+
+
+class _SplitUnit(nn.Module):
+    """ShuffleNetV2's unit: changes one half of the channels, and then shuffles both.
+
+    Args:
+        channels: Channels of its input and output.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = _changed_half(channels // 2, channels // 2, 1)
+        self.shuffle = _Shuffle(2)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return a map of the same shape."""
+        kept, other = values.chunk(2, dim=1)
+        return self.shuffle(torch.cat([kept, self.body(other)], 1))  # type: ignore[no-any-return]
+
+
+class _HalvingUnit(nn.Module):
+    """ShuffleNetV2's unit that halves a map: two ways through all of its channels, shuffled.
+
+    Args:
+        in_channels: Channels of its input.
+        out_channels: Channels of its output.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.short = nn.Sequential(
+            depthwise_convolution(in_channels, 2, relu=False),
+            normalized_convolution(in_channels, out_channels // 2),
+        )
+        self.body = _changed_half(in_channels, out_channels // 2, 2)
+        self.shuffle = _Shuffle(2)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return a map (B, out_channels, H / 2, W / 2)."""
+        return self.shuffle(torch.cat([self.short(values), self.body(values)], 1))  # type: ignore[no-any-return]
+
+
+def _changed_half(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        normalized_convolution(in_channels, out_channels),
+        depthwise_convolution(out_channels, stride, relu=False),
+        normalized_convolution(out_channels, out_channels),
+    )
+
+
+class ShuffleNetV2(Network):
+    """ShuffleNetV2 for small images: 1,263,278 parameters for CIFAR-10, 1,355,528 for CIFAR-100.
+
+    ``stem``, a 1x1 convolution, keeps the image's size; ``layer1``, ``layer2`` and ``layer3`` give maps of S/2, S/4
+    and S/8, at width 1 with 116, 232 and 464 channels, behind a ReLU. Ma et al. 2018: https://arxiv.org/abs/1807.11164
+
+    Args:
+        num_classes: Number of classes, 2 or more.
+        in_channels: Channels of an image: 1 (grey) or 3 (colour).
+        image_size: Height and width of an image in pixels.
+        width: 0.5, 1, 1.5 or 2: factor on the channels, about.
+
+    Raises:
+        UserError: It is another width.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, width: float = 1.0) -> None:
+        super().__init__(num_classes, in_channels, image_size, width=width)
+        if width not in CHANNELS:
+            known = ", ".join(f"{number:g}" for number in CHANNELS)
+            raise UserError(f"the width of ShuffleNetV2 is one of {known}, not {width:g}; set width to one of them.")
+        first, second, third, last = CHANNELS[width]
+        self.stem = normalized_convolution(in_channels, STEM)
+        self.layer1 = _split_stage(STEM, first, 4)
+        self.layer2 = _split_stage(first, second, 8)
+        self.layer3 = _split_stage(second, third, 4)
+        self.last = normalized_convolution(third, last)
+        self.head = nn.Linear(last, num_classes)
+        initialize_as_he(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
+        values = self.last(self.layer3(self.layer2(self.layer1(self.stem(images)))))
+        # (B, L, S/8, S/8) -> (B, L): the mean of each channel
+        return self.head(values.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def _split_stage(in_channels: int, out_channels: int, units: int) -> nn.Sequential:
+    """Build units one after the other, of which the first halves the map."""
+    return nn.Sequential(_HalvingUnit(in_channels, out_channels), *[_SplitUnit(out_channels) for _ in range(units - 1)])

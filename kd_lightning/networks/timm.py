@@ -1,0 +1,83 @@
+"""The classifiers of timm, by name."""
+
+from contextlib import suppress
+from difflib import get_close_matches
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.networks.base import Network
+from kd_lightning.networks.libraries import reason, refused_images, require_images
+
+
+class TimmNetwork(Network):
+    """A classifier of timm, such as ``mobilenetv4_conv_small``, untrained or pretrained; needs ``pip install timm``.
+
+    Its layers have timm's names (``layer1``, ``blocks.3``).
+
+    Args:
+        num_classes: Number of classes, 2 or more.
+        in_channels: Channels of an image: 1 (grey) or 3 (colour).
+        image_size: Height and width of an image in pixels.
+        name: The name in timm, as ``timm.list_models()`` lists them; behind a dot the name of weights.
+        pretrained: Whether to begin with timm's weights, which are downloaded once. The last layer begins untrained
+            where the classes are others. They were trained on larger images, and each in a normalization of its own.
+
+    Raises:
+        UserError: timm is not installed or has no such classifier; this takes no images of that size; it has no
+            weights, or they cannot be downloaded.
+    """
+
+    works_with_fast_path = True
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,
+        name: str = "mobilenetv4_conv_small",
+        pretrained: bool = False,
+    ) -> None:
+        # a file of the trained network has all weights, so its arguments do without those to begin with
+        super().__init__(num_classes, in_channels, image_size, name=name)
+        self.body = _build(name, pretrained, num_classes, in_channels, image_size)
+        require_images(self, f"{name} of timm")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
+        return self.body(images)  # type: ignore[no-any-return]
+
+    def layer_root(self) -> nn.Module:
+        """Return the module whose layers have timm's names."""
+        return self.body
+
+
+def _build(name: str, pretrained: bool, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError("TimmNetwork needs the package timm; install it with `pip install timm`.") from error
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
+    if _known(name, timm).fixed_input_size:
+        options["img_size"] = image_size
+    try:
+        return timm.create_model(name, pretrained=pretrained, **options)  # type: ignore[no-any-return]
+    except Exception as error:  # whatever the hub's client and the constructors of a thousand networks raise
+        if not pretrained:
+            raise refused_images(f"{name} of timm", image_size, error) from error
+        raise UserError(
+            f"{name} of timm cannot be had with its weights ({reason(error)}); set pretrained to false, or choose "
+            "another network."
+        ) from error
+
+
+def _known(name: str, timm: ModuleType) -> Any:
+    """Return what timm knows of a network; names of others' repositories and of folders are none of timm's."""
+    with suppress(RuntimeError):  # there is no such tag behind the dot
+        if timm.is_model(name) and (known := timm.get_pretrained_cfg(name)) is not None:
+            return known
+    names = timm.list_models()
+    near = get_close_matches(name, [*names, *timm.list_models(pretrained=True)], n=8) or names[:8]
+    raise UserError(f"timm has no classifier '{name}'; choose one, such as {', '.join(near)}.")

@@ -1,0 +1,86 @@
+"""timm's classifiers, where timm is installed."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+from weights_example import info_of
+
+from kd_lightning.errors import UserError
+from kd_lightning.networks import TimmNetwork
+from kd_lightning.networks.layers import TappedNetwork
+from kd_lightning.networks.weights import load_model, save_weights
+
+
+def test_without_timm_the_command_that_installs_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match=r"^TimmNetwork needs the package timm; install it with `pip install timm`\.$"):
+        TimmNetwork()
+
+
+@pytest.mark.parametrize(("name", "layer"), [("test_resnet", "layer2"), ("test_vit", "blocks.3")])
+@pytest.mark.parametrize(("channels", "size"), [(3, 32), (1, 64)])
+def test_a_network_of_timm_trains_and_comes_back_from_a_file(
+    name: str, layer: str, channels: int, size: int, tmp_path: Path
+) -> None:
+    pytest.importorskip("timm")
+    network = TimmNetwork(4, channels, size, name).laid_out()
+    images = torch.randn(2, channels, size, size)
+    functional.cross_entropy(network(images), torch.tensor([0, 3])).backward()
+    assert any(values.grad is not None and values.grad.any() for values in network.parameters())
+    watched = TappedNetwork(network, [layer], network.layer_root(), network.image_shape)
+    assert watched(images).maps[layer].shape[1:] == watched.shapes[layer]
+    if channels == 3:  # as an example's info has it
+        save_weights(tmp_path / "net.pth", network, info_of(network))
+        loaded, _ = load_model(tmp_path / "net.pth")
+        assert torch.equal(loaded.laid_out()(images), network.eval()(images))
+        assert loaded.arguments == network.arguments
+
+
+def test_weights_are_asked_for_once_and_not_where_a_network_is_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm")
+    asked: list[dict[str, Any]] = []
+    make = timm.create_model
+
+    def create(name: str, pretrained: bool, **options: Any) -> Any:
+        asked.append({"pretrained": pretrained, **options})
+        return make(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", create)
+    network = TimmNetwork(4, 1, 64, "test_vit", pretrained=True)
+    network.rebuilt()
+    assert asked[0] == {"pretrained": True, "num_classes": 4, "in_chans": 1, "img_size": 64}
+    assert asked[1] == {**asked[0], "pretrained": False}
+
+
+def test_weights_that_cannot_be_had_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm")
+
+    def create(name: str, **_: Any) -> Any:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(timm, "create_model", create)
+    with pytest.raises(UserError, match=r"test_vit of timm cannot be had with its weights \(no network\); set pretr"):
+        TimmNetwork(name="test_vit", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"name": "test_resnett"}, "timm has no classifier 'test_resnett'; choose one, such as test_resnet"),
+        ({"name": "test_resnet.nonsense"}, "timm has no classifier 'test_resnet.nonsense'"),
+        ({"name": "hf-hub:someone/something"}, "timm has no classifier 'hf-hub:someone/something'"),
+        ({"name": "local-dir:."}, "timm has no classifier 'local-dir:"),
+        (
+            {"name": "test_vit", "image_size": 8},
+            r"test_vit of timm does not take images of 8 pixels \(.+\); set --data",
+        ),
+    ],
+)
+def test_what_timm_does_not_have_is_one_sentence(options: dict[str, Any], says: str) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(UserError, match=says):
+        TimmNetwork(**options)
