@@ -17,6 +17,9 @@ EXAMPLES: dict[str, Any] = {
 }
 """Values of options that must be given, or are empty."""
 
+LISTS: dict[str, list[Any]] = {"student": ["features.1", "features"]}
+"""Values of those that are lists: of stages two or more."""
+
 
 def snippet(entry: Entry) -> str:
     """Return the part of a config that names a class."""
@@ -42,8 +45,9 @@ def _is_shown(entry: Entry, option: Option) -> bool:
 def _example(option: Option) -> Any:
     if option.default is not REQUIRED and option.default != "":
         return option.default
-    example = EXAMPLES.get(option.name, option.name.upper())
-    return [example] if option.kind.startswith(("list", "Sequence", "tuple")) else example
+    if option.kind.startswith(("list", "Sequence", "tuple")):
+        return LISTS.get(option.name, [option.name.upper()])
+    return EXAMPLES.get(option.name, option.name.upper())
 
 
 def plain(value: Any) -> str:

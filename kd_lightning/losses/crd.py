@@ -76,7 +76,7 @@ class CRD(FeatureLoss):
     ``- log h(s+) - sum_k log(1 - h(s_k))``, ``h(s) = e^(s / T) / (e^(s / T) + K Z)``, for the student against the
     teacher's memory and for the teacher against the student's. Z is the mean of e^(s / T) in the first batch. Others
     are drawn from all rows but the image's own, whatever their class, with replacement. Behind each batch its rows of
-    the memory move half of the way to its embeddings.
+    the memory move towards its embeddings, by half where ``momentum`` is 0.5.
 
     A weight of 0.8 beside labels and soft targets is the reference setting for 100 classes, with the penultimate layers
     (``avgpool`` of a ResNet, ``classifier.1`` of LightNN); maps are averaged over their cells. It trains ``(C + C' + 2)

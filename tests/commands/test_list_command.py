@@ -91,6 +91,11 @@ def test_a_loss_is_shown_by_each_of_its_names(name: str, capsys: pytest.CaptureF
     assert "class_path: SoftTargets\n" in shown
 
 
+def test_a_loss_on_several_stages_is_shown_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "losses", "reviewkd"]) == 0
+    assert "student: [features.1, features]" in capsys.readouterr().out
+
+
 def test_data_and_networks_do_without_the_ending_of_their_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "data", "cifar10"]) == main(["list", "networks", "torchvision"]) == 0
     shown = capsys.readouterr().out
