@@ -1,5 +1,4 @@
 import gzip
-import hashlib
 import io
 import pickle
 import struct
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cifar_files import cifar_batch, md5
 from file_server import FileServer
 from numpy.typing import NDArray
 from torchvision import datasets
@@ -29,25 +29,6 @@ from kd_lightning.errors import UserError
 
 Files = dict[str, bytes]
 NUMBERS = np.random.default_rng(0)
-
-
-def md5(data: bytes) -> str:
-    return hashlib.md5(data).hexdigest()
-
-
-def python2_string(data: bytes) -> bytes:
-    return b"T" + struct.pack("<i", len(data)) + data
-
-
-def cifar_batch(planes: NDArray[np.uint8], labels: list[int], key: str) -> bytes:
-    """Pickle a batch as the real files were, by Python 2: byte strings, protocol 2, numpy.core."""
-    dtype = b"cnumpy\ndtype\n" + python2_string(b"u1") + b"K\x00K\x01\x87R"
-    dtype += b"(K\x03" + python2_string(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-    shape = b"M" + struct.pack("<H", len(planes)) + b"M" + struct.pack("<H", 3072) + b"\x86"
-    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + python2_string(b"b") + b"\x87R"
-    array += b"(K\x01" + shape + dtype + b"\x89" + python2_string(planes.tobytes()) + b"tb"
-    numbers = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
-    return b"\x80\x02}(" + python2_string(key.encode()) + numbers + python2_string(b"data") + array + b"u."
 
 
 def tar_gz(folder: str, files: Files) -> bytes:
