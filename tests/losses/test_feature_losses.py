@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses import PKT, RKD, SRD, VID, AttentionTransfer, FeatureRegression, Loss, SimilarityPreserving
+from kd_lightning.losses.rkd import angle_cosines
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
 Vectors = list[list[float]]
@@ -175,12 +176,27 @@ def test_images_that_are_alike_or_of_zeros_have_a_finite_gradient(kind: Any) -> 
 
 
 @pytest.mark.parametrize("kind", RELATIONS)
-def test_relations_of_turned_and_scaled_features_are_the_same(kind: Any) -> None:
+@pytest.mark.parametrize("scale", [30, 1e-4])
+def test_relations_of_turned_and_scaled_features_are_the_same(kind: Any, scale: float) -> None:
     teacher = draw(6, 8)
     turn = torch.linalg.qr(draw(8, 8, seed=1)).Q
-    loss, gradient = compared(kind("body"), 30 * teacher @ turn, teacher)
+    loss, gradient = compared(kind("body"), scale * teacher @ turn, teacher)
     assert loss == pytest.approx(0, abs=1e-6)
-    assert gradient.abs().max() < 1e-3
+    assert scale * gradient.abs().max() < 1e-3
+
+
+def test_opposite_features_are_no_neighbours_of_any_teacher() -> None:
+    student = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    loss, gradient = compared(PKT("body"), student, torch.ones(3, 2))
+    assert 0 < loss < 10
+    assert gradient.isfinite().all()
+
+
+def test_images_that_nearly_meet_have_no_direction_from_each_other() -> None:
+    near = torch.tensor([[0.0, 5e-5, 1.0], [5e-5, 0.0, 1.0], [1.0, 1.0, 0.0]])
+    cosines = angle_cosines(near, near)
+    assert cosines[0].tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 1]]
+    assert cosines[2].flatten().tolist() == pytest.approx([1, 1, 0, 1, 1, 0, 0, 0, 0])
 
 
 def test_distances_and_angles_do_not_see_where_the_features_lie() -> None:
