@@ -43,9 +43,12 @@ class FactoredWeight(nn.Module):
         self.first = nn.Parameter(weight.new_empty(inner_in, in_channels))
         self.middle = nn.Parameter(weight.new_empty(inner_out, self.height * self.width, inner_in))
         self.last = nn.Parameter(weight.new_empty(out_channels, inner_out))
-        nn.init.normal_(self.first, std=inner_in**-0.5)
-        nn.init.normal_(self.middle, std=(3 * weight[0].numel()) ** -0.5)  # the product varies as torch's weights do
-        nn.init.normal_(self.last, std=inner_out**-0.5)
+        for values, fan_in in (
+            (self.first, in_channels),
+            (self.middle, self.middle[0].numel()),
+            (self.last, inner_out),
+        ):  # as torch begins with the three as layers
+            nn.init.uniform_(values, -(fan_in**-0.5), fan_in**-0.5)
 
     def forward(self) -> Tensor:
         """Return the product, (C', C, H, W) in channels_last memory."""
@@ -76,8 +79,8 @@ class WholeWeight(nn.Module):
 class FoldingLayer(nn.Module):
     """A convolution or linear layer in its form for training.
 
-    Its BatchNorm scales by nothing that is learned (the next layer can do that), so that it keeps the largest value the
-    largest, and may come behind a max pooling.
+    Its BatchNorm scales by absolute values, so that the largest value stays the largest, and it may come behind a max
+    pooling.
 
     Args:
         plain: The layer that it folds into; it has a bias where it is normalized.
@@ -94,7 +97,9 @@ class FoldingLayer(nn.Module):
             self.weight = FactoredWeight(plain, factor)
         self.bias = None if plain.bias is None else nn.Parameter(plain.bias.detach().clone())
         self.norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
+        self.scale: nn.Parameter | None = None
         if normalized:
+            self.scale = nn.Parameter(plain.weight.new_ones(len(plain.weight)))
             kind = nn.BatchNorm2d if isinstance(plain, nn.Conv2d) else nn.BatchNorm1d
             self.norm = kind(len(plain.weight), affine=False, device=plain.weight.device, dtype=plain.weight.dtype)
         self._plain = (deepcopy(plain).to("meta"),)  # its kind and settings; in a tuple it is no module of this one
@@ -113,19 +118,20 @@ class FoldingLayer(nn.Module):
         return functional.conv2d(values, weight, bias, plain.stride, plain.padding, plain.dilation, plain.groups)
 
     def shifted(self, values: Tensor) -> Tensor:
-        """Return values (B, C', ...) normalized, with the bias, in training."""
-        if self.norm is not None:
-            values = self.norm(values)
-        return values if self.bias is None else values + self.bias.view(-1, *[1] * (values.ndim - 2))
+        """Return values (B, C', ...) normalized, scaled and with the bias, in training."""
+        shape = -1, *[1] * (values.ndim - 2)  # (C') -> (C', 1, 1)
+        if self.norm is not None and self.scale is not None and self.bias is not None:
+            return torch.addcmul(self.bias.view(shape), self.norm(values), self.scale.abs().view(shape))
+        return values if self.bias is None else values + self.bias.view(shape)
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
         """Return the plain layer's weight and bias."""
         weight: Tensor = self.weight()
-        if self.norm is None or self.bias is None:
+        if self.norm is None or self.scale is None or self.bias is None:
             return weight, self.bias
         assert self.norm.running_var is not None
         assert self.norm.running_mean is not None
-        scale = torch.rsqrt(self.norm.running_var + self.norm.eps)
+        scale = self.scale.abs() * torch.rsqrt(self.norm.running_var + self.norm.eps)
         return weight * scale.view(-1, *[1] * (weight.ndim - 1)), self.bias - self.norm.running_mean * scale
 
     @torch.no_grad()

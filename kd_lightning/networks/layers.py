@@ -13,7 +13,8 @@ from kd_lightning.errors import UserError
 Shapes = dict[str, tuple[int, ...]]
 """The shape of what each layer gives of one image, without the batch dimension; ``LOGITS`` names the logits."""
 
-LOGITS = "logits"
+LOGITS = "the logits"
+"""The name of a network's outputs, which no layer has."""
 
 NAMED = 8
 """Layer names that a message lists at most."""

@@ -1,6 +1,7 @@
 """The teacher: a network that is frozen for good."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Self
 
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kd_lightning.data.base import ImageDataModule
+from kd_lightning.data.normalize import Normalization
 from kd_lightning.data.same_data import check_channels_and_classes, same_values
+from kd_lightning.errors import UserError
 from kd_lightning.networks import Network
 from kd_lightning.networks.weights import load_weights, read_weights
 from kd_lightning.teacher.table import digest
@@ -23,6 +26,11 @@ class Teacher(nn.Module):
         weights: File with its weights (``.pth`` or ``.ckpt``). Where it is not given, ``fit`` takes the newest weights
             of the runs of ``config``, and the Python API takes the network as it is.
         config: Config with which ``fit`` trains the teacher first where there are no weights yet.
+        normalization: Mean and std of each channel with which the images were normalized that a bare state dict was
+            trained on; ImageNet's where it is not given. Other files say it themselves.
+
+    Raises:
+        UserError: The weights cannot be read, or say their normalization themselves where one is given.
 
     Attributes:
         info: What the weights' file says; ``None`` where there is no file.
@@ -31,7 +39,13 @@ class Teacher(nn.Module):
 
     works_with_fast_path = True
 
-    def __init__(self, network: Network, weights: str | None = None, config: str = "teacher.yaml") -> None:
+    def __init__(
+        self,
+        network: Network,
+        weights: str | None = None,
+        config: str = "teacher.yaml",
+        normalization: Normalization | None = None,
+    ) -> None:
         super().__init__()
         info = None if weights is None else read_weights(weights)[1]
         if info is not None and info.image_size != network.image_size:
@@ -40,6 +54,13 @@ class Teacher(nn.Module):
         self.weights = weights
         self.config = config
         self.info = None if weights is None else load_weights(network, weights)
+        self._is_bare = info is None
+        if normalization is not None and self.info is not None:
+            if not self._is_bare:
+                raise UserError(
+                    f"{weights} says itself how its images were normalized; leave --model.teacher.normalization out."
+                )
+            self.info = replace(self.info, mean=normalization.mean, std=normalization.std)
         self.digest = digest(*chain(*sorted(network.state_dict().items())))
         self._size: int | None = None
         self._scale: tuple[Tensor, Tensor] | None = None
@@ -66,7 +87,13 @@ class Teacher(nn.Module):
         done, here = [], data.normalization
         if not (same_values(self.info.mean, here.mean) and same_values(self.info.std, here.std)):
             self._scale = _rescaling((here.mean, here.std), (self.info.mean, self.info.std))
-            done.append("normalizes images as its file says")
+            said = "normalizes images as its file says"
+            done.append(
+                f"normalizes images by mean {_shown(self.info.mean)} and std {_shown(self.info.std)}, which its "
+                "bare state dict does not say (--model.teacher.normalization does)"
+                if self._is_bare
+                else said
+            )
         if self.info.image_size != data.image_size:
             self._size = self.info.image_size
             done.append(f"sees images of {self._size} pixels")
@@ -89,6 +116,10 @@ class Teacher(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever is asked for."""
         return super().train(False)
+
+
+def _shown(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _rescaling(

@@ -213,7 +213,7 @@ def test_equal_outputs_cost_nothing() -> None:
 @pytest.mark.parametrize(
     ("loss", "says"),
     [
-        (lambda: HiddenCosine("body", "logits"), "needs maps of channels, height and width"),
+        (lambda: HiddenCosine("body", "flat"), "needs maps of channels, height and width"),
         (lambda: FeatureRegression("body", "deep"), "needs maps of one height and width"),
         (lambda: FeatureRegression("body", projector="none"), "need a projector"),
         (lambda: AttentionTransfer(["body"], ["body", "deep"]), "student names 1 and teacher 2"),

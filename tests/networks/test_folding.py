@@ -81,7 +81,7 @@ def test_folded_and_unfolded_logits_agree(name: str, factor: int) -> None:
     for count in (1, 7, 128):
         images = 3 * torch.randn(count, *network.image_shape) + 1
         expected = unfolded_logits(network, images)
-        assert float(expected.detach().std()) > 0.05
+        assert float(expected.detach().std()) > 0.01
         for found in (plain.eval()(images), network.eval()(images)):
             assert torch.allclose(found, expected, atol=1e-4)
 

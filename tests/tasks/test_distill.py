@@ -27,6 +27,7 @@ from kd_lightning.losses import (
     SoftTargets,
 )
 from kd_lightning.networks import DeepNN, LightNN, ModuleNetwork, Network, TorchvisionNetwork
+from kd_lightning.networks.layers import LOGITS
 from kd_lightning.tasks import CosineDistill, Distill
 from kd_lightning.teacher import Teacher
 
@@ -112,7 +113,7 @@ def test_losses_are_the_same_live_remembered_and_captured(
 def test_losses_that_need_the_same_tensor_share_a_table() -> None:
     losses: Losses = {"one": FeatureRegression("features"), "two": CellCosine("features"), "kd": SoftTargets()}
     task = Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses)
-    assert set(task.targets.asked(torch.zeros(2, 3, 8, 8)).targets) == {"features", "logits"}
+    assert set(task.targets.asked(torch.zeros(2, 3, 8, 8)).targets) == {"features", LOGITS}
 
 
 def test_a_weight_that_rises_is_what_the_step_multiplies_with(captured_on_cpu: Captures) -> None:

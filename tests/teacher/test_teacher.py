@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from kd_lightning.data.augment import RandomCrop
 from kd_lightning.data.loader import Batch
-from kd_lightning.data.normalize import Normalization
+from kd_lightning.data.normalize import IMAGENET, Normalization
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses import AttentionTransfer, FeatureRegression, SoftTargets
@@ -59,6 +59,22 @@ def test_a_teacher_gets_images_in_the_normalization_that_its_file_says(tmp_path:
     assert teacher.adapt(data) == ["normalizes images as its file says"]
     expected = teacher.network(OTHER.apply(pixels(data)))
     assert torch.allclose(teacher(data.normalization.apply(pixels(data))), expected, rtol=0, atol=1e-5)
+
+
+def test_a_bare_state_dict_is_normalized_for_as_the_user_says(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    torch.save(TinyNetwork().state_dict(), tmp_path / "bare.pth")
+    data, images = tiny_data(), pixels(tiny_data())
+    for given, expected in ((OTHER, OTHER), (None, Normalization(*IMAGENET))):
+        teacher = Teacher(TinyNetwork(), str(tmp_path / "bare.pth"), normalization=given)
+        (done,) = teacher.adapt(data)
+        assert f"by mean {expected.mean[0]}, " in done
+        assert torch.allclose(
+            teacher(data.normalization.apply(images)), teacher.network(expected.apply(images)), rtol=0, atol=1e-5
+        )
+    teacher_of_a_file(tmp_path)
+    with pytest.raises(UserError, match="says itself how its images were normalized"):
+        Teacher(TinyNetwork(), str(tmp_path / "teacher.pth"), normalization=OTHER)
 
 
 def test_a_teacher_gets_images_of_the_size_that_its_file_says(tmp_path: Path) -> None:
