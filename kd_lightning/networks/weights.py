@@ -174,6 +174,8 @@ def _build(info: ModelInfo, state_dict: Mapping[str, Tensor], path: str | Path, 
     try:
         return build_network(kind, info.arguments, state_dict)
     except Exception as error:  # the class may be the user's, the arguments are the file's
+        if isinstance(error, UserError) and isinstance(error.__cause__, ImportError):
+            raise  # it says which package is missing
         reason = " ".join(str(error).split())
         raise UserError(f"{path} does not fit the network {info.network} ({reason}); train it again.") from error
 

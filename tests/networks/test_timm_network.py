@@ -10,6 +10,7 @@ from torch.nn import functional
 from weights_example import info_of
 
 from kd_lightning.errors import UserError
+from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import TimmNetwork
 from kd_lightning.networks.layers import TappedNetwork
 from kd_lightning.networks.weights import load_model, save_weights
@@ -19,6 +20,14 @@ def test_without_timm_the_command_that_installs_it_is_said(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match=r"^TimmNetwork needs the package timm; install it with `pip install timm`\.$"):
         TimmNetwork()
+
+
+def test_a_file_of_a_network_of_timm_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = ModelInfo("kd_lightning.networks.timm.TimmNetwork", {}, ("a", "b"), (0.5,), (0.5,), 32)
+    torch.save({"model_info": info.to_plain(), "state_dict": {"body.weight": torch.zeros(1)}}, tmp_path / "net.pth")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match=r"^TimmNetwork needs the package timm; install it with `pip install timm`\.$"):
+        load_model(tmp_path / "net.pth")
 
 
 @pytest.mark.parametrize(("name", "layer"), [("test_resnet", "layer2"), ("test_vit", "blocks.3")])
