@@ -73,7 +73,10 @@ model:
       maps: {class_path: FeatureRegression, init_args: {student: features}}
 data: ShapesDataModule
 """
-KD = "there is no option --model.losses.kd.temprature; SoftTargets has temperature, warm_up, weight (did you mean "
+KD = (
+    "there is no option --model.losses.kd.temprature; "
+    "SoftTargets has temperature, standardize, warm_up, weight (did you mean "
+)
 LOSSES = ("AttentionTransfer, ", "CellCosine, ", "CrossEntropy, ", "FeatureRegression, ", "SoftTargets, ")
 ANOTHER = ("--model.losses.at=AttentionTransfer", "--model.losses.at.student=[a]")
 OF_LOSSES = {
@@ -91,7 +94,7 @@ OF_LOSSES = {
     "--model.losses.more=CellCosine": "student must be given in --model.losses.more, as in `student: features`.",
     "--model.losses=3": "--model.losses is 3, but it must be a mapping.",
     "--model.loses.kd.weight=2": "there is no option --model.loses; Distill has losses, compiled, ",
-    "--model.teacher.weigts=x": "there is no option --model.teacher.weigts; Teacher has weights, config, network (did ",
+    "--model.teacher.weigts=x": "there is no option --model.teacher.weigts; Teacher has weights, config, network, ",
 }
 
 

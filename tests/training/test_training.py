@@ -237,7 +237,10 @@ MISTAKES = {
     ),
     "no images": (["--config=student.yaml", "--data=ImageFolderDataModule", "--data.root=empty"], "empty"),
     "no checkpoint": (["--config=student.yaml", *TINY, "--ckpt_path=nope.ckpt"], "no model file nope.ckpt"),
-    "other checkpoint": (["--config=student.yaml", *TINY, "--ckpt_path=other.ckpt"], "is for another network or task"),
+    "other checkpoint": (
+        ["--config=student.yaml", *TINY, "--ckpt_path=other.ckpt"],
+        "is for another network, folding or task",
+    ),
     "pickled checkpoint": (
         ["--config=student.yaml", *TINY, "--ckpt_path=evil.ckpt"],
         "pickled code, which is never run",
