@@ -2,10 +2,30 @@
 
 from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
+
+
+class ChannelMeans(nn.Module):
+    """The mean of each channel of a map: a layer of its own, so that losses can watch what the classifier sees."""
+
+    works_with_fast_path = True
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (B, C) of (B, C, H, W)."""
+        return values.mean((2, 3))
+
+
+class ChannelMaxima(nn.Module):
+    """The largest value of each channel of a map."""
+
+    works_with_fast_path = True
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (B, C) of (B, C, H, W)."""
+        return values.amax((2, 3))
 
 
 def convolution(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Conv2d:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.blocks import initialize_as_he
+from kd_lightning.networks.blocks import ChannelMeans, initialize_as_he
 from kd_lightning.networks.normalized import depthwise_convolution, normalized_convolution
 
 LEAST_WIDTH, GREATEST_WIDTH = 0.1, 4.0
@@ -72,14 +72,14 @@ class MobileNetV2(Network):
         self.layer3 = nn.Sequential(*_stage(w32, w64, 4, 2), *_stage(w64, w96, 3, 1))
         self.layer4 = nn.Sequential(*_stage(w96, w160, 3, 2), *_stage(w160, w320, 1, 1))
         self.last = normalized_convolution(w320, last)
+        self.pool = ChannelMeans()
         self.head = nn.Linear(last, num_classes)
         initialize_as_he(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
         values = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images)))))
-        # (B, L, S/16, S/16) -> (B, L): the mean of each channel
-        return self.head(self.last(values).mean((2, 3)))  # type: ignore[no-any-return]
+        return self.head(self.pool(self.last(values)))  # type: ignore[no-any-return]
 
 
 def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> list[_InvertedResidual]:

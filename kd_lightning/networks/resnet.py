@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.blocks import (
+    ChannelMeans,
     convolution,
     initialize_as_he,
     require_depth,
@@ -76,6 +77,7 @@ class ResNet(Network):
         self.layer1 = stage(_Block, stem, 16 * width, blocks, stride=1)
         self.layer2 = stage(_Block, 16 * width, 32 * width, blocks, stride=2)
         self.layer3 = stage(_Block, 32 * width, 64 * width, blocks, stride=2)
+        self.pool = ChannelMeans()
         self.fc = nn.Linear(64 * width, num_classes)
         initialize_as_he(self)
 
@@ -83,4 +85,4 @@ class ResNet(Network):
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
         values = self.relu(self.bn1(self.conv1(images)))
         values = self.layer3(self.layer2(self.layer1(values)))
-        return self.fc(values.mean((2, 3)))  # type: ignore[no-any-return]
+        return self.fc(self.pool(values))  # type: ignore[no-any-return]

@@ -3,7 +3,13 @@
 from torch import Tensor, nn
 
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.blocks import activated_convolution, initialize_as_he, require_image_size, require_width
+from kd_lightning.networks.blocks import (
+    ChannelMaxima,
+    activated_convolution,
+    initialize_as_he,
+    require_image_size,
+    require_width,
+)
 
 
 class _Residual(nn.Module):
@@ -47,11 +53,11 @@ class ResNet9(Network):
         self.layer1 = nn.Sequential(activated_convolution(width, 2 * width), nn.MaxPool2d(2), _Residual(2 * width))
         self.layer2 = nn.Sequential(activated_convolution(2 * width, 4 * width), nn.MaxPool2d(2))
         self.layer3 = nn.Sequential(activated_convolution(4 * width, 8 * width), nn.MaxPool2d(2), _Residual(8 * width))
+        self.pool = ChannelMaxima()
         self.head = nn.Linear(8 * width, num_classes)
         initialize_as_he(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
-        values = self.layer3(self.layer2(self.layer1(self.stem(images))))
-        # (B, 8W, S/8, S/8) -> (B, 8W): the largest value of each channel
-        return self.head(values.amax((2, 3)))  # type: ignore[no-any-return]
+        values = self.layer3(self.layer2(self.layer1(self.stem(images))))  # (B, 8W, S/8, S/8)
+        return self.head(self.pool(values))  # type: ignore[no-any-return]

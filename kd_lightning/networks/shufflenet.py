@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.blocks import initialize_as_he
+from kd_lightning.networks.blocks import ChannelMeans, initialize_as_he
 from kd_lightning.networks.normalized import depthwise_convolution, normalized_convolution
 
 STEM = 24
@@ -94,14 +94,14 @@ class ShuffleNetV1(Network):
         self.layer1 = _grouped_stage(STEM, 240, 4)
         self.layer2 = _grouped_stage(240, 480, 8)
         self.layer3 = _grouped_stage(480, 960, 4)
+        self.pool = ChannelMeans()
         self.head = nn.Linear(960, num_classes)
         initialize_as_he(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
         values = self.layer3(self.layer2(self.layer1(self.stem(images))))
-        # (B, 960, S/8, S/8) -> (B, 960): the mean of each channel
-        return self.head(values.mean((2, 3)))  # type: ignore[no-any-return]
+        return self.head(self.pool(values))  # type: ignore[no-any-return]
 
 
 def _grouped_stage(in_channels: int, out_channels: int, units: int) -> nn.Sequential:
@@ -191,14 +191,14 @@ class ShuffleNetV2(Network):
         self.layer2 = _split_stage(first, second, 8)
         self.layer3 = _split_stage(second, third, 4)
         self.last = normalized_convolution(third, last)
+        self.pool = ChannelMeans()
         self.head = nn.Linear(last, num_classes)
         initialize_as_he(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
         values = self.last(self.layer3(self.layer2(self.layer1(self.stem(images)))))
-        # (B, L, S/8, S/8) -> (B, L): the mean of each channel
-        return self.head(values.mean((2, 3)))  # type: ignore[no-any-return]
+        return self.head(self.pool(values))  # type: ignore[no-any-return]
 
 
 def _split_stage(in_channels: int, out_channels: int, units: int) -> nn.Sequential:

@@ -7,7 +7,7 @@ from torch.nn.functional import max_pool2d
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.blocks import initialize_as_he, require_image_size
+from kd_lightning.networks.blocks import ChannelMeans, initialize_as_he, require_image_size
 
 CHANNELS = (64, 128, 256, 512, 512)
 """Channels of the five blocks."""
@@ -54,6 +54,7 @@ class VGG(Network):
             _block(before, after, count)
             for (before, after), count in zip(pairwise((in_channels, *CHANNELS)), CONVOLUTIONS[depth], strict=True)
         )
+        self.pool = ChannelMeans()
         self.classifier = nn.Linear(CHANNELS[-1], num_classes)
         initialize_as_he(self)
 
@@ -65,4 +66,4 @@ class VGG(Network):
         values = self.block3(values)
         if self.image_size >= 64:
             values = max_pool2d(values, 2)
-        return self.classifier(self.block4(values).mean((2, 3)))  # type: ignore[no-any-return]
+        return self.classifier(self.pool(self.block4(values)))  # type: ignore[no-any-return]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.blocks import (
+    ChannelMeans,
     convolution,
     initialize_as_he,
     require_depth,
@@ -80,10 +81,11 @@ class WideResNet(Network):
         self.block3 = _group(32 * width, 64 * width, blocks, stride=2)
         self.bn1 = nn.BatchNorm2d(64 * width)
         self.relu = nn.ReLU()
+        self.pool = ChannelMeans()
         self.fc = nn.Linear(64 * width, num_classes)
         initialize_as_he(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
         values = self.block3(self.block2(self.block1(self.conv1(images))))
-        return self.fc(self.relu(self.bn1(values)).mean((2, 3)))  # type: ignore[no-any-return]
+        return self.fc(self.pool(self.relu(self.bn1(values))))  # type: ignore[no-any-return]

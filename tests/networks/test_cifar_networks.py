@@ -95,6 +95,15 @@ def test_stages_have_their_channels_and_sizes(family: str) -> None:
         assert found[name] == (channels, size, size), name
 
 
+@pytest.mark.parametrize("family", SMALL)
+def test_pool_gives_the_vectors_that_the_last_layer_sees(family: str) -> None:
+    network = small_network(family).eval()
+    last = list(network.modules())[-1]
+    assert isinstance(last, nn.Linear)
+    outputs = TappedNetwork(network, ["pool"], network.layer_root(), network.image_shape)(torch.randn(2, 3, 32, 32))
+    assert torch.allclose(last(outputs.maps["pool"]), outputs.logits, atol=1e-6)
+
+
 @pytest.mark.parametrize("image_size", [32, 64, 224])
 def test_the_last_map_grows_with_the_images(image_size: int) -> None:
     for family, layer, size in (
