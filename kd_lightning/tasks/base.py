@@ -63,7 +63,7 @@ class Task(Objective):
         compiled: Whether torch.compile translates what is trained on full batches: half a minute at the start, fewer
             and larger kernels on a GPU from then on; on a CPU it does not pay.
         folding: Trains the network in a larger form that folds into it: 4 puts a BatchNorm behind each layer but the
-            last and factors convolutions through 4 times their channels (worth 2.5 points to LightNN), 1 adds
+            last and factors convolutions through 4 times their channels (worth 2 points to LightNN), 1 adds
             BatchNorm alone, 0 trains the network as it is. What is tested, saved and exported is the plain network.
     """
 
