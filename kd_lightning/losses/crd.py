@@ -79,7 +79,7 @@ class CRD(FeatureLoss):
     the memory move towards its embeddings, by half where ``momentum`` is 0.5.
 
     A weight of 0.8 beside labels and soft targets is the reference setting for 100 classes, with the penultimate layers
-    (``avgpool`` of a ResNet, ``classifier.1`` of LightNN); maps are averaged over their cells. It trains ``(C + C' + 2)
+    (``pool`` of a ResNet, ``classifier.1`` of LightNN); maps are averaged over their cells. It trains ``(C + C' + 2)
     128`` parameters. It is heavy: the memory of N images takes ``2 N 128`` numbers (51 MB for CIFAR-10), of the device
     and of each checkpoint; a step ``2 B N`` similarities (another 51 MB for a batch of 128), in ``512 B N``
     multiply-adds, several times what LightNN costs. A remembered teacher keeps C' numbers an image.

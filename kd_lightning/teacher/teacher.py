@@ -13,6 +13,7 @@ from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.data.same_data import check_channels_and_classes, same_values
 from kd_lightning.errors import UserError
+from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
 from kd_lightning.networks.weights import load_weights, read_weights
 from kd_lightning.teacher.table import digest
@@ -30,7 +31,7 @@ class Teacher(nn.Module):
             trained on; ImageNet's where it is not given. Other files say it themselves.
 
     Raises:
-        UserError: The weights cannot be read, or say their normalization themselves where one is given.
+        UserError: The weights cannot be read; a normalization is given, but there are none, or they say it themselves.
 
     Attributes:
         info: What the weights' file says; ``None`` where there is no file.
@@ -55,10 +56,11 @@ class Teacher(nn.Module):
         self.config = config
         self.info = None if weights is None else load_weights(network, weights)
         self._is_bare = info is None
-        if normalization is not None and self.info is not None:
-            if not self._is_bare:
+        if normalization is not None:
+            if self.info is None or not self._is_bare:
+                found = "there is none yet" if weights is None else f"{weights} says itself how it sees images"
                 raise UserError(
-                    f"{weights} says itself how its images were normalized; leave --model.teacher.normalization out."
+                    f"--model.teacher.normalization is said of a bare state dict, but {found}; leave it out."
                 )
             self.info = replace(self.info, mean=normalization.mean, std=normalization.std)
         self.digest = digest(*chain(*sorted(network.state_dict().items())))
@@ -87,13 +89,7 @@ class Teacher(nn.Module):
         done, here = [], data.normalization
         if not (same_values(self.info.mean, here.mean) and same_values(self.info.std, here.std)):
             self._scale = _rescaling((here.mean, here.std), (self.info.mean, self.info.std))
-            said = "normalizes images as its file says"
-            done.append(
-                f"normalizes images by mean {_shown(self.info.mean)} and std {_shown(self.info.std)}, which its "
-                "bare state dict does not say (--model.teacher.normalization does)"
-                if self._is_bare
-                else said
-            )
+            done.append(_assumed(self.info) if self._is_bare else "normalizes images as its file says")
         if self.info.image_size != data.image_size:
             self._size = self.info.image_size
             done.append(f"sees images of {self._size} pixels")
@@ -118,8 +114,12 @@ class Teacher(nn.Module):
         return super().train(False)
 
 
-def _shown(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+def _assumed(info: ModelInfo) -> str:
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (info.mean, info.std))
+    return (
+        f"normalizes images by mean {mean} and std {std}, which its bare state dict does not say "
+        "(--model.teacher.normalization does)"
+    )
 
 
 def _rescaling(

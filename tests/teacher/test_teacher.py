@@ -73,8 +73,10 @@ def test_a_bare_state_dict_is_normalized_for_as_the_user_says(tmp_path: Path) ->
             teacher(data.normalization.apply(images)), teacher.network(expected.apply(images)), rtol=0, atol=1e-5
         )
     teacher_of_a_file(tmp_path)
-    with pytest.raises(UserError, match="says itself how its images were normalized"):
+    with pytest.raises(UserError, match="says itself how it sees images"):
         Teacher(TinyNetwork(), str(tmp_path / "teacher.pth"), normalization=OTHER)
+    with pytest.raises(UserError, match="there is none yet"):
+        Teacher(TinyNetwork(), normalization=OTHER)
 
 
 def test_a_teacher_gets_images_of_the_size_that_its_file_says(tmp_path: Path) -> None:
