@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.folding import FoldingLayer
 
@@ -57,8 +58,10 @@ def _convolutions(in_channels: int, plan: tuple[int | str, ...]) -> _Convolution
     return _Convolutions(*layers)
 
 
-def _head(in_features: int, hidden: int, num_classes: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Dropout(0.1), nn.Linear(hidden, num_classes))
+def _head(in_features: int, hidden: int, num_classes: int, dropout: float) -> nn.Sequential:
+    if not 0 <= dropout < 1:
+        raise UserError(f"--model.network.dropout is {dropout:g}, but it must be in [0, 1).")
+    return nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, num_classes))
 
 
 class _SeedNetwork(Network):
@@ -81,14 +84,18 @@ class DeepNN(_SeedNetwork):
         num_classes: Number of classes, 2 or more.
         in_channels: Channels of an image: 1 (grey) or 3 (colour).
         image_size: Height and width of an image in pixels, 4 or more.
+        dropout: Share of the hidden values that training drops, in [0, 1).
+
+    Raises:
+        UserError: The dropout is out of range.
     """
 
     works_with_fast_path = True
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
-        super().__init__(num_classes, in_channels, image_size)
+    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, dropout: float = 0.1) -> None:
+        super().__init__(num_classes, in_channels, image_size, dropout=dropout)
         self.features = _convolutions(in_channels, (128, 64, "M", 64, 32, "M"))
-        self.classifier = _head(32 * (image_size // 4) ** 2, 512, num_classes)
+        self.classifier = _head(32 * (image_size // 4) ** 2, 512, num_classes, dropout)
 
 
 class LightNN(_SeedNetwork):
@@ -100,11 +107,15 @@ class LightNN(_SeedNetwork):
         num_classes: Number of classes, 2 or more.
         in_channels: Channels of an image: 1 (grey) or 3 (colour).
         image_size: Height and width of an image in pixels, 4 or more.
+        dropout: Share of the hidden values that training drops, in [0, 1).
+
+    Raises:
+        UserError: The dropout is out of range.
     """
 
     works_with_fast_path = True
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
-        super().__init__(num_classes, in_channels, image_size)
+    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, dropout: float = 0.1) -> None:
+        super().__init__(num_classes, in_channels, image_size, dropout=dropout)
         self.features = _convolutions(in_channels, (16, "M", 16, "M"))
-        self.classifier = _head(16 * (image_size // 4) ** 2, 256, num_classes)
+        self.classifier = _head(16 * (image_size // 4) ** 2, 256, num_classes, dropout)

@@ -13,6 +13,9 @@ from kd_lightning.errors import UserError
 FROM_DATA = ("num_classes", "in_channels", "image_size")
 """Arguments of a network that the data give."""
 
+WHILE_TRAINING = ("dropout",)
+"""Arguments of a network that change nothing of a frozen one."""
+
 
 def check_teacher(settings: Namespace, config: Namespace) -> None:
     """Refuse to train a teacher that could not teach, or could not be kept.
@@ -56,7 +59,8 @@ def check_network(wanted: Namespace, config: Namespace, name: str) -> None:
 
 def _described(network: Namespace) -> str:
     values: dict[str, Any] = {**(network.get("init_args") or {})}
-    own = ", ".join(f"{name}={value}" for name, value in sorted(values.items()) if name not in FROM_DATA)
+    of_weights = [name for name in sorted(values) if name not in (*FROM_DATA, *WHILE_TRAINING)]
+    own = ", ".join(f"{name}={values[name]}" for name in of_weights)
     return f"{network.class_path.rpartition('.')[2]}({own})"
 
 

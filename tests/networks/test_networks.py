@@ -1,6 +1,8 @@
 import pytest
 import torch
+from torch import nn
 
+from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, LightNN
 
 
@@ -13,6 +15,21 @@ def test_the_seeds_networks_have_their_parameters_and_shapes(
     assert sum(values.numel() for values in network.parameters()) == parameters
     assert network(images).shape == (2, 10)
     assert network.features(images).shape == (2, channels, 8, 8)
+
+
+@pytest.mark.parametrize("kind", [DeepNN, LightNN])
+def test_dropout_is_the_seeds_or_what_is_asked_for_and_changes_nothing_of_the_weights(
+    kind: type[DeepNN | LightNN],
+) -> None:
+    seed, without = kind(), kind(dropout=0)
+    rates = [[layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] for network in (seed, without)]
+    assert rates == [[0.1], [0]]
+    without.load_state_dict(seed.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(seed.eval()(images), without.train()(images), rtol=0, atol=1e-5)
+    for dropout in (-0.1, 1):
+        with pytest.raises(UserError, match=f"--model.network.dropout is {dropout:g}"):
+            kind(dropout=dropout)
 
 
 def test_state_dicts_have_the_seeds_keys() -> None:
