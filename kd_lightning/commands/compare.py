@@ -9,6 +9,7 @@ from rich.console import Console
 
 from kd_lightning.compare.assemble import assemble
 from kd_lightning.compare.costs import add_costs
+from kd_lightning.compare.estimate import estimate_rows, expectation
 from kd_lightning.compare.identity import fingerprint
 from kd_lightning.compare.plan import PlannedRow, plan_rows
 from kd_lightning.compare.progress import Progress
@@ -26,6 +27,7 @@ from kd_lightning.report.analysis import analyse
 from kd_lightning.report.outputs import write_report
 from kd_lightning.report.text import to_terminal
 from kd_lightning.training.console import quieten
+from kd_lightning.training.teacher_first import print_weights
 
 MOST_JOBS = 8
 
@@ -43,6 +45,8 @@ def compare(request: Request, command: str, console: Console) -> int:
     """Do the runs that are missing, print the report and write it to the study's folder."""
     start = time.monotonic()
     rows = plan_rows(request)
+    for weights in sorted({row.built.found for row in rows if row.built.found is not None}):
+        print_weights("Teacher", weights)
     data, fingerprints = read_data(rows)
     jobs = request.study.jobs or jobs_at_once(rows, request.study.threads_each)
     with claimed(request.output):
@@ -111,6 +115,7 @@ def _do_runs(
     total = len(cells(rows, seeds, shared_teacher=shared))
     text = f"{request.name}: {total} runs, {jobs} at once; each is kept in {request.output}"
     console.print(text, markup=False, soft_wrap=True)
+    expected: dict[str, float] = {}
     runner = Runner(
         rows,
         seeds,
@@ -119,8 +124,14 @@ def _do_runs(
         shared_teacher=shared,
         jobs=jobs,
         threads=study.threads_each,
-        progress=Progress(total, jobs, console),
+        progress=Progress(total, jobs, console, expected),
     )
+    missing = runner.missing()
+    with console.status("timing a few steps of each row"):
+        estimates = estimate_rows([row for row in rows if row.row.title in missing], study.threads_each)
+    expected |= {name: found.run for name, found in estimates.items()}
+    teachers = 1 if shared or study.teacher is None else study.seeds
+    console.print(expectation(estimates, missing, teachers, jobs), markup=False, soft_wrap=True)
     return runner.run()
 
 

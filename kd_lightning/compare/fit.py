@@ -11,7 +11,7 @@ from kd_lightning.compare.measure import Measure
 from kd_lightning.errors import UserError
 from kd_lightning.training.cli import TrainingCLI
 from kd_lightning.training.parser import plain
-from kd_lightning.training.teacher_first import teacher_settings
+from kd_lightning.training.teacher_first import find_teacher, teacher_settings
 
 
 class StudyFit(TrainingCLI):
@@ -38,6 +38,7 @@ class StudyFit(TrainingCLI):
         trainer.logger = _class(TensorBoardLogger, **names, default_hp_metric=False)
         trainer.callbacks = [*own_callbacks(trainer.callbacks), _class(Measure)]
         self.own.files = Namespace(weights="weights.pth", onnx=None, dynamic=None, static=None)
+        self.own.alone = None  # a study has its own
         trainer.enable_checkpointing = False
         trainer.enable_progress_bar = False
         trainer.devices = 1
@@ -48,12 +49,15 @@ class BuiltOnly(StudyFit):
 
     Args:
         learns: Whether the run learns from the study's teacher, which is built without the weights that it has yet to
-            get.
+            get. Another one is found as ``fit`` finds it.
         options: ``StudyFit``'s.
 
     Attributes:
-        parsed: The resolved config as it was asked for, as plain values.
+        parsed: The resolved config as it was asked for, as plain values, with the teacher that was found.
+        found: That teacher's weights.
     """
+
+    found: Path | None = None
 
     def __init__(self, *args: Any, learns: bool, **options: Any) -> None:
         self.learns = learns
@@ -63,9 +67,12 @@ class BuiltOnly(StudyFit):
         """Keep what was asked for; ask for no teacher that is not there."""
         if self.own.ckpt_path is not None:
             raise UserError("a study's runs begin at their first step; leave ckpt_path out of its configs.")
+        settings = teacher_settings(self.own)
+        if settings is not None and not self.learns and settings.weights is None:
+            self.found = find_teacher(settings, self.logs, lambda: "")
+            settings.weights = None if self.found is None else str(self.found)
         self.parsed = plain(self._parser("fit"), self.own)
         self.settle()
-        settings = teacher_settings(self.own)
         if settings is not None and self.learns:
             settings.weights = None
 

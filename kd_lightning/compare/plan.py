@@ -26,7 +26,7 @@ class PlannedRow:
         role: What it is in the study.
         args: Arguments of ``fit`` that all its runs share.
         config: The resolved config, as plain values.
-        data: Its data.
+        built: Its data, networks and trainer, which have not run.
         learns: Whether it learns from the study's teacher.
     """
 
@@ -34,8 +34,13 @@ class PlannedRow:
     role: Role
     args: tuple[str, ...]
     config: dict[str, Any]
-    data: ImageDataModule
+    built: BuiltOnly
     learns: bool
+
+    @property
+    def data(self) -> ImageDataModule:
+        """The row's data."""
+        return self.built.datamodule
 
     def run_args(self, seed: int, teacher: Path | None) -> list[str]:
         """Return the arguments of ``fit`` for one run."""
@@ -52,16 +57,16 @@ def plan_rows(request: Request) -> list[PlannedRow]:
     planned: list[PlannedRow] = []
     for row in study.rows:
         role: Role = "teacher" if row is study.teacher else "baseline" if row is study.baseline else "student"
-        plan, built = _plan(row, role, request, learns=study.teacher is not None and role != "teacher")
+        plan = _plan(row, role, request, learns=study.teacher is not None and role != "teacher")
         if role == "teacher":
-            teacher = built.model.network
+            teacher = plan.built.model.network
         elif plan.learns and teacher is not None:
-            _check_teacher(row, built.model, teacher)
+            _check_teacher(row, plan.built.model, teacher)
         planned.append(plan)
     return planned
 
 
-def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> tuple[PlannedRow, BuiltOnly]:
+def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> PlannedRow:
     args = ("fit", "--config", str(find_config(row.config)), *request.each_run, *row.args)
     try:
         built = run(args, BuiltOnly, folder=request.output / "logs" / row.folder / "planned", learns=learns)
@@ -72,10 +77,12 @@ def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> tupl
     settings = teacher_settings(built.own)
     if settings is not None and not learns and settings.weights is None:
         raise UserError(
-            f"{row.config} learns from a teacher; name the teacher's config in the study, as `teacher`, or its weights "
-            "with --model.teacher.weights."
+            f"the row '{row.title}' learns from a teacher that is not there yet; train it first with `python -m "
+            f"kd_lightning fit --config {settings.config}`, or let the study train it, by `teacher` in its file."
         )
-    return PlannedRow(row, role, args, built.parsed, built.datamodule, settings is not None and learns), built
+    if built.found is not None:
+        args += (f"--model.teacher.weights={built.found}",)
+    return PlannedRow(row, role, args, built.parsed, built, settings is not None and learns)
 
 
 def _refuse_parts(title: str, config: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """What a study says while it runs: a line for each run that ends, and how far it is."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from types import TracebackType
 from typing import Self
@@ -17,13 +17,15 @@ class Progress:
         total: Runs of the study.
         jobs: Runs at once.
         console: Where to print.
+        expected: Seconds that a run of a row is expected to take, by the row's name, until one is done.
     """
 
-    def __init__(self, total: int, jobs: int, console: Console) -> None:
+    def __init__(self, total: int, jobs: int, console: Console, expected: Mapping[str, float]) -> None:
         self.total = total
         self.jobs = jobs
         self.done = 0
         self.console = console
+        self.expected = expected
         self._seconds: dict[str, list[float]] = {}  # of the runs that were done, by row
         self._started: dict[tuple[str, int], float] = {}
         self._status = console.status("")
@@ -67,10 +69,10 @@ class Progress:
 
     def left(self, waiting: Sequence[str]) -> str:
         """Return the time left in words, judged by the runs that are done."""
-        if not self._seconds:
+        expected = {**self.expected, **{row: mean(seconds) for row, seconds in self._seconds.items()}}
+        if not expected:
             return "the first run will tell how long it takes"
-        typical = mean(mean(seconds) for seconds in self._seconds.values())
-        expected = {row: mean(seconds) for row, seconds in self._seconds.items()}
+        typical = mean(expected.values())
         now = time.monotonic()
         running = sum(max(0.0, expected.get(row, typical) - now + start) for (row, _), start in self._started.items())
         seconds = (running + sum(expected.get(row, typical) for row in waiting)) / self.jobs

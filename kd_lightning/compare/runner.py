@@ -80,6 +80,19 @@ class Runner:
         self._files: dict[Cell, Path] = {}
         self._waiting = cells(rows, seeds, shared_teacher=shared_teacher)
 
+    def missing(self) -> list[str]:
+        """Return the rows of the runs that are to be done, a name for each run."""
+        results: dict[object, Cell] = {}
+        for cell in self._waiting:
+            teacher = self._teacher_of(cell)
+            if teacher is not None and finished_run(self._result(teacher, None)) is None:
+                results[cell] = cell  # which result it will be depends on the teacher's weights
+                continue
+            result = self._result(cell, weights_file(self._result(teacher, None)) if teacher else None)
+            if finished_run(result) is None:
+                results.setdefault(result, cell)  # a row with the same config needs no run of its own
+        return [cell.row for cell in results.values()]
+
     def run(self) -> Results:
         """Do what is missing; what fails does not end the others."""
         with self.progress, self.pool:

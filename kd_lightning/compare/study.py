@@ -167,8 +167,9 @@ def read_request(args: Sequence[str]) -> Request:
     if not {"-h", "--help", "-c"} & set(own) and not any(word.startswith("--config") for word in own):
         raise UserError("compare needs a study: give --config seed_table.yaml, or one of your own like it.")
     parsed = parser.parse_args(own)
-    values = parser.instantiate(parsed)
-    study = StudyConfig(**{item.name: values[item.name] for item in fields(StudyConfig)})
+    values = {item.name: parsed[item.name] for item in fields(StudyConfig)}  # jsonargparse would build what rows name
+    rows = {name: None if values[name] is None else RowConfig(**vars(values[name])) for name in ("teacher", "baseline")}
+    study = StudyConfig(**{**values, **rows, "compared": [RowConfig(**vars(row)) for row in values["compared"]]})
     return Request(Path(parsed.config[0].relative).stem, study, each_run)
 
 
@@ -190,6 +191,8 @@ def as_text(value: Any) -> str:
     Raises:
         UserError: It is none that an option can have, such as a set.
     """
+    if isinstance(value, Namespace):  # as jsonargparse reads what names a class
+        return as_text(vars(value))
     if isinstance(value, dict):
         return "{" + ", ".join(f"{as_text(name)}: {as_text(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):

@@ -119,13 +119,18 @@ class Distill(Task):
             return "what is remembered of the teacher has no room on the GPU"
         return super().host_sync_reason()
 
-    def _remember(self) -> Remembered:
-        data, trainer, network = self.data, self.trainer, self.teacher.network
+    def check_remembering(self) -> None:
+        """Raise ``CannotRememberError`` where the teacher's targets cannot be remembered, or that does not pay."""
+        data, trainer = self.data, self.trainer
         check_views(data)
         asked = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches * data.batch_size
         if self.remember_teacher == "auto" and asked < len(data.train_rows()[1]) * (data.seen_views.count or 1):
             views = f" in {data.seen_views.count} views" if data.views else ""
             raise CannotRememberError(f"this fit asks it for fewer images than there are{views}")
+
+    def _remember(self) -> Remembered:
+        self.check_remembering()
+        data, trainer, network = self.data, self.trainer, self.teacher.network
         info = self.teacher.info
         seen = () if info is None else (info.mean, info.std, info.class_names, data.class_names)
         identity = (network.class_path, network.arguments, *seen, *chain(*network.state_dict().items()))

@@ -136,8 +136,11 @@ def test_multiply_adds_are_those_of_the_design() -> None:
 def test_time_left_is_judged_by_the_runs_of_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    progress = Progress(total=6, jobs=2, console=Console(quiet=True))
+    expected: dict[str, float] = {}
+    progress = Progress(total=6, jobs=2, console=Console(quiet=True), expected=expected)
     assert progress.left(["teacher"]) == "the first run will tell how long it takes"
+    expected["teacher"] = 40.0
+    assert progress.left(["teacher", "teacher"]) == "about 40 s left"
     progress.started("teacher", 0)
     now[0] = 100.0
     progress.ended("teacher", 0, "done", [])

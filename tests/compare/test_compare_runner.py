@@ -22,9 +22,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from kd_lightning.cli import main
 from kd_lightning.commands import compare as command
 from kd_lightning.compare import runner
+from kd_lightning.compare.plan import plan_rows
 from kd_lightning.compare.results import Row, Study
 from kd_lightning.compare.store import read_study
-from kd_lightning.compare.study import as_text, read_request
+from kd_lightning.compare.study import RowConfig, as_text, read_request
 from kd_lightning.compare.worker import Job, carry_out
 from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, Network
@@ -415,3 +416,48 @@ def test_options_of_runs_are_told_from_those_of_the_study() -> None:
     assert read_request(first_line.removeprefix("# python -m kd_lightning compare ").split()).study.seeds == 5
     with pytest.raises(UserError, match="needs a study"):
         read_request(["--seeds=3"])
+
+
+def test_a_study_without_a_teacher_takes_the_newest_that_fit_has_trained(
+    in_process: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study("cosine")
+    args = ["compare", "--config=study.yaml", "--seeds=1", "--output=out", *TINY]
+    assert main(args) == 2
+    words = (
+        "the row 'cosine' learns from a teacher that is not there yet; train it first with `python -m kd_lightning fit"
+    )
+    assert words in capsys.readouterr().err
+    assert main(["fit", "--config=teacher.yaml", *TINY]) == 0
+    study = compare(seeds=1)
+    assert "Teacher: lightning_logs/teacher/version_0/NNDeep.pth (DeepNN trained on Tiny" in capsys.readouterr().out
+    assert study.rows[1].runs[0].teacher_agreement is not None
+    compare(seeds=1)
+    assert in_process == ["student 0", "cosine 0"]
+    assert main(["fit", "--config=teacher.yaml", "--seed_everything=1", *TINY]) == 0
+    compare(seeds=1)
+    assert in_process[2:] == ["cosine 0"]  # another teacher
+
+
+def test_the_shipped_studies_can_be_planned(workplace: Path) -> None:
+    studies = [path.name for path in CONFIGS.glob("*.yaml") if "baseline" in yaml.safe_load(path.read_text())]
+    assert {"levers.yaml", "losses.yaml", "quickstart_compare.yaml", "seed_table.yaml", "views.yaml"} == set(studies)
+    for name in studies:
+        request = read_request([f"--config={name}", *TINY])
+        teacher = request.study.teacher or RowConfig("middle_teacher.yaml")
+        rows = plan_rows(replace(request, study=replace(request.study, teacher=teacher)))
+        assert any(row.learns for row in rows)
+
+
+def test_a_row_names_a_class_by_its_import_path(workplace: Path) -> None:
+    losses = {"labels": {"class_path": "kd_lightning.losses.CrossEntropy", "init_args": {"weight": 0.5}}}
+    options = {"model.losses": losses, "trainer.callbacks": [{"class_path": "lightning.pytorch.callbacks.Timer"}]}
+    row = {"config": "cosine.yaml", "options": options}
+    Path("study.yaml").write_text(yaml.safe_dump({"baseline": {"config": "student.yaml"}, "compared": [row]}))
+    (found,) = read_request(["--config=study.yaml"]).study.compared
+    texts = dict(arg.removeprefix("--").split("=", 1) for arg in found.args)
+    labels = yaml.safe_load(texts["model.losses"])["labels"]
+    assert labels["class_path"] == "kd_lightning.losses.CrossEntropy"
+    assert labels["init_args"]["weight"] == 0.5
+    (callback,) = yaml.safe_load(texts["trainer.callbacks"])
+    assert callback["class_path"] == "lightning.pytorch.callbacks.Timer"

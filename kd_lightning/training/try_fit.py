@@ -1,4 +1,4 @@
-"""A distillation is tried up to its first step before an hour is spent on its teacher."""
+"""A fit is tried and leaves nothing: up to its first step before an hour is spent on its teacher, or a few steps."""
 
 from contextlib import redirect_stdout, suppress
 from io import StringIO
@@ -21,37 +21,46 @@ WRITES: tuple[type[Any], ...] = (
 """Callbacks that write before the first step, or when a fit ends in an exception; they refuse nothing then."""
 
 
-class _FirstStepError(Exception):
-    """All is ready for the first step."""
+class TrialOverError(Exception):
+    """A trial has seen what it wants to see."""
 
 
-class _EndAtFirstStep(Callback):
+class EndAtFirstStep(Callback):
+    """Ends a trial when all is ready for the first step."""
+
+    works_with_fast_path = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End behind what others do then."""
+        assert isinstance(pl_module, Task)
+        pl_module.when_ready(self._end)
+
+    def _end(self) -> None:
+        raise TrialOverError
+
+
+class _AskInEveryStep(Callback):
     works_with_fast_path = True
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if isinstance(pl_module, Distill):
-            pl_module.remember_teacher = False  # what an untrained teacher says is not worth a pass over all images
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Task)
-        pl_module.when_ready(self._end)  # behind what others do then
-
-    def _end(self) -> None:
-        raise _FirstStepError
+            pl_module.remember_teacher = False  # setup has looked whether it can be remembered
 
 
-def check_fit(trainer: Trainer, task: Task, data: ImageDataModule) -> None:
-    """Do all that a fit does before its first step, and write nothing; whatever it refuses is raised.
+def try_fit(trainer: Trainer, task: Task, data: ImageDataModule, end: Callback) -> None:
+    """Begin a fit and write nothing; whatever it refuses is raised.
 
-    The three are of no use afterwards.
+    The teacher is asked in every step, for what an untrained one says is not worth a pass over all images. The trainer
+    and the task are of no use afterwards.
 
     Args:
         trainer: It has not run yet.
         task: Where it has a teacher, that need not be trained.
         data: The data.
+        end: Ends the fit by a ``TrialOverError``.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    callbacks[:] = [*(callback for callback in callbacks if not isinstance(callback, WRITES)), _EndAtFirstStep()]
+    callbacks[:] = [*(callback for callback in callbacks if not isinstance(callback, WRITES)), _AskInEveryStep(), end]
     trainer.loggers = [DummyLogger() for _ in trainer.loggers]
-    with redirect_stdout(StringIO()), suppress(_FirstStepError):  # the fit itself says it all again
+    with redirect_stdout(StringIO()), suppress(TrialOverError):  # the fit itself says it all again
         trainer.fit(task, datamodule=data)

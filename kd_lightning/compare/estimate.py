@@ -1,0 +1,139 @@
+"""How long the runs of a study take on this machine, judged by a few steps of each row before the first run."""
+
+import math
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from kd_lightning.compare.plan import PlannedRow
+from kd_lightning.compare.progress import in_words
+from kd_lightning.errors import UserError
+from kd_lightning.fast.callback import TrainAhead
+from kd_lightning.tasks import Task
+from kd_lightning.tasks.distill import Distill
+from kd_lightning.teacher import CannotRememberError
+from kd_lightning.training.try_fit import TrialOverError, try_fit
+from kd_lightning.wording import counted
+
+ENOUGH = 1.0
+"""Seconds of training that are measured of each row, but at least two batches and at most ``MOST_BATCHES``."""
+
+MOST_BATCHES = 50
+
+
+class Estimate(NamedTuple):
+    """What the runs of a row take.
+
+    Attributes:
+        run: Seconds of one run, without what its teacher is asked once.
+        asking: Seconds in which the teacher is asked about all views, which later runs look up.
+        tables: What is looked up; rows that look up the same share it.
+    """
+
+    run: float
+    asking: float = 0.0
+    tables: str = ""
+
+
+class _TimeSteps(Callback):
+    """Ends a fit when its steps have been timed."""
+
+    works_with_fast_path = True
+
+    def __init__(self) -> None:
+        self.times: list[tuple[int, float]] = []  # optimizer steps that were done, and when
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Note the time; the first batch is there to warm up."""
+        self.times.append((trainer.global_step, _now(pl_module.device)))
+        measured = self.times[-1][1] - self.times[0][1]
+        if len(self.times) > MOST_BATCHES or (len(self.times) > 2 and measured >= ENOUGH):
+            raise TrialOverError
+
+    @property
+    def of_step(self) -> float:
+        """Seconds of an optimizer step; infinite where too few were done to tell."""
+        (first, start), (last, end) = self.times[0], self.times[-1]
+        return (end - start) / (last - first) if last > first else math.inf
+
+
+def estimate_rows(rows: Sequence[PlannedRow], threads: int) -> dict[str, Estimate]:
+    """Try rows, and return what their runs take by name, of those of which it can be told beforehand."""
+    found = {row.row.title: _estimate(row, threads) for row in rows}
+    return {name: estimate for name, estimate in found.items() if estimate is not None}
+
+
+def _estimate(row: PlannedRow, threads: int) -> Estimate | None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _tried(row, row.built.trainer, row.built.model)
+    except (UserError, RuntimeError, ValueError, TypeError, IndexError):  # its runs will report it
+        return None
+    finally:
+        torch.set_num_threads(before)
+
+
+def _tried(row: PlannedRow, trainer: Trainer, task: Task) -> Estimate | None:
+    clock, data = _TimeSteps(), row.data
+    trainer.callbacks[:] = [TrainAhead()]  # type: ignore[attr-defined]  # others are not known to leave nothing
+    remembers = task.remember_teacher if isinstance(task, Distill) else False
+    try_fit(trainer, task, data, clock)
+    steps = trainer.estimated_stepping_batches
+    if len(clock.times) < 2 or not math.isfinite(steps * clock.of_step):
+        return None
+    task.eval()
+    images = torch.zeros(data.batch_size, data.in_channels, data.image_size, data.image_size, device=task.device)
+    evaluated = len(data.test_rows()[1]) + (trainer.max_epochs or 0) * (len(data.val_rows()[1]) if data.has_val else 0)
+    seconds = steps * clock.of_step + evaluated / data.batch_size * _seconds(task, images)
+    if not isinstance(task, Distill) or remembers is False:
+        return Estimate(seconds)
+    task.remember_teacher = remembers
+    try:
+        task.check_remembering()
+    except CannotRememberError:
+        return Estimate(seconds)
+    of_teacher = _seconds(task.teacher, images)
+    saved = steps * min(of_teacher * trainer.accumulate_grad_batches, clock.of_step)
+    views = len(data.train_rows()[1]) * (data.seen_views.count or 1)
+    tables = [row.config["data"], row.config["model"]["init_args"]["teacher"], sorted(task.targets.shapes)]
+    return Estimate(seconds - saved, views / data.batch_size * of_teacher, yaml.safe_dump(tables))
+
+
+@torch.no_grad()
+def _seconds(module: torch.nn.Module, images: torch.Tensor) -> float:
+    """Return the seconds of a forward pass behind one that warms up."""
+    module(images)
+    started = _now(images.device)
+    module(images)
+    return _now(images.device) - started
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter()
+
+
+def expectation(estimates: Mapping[str, Estimate], missing: Sequence[str], teachers: int, jobs: int) -> str:
+    """Say how long what is missing of a study takes.
+
+    Args:
+        estimates: Of the rows that could be tried, by name.
+        missing: The rows of the runs to do, a name for each run.
+        teachers: Teachers that rows learn from; each is asked by itself.
+        jobs: Runs at once.
+    """
+    if not missing:
+        return "All runs are there already."
+    runs = counted(len(missing), "run")
+    known = [estimates[name] for name in missing if name in estimates]
+    if not known:
+        return f"{runs} to do; the first one will tell how long it takes."
+    asking = teachers * sum({found.tables: found.asking for found in known}.values())
+    seconds = (sum(found.run for found in known) * len(missing) / len(known) + asking) / jobs
+    return f"{runs} to do, which takes about {in_words(seconds)} here, as a few steps of each row say."
