@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kd_lightning.callbacks.export_onnx import ExportONNX
+from kd_lightning.callbacks.measure_alone import ACCURACY, MeasureAlone
 from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.callbacks.summary_text import summary_text
 from kd_lightning.export import GateError
@@ -110,6 +111,7 @@ class RunSummary(Callback):
             "task": type(task).__name__,
             "network": _describe(task.plain_network()),
             "teacher": _teacher(task, metrics),
+            "alone": _alone(trainer, metrics),
             "data": {
                 "name": data.name,
                 "classes": list(data.class_names),
@@ -135,8 +137,23 @@ class RunSummary(Callback):
 
 
 def _report(trainer: Trainer) -> Any:
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((callback.report for callback in callbacks if isinstance(callback, ExportONNX)), None)
+    return next((callback.report for callback in _callbacks(trainer) if isinstance(callback, ExportONNX)), None)
+
+
+def _callbacks(trainer: Trainer) -> list[Callback]:
+    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]
+
+
+def _alone(trainer: Trainer, metrics: dict[str, float]) -> dict[str, Any] | None:
+    measured = [callback.network for callback in _callbacks(trainer) if isinstance(callback, MeasureAlone)]
+    if not measured:
+        return None
+    network, info = measured[0], measured[0].info
+    assert info is not None
+    assert network.weights is not None  # it was trained here
+    weights = Path(network.weights)
+    trained = {"run": weights.parent.parent.name, "epochs": info.epochs, "limits": info.limits, "weights": str(weights)}
+    return {**_describe(network.network), **trained, "test_accuracy": metrics.get(ACCURACY)}
 
 
 def _describe(network: Network) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def summary_text(summary: dict[str, Any], report: ExportReport | None) -> str:
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    data, metrics, teacher = summary["data"], summary["metrics"], summary["teacher"]
+    data, metrics, teacher, alone = (summary[name] for name in ("data", "metrics", "teacher", "alone"))
     words = {"train": "training", "val": "validation", "test": "test images"}
     images = ", ".join(f"{_part(data[f'{name}_images'], data['images'][name])} {words[name]}" for name in words)
     trained = epochs_in_words(summary["epochs"], summary["limits"])
@@ -36,6 +36,8 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("accuracy", f"{_percent(metrics.get('test/accuracy'))} on the test images"),
         ("", _validation(metrics)),
         ("teacher", "" if teacher is None else _teacher_line(teacher, metrics)),
+        ("alone", "" if alone is None else _alone_line(alone)),
+        ("gain", "" if alone is None else _gain(metrics.get("test/accuracy"), alone["test_accuracy"])),
         ("time", f"{_time(summary['seconds']['training'])} of training, {_time(summary['seconds']['total'])} in all"),
         ("device", summary["device"]),
     ]
@@ -63,6 +65,19 @@ def _teacher_line(teacher: dict[str, Any], metrics: dict[str, float]) -> str:
     agreement = _percent(metrics.get("test/teacher_agreement"))
     accuracy = _percent(teacher["test_accuracy"])
     return f"{_network(teacher)}: {accuracy} on the test images; the student agrees with it on {agreement}"
+
+
+def _alone_line(alone: dict[str, Any]) -> str:
+    trained = epochs_in_words(alone["epochs"], alone["limits"])
+    accuracy = _percent(alone["test_accuracy"])
+    return f"{_network(alone)} by {alone['run']} for {trained}: {accuracy} on the test images"
+
+
+def _gain(accuracy: float | None, of_alone: float | None) -> str:
+    if accuracy is None or of_alone is None:
+        return ""
+    gain = f"{100 * (accuracy - of_alone):+.2f} points over the student alone"
+    return f"{gain}, in one run each (compare tells gain from chance)"
 
 
 def _network(network: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ import kd_lightning.networks
 import kd_lightning.tasks.schedules
 import kd_lightning.teacher  # noqa: F401  bare class names are those of imported classes
 from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt, SaveWeights
+from kd_lightning.callbacks.measure_alone import MeasureAlone
 from kd_lightning.callbacks.measured_weights import MeasuredWeights
 from kd_lightning.callbacks.run_folder import RunFolder
 from kd_lightning.data.base import ImageDataModule
@@ -24,8 +25,7 @@ from kd_lightning.export import GateError
 from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.trained import asked_limits, images_tested, images_validated
-from kd_lightning.training import teacher_first
-from kd_lightning.training.before_teacher import check_fit
+from kd_lightning.training import alone_first, teacher_first
 from kd_lightning.training.checkpoint_files import write_whole_checkpoints
 from kd_lightning.training.config_files import own_run, run_name
 from kd_lightning.training.console import say
@@ -35,6 +35,7 @@ from kd_lightning.training.run_checks import check_against_data, check_processes
 from kd_lightning.training.run_files import RunFiles, checkpoints
 from kd_lightning.training.save_config import SaveConfig
 from kd_lightning.training.teacher_checks import check_teacher
+from kd_lightning.training.try_fit import EndAtFirstStep, try_fit
 from kd_lightning.training.which_checkpoint import choose_checkpoint
 
 LOGS = "lightning_logs"
@@ -45,6 +46,7 @@ class TrainingCLI(LightningCLI):
 
     datamodule: ImageDataModule
     model: Task
+    alone: tuple[Path, ...] = ()
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -57,6 +59,7 @@ class TrainingCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Name the run's files, and let the data say what networks are built for."""
         parser.add_class_arguments(RunFiles, "files")
+        parser.add_argument("--alone", type=str | None, default=None, help=alone_first.HELP)
         for network in ("network", "teacher.init_args.network"):
             for name in ("num_classes", "in_channels", "image_size"):
                 target = f"model.init_args.{network}.init_args.{name}"
@@ -92,17 +95,20 @@ class TrainingCLI(LightningCLI):
         return self.logs / self.name if own is None else own
 
     def before_instantiate_classes(self) -> None:
-        """Name the checkpoint's file and the teacher's, which ``fit`` trains first where there is none."""
+        """Name the checkpoint's file, the teacher's and that of the student alone; ``fit`` trains the two first."""
         self.measured_weights = choose_checkpoint(self.own, str(self.subcommand), self.runs)
         check_work(self.own, str(self.subcommand))
         if by_hand := set_by_hand(self.own.model):
             check_against_data(by_hand, self.data_source())
+        if self.subcommand == "fit":
+            alone_first.check_alone(self._parser("fit"), self.own)
         settings = teacher_first.teacher_settings(self.own)
-        if settings is None:
-            return
-        settings.weights = self.teacher_weights(settings)
-        if self.subcommand == "fit" and settings.weights is not None:
-            teacher_first.print_teacher(Path(settings.weights))
+        if settings is not None:
+            settings.weights = self.teacher_weights(settings)
+            if self.subcommand == "fit" and settings.weights is not None:
+                teacher_first.print_weights("Teacher", Path(settings.weights))
+        if self.subcommand == "fit" and self.own.alone is not None and not self.own.trainer.fast_dev_run:
+            self.alone = (alone_first.find_or_train(self._parser("fit"), self.own, self.logs, fit),)
 
     def teacher_weights(self, settings: Namespace) -> str | None:
         """Return the teacher's file, trained first where ``fit`` may; ``None``: an untrained one, in a smoke test."""
@@ -128,7 +134,7 @@ class TrainingCLI(LightningCLI):
         """Find what would be refused of this run before its teacher is trained; build it with an untrained one."""
         target, settings.weights = settings.weights, None
         self.instantiate_classes()
-        check_fit(self.trainer, self.model, self.datamodule)
+        try_fit(self.trainer, self.model, self.datamodule, EndAtFirstStep())
         del self.trainer, self.model, self.datamodule
         settings.weights = target
 
@@ -150,27 +156,18 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with a TensorBoard folder named after the config, and what every fit has."""
         trainer = self.config_init[str(self.subcommand)].trainer
-        if trainer.accumulate_grad_batches < 1:
-            raise UserError(
-                f"--trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}, but it must be 1 or more."
-            )
         if trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(str(self.logs.parent), f"{LOGS}/{self.name}", default_hp_metric=False)
         folder = RunFolder(self.logs / self.name)
-        kwargs["callbacks"] = [folder, *(trainer.callbacks or []), SaveOnInterrupt()]
+        own = trainer.callbacks or []
+        kwargs["callbacks"] = [folder, *own, SaveOnInterrupt()]
         if self.subcommand == "fit":
-            own = trainer.callbacks or []
             validates = self.datamodule.has_val and trainer.limit_val_batches != 0
-            kwargs["callbacks"] = [
-                folder,
-                LogContactSheet(),
-                *([] if trainer.enable_checkpointing is False else checkpoints(validates)),
-                *self.config_init[str(self.subcommand)].files.callbacks(own),
-                *own,
-                SaveOnInterrupt(),  # behind those that change something behind a step, as averages of weights do
-                TrainAhead(),
-                RunSummary(self.name),  # behind those whose files it lists
-            ]
+            kept = [] if trainer.enable_checkpointing is False else checkpoints(validates)
+            files = self.config_init[str(self.subcommand)].files.callbacks(own)
+            # an interrupt saves behind what averages weights behind a step; the summary lists what others have written
+            kwargs["callbacks"] = [folder, LogContactSheet(), *kept, *files, *own, SaveOnInterrupt(), TrainAhead()]
+            kwargs["callbacks"] += [*(MeasureAlone(str(path)) for path in self.alone), RunSummary(self.name)]
         built = super().instantiate_trainer(**kwargs)
         folder.give_versions(built.loggers)
         write_whole_checkpoints(built)

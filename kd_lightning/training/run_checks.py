@@ -31,13 +31,17 @@ def check_work(own: Namespace, command: str) -> None:
     """Refuse a command that trains or measures nothing; a checkpoint's run may have had all its steps already.
 
     Raises:
-        UserError: It has no steps.
+        UserError: It has no steps, or none ends.
     """
     for name in NO_WORK[command]:
         goes_on = name.startswith("max_") and own.get("ckpt_path") is not None
         if own.trainer[name] == 0 and not goes_on:
             done = "trained" if command == "fit" else "measured"
             raise UserError(f"--trainer.{name} is 0, so that nothing would be {done}; set it to 1 or more.")
+    if own.trainer.accumulate_grad_batches < 1:
+        raise UserError(
+            f"--trainer.accumulate_grad_batches is {own.trainer.accumulate_grad_batches}, but it must be 1 or more."
+        )
 
 
 def check_processes(trainer: Trainer) -> None:

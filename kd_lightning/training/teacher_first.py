@@ -124,16 +124,16 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
-def print_teacher(weights: Path) -> None:
-    """Print which teacher is used and how good it is."""
+def print_weights(what: str, weights: Path) -> None:
+    """Print which teacher or student is used and how good it is."""
     _, info = read_weights(weights)
     if info is None:
-        say(f"Teacher: {weights} (a bare state dict; its accuracy is measured at the end)")
+        say(f"{what}: {weights} (a bare state dict; its accuracy is measured at the end)")
         return
     network = info.network.rpartition(".")[2]
     accuracy = "not measured" if info.accuracy is None else f"{100 * info.accuracy:.2f} %"
     time = "" if info.epochs is None else f" for {epochs_in_words(info.epochs, info.limits)}"
-    say(f"Teacher: {weights} ({network} trained on {info.data}{time}, test accuracy {accuracy})")
+    say(f"{what}: {weights} ({network} trained on {info.data}{time}, test accuracy {accuracy})")
 
 
 def require_teacher(settings: Namespace, logs: Path) -> Path:

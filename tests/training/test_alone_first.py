@@ -1,0 +1,95 @@
+"""The student alone, which a distilled one is held against in the summary."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_example import NO_EXPORT, TINY, fit
+
+from kd_lightning.cli import main
+from kd_lightning.compare.store import read_study
+
+LOGS = Path("lightning_logs")
+ALONE = ("cosine.yaml", NO_EXPORT, "--alone=student.yaml")
+
+
+def runs(config: str) -> int:
+    return len(list((LOGS / config).glob("version_*")))
+
+
+def summary(config: str, version: int = 0) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((LOGS / config / f"version_{version}" / "summary.json").read_text())
+    return content
+
+
+def test_the_student_alone_is_trained_first_and_shown_beside_the_distilled_one(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(*ALONE, "--data.batch_size=16")
+    out = capsys.readouterr().out
+    assert "There is no student alone yet: student.yaml trains it first" in out
+    distilled, alone = summary("cosine"), summary("student")
+    assert alone["data"] == distilled["data"]  # that of this run, changed options and all
+    assert alone["steps"] == distilled["steps"] == 16
+    accuracy, of_alone = distilled["metrics"]["test/accuracy"], alone["metrics"]["test/accuracy"]
+    assert distilled["alone"] == {
+        "name": "LightNN",
+        "parameters": alone["network"]["parameters"],
+        "run": "student",
+        "epochs": 2.0,
+        "limits": "",
+        "weights": str(LOGS / "student/version_0/NNLight.pth"),
+        "test_accuracy": pytest.approx(of_alone),
+    }
+    text = (LOGS / "cosine/version_0/summary.txt").read_text()
+    assert f"by student for 2 epochs: {100 * of_alone:.2f} % on the test images" in text
+    assert f"  gain      {100 * (accuracy - of_alone):+.2f} points over the student alone, in one run each" in text
+
+
+def test_a_run_that_would_be_the_same_is_taken_and_another_one_is_not(workplace: Path) -> None:
+    fit("student.yaml", NO_EXPORT, "--trainer.max_epochs=1")
+    fit(*ALONE)
+    assert runs("student") == 2  # one epoch is not two
+    fit(*ALONE, "--trainer.enable_progress_bar=true")
+    assert runs("student") == 2
+    assert summary("cosine", 1)["alone"] == summary("cosine")["alone"]
+    fit(*ALONE, "--seed_everything=1")
+    assert runs("student") == 3
+    Path(LOGS, "student/version_2/config.yaml").write_text("{")
+    fit(*ALONE, "--seed_everything=1")
+    assert runs("student") == 4
+
+
+def test_the_distilled_student_is_the_same_whether_the_student_alone_was_there_or_not(workplace: Path) -> None:
+    fit("cosine.yaml", NO_EXPORT)
+    fit(*ALONE)
+    first, second = (summary("cosine", version)["metrics"] for version in (0, 1))
+    assert first["train/loss"] == second["train/loss"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--alone=studnet.yaml"], "there is no config 'studnet.yaml'"),
+        (["--alone=seed_table.yaml"], "in seed_table.yaml, which trains the student alone, "),
+    ],
+)
+def test_a_config_that_cannot_train_it_is_refused_before_the_teacher_is_trained(
+    options: list[str], words: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config=cosine.yaml", *TINY, NO_EXPORT, *options]) == 2
+    assert words in capsys.readouterr().err
+    assert not LOGS.exists()
+
+
+def test_a_smoke_test_a_study_and_other_commands_train_no_student_alone(workplace: Path) -> None:
+    fit(*ALONE, "--trainer.fast_dev_run=true")
+    assert runs("student") == 0
+    config = Path(__file__).parents[2] / "configs/cosine.yaml"
+    Path("both.yaml").write_text(config.read_text() + "alone: student.yaml\n")
+    rows = "{teacher: {config: teacher.yaml}, baseline: {config: student.yaml}, compared: [{config: both.yaml}]}"
+    Path("study.yaml").write_text(rows)
+    assert main(["compare", "--config=study.yaml", "--seeds=1", "--onnx=false", "--jobs=1", *TINY[:4]]) == 0
+    assert [len(row.runs) for row in read_study(LOGS / "study/study.json").rows] == [1, 1, 1]
+    assert runs("student") == 0
