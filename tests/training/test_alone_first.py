@@ -8,7 +8,8 @@ import pytest
 from training_example import NO_EXPORT, TINY, fit
 
 from kd_lightning.cli import main
-from kd_lightning.compare.store import read_study
+from kd_lightning.compare.plan import plan_rows
+from kd_lightning.compare.study import read_request
 
 LOGS = Path("lightning_logs")
 ALONE = ("cosine.yaml", NO_EXPORT, "--alone=student.yaml")
@@ -42,6 +43,10 @@ def test_the_student_alone_is_trained_first_and_shown_beside_the_distilled_one(
         "weights": str(LOGS / "student/version_0/NNLight.pth"),
         "test_accuracy": pytest.approx(of_alone),
     }
+    fit(*ALONE[:2], "--data.batch_size=16")
+    assert (
+        summary("cosine", 1)["metrics"]["train/loss"] == distilled["metrics"]["train/loss"]
+    )  # as if it had been there
     text = (LOGS / "cosine/version_0/summary.txt").read_text()
     assert f"by student for 2 epochs: {100 * of_alone:.2f} % on the test images" in text
     assert f"  gain      {100 * (accuracy - of_alone):+.2f} points over the student alone, in one run each" in text
@@ -54,18 +59,9 @@ def test_a_run_that_would_be_the_same_is_taken_and_another_one_is_not(workplace:
     fit(*ALONE, "--trainer.enable_progress_bar=true")
     assert runs("student") == 2
     assert summary("cosine", 1)["alone"] == summary("cosine")["alone"]
+    Path(LOGS, "student/version_1/config.yaml").write_text("{")
     fit(*ALONE, "--seed_everything=1")
     assert runs("student") == 3
-    Path(LOGS, "student/version_2/config.yaml").write_text("{")
-    fit(*ALONE, "--seed_everything=1")
-    assert runs("student") == 4
-
-
-def test_the_distilled_student_is_the_same_whether_the_student_alone_was_there_or_not(workplace: Path) -> None:
-    fit("cosine.yaml", NO_EXPORT)
-    fit(*ALONE)
-    first, second = (summary("cosine", version)["metrics"] for version in (0, 1))
-    assert first["train/loss"] == second["train/loss"]
 
 
 @pytest.mark.parametrize(
@@ -83,13 +79,12 @@ def test_a_config_that_cannot_train_it_is_refused_before_the_teacher_is_trained(
     assert not LOGS.exists()
 
 
-def test_a_smoke_test_a_study_and_other_commands_train_no_student_alone(workplace: Path) -> None:
+def test_neither_a_smoke_test_nor_a_study_trains_a_student_alone(workplace: Path) -> None:
     fit(*ALONE, "--trainer.fast_dev_run=true")
-    assert runs("student") == 0
     config = Path(__file__).parents[2] / "configs/cosine.yaml"
     Path("both.yaml").write_text(config.read_text() + "alone: student.yaml\n")
-    rows = "{teacher: {config: teacher.yaml}, baseline: {config: student.yaml}, compared: [{config: both.yaml}]}"
-    Path("study.yaml").write_text(rows)
-    assert main(["compare", "--config=study.yaml", "--seeds=1", "--onnx=false", "--jobs=1", *TINY[:4]]) == 0
-    assert [len(row.runs) for row in read_study(LOGS / "study/study.json").rows] == [1, 1, 1]
+    Path("study.yaml").write_text("{teacher: {config: teacher.yaml}, baseline: {config: both.yaml}, compared: []}")
+    _, both = plan_rows(read_request(["--config=study.yaml", *TINY[:4]]))
+    assert both.learns
+    assert both.built.own.alone is None
     assert runs("student") == 0
