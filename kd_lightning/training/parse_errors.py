@@ -71,7 +71,7 @@ def explain(message: str) -> str:
     deepest = re.split(r'Parser key "[^"]+":', message)[-1]
     said = re.split(r"Got value:|Given value", deepest)[0]  # behind it: what the options around it take
     option = whole_path(keys, message, _given(deepest)) if keys else ""
-    return (
+    sentence = (
         _wrong_option(message, keys)
         or _missing(message, keys)
         or _wrong_name(message, option)
@@ -79,6 +79,13 @@ def explain(message: str) -> str:
         or _wrong_value(deepest, said, option)
         or "; ".join(line.strip(" -") for line in message.splitlines() if line.strip())
     )
+    return sentence.removesuffix(".") + _no_space(sentence) + "." * sentence.endswith(".")
+
+
+def _no_space(sentence: str) -> str:
+    """Return a hint where a mapping that a sentence shows lacks the space that YAML wants behind a colon."""
+    close = re.search(r"[{\[](?:[^{}\[\]]*[ ,])?([A-Za-z_]\w*):([\w.]+|[{\[])", sentence)
+    return f"; in YAML a space stands behind each colon: `{close[1]}: {close[2]}`" if close else ""
 
 
 def _wrong_option(message: str, keys: list[str]) -> str | None:

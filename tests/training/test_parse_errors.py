@@ -53,6 +53,9 @@ MISTAKES = {
     "--data.batchsize=3": "there is no option --data.batchsize; TinyDataModule has batch_size, eval_batch_size, ",
     "--data.val_size=x": f"--data.val_size is x, but {NUMBER}.",
     "--data.augment=RandomCrop": "--data.augment is RandomCrop, but it must be a list.",
+    "--data.augment=[{class_path:RandomCrop}, HorizontalFlip": "RandomCrop}, HorizontalFlip, but it must be "
+    "a list; in YAML a space stands behind each colon: `class_path: RandomCrop`.",
+    "--model.network={class_path:LightNN}": "; in YAML a space stands behind each colon: `class_path: LightNN`",
     "--data.augment=[RandomCrp]": "there is no 'RandomCrp' for --data.augment; choose one of ",
     "--data.augment=[{class_path: RandomCrop, init_args: {padding: x}}]": f"--data.augment.padding is x, but {WHOLE}.",
     "--data.normalize=x": "there is no 'x' for --data.normalize; choose one of imagenet, auto, or ",
