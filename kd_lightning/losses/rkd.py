@@ -69,14 +69,16 @@ def relational_loss(student: Tensor, teacher: Tensor, distance: float, angle: fl
         A scalar, 0 or more.
     """
     own, other = relative_distances(student), relative_distances(teacher)
-    pairs = functional.smooth_l1_loss(own, other)
+    pairs = distance * functional.smooth_l1_loss(own, other)
+    if angle == 0:
+        return pairs
     triples = own.new_zeros(())
     images = max(1, TRIPLES // own.numel())
     for own_at, other_at in zip(own.split(images), other.split(images), strict=True):
         triples = triples + checkpoint(  # done again in the backward pass: B^3 numbers are never kept
             angle_differences, own, other, own_at, other_at, use_reentrant=False, preserve_rng_state=False
         )
-    return distance * pairs + angle * triples / len(own) ** 3
+    return pairs + angle * triples / len(own) ** 3
 
 
 class RKD(RelationLoss):
@@ -90,8 +92,8 @@ class RKD(RelationLoss):
     A weight of 1 with these two factors is the reference setting for 10 and for 100 classes, whatever the batch. It has
     no parameters; a remembered teacher keeps its whole layer. Angles take time by B^3 (measured on a CPU core: 0.1 s a
     step at a batch of 128, 0.6 s at 256) and memory by B^2 and in the backward pass by less than B^3 (0.2 GB at 256, 1
-    GB at 512). One image or two have no shape: they cost 0. Images that are alike have no direction from each other,
-    and get no gradient from that.
+    GB at 512); the paper's RKD-D, of distances alone, is an ``angle`` of 0 and takes next to nothing. One image or two
+    have no shape: they cost 0. Images that are alike have no direction from each other, and get no gradient from that.
 
     Args:
         student: The student's layer, such as ``classifier.1``.

@@ -11,8 +11,18 @@ from loss_examples import LOSSES, STUDENT, TEACHER, batch, built, outputs, value
 from torch import Tensor
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses import PKT, RKD, SRD, VID, AttentionTransfer, FeatureRegression, Loss, SimilarityPreserving
-from kd_lightning.losses.rkd import angle_cosines
+from kd_lightning.losses import (
+    PKT,
+    RKD,
+    SRD,
+    VID,
+    AttentionTransfer,
+    FeatureRegression,
+    Loss,
+    SimilarityPreserving,
+    rkd,
+)
+from kd_lightning.losses.rkd import angle_cosines, relational_loss
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
 Vectors = list[list[float]]
@@ -190,6 +200,14 @@ def test_opposite_features_are_no_neighbours_of_any_teacher() -> None:
     loss, gradient = compared(PKT("body"), student, torch.ones(3, 2))
     assert 0 < loss < 10
     assert gradient.isfinite().all()
+
+
+def test_distances_alone_compute_no_angle(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(6, size, generator=generator) for size in (3, 5))
+    both, angles = relational_loss(student, teacher, 25, 50), relational_loss(student, teacher, 0, 50)
+    monkeypatch.setattr(rkd, "angle_cosines", None)
+    torch.testing.assert_close(relational_loss(student, teacher, 25, 0), both - angles)
 
 
 def test_images_that_nearly_meet_have_no_direction_from_each_other() -> None:
