@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -27,6 +27,8 @@ from kd_lightning.report.tables import (
 from kd_lightning.wording import in_csv, in_markdown
 
 WIDE = ("95 % interval", "Bootstrap interval", "p")
+ABREAST = 4
+"""Rows whose measures fit beside each other."""
 COLOURS = {Verdict.HELPS: "bold green", Verdict.HURTS: "bold red", Verdict.CANNOT_TELL: "bold yellow"}
 
 
@@ -36,7 +38,7 @@ def to_terminal(analysis: Analysis) -> Group:
         Text.assemble((f"  {row.name} ", "bold"), (by.sentence(), COLOURS[by.verdict])) for row, by in analysis.compared
     ]
     failures = [Text(line, "red") for line in failure_lines(analysis)]
-    tables = [_narrow(results_table(analysis)), _turned(measures_table(analysis))]
+    tables = [_narrow(results_table(analysis)), *_turned(measures_table(analysis))]
     shown = [_rich_table(table) for table in tables if table.rows]
     return Group(Text(headline(analysis), "bold"), *verdicts, *failures, "", *shown)
 
@@ -136,19 +138,21 @@ def _narrow(table: Table) -> Table:
     return Table(table.title, tuple(table.columns[index] for index in left), rows)
 
 
-def _turned(table: Table) -> Table:
-    """Make rows columns: there are more measures than rows."""
-    names = tuple(row[0].text for row in table.rows)
-    rows = [
-        (Cell(title, title), *cells)
-        for title, *cells in zip(table.columns[1:], *(row[1:] for row in table.rows), strict=True)
-    ]
-    return Table(table.title, ("Measure", *names), tuple(rows))
+def _turned(table: Table) -> Iterator[Table]:
+    """Make rows columns, in tables that fit into 80 columns: the first of the rows, the next ones, and so on."""
+    for start in range(0, len(table.rows), ABREAST):
+        lines = table.rows[start : start + ABREAST]
+        names = tuple(line[0].text for line in lines)
+        rows = [
+            (Cell(title, title), *cells)
+            for title, *cells in zip(table.columns[1:], *(line[1:] for line in lines), strict=True)
+        ]
+        yield Table(table.title if start == 0 else "", ("Measure", *names), tuple(rows))
 
 
 def _rich_table(table: Table) -> RichTable:
     shown = RichTable(
-        title=escape(table.title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 0)
+        title=escape(table.title) or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 0)
     )
     for index, name in enumerate(table.columns):
         shown.add_column(escape(name), justify="right" if index else "left")

@@ -121,6 +121,19 @@ def test_the_terminal_report_fits_80_columns(analysis: Analysis) -> None:
     assert "more runs would tell a difference this large" in " ".join(text.split())
 
 
+def test_the_measures_of_many_rows_are_printed_whole_in_tables_of_a_few_rows() -> None:
+    study = example_study(seeds=[0, 1])
+    more = tuple(replace(study.rows[-1], name=f"row {number}") for number in range(8))
+    found = analyse(replace(study, rows=(*study.rows, *more)))
+    text = printed(found)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert text.count("Calibration error") == 3
+    losses = [row.measures["test_loss"] for row in found.rows]
+    shown = [f"{loss.mean:.3f} \N{PLUS-MINUS SIGN} {loss.std:.3f}" for loss in losses if loss and loss.std is not None]
+    assert len(shown) == 12
+    assert all(loss in text for loss in shown)
+
+
 def test_markdown_has_every_column_in_every_line_and_no_name_breaks_it() -> None:
     study = example_study(seeds=range(2))
     renamed = replace(study.rows[2], name="a|b <b>c")
