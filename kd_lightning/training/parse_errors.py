@@ -79,12 +79,14 @@ def explain(message: str) -> str:
         or _wrong_value(deepest, said, option)
         or "; ".join(line.strip(" -") for line in message.splitlines() if line.strip())
     )
-    return sentence.removesuffix(".") + _no_space(sentence) + "." * sentence.endswith(".")
+    return sentence.removesuffix(".") + _no_space(sentence, message) + "." * sentence.endswith(".")
 
 
-def _no_space(sentence: str) -> str:
-    """Return a hint where a mapping that a sentence shows lacks the space that YAML wants behind a colon."""
-    close = re.search(r"[{\[](?:[^{}\[\]]*[ ,])?([A-Za-z_]\w*):([\w.]+|[{\[])", sentence)
+def _no_space(sentence: str, message: str) -> str:
+    """Return a hint where a mapping in a sentence, or as it was read, lacks the space behind a colon."""
+    close = re.search(r"'([A-Za-z_]\w*):([\w.]+)': None", message) or re.search(
+        r"[{\[](?:[^{}\[\]]*[ ,])?([A-Za-z_]\w*):([\w.]+|[{\[])", sentence
+    )
     return f"; in YAML a space stands behind each colon: `{close[1]}: {close[2]}`" if close else ""
 
 
@@ -153,7 +155,9 @@ def _wrong_class(message: str, deepest: str, said: str, keys: list[str]) -> str 
     if not keys:
         return None
     key = keys[-1]
-    kind = re.search(r"Not a valid subclass of (\w+)\. Got value: (\{'init_args'.*)|but \S+?(\w+) is abstract", deepest)
+    kind = re.search(
+        r"Not a valid subclass of (\w+)\. Got value: (\{'(?:init_args'|\w+:).*)|but \S+?(\w+) is abstract", deepest
+    )
     if kind:
         option = _entry(message, keys) if kind[3] else whole_path(keys, message, kind[2])
         return f"--{option} has no class yet; mend its name, or give its class first{_choices(key, [])}."

@@ -55,6 +55,7 @@ MISTAKES = {
     "--data.augment=RandomCrop": "--data.augment is RandomCrop, but it must be a list.",
     "--data.augment=[{class_path:RandomCrop}, HorizontalFlip": "RandomCrop}, HorizontalFlip, but it must be "
     "a list; in YAML a space stands behind each colon: `class_path: RandomCrop`.",
+    "--data.augment=[{class_path:RandomCrop, init_args: {}}]": "behind each colon: `class_path: RandomCrop`.",
     "--model.network={class_path:LightNN}": "; in YAML a space stands behind each colon: `class_path: LightNN`",
     "--data.augment=[RandomCrp]": "there is no 'RandomCrp' for --data.augment; choose one of ",
     "--data.augment=[{class_path: RandomCrop, init_args: {padding: x}}]": f"--data.augment.padding is x, but {WHOLE}.",
