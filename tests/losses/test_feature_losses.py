@@ -22,7 +22,7 @@ from kd_lightning.losses import (
     SimilarityPreserving,
     rkd,
 )
-from kd_lightning.losses.rkd import angle_cosines, relational_loss
+from kd_lightning.losses.rkd import AngleLoss, angle_cosines, relational_loss, relative_distances
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
 Vectors = list[list[float]]
@@ -208,6 +208,27 @@ def test_distances_alone_compute_no_angle(monkeypatch: pytest.MonkeyPatch) -> No
     both, angles = relational_loss(student, teacher, 25, 50), relational_loss(student, teacher, 0, 50)
     monkeypatch.setattr(rkd, "angle_cosines", None)
     torch.testing.assert_close(relational_loss(student, teacher, 25, 0), both - angles)
+
+
+@pytest.mark.parametrize("triples", [1, 200, 2**18])
+def test_gradient_of_angles_is_that_of_finite_differences(monkeypatch: pytest.MonkeyPatch, triples: int) -> None:
+    monkeypatch.setattr(rkd, "TRIPLES", triples)
+    student, teacher = draw(9, 4).double(), draw(9, 5, seed=1).double()
+    student[3] = student[2]
+    own, other = relative_distances(student), relative_distances(teacher)
+    apart = own > 0
+
+    def loss(moved: Tensor) -> Tensor:
+        return AngleLoss.apply(own.masked_scatter(apart, moved), other)
+
+    assert torch.autograd.gradcheck(loss, own[apart].requires_grad_())
+
+
+def test_gradient_of_angles_is_as_exact_in_a_step_of_half_precision() -> None:
+    student, teacher = draw(12, 6), draw(12, 9, seed=1)
+    exact = compared(RKD("body"), student, teacher)[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(compared(RKD("body"), student, teacher)[1], exact)
 
 
 def test_images_that_nearly_meet_have_no_direction_from_each_other() -> None:
