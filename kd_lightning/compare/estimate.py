@@ -30,7 +30,8 @@ class Estimate(NamedTuple):
 
     Attributes:
         run: Seconds of one run, without what its teacher is asked once.
-        asking: Seconds in which the teacher is asked about all views, which later runs look up.
+        asking: Seconds in which the teacher is asked about all views, which later runs look up; 0 where an earlier one
+            has kept what it said.
         tables: What is looked up; rows that look up the same share it.
     """
 
@@ -99,6 +100,8 @@ def _tried(row: PlannedRow, trainer: Trainer, task: Task) -> Estimate | None:
         return Estimate(seconds)
     of_teacher = _seconds(task.teacher, images)
     saved = steps * min(of_teacher * trainer.accumulate_grad_batches, clock.of_step)
+    if task.is_kept():
+        return Estimate(seconds - saved)
     views = len(data.train_rows()[1]) * (data.seen_views.count or 1)
     tables = [row.config["data"], row.config["model"]["init_args"]["teacher"], sorted(task.targets.shapes)]
     return Estimate(seconds - saved, views / data.batch_size * of_teacher, yaml.safe_dump(tables))

@@ -106,7 +106,8 @@ def relational_loss(student: Tensor, teacher: Tensor, distance: float, angle: fl
     pairs = distance * functional.smooth_l1_loss(own, other)
     if angle == 0:
         return pairs
-    return pairs + angle * AngleLoss.apply(own, other) / len(own) ** 3
+    triples: Tensor = AngleLoss.apply(own, other)
+    return pairs + angle * triples / len(own) ** 3
 
 
 class RKD(RelationLoss):

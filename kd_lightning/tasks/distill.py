@@ -16,7 +16,7 @@ from kd_lightning.tasks.base import Task
 from kd_lightning.tasks.epoch_metrics import Stage
 from kd_lightning.tasks.step_output import StepOutput
 from kd_lightning.teacher import CannotRememberError, Remembered, Teacher, TeacherOutput, TeacherTargets, remember
-from kd_lightning.teacher.remembered import check_views
+from kd_lightning.teacher.remembered import Asked, check_views, is_kept
 
 TEACHER_KEY = "teacher"
 """Where checkpoints keep which teacher they learn from."""
@@ -130,20 +130,19 @@ class Distill(Task):
 
     def _remember(self) -> Remembered:
         self.check_remembering()
-        data, trainer, network = self.data, self.trainer, self.teacher.network
-        info = self.teacher.info
-        seen = () if info is None else (info.mean, info.std, info.class_names, data.class_names)
+        with self.trainer.precision_plugin.forward_context():
+            return remember(self._asked(), self.trainer.world_size, self.print)
+
+    def is_kept(self) -> bool:
+        """Say whether an earlier run has kept all that would be remembered; ``check_remembering`` lets it pass."""
+        with self.trainer.precision_plugin.forward_context():
+            return is_kept(self._asked())
+
+    def _asked(self) -> Asked:
+        network, info = self.teacher.network, self.teacher.info
+        seen = () if info is None else (info.mean, info.std, info.class_names, self.data.class_names)
         identity = (network.class_path, network.arguments, *seen, *chain(*network.state_dict().items()))
-        with trainer.precision_plugin.forward_context():
-            return remember(
-                self.targets,
-                data,
-                identity,
-                self.device,
-                trainer.precision_plugin.convert_input,
-                trainer.world_size,
-                self.print,
-            )
+        return Asked(self.targets, self.data, identity, self.device, self.trainer.precision_plugin.convert_input)
 
     def on_train_end(self) -> None:
         """Forget what was remembered."""

@@ -23,6 +23,24 @@ KEPT_FROM = 10.0
 Files = dict[str, TableFile]
 
 
+class Asked(NamedTuple):
+    """All that a remembered teacher's targets depend on.
+
+    Attributes:
+        targets: Asks the teacher, and looks the targets up once they are remembered.
+        data: Serves the images; ``check_views`` has let it pass.
+        identity: What the targets depend on besides images, views and normalization: names and tensors.
+        device: Where training runs.
+        convert: What the trainer's precision does to images.
+    """
+
+    targets: TeacherTargets
+    data: ImageDataModule
+    identity: tuple[object, ...]
+    device: torch.device
+    convert: Callable[[Tensor], Tensor] = lambda images: images
+
+
 class Remembered(NamedTuple):
     """What is remembered of a teacher.
 
@@ -50,23 +68,11 @@ def check_views(data: ImageDataModule) -> None:
 
 
 @torch.no_grad()
-def remember(
-    targets: TeacherTargets,
-    data: ImageDataModule,
-    identity: tuple[object, ...],
-    device: torch.device,
-    convert: Callable[[Tensor], Tensor] = lambda images: images,
-    processes: int = 1,
-    say: Callable[[str], None] = print,
-) -> Remembered:
+def remember(asked: Asked, processes: int = 1, say: Callable[[str], None] = print) -> Remembered:
     """Compute the teacher's targets in one pass, or take those of an earlier run with the same teacher and images.
 
     Args:
-        targets: Asks the teacher, and looks the targets up from then on.
-        data: Serves the images; ``check_views`` has let it pass.
-        identity: All that the targets depend on besides images, views and normalization: names and tensors.
-        device: Where training runs.
-        convert: What the trainer's precision does to images.
+        asked: What they depend on.
         processes: Processes that train on this machine; each remembers for itself.
         say: Prints a line.
 
@@ -76,19 +82,12 @@ def remember(
     Raises:
         CannotRememberError: There is no room for the targets.
     """
-
-    def ask(images: Tensor) -> Targets:
-        found = targets.asked(convert(data.normalization.apply(images))).targets
-        return {key: _as_rows(target) for key, target in found.items()}
-
-    blocks = Blocks(data, ask, device)
-    first = blocks.first()
-    shapes = {key: (len(blocks), *rows.shape[1:]) for key, rows in first.items()}
-    size = sum(shape[0] * first[key][0].numel() * first[key].dtype.itemsize for key, shape in shapes.items())
+    device = asked.device
+    blocks, first, files = _planned(asked)
+    size = sum(len(blocks) * rows[0].numel() * rows.dtype.itemsize for rows in first.values())
     place = choose_place(size, device, processes)
     if place is None:
         raise CannotRememberError(f"its targets take {size / 1e9:.1f} GB, more than memory and disk have to spare")
-    files = _files(data, identity, shapes, first)
     known = {}
     for key, file in files.items():
         table = file.read()
@@ -101,8 +100,28 @@ def remember(
     home = device if place is Place.DEVICE else torch.device("cpu")
     if place is not Place.DISK:  # those of earlier runs lie over a memory map
         tables = {key: table.to(home, copy=key in known) for key, table in tables.items()}
-    targets.remember(tables, blocks.images)
+    asked.targets.remember(tables, blocks.images)
     return Remembered(len(blocks), size, place)
+
+
+@torch.no_grad()
+def is_kept(asked: Asked) -> bool:
+    """Say whether an earlier run has kept all that ``remember`` would compute."""
+    return all(file.path.is_file() for file in _planned(asked)[2].values())
+
+
+def _planned(asked: Asked) -> tuple[Blocks, Targets, Files]:
+    """Return what the teacher is asked about, what it says of the first of it, and the file of each table."""
+    targets, data, identity, device, convert = asked
+
+    def ask(images: Tensor) -> Targets:
+        found = targets.asked(convert(data.normalization.apply(images))).targets
+        return {key: _as_rows(target) for key, target in found.items()}
+
+    blocks = Blocks(data, ask, device)
+    first = blocks.first()
+    shapes = {key: (len(blocks), *rows.shape[1:]) for key, rows in first.items()}
+    return blocks, first, _files(data, identity, shapes, first)
 
 
 def _as_rows(target: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def check_work(own: Namespace, command: str) -> None:
     """Refuse a command that trains or measures nothing; a checkpoint's run may have had all its steps already.
 
     Raises:
-        UserError: It has no steps, or none ends.
+        UserError: An option leaves nothing to do, or gradients are gathered over less than a batch.
     """
     for name in NO_WORK[command]:
         goes_on = name.startswith("max_") and own.get("ckpt_path") is not None

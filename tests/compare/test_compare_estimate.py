@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kd_lightning.cli import main
 from kd_lightning.compare import estimate
 from kd_lightning.compare.estimate import Estimate, estimate_rows, expectation
 from kd_lightning.compare.plan import PlannedRow, plan_rows
 from kd_lightning.compare.study import read_request
+from kd_lightning.teacher import remembered
 
 TINY = ["--data=tiny.TinyDataModule", "--data.batch_size=32", "--trainer.max_epochs=10", "--trainer.accelerator=cpu"]
 
@@ -42,6 +44,18 @@ def test_a_run_takes_its_steps_and_the_teacher_is_asked_once_where_it_is_remembe
     asked = estimate_rows(planned("--data.augment=[RandomCrop]"), threads=1)["cosine"]
     assert asked == Estimate(40 + evaluated)
     assert not Path("lightning_logs").exists()
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_teacher_that_an_earlier_run_has_asked_takes_no_time(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "KEPT_FROM", 0.0)
+    assert main(["fit", "--config=teacher.yaml", *TINY]) == 0
+    assert estimate_rows(planned(teacher=None), threads=1)["cosine"].asking > 0
+    assert main(["fit", "--config=cosine.yaml", *TINY]) == 0
+    assert estimate_rows(planned(teacher=None), threads=1)["cosine"].asking == 0
+    assert estimate_rows(planned(), threads=1)["cosine"].asking > 0  # of a teacher that the study has yet to train
 
 
 def test_what_cannot_be_tried_has_no_estimate_and_callbacks_take_no_part(workplace: Path) -> None:

@@ -218,7 +218,7 @@ def test_gradient_of_angles_is_that_of_finite_differences(monkeypatch: pytest.Mo
     own, other = relative_distances(student), relative_distances(teacher)
     apart = own > 0
 
-    def loss(moved: Tensor) -> Tensor:
+    def loss(moved: Tensor) -> Any:
         return AngleLoss.apply(own.masked_scatter(apart, moved), other)
 
     assert torch.autograd.gradcheck(loss, own[apart].requires_grad_())

@@ -20,6 +20,7 @@ from kd_lightning.losses import AttentionTransfer, FeatureRegression, SoftTarget
 from kd_lightning.networks.weights import save_weights
 from kd_lightning.tasks import Distill
 from kd_lightning.teacher import Teacher, TeacherTargets, remember, remembered, table
+from kd_lightning.teacher.remembered import Asked
 from kd_lightning.teacher.table import TableFile
 
 NAMES = tuple(f"shade {i}" for i in range(4))
@@ -112,7 +113,7 @@ def test_what_is_remembered_of_such_a_teacher_is_what_it_says(file: str, tmp_pat
     teacher, data = teacher_of_a_file(tmp_path, **FILES[file]), tiny_data()
     teacher.adapt(data)
     targets = TeacherTargets(teacher, {"kd": SoftTargets(), "maps": FeatureRegression("features")})
-    remember(targets, data, (), CPU)
+    remember(Asked(targets, data, (), CPU))
     _, rows = data.train_rows()
     raw, labels = pixels(data)[rows], data.split("train").labels[rows]
     for number in range(2):
