@@ -60,12 +60,8 @@ def find_or_train(parser: LightningArgumentParser, own: Namespace, logs: Path, f
 
 @contextmanager
 def _options(parser: LightningArgumentParser, own: Namespace) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """Give the options of its own ``fit``, and what that trains.
-
-    It sees views of its own: their number is there for the teacher, who is asked about each of them.
-    """
+    """Give the options of its own ``fit``, and what that trains."""
     changes = overrides(parser, own) | {"alone": None}
-    changes["data"].get("init_args", {}).pop("views", None)
     with fit_options(Namespace(config=own.alone), changes) as options:
         try:
             wanted = _trained(plain(parser, parser.parse_args(options)))

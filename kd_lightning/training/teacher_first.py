@@ -63,13 +63,17 @@ def newest_weights(runs: Path) -> Iterator[Path]:
 
 
 def overrides(parser: LightningArgumentParser, own: Namespace) -> dict[str, Any]:
-    """Return what a teacher's run takes over: the data, the seed, and what was changed of the config's trainer.
+    """Return what another run takes over: the data, the seed, and what was changed of the config's trainer.
+
+    It sees views of its own: their number is there for the teacher that is asked about them, and costs one who learns
+    from labels.
 
     Args:
         parser: Of ``fit``.
         own: The resolved config of the distillation.
     """
     resolved = plain(parser, own)
+    resolved["data"].get("init_args", {}).pop("views", None)
     configs = own.get("config") or []
     base = parser.parse_args(["--config", str(configs[0].absolute)]) if configs else parser.get_defaults()
     unchanged = plain(parser, base)["trainer"]

@@ -59,6 +59,16 @@ def test_a_run_takes_one_device_so_that_its_batches_are_the_configs_on_every_mac
         assert yaml.safe_load(capsys.readouterr().out)["trainer"]["devices"] == devices
 
 
+def test_a_teacher_that_is_trained_first_sees_a_new_view_in_every_epoch(plain_teacher: None) -> None:
+    run = fit("cosine.yaml", NO_EXPORT, "--data.count=60", "--data.augment=[RandomCrop]", "--data.views=2")
+    assert run.model.remembered is not None
+    summary = json.loads(Path("lightning_logs/teacher/version_0/summary.json").read_text())
+    assert summary["data"]["views"] is None
+    assert yaml.safe_load(Path("lightning_logs/teacher/version_0/config.yaml").read_text())["data"]["init_args"][
+        "augment"
+    ]
+
+
 def test_distillation_trains_its_teacher_first_and_takes_it_as_it_is_the_next_time(
     plain_teacher: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
