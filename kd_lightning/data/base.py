@@ -40,8 +40,8 @@ class ImageDataModule(ImageSource, LightningDataModule):
         views: Views of each image that the augmentations draw, once and for all runs; a new one in every epoch where it
             is not given. With a number K, a teacher's outputs for all views can be remembered: it is asked K times
             about each image before training starts, and K times as much is kept (of 50,000 images in 16 views, 32 MB
-            of logits for ten classes). As many as epochs cost no accuracy, for none is seen twice; fewer may: measured on
-            CIFAR-10, 16 views 0.4 points in 60 epochs, and a single one 3 points in 10.
+            of logits for ten classes). As many as epochs cost no accuracy, for none is seen twice; fewer may: of
+            CIFAR-10, 16 views cost 0.4 points in 60 epochs, and a single one 3 points in 10.
         split_seed: Seed of the split of validation images.
         shuffle_seed: Seed of the order of the training images and of their random changes; the trainer's
             ``seed_everything`` where it is not given.
