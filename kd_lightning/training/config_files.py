@@ -7,6 +7,7 @@ from typing import Any
 from jsonargparse import ActionConfigFile
 
 from kd_lightning.errors import UserError
+from kd_lightning.training.own_defaults import drop_replaced
 from kd_lightning.training.yaml_check import read_yaml
 
 PACKAGE = Path(__file__).parents[1]
@@ -59,7 +60,7 @@ class ConfigFile(ActionConfigFile):
     ) -> None:
         """Read the config that is meant into the namespace."""
         path = find_config(values)
-        read_yaml(path)
+        drop_replaced(namespace, read_yaml(path))
         try:
             super().__call__(parser, namespace, str(path), option_string)  # type: ignore[no-untyped-call]
         except (AttributeError, IndexError, KeyError, RecursionError, TypeError) as error:  # out of jsonargparse

@@ -11,6 +11,7 @@ import kd_lightning.data.shapes
 import kd_lightning.data.torchvision_sets  # noqa: F401  bare class names are those of imported classes
 from kd_lightning.errors import UserError
 from kd_lightning.training.config_files import ConfigFile
+from kd_lightning.training.own_defaults import as_settings, drop_replaced
 from kd_lightning.training.parse_errors import explain
 from kd_lightning.wording import shortened
 
@@ -23,6 +24,18 @@ class Parser(LightningArgumentParser):
         if kwargs.get("action") is ActionConfigFile:
             kwargs["action"] = ConfigFile
         return super().add_argument(*args, **kwargs)
+
+    def parse_args(self, args: Any = None, namespace: Any = None, **kwargs: Any) -> Namespace:  # type: ignore[override]
+        """Parse options; one inside of a class comes alone, with what was set of the class before."""
+        drop_replaced(namespace, as_settings(args))
+        parsed: Namespace = super().parse_args(args, namespace, **kwargs)
+        return parsed
+
+    def parse_object(self, obj: Any, namespace: Any = None, **kwargs: Any) -> Namespace:
+        """Parse settings of a class, with what was set of it before."""
+        drop_replaced(namespace, obj)
+        parsed: Namespace = super().parse_object(obj, namespace, **kwargs)
+        return parsed
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Turn a parsing error into one for users; parsers inside of this one hand theirs out to it."""
