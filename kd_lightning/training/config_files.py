@@ -1,6 +1,7 @@
 """Finding configs by their bare names."""
 
 from argparse import ArgumentParser, Namespace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ PACKAGE = Path(__file__).parents[1]
 SHIPPED = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
 """The configs that come with the project: in the installed package, or beside it in a checkout."""
 
+MOST_NEAR = 3
+"""Names that an error offers in place of one that is not there."""
+
 
 def find_config(name: str) -> Path:
     """Find a config in the working directory, then in ``./configs``, then among the shipped ones.
@@ -21,11 +25,16 @@ def find_config(name: str) -> Path:
     Raises:
         UserError: It is nowhere.
     """
-    for folder in (Path(), Path("configs"), SHIPPED):
+    folders = Path(), Path("configs"), SHIPPED
+    for folder in folders:
         if (folder / name).is_file():
             return folder / name
-    shipped = ", ".join(sorted(path.name for path in SHIPPED.glob("*.yaml")))
-    raise UserError(f"there is no config '{name}', neither here nor in ./configs; the shipped configs are {shipped}.")
+    there = sorted({path.name for folder in folders for path in folder.glob("*.yaml")})
+    near = get_close_matches(name, there, MOST_NEAR, cutoff=0.6)
+    meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+    raise UserError(
+        f"there is no config '{name}'{meant}, neither here nor in ./configs; `list configs` shows the shipped ones."
+    )
 
 
 def run_name(config: Path) -> str:
