@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 STEERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Invisible letters that turn the direction of what follows, so that a text reads as another one."""
@@ -20,6 +21,11 @@ def epochs_in_words(epochs: float, limits: str) -> str:
     """Return how long a training was, as ``1 epoch`` or ``0.03 epochs (cut short by limit_train_batches 2)``."""
     number = "1 epoch" if epochs == 1 else f"{epochs:,.4g} epochs" if epochs < 1000 else f"{epochs:,.0f} epochs"
     return f"{number} (cut short by {limits})" if limits else number
+
+
+def did_you_mean(near: Sequence[str]) -> str:
+    """Return the question that an error asks in brackets about names that are there; nothing where none is near."""
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def shown(text: object) -> str:

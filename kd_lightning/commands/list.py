@@ -11,7 +11,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.listing import text
 from kd_lightning.listing.configs import find_shown, shipped_configs
 from kd_lightning.listing.kinds import KINDS, find_entry, kinds_with
-from kd_lightning.wording import shown
+from kd_lightning.wording import did_you_mean, shown
 
 NAMES = (*KINDS, text.CONFIGS)
 
@@ -51,5 +51,4 @@ def _meant(kind: str) -> str:
     owners = kinds_with(kind)
     if any(kind in (config.name, Path(config.name).stem) for config in shipped_configs()):
         owners.append(text.CONFIGS)
-    meant = [f"`list {owner} {kind}`" for owner in owners] or get_close_matches(kind, NAMES, 1)
-    return f" (did you mean {' or '.join(meant)}?)" if meant else ""
+    return did_you_mean([f"`list {owner} {kind}`" for owner in owners] or get_close_matches(kind, NAMES, 1))

@@ -7,9 +7,7 @@ from typing import NamedTuple
 from kd_lightning.errors import UserError
 from kd_lightning.listing.classes import ClassSource, Option, find_class
 from kd_lightning.listing.source import resolve
-
-MOST_NEAR = 3
-"""Names that an error offers in place of one that is not there."""
+from kd_lightning.wording import did_you_mean
 
 
 class Kind(NamedTuple):
@@ -120,11 +118,10 @@ def find_entry(name: str, kind_name: str) -> Entry:
         if asked in entry.names:
             return entry
     by_name = {other: entry.source.name for entry in known for other in entry.names}
-    near = dict.fromkeys(by_name[other] for other in get_close_matches(asked, by_name, MOST_NEAR, cutoff=0.5))
-    meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+    near = list(dict.fromkeys(by_name[other] for other in get_close_matches(asked, by_name, cutoff=0.5)))
     raise UserError(
-        f"there is no '{name}' in {kind_name}{meant}; `list {kind_name}` shows all, and a class of your own has its "
-        "import path, such as my_package.MyClass."
+        f"there is no '{name}' in {kind_name}{did_you_mean(near)}; `list {kind_name}` shows all, and a class of "
+        "your own has its import path, such as my_package.MyClass."
     )
 
 

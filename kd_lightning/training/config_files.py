@@ -10,13 +10,11 @@ from jsonargparse import ActionConfigFile
 from kd_lightning.errors import UserError
 from kd_lightning.training.own_defaults import drop_replaced
 from kd_lightning.training.yaml_check import read_yaml
+from kd_lightning.wording import did_you_mean
 
 PACKAGE = Path(__file__).parents[1]
 SHIPPED = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
 """The configs that come with the project: in the installed package, or beside it in a checkout."""
-
-MOST_NEAR = 3
-"""Names that an error offers in place of one that is not there."""
 
 
 def find_config(name: str) -> Path:
@@ -30,10 +28,10 @@ def find_config(name: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     there = sorted({path.name for folder in folders for path in folder.glob("*.yaml")})
-    near = get_close_matches(name, there, MOST_NEAR, cutoff=0.6)
-    meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+    near = get_close_matches(name, there)
     raise UserError(
-        f"there is no config '{name}'{meant}, neither here nor in ./configs; `list configs` shows the shipped ones."
+        f"there is no config '{name}'{did_you_mean(near)}, neither here nor in ./configs; `list configs` "
+        "shows the shipped ones."
     )
 
 

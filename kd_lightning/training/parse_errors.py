@@ -19,6 +19,7 @@ from kd_lightning.networks import Network
 from kd_lightning.tasks import Task
 from kd_lightning.training.option_paths import whole_path
 from kd_lightning.training.teacher_checks import FROM_DATA
+from kd_lightning.wording import did_you_mean
 
 CHOICES: dict[str, type[Any]] = {
     "model": Task,
@@ -104,8 +105,8 @@ def _wrong_option(message: str, keys: list[str]) -> str | None:
         return f"there is no option --{option}; `--{'.'.join(keys)}.help CLASS` lists what a class takes."
     near = get_close_matches(path[-1], known, n=3, cutoff=0.5)
     listed = ", ".join([*near, *(other for other in known if other not in near)])
-    meant = f" (did you mean {near[0]}?)" if near else ""
-    return f"there is no option --{option}; {kinds[-1].rpartition('.')[2]} has {listed or 'no options'}{meant}."
+    has = f"{kinds[-1].rpartition('.')[2]} has {listed or 'no options'}"
+    return f"there is no option --{option}; {has}{did_you_mean(near[:1])}."
 
 
 def _options(class_path: str) -> list[str] | None:
