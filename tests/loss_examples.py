@@ -34,6 +34,9 @@ from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 STUDENT: Shapes = {"body": (3, 4, 4), LOGITS: (5,), "deep": (4, 2, 2), "flat": (6,)}
 TEACHER: Shapes = {"body": (6, 4, 4), "deep": (6, 2, 2), LOGITS: (5,), "flat": (7,)}
 
+LABELS = torch.arange(16) % 5
+"""The class of each image of a data set."""
+
 LOSSES: dict[str, Callable[[], Loss]] = {
     "labels": CrossEntropy,
     "smoothed labels": lambda: CrossEntropy(label_smoothing=0.1),
@@ -55,9 +58,12 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "feature regression": lambda: FeatureRegression("body"),
     "feature regression, 1x1": lambda: FeatureRegression("body", projector="1x1"),
     "feature regression, normalized": lambda: FeatureRegression("body", projector="3x3 normalized"),
+    "feature regression, ConvReg": lambda: FeatureRegression("body", "deep", projector="ConvReg"),
+    "feature regression, transposed": lambda: FeatureRegression("deep", "body", projector="ConvReg"),
     "cell cosine": lambda: CellCosine("body"),
     "attention": lambda: AttentionTransfer(["body"], ["deep"]),
     "review": lambda: ReviewKD(["body", "deep"]),
+    "review of vectors": lambda: ReviewKD(["body", "flat"]),
     "similarity": lambda: SimilarityPreserving("body", "deep"),
     "pkt": lambda: PKT("body", "deep"),
     "rkd": lambda: RKD("body", "deep"),
@@ -87,7 +93,7 @@ def batch(count: int = 4, classes: int = 5) -> Batch:
 def built(loss: Loss, student: Shapes | None = None, teacher: Shapes | None = None) -> Loss:
     torch.manual_seed(0)
     loss.build(student or STUDENT, teacher or TEACHER)
-    loss.start(images=16)
+    loss.start(16, LABELS)
     return loss.double()
 
 

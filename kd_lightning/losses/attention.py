@@ -1,6 +1,5 @@
 """Attention transfer: where in the image the features are strong."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch.nn import functional
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Targets, in_single
 from kd_lightning.losses.features import shape_text, smaller_size
+from kd_lightning.losses.pooled import averaged
 from kd_lightning.losses.stages import StagesLoss
 from kd_lightning.networks.layers import Outputs, Shapes
 
@@ -16,27 +16,28 @@ if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
 
 
-def attention_map(feature_map: Tensor, power: float, size: Sequence[int]) -> Tensor:
-    """Return where a feature map is strong, as a direction.
+def attention_map(feature_map: Tensor, power: float, size: tuple[int, int]) -> Tensor:
+    """Return where a feature map is strong, as a direction: averaged down first, as in the reference code.
 
     Args:
         feature_map: (B, C, H, W).
         power: Exponent of the absolute values, 1 or more.
-        size: (H', W') to average down to.
+        size: (H', W') to average the features down to.
 
     Returns:
         (B, H' * W'), each of length one.
     """
-    strength = in_single(feature_map).abs().pow(power).mean(1, keepdim=True)  # (B, 1, H, W)
-    return functional.normalize(functional.adaptive_avg_pool2d(strength, (size[0], size[1])).flatten(1), dim=1)
+    strength = averaged(in_single(feature_map), size).abs().pow(power).mean(1)  # (B, C, H, W) -> (B, H', W')
+    return functional.normalize(strength.flatten(1), dim=1)
 
 
 class AttentionTransfer(StagesLoss):
     """The mean squared difference between attention maps of student and teacher, summed over pairs of layers.
 
     Zagoruyko and Komodakis, ICLR 2017, https://arxiv.org/abs/1612.03928: ``sum over pairs of mean (Q_s - Q_t)^2``, Q
-    the mean over channels of abs(f)^p, flattened, divided by its length. The larger map is averaged down to the smaller
-    one. Channels may differ, so it needs no projector, and helps where student and teacher have stages alike.
+    the mean over channels of abs(f)^p, flattened, divided by its length. Where sizes differ, the larger features are
+    averaged down to the smaller size first, as RepDistiller and mdistiller do. Channels may differ, so it needs no
+    projector, and helps where student and teacher have stages alike.
 
     A weight of 1000 with p = 2, one pair a stage, is the reference setting for 10 and for 100 classes: the maps are of
     length one, so their squared differences are small. It has no parameters, and a remembered teacher keeps one number
@@ -76,7 +77,7 @@ class AttentionTransfer(StagesLoss):
 
     def _keys(self) -> list[str]:
         pairs = zip(self.teacher, self.sizes, strict=True)
-        return [f"attention {self.power:g} of {name} at {shape_text(size)}" for name, size in pairs]
+        return [f"attention {self.power:g} of {name} averaged to {shape_text(size)}" for name, size in pairs]
 
     def target(self, teacher: Outputs) -> Targets:
         """Return the teacher's attention maps, (B, H * W) each."""

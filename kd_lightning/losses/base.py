@@ -76,11 +76,12 @@ class Loss(nn.Module, ABC):
             UserError: The shapes do not fit each other.
         """
 
-    def start(self, images: int) -> None:
+    def start(self, images: int, labels: Tensor | None) -> None:
         """Make what depends on the data, such as a memory of each image; a checkpoint is read after it.
 
         Args:
             images: Images in the data set that the batches' rows are numbers of.
+            labels: Their class indices, (images,); ``None`` where nothing is trained.
         """
 
     def target(self, teacher: Outputs) -> Targets:

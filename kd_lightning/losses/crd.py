@@ -13,13 +13,16 @@ from kd_lightning.losses.base import Targets, in_single, require_teacher
 from kd_lightning.losses.features import FeatureLoss
 from kd_lightning.losses.logits import require_positive
 from kd_lightning.losses.pooled import averaged, map_shape
-from kd_lightning.networks.layers import Outputs, Shapes
+from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
 if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
 
 CELL = (1, 1)
 """Height and width that maps are averaged to."""
+
+MANY = 2**62
+"""Numbers that are drawn from, so many more than rows that their remainders are equally probable."""
 
 
 def contrast(positive: Tensor, negatives: Tensor, level: Tensor, count: int) -> Tensor:
@@ -44,19 +47,22 @@ def contrast(positive: Tensor, negatives: Tensor, level: Tensor, count: int) -> 
     return -total.mean()
 
 
-def other_rows(rows: Tensor, count: int, images: int) -> Tensor:
-    """Draw rows, each of all but an image's own one with the same probability, and with replacement.
+def rows_of_other_classes(labels: Tensor, count: int, by_class: Tensor, ends: Tensor) -> Tensor:
+    """Draw rows, each of all that are not of an image's class with the same probability, and with replacement.
 
     Args:
-        rows: The images' own rows, (B,), int64.
+        labels: The images' class indices, (B,), int64.
         count: Rows to draw for each image.
-        images: Rows that there are, 2 or more.
+        by_class: All rows in the order of their classes, (N,), int64; there are two classes or more.
+        ends: Where each class begins in that order, and at last N, (C + 1,), int64.
 
     Returns:
         (B, count), int64.
     """
-    drawn = torch.randint(images - 1, (len(rows), count), device=rows.device)
-    return drawn + (drawn >= rows.unsqueeze(1))  # the own row is stepped over
+    first, last = ends[labels].unsqueeze(1), ends[labels + 1].unsqueeze(1)  # (B, 1)
+    own = last - first
+    drawn = torch.randint(MANY, (len(labels), count), device=labels.device) % (len(by_class) - own)
+    return by_class[drawn + own * (drawn >= first)]  # the own class is stepped over
 
 
 def gathered(values: Tensor) -> Tensor:
@@ -75,8 +81,8 @@ class CRD(FeatureLoss):
     length one, are compared with what is remembered of the other network's embedding of the same image and of K others:
     ``- log h(s+) - sum_k log(1 - h(s_k))``, ``h(s) = e^(s / T) / (e^(s / T) + K Z)``, for the student against the
     teacher's memory and for the teacher against the student's. Z is the mean of e^(s / T) in the first batch. Others
-    are drawn from all rows but the image's own, whatever their class, with replacement. Behind each batch its rows of
-    the memory move towards its embeddings, by half where ``momentum`` is 0.5.
+    are drawn from all images of other classes, as in the authors' code, but with replacement, which makes no difference
+    on average. After each batch its rows of the memory move towards its embeddings, by half where ``momentum`` is 0.5.
 
     A weight of 0.8 beside labels and soft targets is the reference setting for 100 classes, with the penultimate layers
     (``pool`` of a ResNet, ``classifier.1`` of LightNN); maps are averaged over their cells. It trains ``(C + C' + 2)
@@ -109,6 +115,8 @@ class CRD(FeatureLoss):
     needs_unmixed = True
     student_memory: Tensor
     teacher_memory: Tensor
+    by_class: Tensor
+    ends: Tensor
     levels: Tensor
     batches: Tensor
 
@@ -145,17 +153,19 @@ class CRD(FeatureLoss):
         self.teacher_embedding = nn.Linear(target, self.dimensions)
         self.register_buffer("student_memory", torch.zeros(0, self.dimensions))
         self.register_buffer("teacher_memory", torch.zeros(0, self.dimensions))
+        self.register_buffer("by_class", torch.zeros(0, dtype=torch.int64), persistent=False)
+        self.register_buffer("ends", torch.zeros(student[LOGITS][0] + 1, dtype=torch.int64), persistent=False)
         self.register_buffer("levels", torch.zeros(2))  # log Z against the teacher's memory, and the student's
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
-    def start(self, images: int) -> None:
-        """Remember a random direction of each image.
+    def start(self, images: int, labels: Tensor | None) -> None:
+        """Remember a random direction of each image, and the images of each class.
 
         Raises:
-            UserError: There is no other image than one.
+            UserError: All images are of one class.
         """
-        if images < 2:
-            raise UserError("CRD compares images with others, but there is one training image alone; give more.")
+        if labels is not None:
+            self._sort(labels)
         generator = torch.Generator().manual_seed(torch.initial_seed())
         self.student_memory, self.teacher_memory = (
             functional.normalize(torch.randn(images, self.dimensions, generator=generator), dim=1).to(memory)
@@ -163,6 +173,15 @@ class CRD(FeatureLoss):
         )
         self.levels.zero_()
         self.batches.zero_()
+
+    def _sort(self, labels: Tensor) -> None:
+        counts = torch.bincount(labels, minlength=len(self.ends) - 1)
+        if (counts > 0).sum() < 2:
+            raise UserError(
+                "CRD compares images with those of other classes, but all training images are of one class; give others."
+            )
+        self.by_class = labels.argsort(stable=True).to(self.by_class)
+        self.ends[1:] = counts.cumsum(0)
 
     def target(self, teacher: Outputs) -> Targets:
         """Return the teacher's features, (B, C, 1, 1)."""
@@ -177,7 +196,7 @@ class CRD(FeatureLoss):
             if not self.training:
                 places = torch.arange(len(own), device=own.device)
                 return self._compared((own, other), (other, own), (places.unsqueeze(1) + places) % len(own))
-            drawn = other_rows(batch.rows, self.negatives, len(self.student_memory))
+            drawn = rows_of_other_classes(batch.labels, self.negatives, self.by_class, self.ends)
             memories = (in_single(memory.clone()) for memory in (self.teacher_memory, self.student_memory))
             loss = self._compared((own, other), tuple(memories), torch.cat([batch.rows.unsqueeze(1), drawn], 1))
             self._remember(batch.rows, own, other)

@@ -14,8 +14,9 @@ from kd_lightning.networks.layers import Outputs, Shapes
 if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
 
-Projection = Literal["none", "1x1", "3x3", "3x3 normalized"]
-"""A projector: none, a convolution of one pixel or of nine, or of nine without bias, with BatchNorm and ReLU behind."""
+Projection = Literal["none", "1x1", "3x3", "3x3 normalized", "ConvReg"]
+"""A projector: none, a convolution of one pixel or of nine, or of nine without bias, with BatchNorm and ReLU after it;
+``ConvReg`` is what ``regressor`` makes."""
 
 
 class FeatureLoss(Loss):
@@ -96,6 +97,9 @@ class ProjectedLoss(FeatureLoss):
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
         """Make the projector."""
         own, target = self.maps(student, teacher)
+        if self.kind == "ConvReg":
+            self.projector: nn.Module = regressor(own, target)
+            return
         self.require_same_size(own, target)
         self.projector = projector(self.kind, own[0], target[0])
 
@@ -145,6 +149,35 @@ def projector(kind: Projection, channels: int, target: int) -> nn.Module:
     if kind == "3x3":
         return nn.Conv2d(channels, target, kernel_size=3, padding=1)
     return nn.Sequential(nn.Conv2d(channels, target, kernel_size=3, padding=1, bias=False), Norm(target), nn.ReLU())
+
+
+def regressor(student: Sequence[int], teacher: Sequence[int]) -> nn.Sequential:
+    """Return the projector that RepDistiller and mdistiller call ``ConvReg``: a convolution, BatchNorm and ReLU.
+
+    The convolution depends on the heights and widths: 1x1 where they are equal; 3x3 with stride 2 where the student's
+    are twice the teacher's; transposed, 4x4 with stride 2, where they are half of them; else, where the student's are
+    larger, without a border and with a kernel of the difference plus one.
+
+    Args:
+        student: (C, H, W) of the student's map.
+        teacher: (C, H, W) of the teacher's.
+
+    Raises:
+        UserError: The student's map is smaller, but not half as large.
+    """
+    (channels, *own), (target, *other) = student, teacher
+    if own == [2 * size for size in other]:
+        convolution: nn.Module = nn.Conv2d(channels, target, kernel_size=3, stride=2, padding=1)
+    elif other == [2 * size for size in own]:
+        convolution = nn.ConvTranspose2d(channels, target, kernel_size=4, stride=2, padding=1)
+    elif own[0] >= other[0] and own[1] >= other[1]:
+        convolution = nn.Conv2d(channels, target, kernel_size=(1 + own[0] - other[0], 1 + own[1] - other[1]))
+    else:
+        raise UserError(
+            f"ConvReg needs a student's map that is half as large as the teacher's, as large or larger, not "
+            f"{shape_text(own)} beside {shape_text(other)}; name other layers."
+        )
+    return nn.Sequential(convolution, Norm(target), nn.ReLU())
 
 
 def same_shape(one: Tensor, other: Tensor) -> None:

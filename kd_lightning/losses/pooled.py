@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
 
 
+def as_map(values: Tensor) -> Tensor:
+    """Return a vector as a map of one cell, (B, C) -> (B, C, 1, 1), and a map as it is."""
+    return values[:, :, None, None] if values.ndim == 2 else values
+
+
 def averaged(values: Tensor, size: tuple[int, int]) -> Tensor:
     """Return a map averaged down to a height and width, (B, C, H, W) or (B, C) -> (B, C, *size)."""
-    maps = values[:, :, None, None] if values.ndim == 2 else values
+    maps = as_map(values)
     return maps if maps.shape[2:] == size else functional.adaptive_avg_pool2d(maps, size)
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Targets, in_single
 from kd_lightning.losses.features import Norm, same_shape
+from kd_lightning.losses.pooled import as_map
 from kd_lightning.losses.stages import StagesLoss
 from kd_lightning.networks.layers import Outputs, Shapes
 
@@ -67,6 +68,8 @@ class Fusion(nn.Module):
         self.enter = nn.Sequential(nn.Conv2d(channels, between, kernel_size=1, bias=False), Norm(between))
         self.leave = nn.Sequential(nn.Conv2d(between, target, kernel_size=3, padding=1, bias=False), Norm(target))
         self.attention = None if deepest else nn.Conv2d(2 * between, 2, kernel_size=1)
+        for part in (self.enter, self.leave):
+            nn.init.kaiming_uniform_(part[0].weight, a=1)
 
     def forward(self, own: Tensor, deeper: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return the fused map as it is compared, (B, target, *size), and as it is handed on, (B, between, *size).
@@ -96,16 +99,20 @@ class ReviewKD(StagesLoss):
     Chen et al., CVPR 2021, https://arxiv.org/abs/2104.09044. From the deepest stage to the shallowest, a fusion weighs
     the student's map against what the deeper stages have handed on, cell by cell (1x1 convolution, attention; nearest
     values where heights differ, at last to the teacher's height), and a 3x3 convolution makes the teacher's channels of
-    it. Each result costs its mean squared error at full size and averaged to 4x4, 2x2 and 1x1 (what is smaller than the
+    it. A vector, such as what ``pool`` gives, is a map of one cell. Each result costs its mean squared error at full size and averaged to 4x4, 2x2 and 1x1 (what is smaller than the
     map), weighted 1, 1/2, 1/4, 1/8 over their sum; the stages are summed.
 
-    A weight of 5 over a warm-up of 20 epochs is the reference setting for 100 classes, with one layer a stage, before
-    its ReLU. Of each stage it trains ``C M + 9 M C'`` weights and a few more, M = min(512, C of the deepest), often
+    The reference setting for 100 classes compares each stage and, as the deepest, the pooled vector. The student's maps
+    are those after a stage's ReLU, and the teacher's those before it: for resnet32x4 and resnet8x4 ``student: [layer1,
+    layer2, layer3, pool]`` and ``teacher: [layer1.4.preact, layer2.4.preact, layer3.4.preact, pool]``. A WideResNet as a teacher
+    has them in ``block2.layer.0.bn1``, ``block3.layer.0.bn1``, ``bn1`` and ``pool``. The weight is 5 there, 8 for
+    ShuffleNetV2 and 0.6 to 1 for a resnet56 or resnet110, over a warm-up of 20 epochs. Of each stage it trains ``C M + 9 M C'`` weights and a few more, M = min(512, C of the deepest), often
     more than the student has; they are left behind after training. In training a stage takes the time of a 3x3
     convolution at the teacher's size. A remembered teacher keeps its whole maps.
 
     Args:
-        student: The student's layers, two stages or more, from the shallowest to the deepest.
+        student: The student's layers, two stages or more, from the shallowest to the deepest; each gives a map, or a
+            vector.
         teacher: The teacher's layers, in the same order; the student's names where they are not given.
         weight: What the term is multiplied with in the sum.
         warm_up: Epochs in which the weight rises.
@@ -116,6 +123,7 @@ class ReviewKD(StagesLoss):
 
     works_with_fast_path = True
     short = "reviewkd"
+    takes_vectors = True
 
     def __init__(
         self, student: list[str], teacher: list[str] | None = None, weight: float = 5.0, warm_up: int = 20
@@ -139,7 +147,7 @@ class ReviewKD(StagesLoss):
         )
 
     def target(self, teacher: Outputs) -> Targets:
-        """Return the teacher's maps, (B, C, H, W) each."""
+        """Return what the teacher's layers give, (B, C, H, W) or (B, C) each."""
         return {name: teacher.maps[name] for name in self.teacher}
 
     def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
@@ -147,6 +155,6 @@ class ReviewKD(StagesLoss):
         total, deeper = student.logits.new_zeros(()), None
         stages = list(zip(self.fusions, self.student, self.teacher, self.sizes, strict=True))
         for fusion, own, other, size in reversed(stages):
-            fused, deeper = fusion(student.maps[own], deeper, size)
-            total = total + pyramid_loss(fused, target[other])
+            fused, deeper = fusion(as_map(student.maps[own]), deeper, size)
+            total = total + pyramid_loss(fused, as_map(target[other]))
         return total

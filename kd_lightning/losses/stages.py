@@ -1,10 +1,12 @@
 """What losses on several stages share: pairs of layers that give maps."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Loss, require_teacher
 from kd_lightning.losses.features import shape_text
+from kd_lightning.losses.pooled import map_shape
 from kd_lightning.networks.layers import Shapes
 
 
@@ -19,7 +21,12 @@ class StagesLoss(Loss):
 
     Raises:
         UserError: The numbers of layers differ, or there is none.
+
+    Attributes:
+        takes_vectors: Whether a layer may give a vector, which is a map of one cell.
     """
+
+    takes_vectors: ClassVar[bool] = False
 
     def __init__(self, student: list[str], teacher: list[str] | None, weight: float, warm_up: int) -> None:
         super().__init__(weight, warm_up)
@@ -53,6 +60,8 @@ class StagesLoss(Loss):
 
     def _map(self, name: str, shapes: Shapes) -> tuple[int, int, int]:
         shape = shapes[name]
+        if self.takes_vectors:
+            return map_shape(self, name, shape)
         if len(shape) != 3:
             raise UserError(
                 f"{type(self).__name__} needs maps of channels, height and width, but '{name}' gives "

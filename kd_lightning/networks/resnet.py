@@ -31,19 +31,21 @@ class _Block(nn.Module):
             self.downsample = nn.Sequential(
                 convolution(in_channels, channels, kernel_size=1, stride=stride), nn.BatchNorm2d(channels)
             )
+        self.preact = nn.Identity()
         self.relu2 = nn.ReLU()
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the map (B, channels, S/stride, S/stride)."""
         added = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(values)))))
-        return self.relu2(added + self.downsample(values))  # type: ignore[no-any-return]
+        return self.relu2(self.preact(added + self.downsample(values)))  # type: ignore[no-any-return]
 
 
 class ResNet(Network):
     """A residual network for CIFAR of 6n + 2 layers; 272,474 parameters with ``depth`` 20 for CIFAR-10.
 
     ``layer1``, ``layer2`` and ``layer3`` give maps of 16, 32 and 64 channels (times ``width``), of the image's size, a
-    half and a quarter of it, behind a ReLU. resnet8x4 and resnet32x4 of papers on distillation are ``width`` 4 with
+    half and a quarter of it, behind a ReLU; ``preact`` of a stage's last block (``layer1.2.preact`` with ``depth`` 20)
+    gives its map before that ReLU. resnet8x4 and resnet32x4 of papers on distillation are ``width`` 4 with
     ``depth`` 8 and 32: 1,233,540 and 7,433,860 parameters for CIFAR-100.
 
     He et al. 2016, https://arxiv.org/abs/1512.03385. Where the map's shape changes, the shortcut is a 1x1 convolution

@@ -79,7 +79,8 @@ class Objective(MetricsModule):
                     f"the loss '{name}' ({type(loss).__name__}) is undefined for mixed images, but --data.augment has "
                     f"{mixing}; leave that out, or take another loss, such as SoftTargets."
                 )
-        self._start(len(data.train_rows()[0].labels))
+        labels = data.train_rows()[0].labels
+        self._start(len(labels), labels)
 
     def expect(self, path: str, checkpoint: Mapping[str, Any], resumes: bool) -> None:
         """Let the losses have what a checkpoint's losses keep of each image; training has already counted its own.
@@ -94,7 +95,7 @@ class Objective(MetricsModule):
         """
         images = checkpoint.get(IMAGES_KEY, 0)
         if not resumes:
-            self._start(images)
+            self._start(images, None)
         own, found = self.state_dict(), checkpoint["state_dict"]
         changed = any(key in found and found[key].shape != own[key].shape for key in own if key.startswith("losses."))
         if images != self.images and changed:
@@ -103,10 +104,11 @@ class Objective(MetricsModule):
                 "the images that it was trained on, or start a new run without --ckpt_path."
             )
 
-    def _start(self, images: int) -> None:
+    def _start(self, images: int, labels: Tensor | None) -> None:
         self.images = images
-        for loss in self.named_losses.values():
-            loss.start(images)
+        for name, loss in self.named_losses.items():
+            with of_loss(name):
+                loss.start(images, labels)
 
     def on_train_epoch_start(self) -> None:
         """Begin with the weights that the losses have in this epoch."""

@@ -27,7 +27,7 @@ class Memory(Loss):
     works_with_fast_path = True
     memory: Tensor
 
-    def start(self, images: int) -> None:
+    def start(self, images: int, labels: Tensor | None) -> None:
         self.register_buffer("memory", torch.zeros(images, 4))
 
     def forward(self, student: Outputs, target: Targets, batch: Batch) -> Tensor:
@@ -119,7 +119,7 @@ class Twin(Callback):
             return
         weights = {"labels": 0.1, "kd": 0.9 * (trainer.current_epoch + 1) / 2, "memory": 1.0, "maps": 3.0}
         copy, norms = distill(TinyNetwork(), pl_module.teacher), {}
-        copy.named_losses["memory"].start(80)
+        copy.named_losses["memory"].start(80, None)
         copy.load_state_dict(pl_module.state_dict())
         losses = copy.model_step(batch).losses
         for name in (*weights, "loss"):

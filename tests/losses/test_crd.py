@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from loss_examples import STUDENT, TEACHER, built, outputs, value
+from loss_examples import LABELS, STUDENT, TEACHER, built, outputs, value
 from torch import Tensor
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.losses import CRD
-from kd_lightning.losses.crd import other_rows
+from kd_lightning.losses.crd import rows_of_other_classes
 from kd_lightning.networks.layers import LOGITS
 
 ROWS = torch.tensor([3, 0, 15, 8])
@@ -25,7 +25,7 @@ def crd(**options: Any) -> Any:
 
 def loss_of(loss: Any, seed: int = 2) -> Tensor:
     target = loss.target(outputs(TEACHER, seed=1))
-    result: Tensor = loss(outputs(STUDENT, seed=seed), target, Batch(torch.zeros(4, 3, 8, 8), ROWS % 5, ROWS))
+    result: Tensor = loss(outputs(STUDENT, seed=seed), target, Batch(torch.zeros(4, 3, 8, 8), LABELS[ROWS], ROWS))
     return result
 
 
@@ -78,7 +78,7 @@ def test_contrast_is_what_its_formula_says_and_keeps_the_z_of_the_first_batch() 
     for step in range(2):
         own, other = both(loss, seed=2 + step)
         torch.manual_seed(step)
-        drawn = torch.cat([ROWS.unsqueeze(1), other_rows(ROWS, OTHERS, 16)], 1).tolist()
+        drawn = torch.cat([ROWS.unsqueeze(1), rows_of_other_classes(LABELS[ROWS], OTHERS, loss.by_class, loss.ends)], 1).tolist()
         powers = (
             similarities(own, loss.teacher_memory.tolist(), drawn),
             similarities(other, loss.student_memory.tolist(), drawn),
@@ -118,14 +118,23 @@ def test_a_memory_moves_in_place_to_what_the_batch_shows_in_its_rows_alone() -> 
     assert loss.student_memory.data_ptr() == place
 
 
-def test_negatives_are_all_other_rows_alike_and_never_the_images_own() -> None:
+def test_negatives_are_all_images_of_other_classes_alike_and_none_of_the_images_own() -> None:
     torch.manual_seed(0)
-    rows = torch.tensor([0, 2, 4])
-    drawn = other_rows(rows, 20000, 5)
-    for row, others in zip(rows.tolist(), drawn, strict=True):
-        counts = torch.bincount(others, minlength=5).tolist()
-        assert counts.pop(row) == 0
-        assert counts == pytest.approx([5000] * 4, rel=0.05)
+    labels, loss = torch.tensor([1, 0, 3, 1, 4, 4, 1, 0]), crd()
+    loss.start(8, labels)
+    for label, drawn in enumerate(rows_of_other_classes(torch.arange(5), 20000, loss.by_class, loss.ends)):
+        others = (labels != label).nonzero().flatten().tolist()
+        counts = torch.bincount(drawn, minlength=8)
+        assert counts.nonzero().flatten().tolist() == others
+        assert counts[others].tolist() == pytest.approx([20000 / len(others)] * len(others), rel=0.05)
+
+
+def test_a_test_of_a_checkpoint_has_a_memory_and_needs_no_labels() -> None:
+    loss = crd()
+    loss.start(7, None)
+    assert loss.student_memory.shape == (7, 4)
+    assert not any(name in loss.state_dict() for name in ("by_class", "ends"))
+    assert value(loss.eval()).isfinite()
 
 
 def test_a_memory_begins_with_the_seeds_directions_whatever_was_drawn_before() -> None:
@@ -135,7 +144,7 @@ def test_a_memory_begins_with_the_seeds_directions_whatever_was_drawn_before() -
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
         torch.rand(seed)
-        loss.start(images=16)
+        loss.start(16, LABELS)
         memories.append(loss.teacher_memory)
     assert torch.equal(memories[0], memories[1])
     assert not torch.equal(memories[0], memories[2])
@@ -165,8 +174,8 @@ def test_an_option_out_of_its_range_is_refused(options: dict[str, Any], says: st
 def test_layers_and_data_that_cannot_be_contrasted_are_refused() -> None:
     with pytest.raises(UserError, match="'tokens' gives 9x3; name another layer"):
         CRD("tokens").build({"tokens": (9, 3), LOGITS: (5,)}, {"tokens": (9, 3), LOGITS: (5,)})
-    with pytest.raises(UserError, match="one training image alone"):
-        crd().start(images=1)
+    with pytest.raises(UserError, match="all training images are of one class"):
+        crd().start(3, torch.tensor([2, 2, 2]))
 
 
 def test_one_image_alone_costs_its_own_pair() -> None:

@@ -105,10 +105,9 @@ def cell_cosine(loss: Any) -> float:
 def attention_loss() -> float:
     total = 0.0
     for own, other in zip(outputs(STUDENT, seed=2).maps["body"], outputs(TEACHER, seed=1).maps["deep"], strict=True):
-        one = [[sum(float(own[c, y, x]) ** 2 for c in range(3)) / 3 for x in range(4)] for y in range(4)]
-        pooled = [
-            sum(one[2 * y + dy][2 * x + dx] for dy in (0, 1) for dx in (0, 1)) / 4 for y in range(2) for x in range(2)
-        ]
+        four = [(dy, dx) for dy in (0, 1) for dx in (0, 1)]
+        cells = [[[float(own[c, 2 * y + dy, 2 * x + dx]) for dy, dx in four] for c in range(3)] for y, x in four]
+        pooled = [sum((sum(numbers) / 4) ** 2 for numbers in cell) / 3 for cell in cells]
         two = [sum(float(other[c, y, x]) ** 2 for c in range(6)) / 6 for y in range(2) for x in range(2)]
         lengths = [sqrt(sum(v * v for v in values)) for values in (pooled, two)]
         total += sum((a / lengths[0] - b / lengths[1]) ** 2 for a, b in zip(pooled, two, strict=True)) / 4 / 4
