@@ -39,9 +39,9 @@ class AttentionTransfer(StagesLoss):
     averaged down to the smaller size first, as RepDistiller and mdistiller do. Channels may differ, so it needs no
     projector, and helps where student and teacher have stages alike.
 
-    A weight of 1000 with p = 2, one pair a stage, is the reference setting for 10 and for 100 classes: the maps are of
-    length one, so their squared differences are small. It has no parameters, and a remembered teacher keeps one number
-    a cell. It is defined for a batch of one; a map of zeros has no attention anywhere.
+    A weight of 1000 with p = 2, one pair a stage, is its authors' setting for 10 and RepDistiller's for 100 classes:
+    the maps are of length one, so their squared differences are small. It has no parameters, and a remembered teacher
+    keeps one number a cell. It is defined for a batch of one; a map of zeros has no attention anywhere.
 
     Args:
         student: The student's layers, one a stage.

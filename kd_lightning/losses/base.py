@@ -45,9 +45,13 @@ class Loss(nn.Module, ABC):
         super().__init__()
         if warm_up < 0:
             raise UserError(f"warm_up of {type(self).__name__} is {warm_up}, but it must be 0 epochs or more.")
-        self.full_weight = weight
         self.warm_up = warm_up
         self.register_buffer("weight", torch.tensor(float(weight)), persistent=False)
+        self.set_weight(weight)
+
+    def set_weight(self, weight: float) -> None:
+        """Give the weight that it has once it has risen."""
+        self.full_weight = weight
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:

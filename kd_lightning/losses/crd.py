@@ -178,7 +178,7 @@ class CRD(FeatureLoss):
         counts = torch.bincount(labels, minlength=len(self.ends) - 1)
         if (counts > 0).sum() < 2:
             raise UserError(
-                "CRD compares images with those of other classes, but all training images are of one class; give others."
+                "CRD compares images with those of other classes, but all training images are of one class; give more."
             )
         self.by_class = labels.argsort(stable=True).to(self.by_class)
         self.ends[1:] = counts.cumsum(0)

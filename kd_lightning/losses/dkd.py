@@ -1,13 +1,14 @@
 """Decoupled knowledge distillation: how sure the teacher is, and what it says of the other classes."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from kd_lightning.losses.logits import (
-    LogitLoss,
+    DecoupledLoss,
     divergences,
     log_probabilities,
-    require_positive,
     without_label,
 )
 
@@ -43,7 +44,7 @@ def _label_or_not(logs: Tensor, labels: Tensor) -> Tensor:
     return torch.cat([label, without_label(logs, labels).logsumexp(1, keepdim=True)], dim=1)
 
 
-class DKD(LogitLoss):
+class DKD(DecoupledLoss):
     """Soft targets in two parts, each with its factor: how sure the label is, and the other classes among themselves.
 
     ``T^2 mean_b (alpha KL([p_y, 1 - p_y]_t || [p_y, 1 - p_y]_s) + beta KL(q_t || q_s))`` (Zhao et al., CVPR 2022,
@@ -63,7 +64,7 @@ class DKD(LogitLoss):
         alpha: Factor of the label's part.
         beta: Factor of the other classes' part.
         standardize: As in ``SoftTargets``; the reference multiplies with 9 then, too.
-        weight: What the term is multiplied with in the sum.
+        weight: What the term is multiplied with in the sum; ``auto`` is 1 from 100 classes on and 0.3 for 10.
         warm_up: Epochs in which the weight rises.
 
     Raises:
@@ -72,7 +73,6 @@ class DKD(LogitLoss):
 
     works_with_fast_path = True
     short = "dkd"
-    needs_unmixed = True
 
     def __init__(
         self,
@@ -80,11 +80,10 @@ class DKD(LogitLoss):
         alpha: float = 1.0,
         beta: float = 8.0,
         standardize: bool = False,
-        weight: float = 1.0,
+        weight: float | Literal["auto"] = "auto",
         warm_up: int = 20,
     ) -> None:
-        super().__init__(standardize, weight, warm_up)
-        self.temperature = require_positive(self, "temperature", temperature)
+        super().__init__(temperature, standardize, weight, warm_up)
         self.alpha, self.beta = alpha, beta
 
     def compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:

@@ -32,21 +32,23 @@ class FeatureRegression(ProjectedLoss):
     between layers does, and asks more of it: a student that is too small for it may lose. The projector is left behind
     after training.
 
-    The literature takes a weight of 100 for 10 and for 100 classes. For LightNN on CIFAR-10, 10 measured best (0.75
-    points over no teacher, in two runs), the seed's 0.25 brought 0.2, and BatchNorm and ReLU in the projector no more.
-    A 3x3 projector has ``9 C C' + C'`` parameters, a 1x1 one ``C C' + C'``; a remembered teacher keeps its whole map.
-    It is defined for a batch of one and for constant maps.
+    RepDistiller and mdistiller take a weight of 100 for 100 classes, with the projector ``ConvReg``. For LightNN on
+    CIFAR-10, 10 measured best (0.75 points over no teacher, in two runs), the seed's 0.25 brought 0.2, and BatchNorm
+    and ReLU in the projector no more. A 3x3 projector has ``9 C C' + C'`` parameters, a 1x1 one ``C C' + C'``; a
+    remembered teacher keeps its whole map. It is defined for a batch of one and for constant maps.
 
     Args:
         student: The student's layer, such as ``features``.
         teacher: The teacher's layer; the student's name where it is not given.
-        projector: ``1x1`` or ``3x3``: a convolution; ``3x3 normalized``: one with BatchNorm and ReLU behind it, for
-            a teacher's layer behind a ReLU; ``none`` for maps of as many channels.
+        projector: ``1x1`` or ``3x3``: a convolution; ``3x3 normalized``: one with BatchNorm and ReLU after it, for a
+            teacher's layer after a ReLU; ``ConvReg``: that of RepDistiller and mdistiller, 1x1 with BatchNorm and ReLU,
+            or 3x3 with stride 2, or transposed, where the student's map is twice or half as large; ``none`` for maps of
+            as many channels.
         weight: What the term is multiplied with in the sum.
         warm_up: Epochs in which the weight rises.
 
     Raises:
-        UserError: The maps differ in height or width.
+        UserError: The maps differ in height or width, and the projector does not change them.
     """
 
     works_with_fast_path = True

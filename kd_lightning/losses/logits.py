@@ -1,8 +1,8 @@
 """What losses on logits share."""
 
 from abc import abstractmethod
-from math import inf
-from typing import TYPE_CHECKING
+from math import inf, sqrt
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -70,6 +70,49 @@ class LogitLoss(Loss):
             labels: The batch's labels: class indices (B,), or class probabilities (B, num_classes) where images were
                 mixed.
         """
+
+
+class DecoupledLoss(LogitLoss):
+    """A loss on logits that has a part of its own for the classes other than the label's.
+
+    Args:
+        temperature: T of that part, above 0.
+        standardize: Whether logits go through ``standardized`` first.
+        weight: What the term is multiplied with in the sum; ``auto``: ``weight_by_classes``.
+        warm_up: Epochs in which the weight rises.
+
+    Raises:
+        UserError: ``temperature`` is not above 0.
+    """
+
+    needs_unmixed = True
+
+    def __init__(self, temperature: float, standardize: bool, weight: float | Literal["auto"], warm_up: int) -> None:
+        super().__init__(standardize, 1.0 if weight == "auto" else weight, warm_up)
+        self.temperature = require_positive(self, "temperature", temperature)
+        self.is_auto = weight == "auto"
+
+    def build(self, student: Shapes, teacher: Shapes | None) -> None:
+        """Check the logits, and choose the weight for as many classes where none is given."""
+        super().build(student, teacher)
+        if self.is_auto:
+            self.set_weight(weight_by_classes(student[LOGITS][0]))
+
+
+def weight_by_classes(classes: int) -> float:
+    """Return ``sqrt((C - 1) / 99)``, 1 at most: the weight of a ``DecoupledLoss`` that has 1 for 100 classes.
+
+    The softened probabilities of C - 1 classes are some 1 / (C - 1) each, and so are their differences; the length of
+    the gradient over all of them falls as ``1 / sqrt(C - 1)``, while that of the labels' hardly depends on C. Above 100
+    classes the published weight stays: for 1,000 the authors take less of the part, not more.
+
+    Args:
+        classes: C, 2 or more.
+
+    Returns:
+        A number in (0, 1] with two decimals: 0.3 for 10 classes.
+    """
+    return round(min(1.0, sqrt((classes - 1) / 99)), 2)
 
 
 def standardized(logits: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 """Normalized knowledge distillation: cross-entropies with what the teacher says of the label and of the others."""
 
+from typing import Literal
+
 from torch import Tensor
 
-from kd_lightning.losses.logits import LogitLoss, log_probabilities, require_positive, without_label
+from kd_lightning.losses.logits import DecoupledLoss, log_probabilities, without_label
 
 
 def nkd_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float, gamma: float) -> Tensor:
@@ -29,7 +31,7 @@ def nkd_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: floa
     return -parts.mean()
 
 
-class NKD(LogitLoss):
+class NKD(DecoupledLoss):
     """The cross-entropy with the teacher's probability of the label, and that of the other classes among themselves.
 
     ``mean_b (-p_t,y log p_s,y - gamma T^2 sum_c q_t,c log q_s,c)`` (Yang et al., ICCV 2023,
@@ -47,7 +49,7 @@ class NKD(LogitLoss):
         temperature: T, above 0.
         gamma: Factor of the other classes' part.
         standardize: As in ``SoftTargets``; both parts see standardized logits.
-        weight: What the term is multiplied with in the sum.
+        weight: What the term is multiplied with in the sum; ``auto`` is 1 from 100 classes on and 0.3 for 10.
         warm_up: Epochs in which the weight rises.
 
     Raises:
@@ -56,18 +58,16 @@ class NKD(LogitLoss):
 
     works_with_fast_path = True
     short = "nkd"
-    needs_unmixed = True
 
     def __init__(
         self,
         temperature: float = 3.0,
         gamma: float = 3.5,
         standardize: bool = False,
-        weight: float = 1.0,
+        weight: float | Literal["auto"] = "auto",
         warm_up: int = 0,
     ) -> None:
-        super().__init__(standardize, weight, warm_up)
-        self.temperature = require_positive(self, "temperature", temperature)
+        super().__init__(temperature, standardize, weight, warm_up)
         self.gamma = gamma
 
     def compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ from torch import nn
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Loss
 from kd_lightning.losses.features import FeatureLoss, shape_text
+from kd_lightning.losses.logits import DecoupledLoss
 from kd_lightning.networks import Network
-from kd_lightning.networks.layers import LayerError, Shapes, TappedNetwork
+from kd_lightning.networks.layers import LOGITS, LayerError, Shapes, TappedNetwork
 
 
 def tapped(
@@ -47,6 +48,8 @@ def of_loss(name: str) -> Iterator[None]:
 def pair_lines(losses: Mapping[str, Loss], student: Shapes, teacher: Shapes) -> list[str]:
     """Return a line for each pair of layers that a loss compares, with their shapes; a loss's last says what it trains.
 
+    A weight that goes by the number of classes has a line, too.
+
     Args:
         losses: The losses by name.
         student: The shape of each of the student's layers.
@@ -54,6 +57,8 @@ def pair_lines(losses: Mapping[str, Loss], student: Shapes, teacher: Shapes) -> 
     """
     lines = []
     for name, loss in losses.items():
+        if isinstance(loss, DecoupledLoss) and loss.is_auto:
+            lines.append(f"{name}: weight {loss.full_weight:g}, for {student[LOGITS][0]} classes")
         pairs = [
             f"{name}: {own} {shape_text(student[own])} -> {other} {shape_text(teacher[other])}"
             for own, other in zip(loss.student_layers, loss.teacher_layers, strict=False)

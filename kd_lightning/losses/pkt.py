@@ -47,7 +47,7 @@ class PKT(RelationLoss):
     whom, but by angles alone. The papers compare the features in front of the classifier: a pooling or hidden layer, of
     vectors. Of a map all values are one vector, as they are for the cosine.
 
-    A weight of 30,000 is the reference setting for 10 and for 100 classes, at a batch of 64. The mean is over B^2 pairs
+    A weight of 30,000 is RepDistiller's setting for 100 classes, at a batch of 64. The mean is over B^2 pairs
     though each row of q sums to one, so the loss falls as 1 / B: with twice the batch, take twice the weight. It has no
     parameters and costs ``B^2 (D + D')`` multiplications; a remembered teacher keeps its whole layer. A batch of one
     costs 0. Features of zeros are at a right angle to all.

@@ -99,16 +99,19 @@ class ReviewKD(StagesLoss):
     Chen et al., CVPR 2021, https://arxiv.org/abs/2104.09044. From the deepest stage to the shallowest, a fusion weighs
     the student's map against what the deeper stages have handed on, cell by cell (1x1 convolution, attention; nearest
     values where heights differ, at last to the teacher's height), and a 3x3 convolution makes the teacher's channels of
-    it. A vector, such as what ``pool`` gives, is a map of one cell. Each result costs its mean squared error at full size and averaged to 4x4, 2x2 and 1x1 (what is smaller than the
-    map), weighted 1, 1/2, 1/4, 1/8 over their sum; the stages are summed.
+    it. A vector, such as what ``pool`` gives, is a map of one cell. Each result costs its mean squared error at full
+    size and averaged to 4x4, 2x2 and 1x1 (what is smaller than the map), weighted 1, 1/2, 1/4, 1/8 over their sum; the
+    stages are summed.
 
-    The reference setting for 100 classes compares each stage and, as the deepest, the pooled vector. The student's maps
-    are those after a stage's ReLU, and the teacher's those before it: for resnet32x4 and resnet8x4 ``student: [layer1,
-    layer2, layer3, pool]`` and ``teacher: [layer1.4.preact, layer2.4.preact, layer3.4.preact, pool]``. A WideResNet as a teacher
-    has them in ``block2.layer.0.bn1``, ``block3.layer.0.bn1``, ``bn1`` and ``pool``. The weight is 5 there, 8 for
-    ShuffleNetV2 and 0.6 to 1 for a resnet56 or resnet110, over a warm-up of 20 epochs. Of each stage it trains ``C M + 9 M C'`` weights and a few more, M = min(512, C of the deepest), often
-    more than the student has; they are left behind after training. In training a stage takes the time of a 3x3
-    convolution at the teacher's size. A remembered teacher keeps its whole maps.
+    The reference setting for 100 classes compares each stage and, as the deepest, the pooled vector: the student's maps
+    after a stage's ReLU with the teacher's before it. For resnet8x4 and resnet32x4 that is ``student: [layer1, layer2,
+    layer3, pool]`` and ``teacher: [layer1.4.preact, layer2.4.preact, layer3.4.preact, pool]``; of a WideResNet as the
+    teacher ``[block2.layer.0.bn1, block3.layer.0.bn1, bn1, pool]``. Its weight is 5 for that pair (8 for ShuffleNetV2,
+    0.6 and 1 for resnet20 and resnet32), beside labels at 1, over a warm-up of 20 epochs.
+
+    Of each stage it trains ``C M + 9 M C'`` weights and a few more, M = min(512, C of the deepest), often more than the
+    student has; they are left behind after training. In training a stage takes the time of a 3x3 convolution at the
+    teacher's size. A remembered teacher keeps its whole maps.
 
     Args:
         student: The student's layers, two stages or more, from the shallowest to the deepest; each gives a map, or a

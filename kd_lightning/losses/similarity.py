@@ -29,10 +29,10 @@ class SimilarityPreserving(RelationLoss):
     flattened features (B, D), its rows of length one. It says which images are alike, and nothing of how a network
     encodes that, so layers of any shapes compare: it helps where the two networks are built differently.
 
-    A weight of 3000 on the last map before pooling is the reference setting for 10 and for 100 classes, at a batch of
-    64. A row's share is bounded, so the loss falls as 1 / B: with twice the batch, take twice the weight. It has no
-    parameters and costs ``B^2 (D + D')`` multiplications; a remembered teacher keeps its whole layer. One image is like
-    itself: a batch of one costs 0. An image of zeros is like none.
+    A weight of 3000 on the last map before pooling is RepDistiller's setting for 100 classes, at a batch of 64. A row's
+    share is bounded, so the loss falls as 1 / B: with twice the batch, take twice the weight. It has no parameters and
+    costs ``B^2 (D + D')`` multiplications; a remembered teacher keeps its whole layer. One image is like itself: a
+    batch of one costs 0. An image of zeros is like none.
 
     Args:
         student: The student's layer, such as ``features``.

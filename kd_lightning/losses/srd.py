@@ -61,8 +61,8 @@ class SRD(PooledLoss):
     the BN would take away). It lets the projector whiten the student's features, looks at the largest errors, and its
     gradient does not fade as they shrink. The paper compares the features in front of the classifier.
 
-    A weight of 2, beside labels at 1 and ``SoftTargets`` at T = 1 with weight 1, is the reference setting for 10 and
-    for 100 classes. Between C and C' channels it trains ``C C'`` parameters, left behind after training; a remembered
+    A weight of 2, beside labels at 1 and ``SoftTargets`` at T = 1 with weight 1, is its authors' setting for
+    ImageNet. Between C and C' channels it trains ``C C'`` parameters, left behind after training; a remembered
     teacher keeps its map. The larger map is averaged down to the smaller one, and a vector is a map of one cell. The
     sum grows with the batch, its gradient does not. Validation goes by its batches' statistics too. A channel of one
     value or of equal ones is 0: where all are (a batch of one vector), the loss is log 1e-8, without gradient.

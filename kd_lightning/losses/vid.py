@@ -44,10 +44,10 @@ class VID(PooledLoss):
     the student. It raises a lower bound of the information that the layers share: a regression that learns to care
     less about channels which the student cannot tell.
 
-    A weight of 1 is the reference setting for 10 and for 100 classes; the variances start at 5. It may fall below 0.
-    Between C and C' channels it trains ``C C' + 2 C'^2 + 4 C'`` parameters, left behind after training; a remembered
-    teacher keeps its map. The larger map is averaged down to the smaller one, and a vector is a map of one cell. It is
-    defined for a batch of one and for constant maps.
+    A weight of 1 is RepDistiller's setting for 100 classes, with one loss for each of three stages; the variances start
+    at 5. It may fall below 0. Between C and C' channels it trains ``C C' + 2 C'^2 + C'`` parameters, left behind
+    after training; a remembered teacher keeps its map. The larger map is averaged down to the smaller one, and a vector
+    is a map of one cell. It is defined for a batch of one and for constant maps.
 
     Args:
         student: The student's layer, such as ``features``.
@@ -68,11 +68,11 @@ class VID(PooledLoss):
     def connect(self, channels: int, target: int) -> None:
         """Make the convolutions and the variances."""
         self.mean = nn.Sequential(
-            nn.Conv2d(channels, target, kernel_size=1),
+            nn.Conv2d(channels, target, kernel_size=1, bias=False),
             nn.ReLU(),
-            nn.Conv2d(target, target, kernel_size=1),
+            nn.Conv2d(target, target, kernel_size=1, bias=False),
             nn.ReLU(),
-            nn.Conv2d(target, target, kernel_size=1),
+            nn.Conv2d(target, target, kernel_size=1, bias=False),
         )
         self.raw_variances = nn.Parameter(torch.full((target,), log(expm1(FIRST_VARIANCE - LEAST_VARIANCE))))
 

@@ -78,7 +78,9 @@ def test_contrast_is_what_its_formula_says_and_keeps_the_z_of_the_first_batch() 
     for step in range(2):
         own, other = both(loss, seed=2 + step)
         torch.manual_seed(step)
-        drawn = torch.cat([ROWS.unsqueeze(1), rows_of_other_classes(LABELS[ROWS], OTHERS, loss.by_class, loss.ends)], 1).tolist()
+        drawn = torch.cat(
+            [ROWS.unsqueeze(1), rows_of_other_classes(LABELS[ROWS], OTHERS, loss.by_class, loss.ends)], 1
+        ).tolist()
         powers = (
             similarities(own, loss.teacher_memory.tolist(), drawn),
             similarities(other, loss.student_memory.tolist(), drawn),

@@ -7,10 +7,12 @@ import pytest
 import torch
 from loss_examples import LOSSES, batch, built
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses import DIST, DKD, NKD, TTM, WTTM, CrossEntropy, LogitLoss, LogitRegression, Loss, SoftTargets
 from kd_lightning.losses.logits import standardized
+from kd_lightning.losses.pairs import pair_lines
 from kd_lightning.networks.layers import LOGITS, Outputs
 
 Row = list[float]
@@ -208,6 +210,45 @@ def test_two_classes_cannot_be_standardized(kind: type[LogitLoss]) -> None:
 def test_a_temperature_or_an_exponent_is_above_zero(make: Callable[[], Loss], says: str) -> None:
     with pytest.raises(UserError, match=says):
         make()
+
+
+@pytest.mark.parametrize("kind", [DKD, NKD])
+def test_the_weight_of_a_decoupled_loss_goes_by_the_classes_where_none_is_given(kind: type[DKD | NKD]) -> None:
+    for classes, expected in ((2, 0.1), (10, 0.3), (100, 1.0), (1000, 1.0)):
+        shapes = {LOGITS: (classes,)}
+        chosen, given = kind(warm_up=4), kind(weight=1.5, warm_up=4)
+        for loss in (chosen, given):
+            loss.build(shapes, shapes)
+        assert (chosen.full_weight, given.full_weight) == (expected, 1.5)
+        assert chosen.weight.item() == pytest.approx(expected / 4)
+        shown = [f"kd: weight {expected:g}, for {classes} classes"]
+        assert (pair_lines({"kd": chosen}, shapes, shapes), pair_lines({"kd": given}, shapes, shapes)) == (shown, [])
+
+
+def pull(kind: type[DKD | NKD], classes: int) -> tuple[float, float]:
+    """How hard a loss pulls at the logits, as often as labels do, without its weight and with it."""
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(600) % classes
+    shared, own = torch.randn(2, 600, classes, generator=draw)
+    teacher, student = 2.5 * shared, 2.5 * (0.7 * shared + 0.7 * own)
+    teacher[range(600), labels] += 11
+    student[range(600), labels] += 6
+    student.requires_grad_()
+    loss = kind()
+    loss.build({LOGITS: (classes,)}, {LOGITS: (classes,)})
+    values = loss.compare(student, teacher, labels), cross_entropy(student, labels)
+    one, two = (torch.autograd.grad(total, student)[0].norm().item() for total in values)
+    return one / two, loss.full_weight * one / two
+
+
+@pytest.mark.parametrize("kind", [DKD, NKD])
+def test_the_weight_for_ten_classes_pulls_about_as_hard_as_the_published_one_for_a_hundred(
+    kind: type[DKD | NKD],
+) -> None:
+    (plain, weighted), (published, same) = pull(kind, 10), pull(kind, 100)
+    assert same == published
+    assert plain > 1.8 * published
+    assert 0.6 * published < weighted < 1.4 * published
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

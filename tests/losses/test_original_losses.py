@@ -212,10 +212,12 @@ def test_the_fields_regressor_is_a_convolution_that_fits_the_sizes_with_normaliz
     made = run(student, convolution.weight, convolution.bias, settings["stride"], settings["padding"])
     expected = (normalized(made, loss.projector[1]).relu() - teacher).square().mean()
     assert result.item() == pytest.approx(expected.item(), rel=1e-9)
-    for one, two in zip(*(gradients(total, [student, convolution.weight]) for total in (result, expected)), strict=True):
+    for one, two in zip(
+        *(gradients(total, [student, convolution.weight]) for total in (result, expected)), strict=True
+    ):
         assert torch.allclose(one, two, rtol=1e-6, atol=1e-9)
 
 
 def test_the_fields_regressor_of_a_map_that_is_too_small_is_refused() -> None:
-    with pytest.raises(UserError, match="ConvReg needs a student's map .* not 4x4 beside 7x7"):
+    with pytest.raises(UserError, match=r"ConvReg needs a student's map .* not 4x4 beside 7x7"):
         regressor((3, 4, 4), (6, 7, 7))
