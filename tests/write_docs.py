@@ -41,7 +41,7 @@ def rows(head: list[str], lines: list[list[str]]) -> str:
 
 def weight(loss: Entry) -> str:
     (option,) = (option for option in loss.options if option.name == "weight")
-    return f"{option.default:g}"
+    return option.default if option.default == "auto" else f"{option.default:g}"
 
 
 def own(entry: Entry) -> str:

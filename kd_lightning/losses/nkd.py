@@ -39,7 +39,8 @@ class NKD(DecoupledLoss):
     teacher is unsure count less at the label, and the other classes of all images alike; close to ``DKD``.
 
     gamma = 3.5, T = 3, weight 1 beside labels at 1 is the reference setting for 100 classes of small images (gamma =
-    1.5, T = 1 for ImageNet). It stays for 10: the part of the other classes depends little on their number.
+    1.5, T = 1 for ImageNet). The fewer the classes, the harder the second part pulls. So the default weight is that of
+    ``DKD``, ``sqrt((C - 1) / 99)``, 1 at most: 0.3 for 10.
 
     It has no parameters, and a remembered teacher keeps ``num_classes`` numbers an image. It needs one label of each
     image: Mixup and CutMix are refused before training. It is never 0, not even for the teacher's own logits. Of two

@@ -65,11 +65,13 @@ class Fusion(nn.Module):
 
     def __init__(self, channels: int, between: int, target: int, deepest: bool) -> None:
         super().__init__()
-        self.enter = nn.Sequential(nn.Conv2d(channels, between, kernel_size=1, bias=False), Norm(between))
-        self.leave = nn.Sequential(nn.Conv2d(between, target, kernel_size=3, padding=1, bias=False), Norm(target))
+        enter = nn.Conv2d(channels, between, kernel_size=1, bias=False)
+        leave = nn.Conv2d(between, target, kernel_size=3, padding=1, bias=False)
+        for convolution in (enter, leave):
+            nn.init.kaiming_uniform_(convolution.weight, a=1)
+        self.enter = nn.Sequential(enter, Norm(between))
+        self.leave = nn.Sequential(leave, Norm(target))
         self.attention = None if deepest else nn.Conv2d(2 * between, 2, kernel_size=1)
-        for part in (self.enter, self.leave):
-            nn.init.kaiming_uniform_(part[0].weight, a=1)
 
     def forward(self, own: Tensor, deeper: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return the fused map as it is compared, (B, target, *size), and as it is handed on, (B, between, *size).

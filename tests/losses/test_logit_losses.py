@@ -13,7 +13,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.losses import DIST, DKD, NKD, TTM, WTTM, CrossEntropy, LogitLoss, LogitRegression, Loss, SoftTargets
 from kd_lightning.losses.logits import standardized
 from kd_lightning.losses.pairs import pair_lines
-from kd_lightning.networks.layers import LOGITS, Outputs
+from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
 Row = list[float]
 ON_LOGITS = [name for name, make in LOSSES.items() if isinstance(make(), LogitLoss)]
@@ -215,7 +215,7 @@ def test_a_temperature_or_an_exponent_is_above_zero(make: Callable[[], Loss], sa
 @pytest.mark.parametrize("kind", [DKD, NKD])
 def test_the_weight_of_a_decoupled_loss_goes_by_the_classes_where_none_is_given(kind: type[DKD | NKD]) -> None:
     for classes, expected in ((2, 0.1), (10, 0.3), (100, 1.0), (1000, 1.0)):
-        shapes = {LOGITS: (classes,)}
+        shapes: Shapes = {LOGITS: (classes,)}
         chosen, given = kind(warm_up=4), kind(weight=1.5, warm_up=4)
         for loss in (chosen, given):
             loss.build(shapes, shapes)

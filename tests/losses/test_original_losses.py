@@ -112,7 +112,8 @@ def review_of_the_authors(loss: Any, students: list[Tensor], teachers: list[Tens
 def normalized(values: Tensor, norm: Any) -> Tensor:
     mean, variance = values.mean((0, 2, 3), keepdim=True), values.var((0, 2, 3), correction=0, keepdim=True)
     weight, bias = (values[:, None, None] for values in (norm.weight, norm.bias))
-    return (values - mean) / (variance + 1e-5).sqrt() * weight + bias
+    result: Tensor = (values - mean) / (variance + 1e-5).sqrt() * weight + bias
+    return result
 
 
 def gradients(total: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -187,7 +188,8 @@ def test_attention_of_two_sizes_averages_features_before_it_squares_them(student
     expected = (maps[0] - maps[1]).square().mean()
     result = compared(AttentionTransfer(["body"]), student, teacher)
     assert result.item() == pytest.approx(expected.item(), rel=1e-9)
-    assert torch.allclose(*(torch.autograd.grad(total, student)[0] for total in (result, expected)))
+    one, two = (torch.autograd.grad(total, student)[0] for total in (result, expected))
+    assert torch.allclose(one, two)
 
 
 CONVOLUTIONS = {
