@@ -27,14 +27,14 @@ def tapped(network: nn.Module, layers: Sequence[str]) -> TappedNetwork:
     return TappedNetwork(network, layers, network, network.image_shape)
 
 
-def double(network: Network) -> Network:
+def shifted(network: Network) -> Network:
     """A network whose normalization is not the one that it begins with."""
     for number, module in enumerate(network.modules()):
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1, 0.2)
             nn.init.normal_(module.bias, 0, 0.2)
-            module.running_mean = 0.1 * drawn(module.num_features, seed=number)
-    return network.double().eval()
+            module.running_mean = 0.1 * drawn(module.num_features, seed=number).float()
+    return network.eval()
 
 
 def residual_stages(network: Any, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -125,8 +125,10 @@ def gradients(total: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
 def test_review_of_stages_before_their_relu_and_of_the_pooled_vector_is_the_authors(pair: str) -> None:
     make, stages, names, make_teacher, teacher_stages, teacher_names = REVIEWS[pair]
     torch.manual_seed(0)
-    student, teacher, images = double(make()), double(make_teacher()), drawn(2, 3, 16, 16)
+    student, teacher, images = shifted(make()), shifted(make_teacher()), drawn(2, 3, 16, 16)
     own, other = tapped(student, names), tapped(teacher, teacher_names)
+    student.double()
+    teacher.double()
     loss: Any = ReviewKD(names, teacher_names)
     loss.build(own.shapes, other.shapes)
     loss.double()
