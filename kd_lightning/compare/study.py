@@ -162,6 +162,7 @@ def read_request(args: Sequence[str]) -> Request:
     """
     own, each_run = split_options(args)
     parser = Parser(prog="kd_lightning compare", description=DESCRIPTION)
+    parser.builds = False  # the parser of `fit` reads a row's options again
     parser.add_argument("-c", "--config", action=StudyFile, help="The study, such as seed_table.yaml (required).")
     parser.add_class_arguments(StudyConfig)
     if not {"-h", "--help", "-c"} & set(own) and not any(word.startswith("--config") for word in own):

@@ -42,6 +42,9 @@ NO_OPTIONS: dict[type[Any], tuple[str, ...]] = {
 }
 """Arguments that a class is given by us."""
 
+IS_FUNCTION = "is a function, but a config can only name a class there"
+"""What is said of a function that a config would have called."""
+
 FORMS = {
     "losses": "`losses: {labels: CrossEntropy, kd: SoftTargets}`",
     "teacher": "`teacher: {class_path: Teacher, init_args: {network: DeepNN}}`",
@@ -170,6 +173,9 @@ def _wrong_class(message: str, deepest: str, said: str, keys: list[str]) -> str 
     ):
         option = whole_path(keys, message, name[1])
         return f"there is no '{name[1]}' for --{option} ({name[2].strip()}){_choices(key, [])}."
+    if name := re.search(rf"(\S+) {IS_FUNCTION}|Expected '(\S+)' to be a function", deepest):
+        path = name[1] or name[2]
+        return f"--{whole_path(keys, message, path)} is {path}, which {IS_FUNCTION}."
     if name := re.search(r"Multiple subclasses with name (\w+)\. .* ambiguity: (.+)\.", deepest):
         option = whole_path(keys, message, name[1])
         return f"--{option} is {name[1]}, but several classes are called so; give one of {name[2]}."

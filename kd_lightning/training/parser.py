@@ -10,14 +10,21 @@ import kd_lightning.data.image_folder
 import kd_lightning.data.shapes
 import kd_lightning.data.torchvision_sets  # noqa: F401  bare class names are those of imported classes
 from kd_lightning.errors import UserError
+from kd_lightning.training.class_checks import check_classes, import_path
 from kd_lightning.training.config_files import ConfigFile
 from kd_lightning.training.own_defaults import as_settings, drop_replaced
-from kd_lightning.training.parse_errors import explain
+from kd_lightning.training.parse_errors import IS_FUNCTION, explain
 from kd_lightning.wording import shortened
 
 
 class Parser(LightningArgumentParser):
-    """LightningCLI's parser with bare config names and errors of one sentence."""
+    """LightningCLI's parser with bare config names and errors of one sentence.
+
+    Attributes:
+        builds: Whether the classes that a config names are built from what this parser gives, and so are checked.
+    """
+
+    builds = True
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
         """Add an argument; configs are found by their bare names."""
@@ -25,16 +32,23 @@ class Parser(LightningArgumentParser):
             kwargs["action"] = ConfigFile
         return super().add_argument(*args, **kwargs)
 
+    def add_function_arguments(self, function: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse a function that a config names where a class must stand, before it is called."""
+        raise ImportError(f"{import_path(function)} {IS_FUNCTION}")
+
     def parse_args(self, args: Any = None, namespace: Any = None, **kwargs: Any) -> Namespace:  # type: ignore[override]
         """Parse options; one inside of a class comes alone, with what was set of the class before."""
         drop_replaced(namespace, as_settings(args))
-        parsed: Namespace = super().parse_args(args, namespace, **kwargs)
-        return parsed
+        return self._checked(super().parse_args(args, namespace, **kwargs))
 
     def parse_object(self, obj: Any, namespace: Any = None, **kwargs: Any) -> Namespace:
         """Parse settings of a class, with what was set of it before."""
         drop_replaced(namespace, obj)
-        parsed: Namespace = super().parse_object(obj, namespace, **kwargs)
+        return self._checked(super().parse_object(obj, namespace, **kwargs))
+
+    def _checked(self, parsed: Namespace) -> Namespace:
+        if self.builds and self.exit_on_error:  # parsers inside of this one leave it to this one
+            check_classes(parsed)
         return parsed
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
