@@ -77,8 +77,8 @@ def _refused(option: str, given: str, slot: _Slot | None) -> UserError:
         names = " or ".join(kind.__name__ for kind in slot.kinds) if slot else "what it takes"
         return UserError(f"--{option} is {given}, but a config can only name a class there, a subclass of {names}.")
     return UserError(
-        f"--{option} is {given}, but functions, and classes of an unknown kind, come from Python and not from a config; "
-        "leave it out, and give it in a subclass of your own."
+        f"--{option} is {given}, but functions, and classes of an unknown kind, come from Python and not from a "
+        "config; leave it out, and give it in a subclass of your own."
     )
 
 

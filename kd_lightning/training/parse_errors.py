@@ -173,8 +173,9 @@ def _wrong_class(message: str, deepest: str, said: str, keys: list[str]) -> str 
     ):
         option = whole_path(keys, message, name[1])
         return f"there is no '{name[1]}' for --{option} ({name[2].strip()}){_choices(key, [])}."
-    if name := re.search(rf"(\S+) {IS_FUNCTION}|Expected '(\S+)' to be a function", deepest):
-        path = name[1] or name[2]
+    given = r"(?:\. Got value: Namespace\(class_path='([^']+)')?"
+    if name := re.search(rf"Expected '(\S+)' to be a function|(\S+) {IS_FUNCTION}{given}", deepest):
+        path = name[1] or name[3] or name[2]
         return f"--{whole_path(keys, message, path)} is {path}, which {IS_FUNCTION}."
     if name := re.search(r"Multiple subclasses with name (\w+)\. .* ambiguity: (.+)\.", deepest):
         option = whole_path(keys, message, name[1])

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -77,7 +78,7 @@ def function(**arguments: Any) -> dict[str, Any]:
 
 
 def slots() -> Iterator[tuple[type[Any], type[Any], str]]:
-    """Give a base, each class under it that comes with a library or is ours, and each argument that is no plain value."""
+    """Give a base, each class under it that is a library's or ours, and each argument that is no plain value."""
     for base in KINDS:
         for kind in dict.fromkeys(kinds(base)):
             for part in inspect.getmro(kind) if not inspect.isabstract(kind) else ():
@@ -104,11 +105,8 @@ def test_no_argument_of_any_class_calls_a_function_or_builds_what_it_does_not_as
     for base, kind, name in found:
         for given in (function(dict_kwargs={"a": 1}), {"class_path": "strange.Called"}, "strange.function"):
             settings = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": {name: given}}
-            try:
+            with suppress(UserError):  # text is text where the argument takes text
                 config = parsers[base].parse_object({"it": settings})
-            except UserError as error:
-                assert "\n" not in str(error)
-            else:  # text is text where the argument takes text
                 assert isinstance(given, str), (kind, name, given)
                 assert str(config.it.init_args[name]) == given
     assert strange.called == []
