@@ -3,19 +3,26 @@
 A command ends in the signal's handler. An exception raised there, as Python's KeyboardInterrupt, can come out inside of
 a library's C++ code, which answers it by aborting. Files are written beside their places and renamed, so nothing that
 has its name is ever half-written.
+
+Python calls a handler when the main thread is back from C++, which may be never: a process waits half an hour for one
+that it has lost. So a thread counts the signals, too, and a second one ends the process whatever the main thread does.
+Only C++ that keeps the interpreter's lock stops that thread; SIGKILL ends that.
 """
 
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn, TextIO
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NAMES = {int(signal.SIGINT): "Ctrl-C", int(signal.SIGTERM): "SIGTERM"}
@@ -23,6 +30,8 @@ AGAIN = "what was not finished is not kept, and the same command starts again."
 MAIN = "KD_LIGHTNING_MAIN"
 """Tells the processes that Lightning starts beside this one which is the first."""
 POLL_SECONDS = 0.1
+HANDLER_SECONDS = 0.5
+"""How long a second signal's handler, which also prints what was not printed yet, has the right of way."""
 SHOW_CURSOR = b"\x1b[?25h"
 """A progress bar may have hidden it."""
 
@@ -59,7 +68,8 @@ def stoppable() -> Iterator[None]:
         os.environ[MAIN] = str(os.getpid())
     take_back()
     try:
-        yield
+        with _second_signal_ends():
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -113,15 +123,52 @@ def status(number: int) -> int:
 
 def stop_at_once(number: int, frame: FrameType | None = None) -> None:
     """End this process, with a sentence where it is the one that speaks; forks of it end silently."""
+    _end(number, (sys.stdout, sys.stderr))
+
+
+def _end(number: int, streams: Sequence[TextIO] = ()) -> NoReturn:
+    """End this process, and print before what the streams hold back."""
     if _running and _running[-1].process == os.getpid():
         for path in list(unfinished):
             _remove(path)
         if speaks():
-            for stream in (sys.stdout, sys.stderr):
+            for stream in streams:
                 with suppress(Exception):
                     stream.flush()
             write(f"Stopped by {NAMES[number]}; {outlook()}")
     os._exit(status(number))
+
+
+@contextmanager
+def _second_signal_ends() -> Iterator[None]:
+    """Have the system's own handler, which waits for nobody, write each signal's number to a thread."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_end_at_second, args=(reader,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        writer.close()
+
+
+def _end_at_second(reader: socket.socket) -> None:
+    with reader:
+        signals = (number[0] for number in iter(lambda: reader.recv(1), b"") if number[0] in NAMES)
+        if len(numbers := list(islice(signals, 2))) == 2:
+            time.sleep(HANDLER_SECONDS)
+            _end(numbers[1])
+
+
+def _leave_to_parent() -> None:
+    """Keep a fork's signals from counting as its parent's."""
+    if _running:
+        signal.set_wakeup_fd(-1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def write(sentence: str) -> None:

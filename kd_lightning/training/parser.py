@@ -39,17 +39,20 @@ class Parser(LightningArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None, **kwargs: Any) -> Namespace:  # type: ignore[override]
         """Parse options; one inside of a class comes alone, with what was set of the class before."""
         drop_replaced(namespace, as_settings(args))
-        return self._checked(super().parse_args(args, namespace, **kwargs))
+        parsed: Namespace = super().parse_args(args, namespace, **kwargs)
+        return parsed
 
     def parse_object(self, obj: Any, namespace: Any = None, **kwargs: Any) -> Namespace:
         """Parse settings of a class, with what was set of it before."""
         drop_replaced(namespace, obj)
-        return self._checked(super().parse_object(obj, namespace, **kwargs))
-
-    def _checked(self, parsed: Namespace) -> Namespace:
-        if self.builds and self.exit_on_error:  # parsers inside of this one leave it to this one
-            check_classes(parsed)
+        parsed: Namespace = super().parse_object(obj, namespace, **kwargs)
         return parsed
+
+    def validate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> None:
+        """Check a config's values, and where it is a whole one, the classes that it names."""
+        super().validate(namespace, *args, **kwargs)
+        if self.builds and self.exit_on_error:  # parsers inside of this one do not exit
+            check_classes(namespace)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Turn a parsing error into one for users; parsers inside of this one hand theirs out to it."""

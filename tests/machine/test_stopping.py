@@ -60,6 +60,47 @@ with stopping.stoppable():
     assert (done.returncode, done.stdout, done.stderr) == (0, "143\n", "")
 
 
+@pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
+def test_a_second_signal_ends_a_command_whose_main_thread_is_in_c_code_that_never_comes_back(
+    number: signal.Signals,
+) -> None:
+    program = """
+import hashlib, threading
+with stopping.stoppable():
+    threading.Timer(0.5, print, ["in C"], {"flush": True}).start()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # an hour, without the interpreter's lock
+"""
+    command = [sys.executable, "-c", LISTENING + program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.send_signal(number)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(2 * stopping.HANDLER_SECONDS)  # the first one waits for the handler
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == STATUS[number]
+    assert errors == f"Stopped by {stopping.NAMES[number]}; {stopping.AGAIN}\n"
+
+
+def test_the_signals_of_a_fork_are_not_its_parents() -> None:
+    program = """
+with stopping.stoppable():
+    if (child := os.fork()) == 0:
+        signal.signal(signal.SIGINT, lambda *_: None)
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+        os._exit(0)
+    os.waitpid(child, 0)
+    time.sleep(2 * stopping.HANDLER_SECONDS)
+    print("goes on")
+"""
+    assert python(program).stdout == "goes on\n"
+
+
 def test_a_process_that_a_command_has_started_beside_it_ends_with_it() -> None:
     follower = f"{LISTENING}\nwith stopping.stoppable():\n    print(os.getpid(), flush=True)\n    time.sleep(60)"
     program = f"""
