@@ -5,8 +5,10 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from kd_lightning.errors import UserError
@@ -163,7 +165,26 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def cache_folder() -> Path:
-    """Return ``kd_lightning`` in the user's folder of caches, which ``XDG_CACHE_HOME`` can name."""
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "kd_lightning"
+def cache_folder() -> Path | None:
+    """Return ``kd_lightning`` in the user's folder of caches, which ``XDG_CACHE_HOME`` can name; it is made.
+
+    Others may not look into it, and one that others could have filled is not used. ``None``: there is none, which is
+    said once; all goes on without.
+    """
+    try:
+        caches = os.environ.get("XDG_CACHE_HOME")
+        folder = (Path(caches) if caches else Path.home() / ".cache") / "kd_lightning"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, "it is another user's", str(folder))
+        folder.chmod(0o700)
+    except (OSError, RuntimeError) as error:  # RuntimeError: no HOME, and no entry that says where it would be
+        _say_once(f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error).rstrip("."))
+        return None
+    return folder
+
+
+@cache
+def _say_once(reason: str) -> None:
+    if stopping.speaks():
+        warnings.warn(f"nothing is cached ({reason}); name a folder of yours with XDG_CACHE_HOME.", stacklevel=1)

@@ -80,7 +80,7 @@ def decode_images(
     files = _Files(names, image_size, channels, Path(root))
     folder = cache_folder() if cache_dir is None else Path(cache_dir)
     try:
-        images, broken = _cached(files, folder)
+        images, broken = files.decoded() if folder is None else _cached(files, folder)
     except (OSError, NotImplementedError, UserError) as error:  # NotImplementedError: no locks on this file system
         reason = error.__cause__ if isinstance(error, UserError) else error
         if reason is None:

@@ -24,6 +24,9 @@ from kd_lightning.sources import reached
 
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
+DONE = "rehearsed-exports"
+"""The folder with an empty file for each rehearsal that went well: processes at once lose none."""
+
 KEPT = 200
 """Rehearsals that are remembered."""
 
@@ -46,13 +49,15 @@ def rehearse_export(
         UserError: The export would fail: the network cannot be translated, or its file does not do what torch does.
     """
     settings = settings or ExportSettings()
-    key = _key(network, info, variants, settings)
-    if key is not None and (_memory() / key).exists():
-        return
+    key, caches = _key(network, info, variants, settings), cache_folder()
+    done = None if key is None or caches is None else caches / DONE / key
+    with suppress(OSError):  # without a cache it is rehearsed every time
+        if done is not None and done.exists():
+            return
     _rehearse(network, info, variants, settings)
-    if key is not None:
-        with suppress(OSError):  # without a cache it is rehearsed every time
-            _remember(key)
+    with suppress(OSError):
+        if done is not None:
+            _remember(done)
 
 
 def _rehearse(network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings) -> None:
@@ -67,15 +72,10 @@ def _rehearse(network: Network, info: ModelInfo, variants: Collection[Variant], 
                 raise UserError(f"the export of {type(network).__name__} as {variant} would fail: {failure}.")
 
 
-def _memory() -> Path:
-    """Return the folder with an empty file for each rehearsal that went well: processes at once lose none."""
-    return cache_folder() / "rehearsed-exports"
-
-
-def _remember(key: str) -> None:
-    _memory().mkdir(parents=True, exist_ok=True)
-    (_memory() / key).touch()
-    newest_first = sorted(_memory().iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+def _remember(done: Path) -> None:
+    done.parent.mkdir(exist_ok=True)
+    done.touch()
+    newest_first = sorted(done.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in newest_first[KEPT:]:
         path.unlink(missing_ok=True)
 

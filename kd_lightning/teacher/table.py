@@ -24,6 +24,8 @@ READ_AT_ONCE = 2**22
 CHECKSUM = 4
 """Bytes of a CRC-32."""
 
+NOWHERE = Path(os.devnull)
+"""In place of a folder of caches: nothing is found below it, and nothing can be written there."""
 
 MOST_BYTES = 8 * 2**30
 """Bytes of tables that are kept for later runs, the newest one aside."""
@@ -69,9 +71,7 @@ def free_memory() -> int:
 def free_disk() -> int:
     """Return the bytes that are free on the disk of the caches; 0 where it cannot be written to."""
     folder = cache_folder()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
+    return shutil.disk_usage(folder).free if folder is not None and os.access(folder, os.W_OK) else 0
 
 
 class TableFile:
@@ -84,7 +84,7 @@ class TableFile:
     """
 
     def __init__(self, key: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        self.path = cache_folder() / f"teacher-{key}.bin"
+        self.path = (cache_folder() or NOWHERE) / f"teacher-{key}.bin"
         self.shape = shape
         self.dtype = dtype
 

@@ -24,9 +24,10 @@ class ProcessLost(Exception):  # noqa: N818 - it says what happened, not what is
 
 def lost_process(error: BaseException) -> ProcessLost | None:
     """Return what to say of an error that a connection to another process raised; ``None`` for other errors."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not torch.distributed.is_available():
         return None
     text = " ".join(str(error).split())
-    if isinstance(error, torch.distributed.DistError) or any(part in text for part in LOST):
+    connected = torch.distributed.is_initialized()
+    if isinstance(error, torch.distributed.DistError) or (connected and any(part in text for part in LOST)):
         return ProcessLost(text.split(". This is typically")[0].rpartition("] ")[2].rstrip("."))
     return None
