@@ -3,17 +3,16 @@
 import ast
 import re
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache, lru_cache
 from hashlib import blake2b
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, distributions, packages_distributions, version
+from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-"""Folders of Python and of what is installed for it."""
 
 DYNAMIC = re.compile(rb"\b(importlib|__import__|import_module|exec|eval|resolve_name|runpy)\b")
 """What can import a module whose name the source does not say."""
@@ -61,12 +60,31 @@ def reached(modules: Iterable[str], left_out: Callable[[str], bool]) -> tuple[di
 
 def _source(name: str) -> Path | None:
     """Return the source of a module that is neither Python's nor installed; ``None`` for any other, or no module."""
+    if name.partition(".")[0] in sys.stdlib_module_names:
+        return None
     spec = _spec(name)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     path = Path(spec.origin)
-    own = PACKAGE in path.parents or not any(folder in path.parents for folder in LIBRARIES)
+    own = PACKAGE in path.parents or not _is_installed(path)
     return path if own and path.is_file() else None
+
+
+def _is_installed(path: Path) -> bool:
+    """Say whether a distribution, wherever it lies, has installed a file; the user's own may be editable."""
+    return any(path.relative_to(folder).parts[0].removesuffix(".py") in _installed(folder) for folder in path.parents)
+
+
+@cache
+def _installed(folder: Path) -> frozenset[str]:
+    """Return the top names of what distributions have installed in a folder, as their own files there say."""
+    found = set[str]()
+    for distribution in distributions(path=[str(folder)]):
+        if distribution.read_text("SOURCES.txt") is None:  # which stands beside sources that are not installed
+            names = distribution.read_text("top_level.txt")
+            files = distribution.read_text("RECORD") or ""
+            found |= set(names.split()) if names else {re.split("[/.,]", line)[0] for line in files.splitlines()}
+    return frozenset(found)
 
 
 def _spec(name: str) -> ModuleSpec | None:
@@ -74,11 +92,20 @@ def _spec(name: str) -> ModuleSpec | None:
     loaded: ModuleSpec | None = getattr(sys.modules.get(name), "__spec__", None)
     if loaded is not None:
         return loaded
-    parent, _, _ = name.rpartition(".")
-    found = _spec(parent) if parent else None
-    if parent and (found is None or found.submodule_search_locations is None):
+    parent, _, last = name.rpartition(".")
+    if not parent:
+        with suppress(ValueError, ImportError):  # a module that says nothing of where it is from
+            return find_spec(name)
         return None
-    return PathFinder.find_spec(name, found.submodule_search_locations if found else None)
+    around = _spec(parent)
+    if around is None or around.submodule_search_locations is None:
+        return None
+    try:
+        return PathFinder.find_spec(name, around.submodule_search_locations)
+    except KeyError:  # a folder without an __init__.py, in one that is not imported
+        found = ModuleSpec(name, None, is_package=True)
+        found.submodule_search_locations = [str(Path(place, last)) for place in around.submodule_search_locations]
+        return found
 
 
 @lru_cache(maxsize=1024)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and the folder of caches."""
 
 import os
 import signal
@@ -11,9 +11,10 @@ import pytest
 from disks import files_of_at_most, small_disk
 from lightning.pytorch import LightningModule, Trainer
 
+from kd_lightning import files
 from kd_lightning.callbacks import ExportONNX, QuantizeONNX, SaveWeights
 from kd_lightning.errors import UserError
-from kd_lightning.files import WORKPLACE, no_room, plain_name, workplace, written_whole
+from kd_lightning.files import WORKPLACE, cache_folder, no_room, plain_name, workplace, written_whole
 
 Int8 = Literal["dynamic", "static"]
 
@@ -148,3 +149,35 @@ def test_no_exported_file_takes_the_place_of_another(
         callbacks[1].setup(trainer, LightningModule(), stage)
     with pytest.raises(UserError, match=expected):
         callbacks[2].setup(trainer, LightningModule(), "fit")
+
+
+def test_the_folder_of_caches_is_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    for mode in (0o700, 0o755):
+        folder = cache_folder()
+        assert folder == tmp_path / "caches" / "kd_lightning"
+        assert folder.stat().st_mode & 0o777 == 0o700
+        folder.chmod(mode)
+
+
+def no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.parametrize("reason", ["home directory", "another user's", "File exists"])
+def test_without_a_folder_of_caches_of_ones_own_there_is_none_which_is_said_once(
+    reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files._say_once.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if reason == "home directory":
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", no_home)
+    elif reason == "File exists":
+        (tmp_path / "kd_lightning").touch()
+    else:
+        owner = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    with pytest.warns(UserWarning, match=f"nothing is cached .*{reason}.*XDG_CACHE_HOME") as said:
+        assert [cache_folder(), cache_folder()] == [None, None]
+    assert len(said) == 1

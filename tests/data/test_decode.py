@@ -210,6 +210,15 @@ def test_the_cache_lies_in_the_users_cache_folder(source: Source, monkeypatch: p
     assert [path.suffix for path in sorted((source.cache / "kd_lightning").iterdir())] == [".npy", ".lock"]
 
 
+def test_without_a_cache_folder_the_images_are_decoded_in_memory(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "cache_folder", lambda: None)
+    images = decode_images(source.names(), SIZE, 3, root=source.root).images
+    assert first_values(images) == [0, 1, 2, 3, 4]
+    assert not isinstance(images, np.memmap)
+
+
 def test_broken_files_stop_with_all_of_them_listed(tmp_path: Path) -> None:
     difficult = write_difficult_images(tmp_path / "images")
     names = sorted(map(str, difficult.good + difficult.broken))
