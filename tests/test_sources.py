@@ -1,6 +1,5 @@
 """Whose code is whose: a distribution's, wherever it lies, or the user's, whose changes repeat runs."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -66,7 +65,7 @@ def test_a_module_in_folders_without_an_init_is_found_without_importing_them(
 def test_a_library_in_a_folder_that_another_path_names_is_no_less_one(
     install: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    os.symlink(install, tmp_path / "link")
+    (tmp_path / "link").symlink_to(install)
     monkeypatch.setattr(sys, "path", [str(tmp_path / "link"), *(path for path in sys.path if path != str(install))])
     assert sources._source("one_lib.deep.part") is None
     assert sources._source("dropped") == tmp_path / "link" / "dropped.py"

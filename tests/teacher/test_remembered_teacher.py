@@ -198,7 +198,7 @@ def test_without_room_anywhere_the_teacher_runs_in_every_step(
     fit(CosineDistill, "auto")
     assert "more than memory and disk have to spare" in capsys.readouterr().out
     monkeypatch.setattr(remembered, "choose_place", lambda *_: Place.DISK)
-    caches.parent.mkdir()
+    caches.rmdir()
     caches.write_text("a file where the folder would be")
     with pytest.raises(UserError, match="the disk is no help: cannot write"):
         fit(CosineDistill, True)
