@@ -185,6 +185,7 @@ def finished_run(result: Path) -> Run | None:
     try:
         run = read_run(result)
         read_weights(weights_file(result))
-        return run if len(read_classes(result)) == len(run.correct) else None
+        read_classes(result)
+        return run
     except UserError:  # it was damaged since, or an older version wrote it
         return None

@@ -71,9 +71,11 @@ def _translate(network: Network, info: ModelInfo) -> onnx.ModelProto:
                 verbose=False,
             )
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        cause = error.__cause__ or error  # the exporter's own error says no more than that it failed
+        reason = next(iter(str(cause).splitlines()), type(cause).__name__)
+        name = network.class_path.rpartition(".")[2]
         raise UserError(
-            f"{type(network).__name__} cannot be exported to ONNX ({reason}); write its forward in tensor operations."
+            f"{name} cannot be exported to ONNX ({reason}); write its forward in tensor operations."
         ) from error
     assert program is not None
     model = program.model_proto
@@ -88,7 +90,8 @@ def silence() -> Iterator[None]:
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        lost = io.StringIO()
+        with contextlib.redirect_stdout(lost), contextlib.redirect_stderr(lost), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
