@@ -29,18 +29,17 @@ def add_costs(results: Mapping[str, Path], networks: Mapping[str, str]) -> dict[
         return {}
     rows_of: dict[str, list[str]] = {}
     for name, result in results.items():
-        _, info = read_weights(weights_file(result))
-        rows_of.setdefault("" if info is None else f"{info.network} {info.arguments}", []).append(name)
+        _, said = read_weights(weights_file(result))
+        rows_of.setdefault("" if said is None else f"{said.network} {said.arguments}", []).append(name)
     failures: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         files: dict[str, Path] = {}
         for number, (first, *others) in enumerate(rows_of.values()):
-            files[first] = Path(folder, f"{number}.onnx")
             try:
                 network, info = load_model(weights_file(results[first]), networks[first])
-                export_onnx(network, info, files[first])
+                export_onnx(network, info, Path(folder, f"{number}.onnx"))
+                files[first] = Path(folder, f"{number}.onnx")
             except UserError as error:
-                del files[first]
                 failures |= dict.fromkeys((first, *others), str(error))
         if files:
             _measure(files, rows_of.values(), results, info)
