@@ -51,10 +51,9 @@ def compare(request: Request, command: str, console: Console) -> int:
     jobs = request.study.jobs or jobs_at_once(rows, request.study.threads_each)
     with claimed(request.output):
         results = _do_runs(request, rows, fingerprints, jobs, console)
-        if request.study.onnx:
-            _add_costs(results, console)
+        no_costs = _add_costs(rows, results, console) if request.study.onnx else {}
         seconds = None if results.reused else time.monotonic() - start
-        study = assemble(request, rows, results, data, jobs=jobs, command=command, seconds=seconds)
+        study = assemble(request, rows, results, data, no_costs=no_costs, jobs=jobs, command=command, seconds=seconds)
         write_study(study, request.output / "study.json")
         analysis = analyse(study)
         page, *_ = write_report(analysis, request.output)
@@ -135,10 +134,12 @@ def _do_runs(
     return runner.run()
 
 
-def _add_costs(results: Results, console: Console) -> None:
-    """Measure the network of each row's first run."""
+def _add_costs(rows: Sequence[PlannedRow], results: Results, console: Console) -> dict[str, str]:
+    """Measure the network of each row's first run; return why that could not be done, by the row's name."""
+    networks = {row.row.title: row.built.model.network.class_path for row in rows}
     last_to_first = sorted(results.files.items(), key=lambda item: -item[0].seed)
     with console.status("measuring ONNX size and latency"):
-        failures = add_costs({cell.row: path for cell, path in last_to_first})
+        failures = add_costs({cell.row: path for cell, path in last_to_first}, networks)
     for name, reason in failures.items():
         console.print(f"{name}: no ONNX size and latency, for {reason}", markup=False, soft_wrap=True)
+    return failures

@@ -1,7 +1,7 @@
 """Puts a study's runs together, with all that a reader needs to judge them."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,6 +26,7 @@ def assemble(
     results: Results,
     data: ImageDataModule,
     *,
+    no_costs: Mapping[str, str],
     jobs: int,
     command: str,
     seconds: float | None,
@@ -37,12 +38,13 @@ def assemble(
         planned: The rows, the teacher first.
         results: What has become of the runs.
         data: The baseline's data.
+        no_costs: Why rows have no ONNX size and latency, by their names.
         jobs: Runs that were done at once.
         command: The command line that runs the study again.
         seconds: Time that it took in all; ``None`` where runs were there already.
     """
     study = request.study
-    rows = tuple(_row(row, results, request) for row in planned)
+    rows = tuple(replace(_row(row, results, request), no_costs=no_costs.get(row.row.title, "")) for row in planned)
     baseline = next(row for row in rows if row.role == "baseline")
     policy: TeacherPolicy = "one for all seeds" if study.teachers == "one" else "one per seed"
     settings = Settings(

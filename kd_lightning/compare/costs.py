@@ -1,7 +1,7 @@
 """What a row's network costs as an ONNX file: measured at the end, side by side, when nothing else runs."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,37 +10,46 @@ from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.speed import measure_speeds
 from kd_lightning.inference.model_info import ModelInfo
-from kd_lightning.networks.weights import load_model
+from kd_lightning.networks.weights import load_model, read_weights
 
 
-def add_costs(results: Mapping[str, Path]) -> dict[str, str]:
+def add_costs(results: Mapping[str, Path], networks: Mapping[str, str]) -> dict[str, str]:
     """Export a run of each row, and add the file's size and latency to what is kept of the run.
+
+    Rows with the same network cost the same, so it is measured once.
 
     Args:
         results: A row's name to the file of one of its runs.
+        networks: A row's name to the import path of its network's class, which its config names.
 
     Returns:
         Why a row could not be exported, by its name.
     """
     if all(read_run(path).latency_ms is not None for path in results.values()):
         return {}
+    rows_of: dict[str, list[str]] = {}
+    for name, result in results.items():
+        _, said = read_weights(weights_file(result))
+        rows_of.setdefault("" if said is None else f"{said.network} {said.arguments}", []).append(name)
     failures: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         files: dict[str, Path] = {}
-        for number, (name, result) in enumerate(results.items()):
+        for number, (first, *others) in enumerate(rows_of.values()):
             try:
-                network, info = load_model(weights_file(result))
+                network, info = load_model(weights_file(results[first]), networks[first])
                 export_onnx(network, info, Path(folder, f"{number}.onnx"))
-                files[name] = Path(folder, f"{number}.onnx")
+                files[first] = Path(folder, f"{number}.onnx")
             except UserError as error:
-                failures[name] = str(error)
+                failures |= dict.fromkeys((first, *others), str(error))
         if files:
-            _measure(files, results, info)
+            _measure(files, rows_of.values(), results, info)
     return failures
 
 
-def _measure(files: Mapping[str, Path], results: Mapping[str, Path], info: ModelInfo) -> None:
+def _measure(
+    files: Mapping[str, Path], rows: Iterable[Sequence[str]], results: Mapping[str, Path], info: ModelInfo
+) -> None:
     speeds = measure_speeds(files, next(iter(files)), info)
-    for name, file in files.items():
-        run = replace(read_run(results[name]), onnx_bytes=file.stat().st_size, latency_ms=speeds[name].median_ms)
-        write_run(run, results[name])
+    for first, name in ((same[0], name) for same in rows if same[0] in files for name in same):
+        size, latency = files[first].stat().st_size, speeds[first].median_ms
+        write_run(replace(read_run(results[name]), onnx_bytes=size, latency_ms=latency), results[name])

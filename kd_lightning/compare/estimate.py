@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
 import torch
@@ -24,12 +24,15 @@ ENOUGH = 1.0
 
 MOST_BATCHES = 50
 
+START = process_time()
+"""Seconds until here, where torch and Lightning have been imported: what a worker takes before its first run."""
+
 
 class Estimate(NamedTuple):
     """What the runs of a row take.
 
     Attributes:
-        run: Seconds of one run, without what its teacher is asked once.
+        run: Seconds of one run, from its config to its test, without what its teacher is asked once.
         asking: Seconds in which the teacher is asked about all views, which later runs look up; 0 where an earlier one
             has kept what it said.
         tables: What is looked up; rows that look up the same share it.
@@ -47,6 +50,7 @@ class _TimeSteps(Callback):
 
     def __init__(self) -> None:
         self.times: list[tuple[int, float]] = []  # optimizer steps that were done, and when
+        self.before = _now(None)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Note the time; the first batch is there to warm up."""
@@ -61,11 +65,41 @@ class _TimeSteps(Callback):
         (first, start), (last, end) = self.times[0], self.times[-1]
         return (end - start) / (last - first) if last > first else math.inf
 
+    @property
+    def of_setup(self) -> float:
+        """Seconds until the end of the first batch: the data are loaded, all is set up."""
+        return self.times[0][1] - self.before
+
 
 def estimate_rows(rows: Sequence[PlannedRow], threads: int) -> dict[str, Estimate]:
-    """Try rows, and return what their runs take by name, of those of which it can be told beforehand."""
-    found = {row.row.title: _estimate(row, threads) for row in rows}
+    """Try rows, and return what their runs take by name, of those of which it can be told beforehand.
+
+    Of rows whose runs take the same time one is tried.
+    """
+    of_kind: dict[str, Estimate | None] = {}
+    for row in rows:
+        if (kind := _kind(row.config)) not in of_kind:
+            of_kind[kind] = _estimate(row, threads)
+    found = {row.row.title: of_kind[_kind(row.config)] for row in rows}
     return {name: estimate for name, estimate in found.items() if estimate is not None}
+
+
+def _kind(config: dict[str, Any]) -> str:
+    """Return what the time of a run depends on: all of its config but fractions in its losses and its optimization."""
+    model = config["model"]
+    parts = {
+        name: value if name in ("network", "teacher") else _without_fractions(value)
+        for name, value in model["init_args"].items()
+    }
+    return yaml.safe_dump([config["data"], config["trainer"], model["class_path"], parts])
+
+
+def _without_fractions(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: _without_fractions(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [_without_fractions(value) for value in values]
+    return None if isinstance(values, float) else values
 
 
 def _estimate(row: PlannedRow, threads: int) -> Estimate | None:
@@ -80,7 +114,7 @@ def _estimate(row: PlannedRow, threads: int) -> Estimate | None:
 
 
 def _tried(row: PlannedRow, trainer: Trainer, task: Task) -> Estimate | None:
-    clock, data = _TimeSteps(), row.data
+    clock, data = _TimeSteps(), row.built.data_source()  # each run loads its own
     trainer.callbacks[:] = [TrainAhead()]  # type: ignore[attr-defined]  # others are not known to leave nothing
     remembers = task.remember_teacher if isinstance(task, Distill) else False
     try_fit(trainer, task, data, clock)
@@ -90,7 +124,8 @@ def _tried(row: PlannedRow, trainer: Trainer, task: Task) -> Estimate | None:
     task.eval()
     images = torch.zeros(data.batch_size, data.in_channels, data.image_size, data.image_size, device=task.device)
     evaluated = len(data.test_rows()[1]) + (trainer.max_epochs or 0) * (len(data.val_rows()[1]) if data.has_val else 0)
-    seconds = steps * clock.of_step + evaluated / data.batch_size * _seconds(task, images)
+    seconds = row.seconds + clock.of_setup + steps * clock.of_step
+    seconds += evaluated / data.batch_size * _seconds(task, images)
     if not isinstance(task, Distill) or remembers is False:
         return Estimate(seconds)
     task.remember_teacher = remembers
@@ -116,13 +151,15 @@ def _seconds(module: torch.nn.Module, images: torch.Tensor) -> float:
     return _now(images.device) - started
 
 
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
+def _now(device: torch.device | None) -> float:
+    if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
     return perf_counter()
 
 
-def expectation(estimates: Mapping[str, Estimate], missing: Sequence[str], teachers: int, jobs: int) -> str:
+def expectation(
+    estimates: Mapping[str, Estimate], missing: Sequence[str], teachers: int, jobs: int, start: float = START
+) -> str:
     """Say how long what is missing of a study takes.
 
     Args:
@@ -130,6 +167,7 @@ def expectation(estimates: Mapping[str, Estimate], missing: Sequence[str], teach
         missing: The rows of the runs to do, a name for each run.
         teachers: Teachers that rows learn from; each is asked by itself.
         jobs: Runs at once.
+        start: Seconds until a process can do its first run.
     """
     if not missing:
         return "All runs are there already."
@@ -138,5 +176,5 @@ def expectation(estimates: Mapping[str, Estimate], missing: Sequence[str], teach
     if not known:
         return f"{runs} to do; the first one will tell how long it takes."
     asking = teachers * sum({found.tables: found.asking for found in known}.values())
-    seconds = (sum(found.run for found in known) * len(missing) / len(known) + asking) / jobs
-    return f"{runs} to do, which takes about {in_words(seconds)} here, as a few steps of each row say."
+    seconds = start + (sum(found.run for found in known) * len(missing) / len(known) + asking) / jobs
+    return f"{runs} to do, which takes about {in_words(seconds)} here, as a few steps of its rows say."

@@ -26,6 +26,11 @@ class StudyFit(TrainingCLI):
         self.folder = folder  # before Lightning's, which runs the command
         super().__init__(*args, **options)
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Offer ``fit`` alone: the parsers of the others take time to build, too."""
+        return {"fit": TrainingCLI.subcommands()["fit"]}
+
     def before_instantiate_classes(self) -> None:
         """Set what is the same in all runs of a study."""
         self.settle()

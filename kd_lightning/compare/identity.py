@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from hashlib import blake2b
 from pathlib import Path
@@ -152,8 +152,20 @@ def code_version(config: dict[str, Any]) -> str:
     Args:
         config: The config, whose classes and functions have been imported.
     """
+    return code_versions({"": config})[""]
+
+
+def code_versions(configs: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """Return ``code_version`` of many configs by their names; those with the same classes share one look at it."""
+    modules = {name: _first_modules(config) for name, config in configs.items()}
+    digests = {names: code_digest(names, never_trains) for names in set(modules.values())}
+    return {name: digests[names] for name, names in modules.items()}
+
+
+def _first_modules(config: dict[str, Any]) -> frozenset[str]:
+    """Return the modules with which a run begins."""
     named = {module for text in _texts(relevant(config, learns=False)) for module in _loaded_module(text)}
-    return code_digest({*CODE, *named}, never_trains)
+    return frozenset({*CODE, *named})
 
 
 def never_trains(module: str) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from kd_lightning.compare.fit import BuiltOnly
@@ -28,6 +29,7 @@ class PlannedRow:
         config: The resolved config, as plain values.
         built: Its data, networks and trainer, which have not run.
         learns: Whether it learns from the study's teacher.
+        seconds: How long it took to parse and to build.
     """
 
     row: RowConfig
@@ -36,6 +38,7 @@ class PlannedRow:
     config: dict[str, Any]
     built: BuiltOnly
     learns: bool
+    seconds: float
 
     @property
     def data(self) -> ImageDataModule:
@@ -67,6 +70,7 @@ def plan_rows(request: Request) -> list[PlannedRow]:
 
 
 def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> PlannedRow:
+    start = perf_counter()
     args = ("fit", "--config", str(find_config(row.config)), *request.each_run, *row.args)
     try:
         built = run(args, BuiltOnly, folder=request.output / "logs" / row.folder / "planned", learns=learns)
@@ -82,7 +86,8 @@ def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> Plan
         )
     if built.found is not None:
         args += (f"--model.teacher.weights={built.found}",)
-    return PlannedRow(row, role, args, built.parsed, built, settings is not None and learns)
+    seconds = perf_counter() - start
+    return PlannedRow(row, role, args, built.parsed, built, settings is not None and learns, seconds)
 
 
 def _refuse_parts(title: str, config: dict[str, Any]) -> None:

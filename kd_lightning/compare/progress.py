@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from statistics import mean
+from statistics import mean, median
 from types import TracebackType
 from typing import Self
 
@@ -26,7 +26,7 @@ class Progress:
         self.done = 0
         self.console = console
         self.expected = expected
-        self._seconds: dict[str, list[float]] = {}  # of the runs that were done, by row
+        self._seconds: dict[str, list[float]] = {}  # of the runs that were done now, by row
         self._started: dict[tuple[str, int], float] = {}
         self._status = console.status("")
 
@@ -43,7 +43,7 @@ class Progress:
         """Note that a run has been started."""
         self._started[row, seed] = time.monotonic()
 
-    def ended(self, row: str, seed: int, text: str, waiting: Sequence[str], seconds: float | None = None) -> None:
+    def ended(self, row: str, seed: int, text: str, waiting: Sequence[str]) -> None:
         """Print what came of a run and the time left.
 
         Args:
@@ -51,13 +51,11 @@ class Progress:
             seed: Its seed.
             text: What came of it.
             waiting: The rows of the runs that have not been started.
-            seconds: How long it took, where that was not now.
         """
         self.done += 1
         start = self._started.pop((row, seed), None)
-        seconds = seconds if start is None else time.monotonic() - start
-        if seconds is not None:
-            self._seconds.setdefault(row, []).append(seconds)
+        if start is not None:
+            self._seconds.setdefault(row, []).append(time.monotonic() - start)
         place = f"{self.done:>{len(str(self.total))}}/{self.total}"
         left = f"; {self.left(waiting)}" if self._started else ""
         self.console.print(f"[{place}] {row}, seed {seed}: {text}{left}", markup=False, highlight=False, soft_wrap=True)
@@ -68,8 +66,10 @@ class Progress:
         self._status.update(escape(f"{self.done} of {self.total} runs done; running: {running}; {self.left(waiting)}"))
 
     def left(self, waiting: Sequence[str]) -> str:
-        """Return the time left in words, judged by the runs that are done."""
-        expected = {**self.expected, **{row: mean(seconds) for row, seconds in self._seconds.items()}}
+        """Return the time left in words, judged by the runs that are done; others take as much longer as these did."""
+        done = {row: median(seconds) for row, seconds in self._seconds.items()}
+        late = median([done[row] - self.expected[row] for row in done if row in self.expected] or [0.0])
+        expected = {row: max(0.0, seconds + late) for row, seconds in self.expected.items()} | done
         if not expected:
             return "the first run will tell how long it takes"
         typical = mean(expected.values())

@@ -141,6 +141,7 @@ class Row:
         runs: Finished runs, one a seed.
         failures: Runs that failed.
         reported: Test accuracy in [0, 1] that others reported for this row.
+        no_costs: Why its network has no ONNX size and latency; empty where it has, or where none were asked for.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Row:
     runs: tuple[Run, ...] = ()
     failures: tuple[Failure, ...] = ()
     reported: float | None = None
+    no_costs: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd_lightning.compare.hyperparameters import hyperparameters
-from kd_lightning.compare.identity import code_version, relevant, run_key
+from kd_lightning.compare.identity import code_versions, relevant, run_key
 from kd_lightning.compare.plan import PlannedRow
 from kd_lightning.compare.pool import Pool
 from kd_lightning.compare.progress import Progress, in_words
@@ -70,7 +70,7 @@ class Runner:
             {name: relevant(row.config, learns=row.learns) for name, row in self.rows.items()}
         )
         self.data = data
-        self._code = {name: code_version(row.config) for name, row in self.rows.items()}
+        self._code = code_versions({name: row.config for name, row in self.rows.items()})
         self.folder = folder
         self.pool = Pool(jobs, threads)
         self.progress = progress
@@ -157,14 +157,14 @@ class Runner:
         self._waiting.remove(cell)
         self.results.files[cell] = result
         self.results.reused += 1
-        self._say(cell, f"{100 * found.test_accuracy:.2f} %, there already", found.training_seconds)
+        self._say(cell, f"{100 * found.test_accuracy:.2f} %, there already")
 
     def _fail(self, cell: Cell, reason: str) -> None:
         self.results.failures[cell] = reason
         self._say(cell, f"failed: {reason}")
 
-    def _say(self, cell: Cell, text: str, seconds: float | None = None) -> None:
-        self.progress.ended(*cell, text, self._rows_waiting(), seconds)
+    def _say(self, cell: Cell, text: str) -> None:
+        self.progress.ended(*cell, text, self._rows_waiting())
 
     def _rows_waiting(self) -> list[str]:
         return [cell.row for cell in self._waiting]
@@ -185,6 +185,7 @@ def finished_run(result: Path) -> Run | None:
     try:
         run = read_run(result)
         read_weights(weights_file(result))
-        return run if len(read_classes(result)) == len(run.correct) else None
+        read_classes(result)
+        return run
     except UserError:  # it was damaged since, or an older version wrote it
         return None

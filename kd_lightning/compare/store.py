@@ -1,5 +1,6 @@
 """A study on disk: one file for each finished run, and one for the whole."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ MOST_BYTES = 2**30
 
 
 def write_run(run: Run, path: Path) -> None:
-    """Write a finished run as JSON to ``path``, after its ``correct`` as ``.npy`` beside it: ``path`` comes last."""
-    with written_whole(path.with_suffix(".npy")) as temporary:
+    """Write a finished run as JSON to ``path``, after its ``correct`` as ``.npy`` beside it: ``path`` comes last.
+
+    The JSON keeps the SHA-256 of the predictions beside it, so that no others are taken for the run's.
+    """
+    with written_whole(_correct_file(path)) as temporary:
         np.save(temporary, run.correct)
-    _write_json(run.to_plain(), path)
+    kept = [file for file in (_correct_file(path), classes_file(path)) if file.exists()]
+    _write_json(run.to_plain() | {"sha256": {file.name: _sha256(file) for file in kept}}, path)
 
 
 def read_run(path: Path) -> Run:
@@ -31,14 +36,16 @@ def read_run(path: Path) -> Run:
         UserError: It is not a whole run.
     """
     try:
-        mapped = np.load(
-            path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False
-        )  # a map is no larger than its file
-        return Run.from_plain(json.loads(path.read_text(encoding="utf-8")), np.array(mapped))
+        correct = _checked_array(_correct_file(path), path)
+        return Run.from_plain(json.loads(path.read_text(encoding="utf-8")), correct)
     except Exception as error:  # on damaged files NumPy and json raise nearly anything
         raise UserError(
             f"{path} is not a finished run ({shown(error)}): delete it and start the study again."
         ) from error
+
+
+def _correct_file(result: Path) -> Path:
+    return result.with_suffix(".npy")
 
 
 def classes_file(result: Path) -> Path:
@@ -55,18 +62,30 @@ def read_classes(result: Path) -> NDArray[np.int64]:
     """Read the predicted class of each test image of a run.
 
     Raises:
-        UserError: The file is damaged.
+        UserError: The file is damaged, or another than the run's.
     """
     path = classes_file(result)
     try:
-        classes: NDArray[np.int64] = np.load(path, mmap_mode="r", allow_pickle=False)
+        classes: NDArray[np.int64] = _checked_array(path, result)
         if classes.ndim != 1 or classes.dtype.kind != "i":
             raise ValueError(f"{classes.dtype} of shape {classes.shape}")
     except Exception as error:  # as above
         raise UserError(
             f"{path} holds no predicted classes ({shown(error)}): delete it and start the study again."
         ) from error
-    return np.array(classes)
+    return classes
+
+
+def _checked_array(path: Path, result: Path) -> NDArray[Any]:
+    """Read an array that is the one of which a run's JSON keeps the digest; raise ``ValueError`` for any other."""
+    if json.loads(result.read_text(encoding="utf-8"))["sha256"][path.name] != _sha256(path):
+        raise ValueError(f"{path.name} is not the file that the run wrote")
+    return np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # a map is no larger than its file
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_study(study: Study, path: Path) -> None:

@@ -19,6 +19,7 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
 
 OPSET = 18  # the exporter raises lower ones to it, and with a higher one static int8 fails on onnxruntime up to 1.23
+OLDEST_RUNTIME = "1.15"  # of onnxruntime, the oldest that all variants were tried with: 18 and its IR 8 are older yet
 Preprocess = Literal["outside", "inside"]
 
 
@@ -43,7 +44,8 @@ def export_onnx(network: Network, info: ModelInfo, path: Path, *, preprocess: Pr
 
 
 def save(model: onnx.ModelProto, info: ModelInfo, path: Path) -> None:
-    """Write ``model`` with ``info`` as its metadata to ``path``, in one file."""
+    """Write ``model`` with ``info`` as its metadata to ``path``, in one file that old runtimes read, too."""
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
     onnx.helper.set_model_props(model, info.to_metadata())
     onnx.save(model, path)
 
@@ -69,9 +71,11 @@ def _translate(network: Network, info: ModelInfo) -> onnx.ModelProto:
                 verbose=False,
             )
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        cause = error.__cause__ or error  # the exporter's own error says no more than that it failed
+        reason = next(iter(str(cause).splitlines()), type(cause).__name__)
+        name = network.class_path.rpartition(".")[2]
         raise UserError(
-            f"{type(network).__name__} cannot be exported to ONNX ({reason}); write its forward in tensor operations."
+            f"{name} cannot be exported to ONNX ({reason}); write its forward in tensor operations."
         ) from error
     assert program is not None
     model = program.model_proto
@@ -86,7 +90,8 @@ def silence() -> Iterator[None]:
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        lost = io.StringIO()
+        with contextlib.redirect_stdout(lost), contextlib.redirect_stderr(lost), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kd_lightning.errors import UserError
+from kd_lightning.export.onnx import OLDEST_RUNTIME
 from kd_lightning.export.speed import LARGE_BATCH, Speed
 from kd_lightning.export.verify import Measured, Variant
 from kd_lightning.machine.cpu import cores, cpu_name, int8_flags
@@ -27,6 +28,7 @@ COLUMNS = (
     f"batch of {LARGE_BATCH}",
     f"speed to fp32: 1, {LARGE_BATCH}",
 )
+LOADED_BY = f"The files load in onnxruntime {OLDEST_RUNTIME} and later."
 NOISE = 1.05  # ratios nearer to each other than this are equal
 
 
@@ -44,6 +46,7 @@ class Row:
         failure: The gate it failed, or ``None``.
         may_saturate: Whether it may be less accurate on CPUs with AVX2 but without VNNI.
         speed: Its speed on this machine, or ``None`` where it was not measured.
+        max_drop: The loss of accuracy that its gate allows, in percentage points; ``None`` where it has no such gate.
     """
 
     variant: Variant
@@ -55,6 +58,7 @@ class Row:
     failure: str | None = None
     may_saturate: bool = False
     speed: Speed | None = None
+    max_drop: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ class ExportReport:
     def to_plain(self) -> dict[str, Any]:
         """Return it as values that JSON knows."""
         rows = [asdict(row) | {"path": str(row.path)} for row in self.rows]
-        return {"machine": self.machine, "rows": rows, "recommendation": self.recommendation}
+        plain = {"machine": self.machine, "rows": rows, "recommendation": self.recommendation}
+        return plain | {"oldest_onnxruntime": OLDEST_RUNTIME}
 
     def to_table(self) -> Table:
         """Return the table for a terminal, a row a file."""
@@ -108,13 +113,14 @@ class ExportReport:
         """Return table, notes and recommendation for TensorBoard or a README."""
         lines = [COLUMNS, ("---",) * len(COLUMNS), *(map(in_markdown, cells(row)) for row in self.rows)]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return "\n\n".join(part for part in (table, self.machine, *self.notes(), self.recommendation) if part) + "\n"
+        parts = (table, self.machine, *self.notes(), LOADED_BY, self.recommendation)
+        return "\n\n".join(part for part in parts if part) + "\n"
 
     def to_text(self, width: int = 150) -> str:
         """Return the table, the layers kept in float and the recommendation as plain text."""
         console = Console(file=io.StringIO(), width=width, color_system=None)
         console.print(self.to_table())
-        for line in (*self.notes(), self.recommendation):
+        for line in (*self.notes(), LOADED_BY, self.recommendation):
             console.print(shown(line), markup=False, highlight=False)
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue().rstrip() + "\n"
@@ -162,4 +168,9 @@ def _notes(row: Row) -> list[str]:
         notes.append(f"keeps {', '.join(row.float_layers)} in float, for its accuracy")
     if row.may_saturate:
         notes.append("may lose accuracy on CPUs with AVX2 but without VNNI; reduce_range prevents it")
+    if row.max_drop is not None and row.measured.interval is not None and -row.measured.interval[0] > row.max_drop:
+        notes.append(
+            f"may lose up to {-row.measured.interval[0]:.2f} points on other images like these (95 % confidence): they "
+            f"are too few to see a drop of {row.max_drop:.2f}"
+        )
     return notes

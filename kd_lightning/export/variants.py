@@ -76,6 +76,7 @@ def _make(builder: Builder, variant: Variant, target: Path) -> Row:
         float_layers=built.float_layers,
         failure=built.failure,
         may_saturate=may_saturate(path),
+        max_drop=builder.settings.gates.allowed_drop(variant),
     )
 
 

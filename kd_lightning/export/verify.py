@@ -12,6 +12,7 @@ import torch
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import on_cpu
+from kd_lightning.export.paired import paired_interval
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import Floats, OnnxPredictor, Pixels, softmax
 from kd_lightning.machine.host_memory import freed_memory_kept
@@ -37,6 +38,10 @@ class Gates:
     drop: float = 0.5
     fp16_drop: float = 0.1
 
+    def allowed_drop(self, variant: Variant) -> float | None:
+        """Return the largest loss of accuracy of a variant in percentage points; fp32 is not judged by it."""
+        return None if variant == "fp32" else self.fp16_drop if variant == "fp16" else self.drop
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -52,11 +57,6 @@ class Reference:
     logits: Floats
     labels: Labels | None
 
-    @property
-    def accuracy(self) -> float | None:
-        """Top-1 accuracy of the network in [0, 1]."""
-        return accuracy(self.logits, self.labels)
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -67,12 +67,14 @@ class Measured:
         agreement: Share of images that get torch's label.
         accuracy: Top-1 accuracy in [0, 1], or ``None`` without labels.
         change: Accuracy minus torch's, in percentage points.
+        interval: Where that would lie on all images like the measured ones, with 95 % confidence.
     """
 
     difference: float
     agreement: float
     accuracy: float | None
     change: float | None
+    interval: tuple[float, float] | None = None
 
 
 def torch_reference(network: Network, info: ModelInfo, images: Pixels, labels: Labels | None) -> Reference:
@@ -105,9 +107,13 @@ def measure(path: Path, reference: Reference) -> Measured:
     parity = [np.abs(predictor.outputs(images[:size]) - expected[:size]).max() for size in PARITY_BATCHES]
     outputs = np.concatenate([predictor.outputs(part) for part in batches(images)])
     difference = float(np.max([*parity, np.abs(outputs - expected).max()]))
-    right = accuracy(outputs, reference.labels)
-    change = None if right is None or reference.accuracy is None else 100 * (right - reference.accuracy)
-    return Measured(difference, agreement(outputs, expected), right, change)
+    same = agreement(outputs, expected)
+    if reference.labels is None:
+        return Measured(difference, same, None, None)
+    ours, theirs = (values.argmax(axis=1) == reference.labels for values in (outputs, reference.logits))
+    low, high = paired_interval(ours, theirs)
+    change = 100 * float(ours.mean() - theirs.mean())
+    return Measured(difference, same, float(ours.mean()), change, (100 * low, 100 * high))
 
 
 def check_file(path: Path) -> None:
@@ -124,8 +130,7 @@ def gate_failure(variant: Variant, measured: Measured, reference: Reference, gat
         return f"it gives values that are not finite; leave out {variant}"
     if variant == "fp32":
         return _parity_failure(measured, tolerance(reference.logits, gates.difference))
-    drop = gates.fp16_drop if variant == "fp16" else gates.drop
-    allowed = max(drop, 100 / len(reference.images))  # a single image may always change
+    allowed = max(gates.allowed_drop(variant) or 0, 100 / len(reference.images))  # a single image may always change
     if measured.change is None or -measured.change <= allowed + 1e-9:
         return None
     return f"it loses {-measured.change:.2f} points of top-1 accuracy, allowed are {allowed:.2f}; {_ADVICE[variant]}"
@@ -152,11 +157,6 @@ def _parity_failure(measured: Measured, limit: float) -> str | None:
 def batches(images: Pixels) -> list[Pixels]:
     """Split images into parts of at most 256."""
     return [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-
-
-def accuracy(outputs: Floats, labels: Labels | None) -> float | None:
-    """Return the top-1 accuracy in [0, 1], or ``None`` without labels."""
-    return None if labels is None else float((outputs.argmax(axis=1) == labels).mean())
 
 
 def agreement(outputs: Floats, expected: Floats) -> float:

@@ -33,6 +33,16 @@ def convolution(in_channels: int, out_channels: int, kernel_size: int = 3, strid
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
 
 
+def pointwise_convolution(in_channels: int, out_channels: int, groups: int = 1) -> nn.Conv2d:
+    """Build a 1x1 convolution, of groups of channels that do not see each other."""
+    return nn.Conv2d(in_channels, out_channels, 1, groups=groups, bias=False)
+
+
+def depthwise_convolution(channels: int, stride: int = 1) -> nn.Conv2d:
+    """Build a 3x3 convolution of each channel alone."""
+    return nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
+
+
 def activated_convolution(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     """Build a 3x3 convolution with batch normalization and ReLU."""
     return nn.Sequential(convolution(in_channels, out_channels, stride=stride), nn.BatchNorm2d(out_channels), nn.ReLU())
@@ -54,6 +64,12 @@ def initialize_as_he(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def initialize_classifier(layer: nn.Linear) -> None:
+    """Draw the last layer near 0, as RepDistiller does for VGG and MobileNetV2; its biases begin at 0."""
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
 
 
 def require_image_size(network: Network, least: int) -> None:

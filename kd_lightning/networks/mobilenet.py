@@ -1,11 +1,23 @@
 """MobileNetV2 for small images, as comparisons of distillation methods have it."""
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.blocks import ChannelMeans, initialize_as_he
-from kd_lightning.networks.normalized import depthwise_convolution, normalized_convolution
+from kd_lightning.networks.blocks import (
+    ChannelMeans,
+    convolution,
+    depthwise_convolution,
+    initialize_as_he,
+    initialize_classifier,
+    pointwise_convolution,
+    stage,
+)
+
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+"""Expansion, channels at width 1, blocks and stride of the first block of each stage."""
 
 LEAST_WIDTH, GREATEST_WIDTH = 0.1, 4.0
 
@@ -25,25 +37,26 @@ class _InvertedResidual(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int = 6) -> None:
         super().__init__()
         inside = in_channels * expansion
-        self.body = nn.Sequential(
-            normalized_convolution(in_channels, inside),
-            depthwise_convolution(inside, stride),
-            normalized_convolution(inside, out_channels, relu=False),
+        self.conv = nn.Sequential(
+            *_normalized(pointwise_convolution(in_channels, inside)),
+            *_normalized(depthwise_convolution(inside, stride)),
+            *_normalized(pointwise_convolution(inside, out_channels))[:2],
         )
         self.adds = stride == 1 and in_channels == out_channels
 
     def forward(self, values: Tensor) -> Tensor:
         """Return a map (B, out_channels, H / stride, W / stride)."""
-        changed: Tensor = self.body(values)
+        changed: Tensor = self.conv(values)
         return values + changed if self.adds else changed
 
 
 class MobileNetV2(Network):
     """MobileNetV2 for small images, by default half as wide as the original: 697,546 parameters for CIFAR-10.
 
-    For 100 classes it has 812,836: the one of that name in comparisons of distillation methods. ``stem`` halves images
-    once, so that ``layer1`` to ``layer4`` give maps of S/2, S/4, S/8 and S/16 with 24, 32, 96 and 320 channels times
-    ``width``, without a ReLU behind. Sandler et al. 2018: https://arxiv.org/abs/1801.04381
+    For 100 classes it has 812,836: the one of that name in comparisons of distillation methods. ``conv1`` halves images
+    once, so that ``blocks.1``, ``blocks.2``, ``blocks.4`` and ``blocks.6`` give maps of S/2, S/4, S/8 and S/16 with 24,
+    32, 96 and 320 channels times ``width``, without a ReLU after them. Sandler et al. 2018:
+    https://arxiv.org/abs/1801.04381. Weights have RepDistiller's names, whose state dicts can be loaded.
 
     Args:
         num_classes: Number of classes, 2 or more.
@@ -64,25 +77,26 @@ class MobileNetV2(Network):
                 f"the width of MobileNetV2 is a factor from {LEAST_WIDTH:g} to {GREATEST_WIDTH:g}, not {width:g}; "
                 "set width to such a number."
             )
-        w32, w16, w24, w64, w96, w160, w320 = (int(width * count) for count in (32, 16, 24, 64, 96, 160, 320))
-        last = int(1280 * max(width, 1))
-        self.stem = normalized_convolution(in_channels, w32, 3, stride=2)
-        self.layer1 = nn.Sequential(_InvertedResidual(w32, w16, 1, expansion=1), *_stage(w16, w24, 2, 1))
-        self.layer2 = nn.Sequential(*_stage(w24, w32, 3, 2))
-        self.layer3 = nn.Sequential(*_stage(w32, w64, 4, 2), *_stage(w64, w96, 3, 1))
-        self.layer4 = nn.Sequential(*_stage(w96, w160, 3, 2), *_stage(w160, w320, 1, 1))
-        self.last = normalized_convolution(w320, last)
+        channels, last = int(32 * width), int(1280 * max(width, 1))
+        self.conv1 = nn.Sequential(*_normalized(convolution(in_channels, channels, stride=2)))
+        self.blocks = nn.Sequential()
+        for expansion, out_channels, blocks, stride in STAGES:
+            block = partial(_InvertedResidual, expansion=expansion)
+            self.blocks.append(stage(block, channels, int(out_channels * width), blocks, stride))
+            channels = int(out_channels * width)
+        self.conv2 = nn.Sequential(*_normalized(pointwise_convolution(channels, last)))
         self.pool = ChannelMeans()
-        self.head = nn.Linear(last, num_classes)
+        head = nn.Linear(last, num_classes)
+        self.classifier = nn.Sequential(head)
         initialize_as_he(self)
+        initialize_classifier(head)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
-        values = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images)))))
-        return self.head(self.pool(self.last(values)))  # type: ignore[no-any-return]
+        values = self.conv2(self.blocks(self.conv1(images)))
+        return self.classifier(self.pool(values))  # type: ignore[no-any-return]
 
 
-def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> list[_InvertedResidual]:
-    """Build blocks one after the other, of which the first changes the shape."""
-    others = [_InvertedResidual(out_channels, out_channels, 1) for _ in range(blocks - 1)]
-    return [_InvertedResidual(in_channels, out_channels, stride), *others]
+def _normalized(layer: nn.Conv2d) -> tuple[nn.Module, ...]:
+    """Return a convolution, batch normalization and ReLU."""
+    return layer, nn.BatchNorm2d(layer.out_channels), nn.ReLU(inplace=True)

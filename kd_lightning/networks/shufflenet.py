@@ -5,8 +5,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.blocks import ChannelMeans, initialize_as_he
-from kd_lightning.networks.normalized import depthwise_convolution, normalized_convolution
+from kd_lightning.networks.blocks import ChannelMeans, depthwise_convolution, pointwise_convolution
 
 STEM = 24
 """Channels of the stem."""
@@ -15,9 +14,12 @@ CHANNELS = {
     0.5: (48, 96, 192, 1024),
     1.0: (116, 232, 464, 1024),
     1.5: (176, 352, 704, 1024),
-    2.0: (244, 488, 976, 2048),
+    2.0: (224, 488, 976, 2048),
 }
-"""Of ShuffleNetV2 by its width: channels of the three stages and of the last convolution."""
+"""Of ShuffleNetV2 by its width: channels of the three stages and of the last convolution, as RepDistiller has them.
+
+At width 2 the paper's first stage has 244.
+"""
 
 
 class _Shuffle(nn.Module):
@@ -58,27 +60,36 @@ class _GroupedUnit(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int) -> None:
         super().__init__()
         own = out_channels - in_channels if stride == 2 else out_channels
-        first = 1 if in_channels == STEM else groups
-        self.body = nn.Sequential(
-            normalized_convolution(in_channels, own // 4, groups=first),
-            _Shuffle(first),
-            depthwise_convolution(own // 4, stride),
-            normalized_convolution(own // 4, own, groups=groups, relu=False),
-        )
+        first, inside = 1 if in_channels == STEM else groups, own // 4
+        self.conv1 = pointwise_convolution(in_channels, inside, groups=first)
+        self.bn1 = nn.BatchNorm2d(inside)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.shuffle = _Shuffle(first)
+        self.conv2 = depthwise_convolution(inside, stride)
+        self.bn2 = nn.BatchNorm2d(inside)
+        self.relu2 = nn.ReLU(inplace=True)
+        self.conv3 = pointwise_convolution(inside, own, groups=groups)
+        self.bn3 = nn.BatchNorm2d(own)
         self.shrinks = nn.AvgPool2d(3, stride=2, padding=1) if stride == 2 else None
+        self.preact = nn.Identity()
+        self.relu3 = nn.ReLU()
 
     def forward(self, values: Tensor) -> Tensor:
         """Return a map (B, out_channels, H / stride, W / stride)."""
-        own: Tensor = self.body(values)
-        together = own + values if self.shrinks is None else torch.cat([own, self.shrinks(values)], 1)
-        return together.relu()
+        narrow = self.shuffle(self.relu1(self.bn1(self.conv1(values))))
+        own: Tensor = self.bn3(self.conv3(self.relu2(self.bn2(self.conv2(narrow)))))
+        joined = own + values if self.shrinks is None else torch.cat([own, self.shrinks(values)], 1)
+        return self.relu3(self.preact(joined))  # type: ignore[no-any-return]
 
 
 class ShuffleNetV1(Network):
     """ShuffleNet for small images, with three groups: 862,768 parameters for CIFAR-10, 949,258 for CIFAR-100.
 
-    ``stem``, a 1x1 convolution, keeps the image's size; ``layer1``, ``layer2`` and ``layer3`` give maps of S/2, S/4
-    and S/8 with 240, 480 and 960 channels, behind a ReLU. Zhang et al. 2018: https://arxiv.org/abs/1707.01083
+    ``conv1``, a 1x1 convolution, keeps the image's size; ``layer1``, ``layer2`` and ``layer3`` give maps of S/2, S/4
+    and S/8 with 240, 480 and 960 channels, after a ReLU; ``layer1.3.preact``, ``layer2.7.preact`` and
+    ``layer3.3.preact`` give them before it. Zhang et al. 2018: https://arxiv.org/abs/1707.01083
+
+    Weights have RepDistiller's names, whose state dicts can be loaded, and begin as there, with torch's defaults.
 
     Args:
         num_classes: Number of classes, 2 or more.
@@ -90,18 +101,20 @@ class ShuffleNetV1(Network):
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
         super().__init__(num_classes, in_channels, image_size)
-        self.stem = normalized_convolution(in_channels, STEM)
+        self.conv1 = pointwise_convolution(in_channels, STEM)
+        self.bn1 = nn.BatchNorm2d(STEM)
+        self.relu = nn.ReLU(inplace=True)
         self.layer1 = _grouped_stage(STEM, 240, 4)
         self.layer2 = _grouped_stage(240, 480, 8)
         self.layer3 = _grouped_stage(480, 960, 4)
         self.pool = ChannelMeans()
-        self.head = nn.Linear(960, num_classes)
-        initialize_as_he(self)
+        self.linear = nn.Linear(960, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
-        values = self.layer3(self.layer2(self.layer1(self.stem(images))))
-        return self.head(self.pool(values))  # type: ignore[no-any-return]
+        values = self.relu(self.bn1(self.conv1(images)))
+        values = self.layer3(self.layer2(self.layer1(values)))
+        return self.linear(self.pool(values))  # type: ignore[no-any-return]
 
 
 def _grouped_stage(in_channels: int, out_channels: int, units: int) -> nn.Sequential:
@@ -114,20 +127,32 @@ class _SplitUnit(nn.Module):
     """ShuffleNetV2's unit: changes one half of the channels, and then shuffles both.
 
     Args:
-        channels: Channels of its input and output.
+        channels: Channels of its input, none of whose values is negative, and of its output.
     """
 
     works_with_fast_path = True
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = _changed_half(channels // 2, channels // 2, 1)
+        half = channels // 2
+        self.conv1 = pointwise_convolution(half, half)
+        self.bn1 = nn.BatchNorm2d(half)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv2 = depthwise_convolution(half)
+        self.bn2 = nn.BatchNorm2d(half)
+        self.conv3 = pointwise_convolution(half, half)
+        self.bn3 = nn.BatchNorm2d(half)
+        self.preact = nn.Identity()
+        self.relu2 = nn.ReLU()
         self.shuffle = _Shuffle(2)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return a map of the same shape."""
         kept, other = values.chunk(2, dim=1)
-        return self.shuffle(torch.cat([kept, self.body(other)], 1))  # type: ignore[no-any-return]
+        narrow = self.relu1(self.bn1(self.conv1(other)))
+        changed = self.bn3(self.conv3(self.bn2(self.conv2(narrow))))
+        joined = self.preact(torch.cat([kept, changed], 1))
+        return self.shuffle(self.relu2(joined))  # type: ignore[no-any-return]  # the kept half comes from a ReLU
 
 
 class _HalvingUnit(nn.Module):
@@ -142,31 +167,38 @@ class _HalvingUnit(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.short = nn.Sequential(
-            depthwise_convolution(in_channels, 2, relu=False),
-            normalized_convolution(in_channels, out_channels // 2),
-        )
-        self.body = _changed_half(in_channels, out_channels // 2, 2)
+        half = out_channels // 2
+        self.conv1 = depthwise_convolution(in_channels, 2)
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv2 = pointwise_convolution(in_channels, half)
+        self.bn2 = nn.BatchNorm2d(half)
+        self.conv3 = pointwise_convolution(in_channels, half)
+        self.bn3 = nn.BatchNorm2d(half)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv4 = depthwise_convolution(half, 2)
+        self.bn4 = nn.BatchNorm2d(half)
+        self.conv5 = pointwise_convolution(half, half)
+        self.bn5 = nn.BatchNorm2d(half)
+        self.relu2 = nn.ReLU()
         self.shuffle = _Shuffle(2)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return a map (B, out_channels, H / 2, W / 2)."""
-        return self.shuffle(torch.cat([self.short(values), self.body(values)], 1))  # type: ignore[no-any-return]
-
-
-def _changed_half(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        normalized_convolution(in_channels, out_channels),
-        depthwise_convolution(out_channels, stride, relu=False),
-        normalized_convolution(out_channels, out_channels),
-    )
+        short = self.bn2(self.conv2(self.bn1(self.conv1(values))))
+        narrow = self.relu1(self.bn3(self.conv3(values)))
+        changed = self.bn5(self.conv5(self.bn4(self.conv4(narrow))))
+        return self.shuffle(self.relu2(torch.cat([short, changed], 1)))  # type: ignore[no-any-return]
 
 
 class ShuffleNetV2(Network):
     """ShuffleNetV2 for small images: 1,263,278 parameters for CIFAR-10, 1,355,528 for CIFAR-100.
 
-    ``stem``, a 1x1 convolution, keeps the image's size; ``layer1``, ``layer2`` and ``layer3`` give maps of S/2, S/4
-    and S/8, at width 1 with 116, 232 and 464 channels, behind a ReLU. Ma et al. 2018: https://arxiv.org/abs/1807.11164
+    ``conv1``, a 1x1 convolution, keeps the image's size; ``layer1``, ``layer2`` and ``layer3`` give maps of S/2, S/4
+    and S/8, at width 1 with 116, 232 and 464 channels, after a ReLU; ``layer1.3.preact``, ``layer2.7.preact`` and
+    ``layer3.3.preact`` give them before it, and before they are shuffled. Ma et al. 2018:
+    https://arxiv.org/abs/1807.11164
+
+    Weights have RepDistiller's names, whose state dicts can be loaded, and begin as there, with torch's defaults.
 
     Args:
         num_classes: Number of classes, 2 or more.
@@ -186,19 +218,24 @@ class ShuffleNetV2(Network):
             known = ", ".join(f"{number:g}" for number in CHANNELS)
             raise UserError(f"the width of ShuffleNetV2 is one of {known}, not {width:g}; set width to one of them.")
         first, second, third, last = CHANNELS[width]
-        self.stem = normalized_convolution(in_channels, STEM)
+        self.conv1 = pointwise_convolution(in_channels, STEM)
+        self.bn1 = nn.BatchNorm2d(STEM)
+        self.relu1 = nn.ReLU(inplace=True)
         self.layer1 = _split_stage(STEM, first, 4)
         self.layer2 = _split_stage(first, second, 8)
         self.layer3 = _split_stage(second, third, 4)
-        self.last = normalized_convolution(third, last)
+        self.conv2 = pointwise_convolution(third, last)
+        self.bn2 = nn.BatchNorm2d(last)
+        self.relu2 = nn.ReLU(inplace=True)
         self.pool = ChannelMeans()
-        self.head = nn.Linear(last, num_classes)
-        initialize_as_he(self)
+        self.linear = nn.Linear(last, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
-        values = self.last(self.layer3(self.layer2(self.layer1(self.stem(images)))))
-        return self.head(self.pool(values))  # type: ignore[no-any-return]
+        values = self.relu1(self.bn1(self.conv1(images)))
+        values = self.layer3(self.layer2(self.layer1(values)))
+        values = self.relu2(self.bn2(self.conv2(values)))
+        return self.linear(self.pool(values))  # type: ignore[no-any-return]
 
 
 def _split_stage(in_channels: int, out_channels: int, units: int) -> nn.Sequential:

@@ -7,7 +7,7 @@ from torch.nn.functional import max_pool2d
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.blocks import ChannelMeans, initialize_as_he, require_image_size
+from kd_lightning.networks.blocks import ChannelMeans, initialize_as_he, initialize_classifier, require_image_size
 
 CHANNELS = (64, 128, 256, 512, 512)
 """Channels of the five blocks."""
@@ -57,6 +57,7 @@ class VGG(Network):
         self.pool = ChannelMeans()
         self.classifier = nn.Linear(CHANNELS[-1], num_classes)
         initialize_as_he(self)
+        initialize_classifier(self.classifier)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""

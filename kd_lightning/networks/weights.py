@@ -15,6 +15,7 @@ from kd_lightning.files import written_whole
 from kd_lightning.inference.model_info import MOST_CLASSES, MOST_PIXELS, ModelInfo, unnamed
 from kd_lightning.networks import DeepNN, LightNN, Network
 from kd_lightning.networks.building import build_network, find_network
+from kd_lightning.networks.parts import fitting_part
 from kd_lightning.networks.torch_file import read_file
 
 INFO_KEY = "model_info"
@@ -185,6 +186,7 @@ def _load(network: Network, state_dict: Mapping[str, Tensor], path: str | Path) 
     own = network.state_dict()
     names = plain_names(own)
     weights = {key: value for key, value in state_dict.items() if not key.startswith("regressor.")}
+    weights = fitting_part(weights, {name: own[key].shape for name, key in names.items()}, path)
     if names.keys() != weights.keys() or any(own[names[key]].shape != weights[key].shape for key in names):
         raise UserError(
             f"{path} holds weights of another network than {type(network).__name__}"

@@ -84,6 +84,7 @@ class WideResNet(Network):
         self.pool = ChannelMeans()
         self.fc = nn.Linear(64 * width, num_classes)
         initialize_as_he(self)
+        nn.init.zeros_(self.fc.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""

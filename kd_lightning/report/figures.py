@@ -1,6 +1,7 @@
 """A study's pictures, drawn without a screen."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from kd_lightning.compare.results import Row
+from kd_lightning.compare.results import Row, finite
 from kd_lightning.files import written_whole
 from kd_lightning.report.analysis import (
     CURVES,
@@ -168,10 +169,32 @@ FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
 }
 
 
+LISTS = ("accuracy", "differences")
+"""Pictures with a line for each row; the others become unreadable, and slow to draw, where rows are many."""
+
+MOST_ROWS = 12
+"""Rows that the others show."""
+
+
+def fewer_rows(analysis: Analysis) -> Analysis:
+    """Leave out all compared rows but those that differ most from the baseline, ``MOST_ROWS`` rows in all."""
+    students = sorted(analysis.compared, key=lambda found: -abs(finite(found[1].test.difference) or 0.0))
+    others = len(analysis.rows) - len(students)
+    left_out = {row.name for row, _ in students[max(0, MOST_ROWS - others) :]}
+    rows = tuple(found for found in analysis.rows if found.row.name not in left_out)
+    return replace(analysis, study=replace(analysis.study, rows=tuple(found.row for found in rows)), rows=rows)
+
+
 def write_figures(analysis: Analysis, folder: Path) -> list[Path]:
     """Write each picture that the study has data for as PNG; return their paths."""
+    few = fewer_rows(analysis)
     with rc_context({"text.parse_math": False}):  # a dollar in a name is a dollar
-        figures = {folder / f"{name}.png": draw(analysis) for name, draw in FIGURES.items()}
+        figures = {folder / f"{name}.png": draw(analysis if name in LISTS else few) for name, draw in FIGURES.items()}
+    if len(few.rows) < len(analysis.rows):
+        note = f"{len(few.rows)} of {len(analysis.rows)} rows: those that differ most from {few.study.baseline.name}"
+        for path, figure in figures.items():
+            if figure is not None and path.stem not in LISTS:
+                figure.suptitle(note, fontsize="small")
     drawn = {path: figure for path, figure in figures.items() if figure is not None}
     for path, figure in drawn.items():
         with written_whole(path) as temporary:

@@ -17,6 +17,7 @@ from kd_lightning.report.tables import (
     Cell,
     Table,
     classes_table,
+    cost_notes,
     headline,
     interval_text,
     measures_table,
@@ -146,7 +147,8 @@ def _costs(analysis: Analysis, data: dict[str, Any]) -> str:
     charts = _charts("cost", [found["title"] for found in data["costs"]])
     table = measures_table(analysis)
     note = "Mean test accuracy (%); the bar is one standard deviation over runs."
-    return _section("Accuracy against cost", note, f"{charts}<h3>{escape(table.title)}</h3>{_table(table)}")
+    missing = "".join(f'<p class="note under">{escape(line)}</p>' for line in cost_notes(analysis))
+    return _section("Accuracy against cost", note, f"{charts}<h3>{escape(table.title)}</h3>{_table(table)}{missing}")
 
 
 def _section(title: str, note: str, body: str) -> str:

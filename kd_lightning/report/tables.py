@@ -119,6 +119,12 @@ def measures_table(analysis: Analysis) -> Table:
     return Table("Beside accuracy", ("Row", *(measure.title for measure in shown)), tuple(rows))
 
 
+def cost_notes(analysis: Analysis) -> list[str]:
+    """Return why rows have no ONNX size and latency, a sentence each."""
+    rows = [row for row in analysis.study.rows if row.no_costs]
+    return [f"{row.name} has no ONNX size and latency, for {row.no_costs}" for row in rows]
+
+
 def classes_table(analysis: Analysis) -> Table:
     """Return test accuracy by class: one line a class, one column a row of the study, its mean over runs."""
     rows = [found.row for found in analysis.rows]

@@ -18,6 +18,7 @@ from kd_lightning.report.tables import (
     Cell,
     Table,
     classes_table,
+    cost_notes,
     headline,
     measures_table,
     method,
@@ -61,6 +62,7 @@ def to_markdown(analysis: Analysis) -> str:
     for table in (results_table, measures_table, classes_table):
         shown = table(analysis)
         parts += [f"## {shown.title}", markdown_table(shown)] if len(shown.columns) > 1 else []
+        parts += map(in_markdown, cost_notes(analysis)) if table is measures_table else []
     settings = settings_table(analysis)
     parts += [
         f"## {settings.title}",

@@ -1,6 +1,7 @@
 """A study says beforehand how long it takes."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def planned(*options: str, **study: object) -> list[PlannedRow]:
     rows_planned = plan_rows(read_request(["--config=study.yaml", *TINY, *options]))
     for row in rows_planned:
         row.data.prepare_data()
-    return rows_planned
+    return [replace(row, seconds=7.0) for row in rows_planned]
 
 
 @pytest.fixture
@@ -35,14 +36,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("clock")
 def test_a_run_takes_its_steps_and_the_teacher_is_asked_once_where_it_is_remembered(workplace: Path) -> None:
     # 114 images train in 4 batches, 6 validate and 120 are tested: one second each for a step and a forward pass
-    evaluated = (120 + 10 * 6) / 32
+    # seven seconds to parse and to build, and one until the end of the first batch, when the data are loaded
+    rest = 7 + 1 + (120 + 10 * 6) / 32
     found = estimate_rows(planned(), threads=1)
-    assert found["teacher"] == Estimate(40 + evaluated)
-    assert found["student"] == Estimate(40 + evaluated)
-    assert found["cosine"].run == evaluated  # all of the step was the teacher's
+    assert found["teacher"] == Estimate(40 + rest)
+    assert found["student"] == Estimate(40 + rest)
+    assert found["cosine"].run == rest  # all of the step was the teacher's
     assert found["cosine"].asking == 114 / 32
     asked = estimate_rows(planned("--data.augment=[RandomCrop]"), threads=1)["cosine"]
-    assert asked == Estimate(40 + evaluated)
+    assert asked == Estimate(40 + rest)
     assert not Path("lightning_logs").exists()
 
 
@@ -69,10 +71,39 @@ def test_what_cannot_be_tried_has_no_estimate_and_callbacks_take_no_part(workpla
     assert set(estimate_rows(endless, threads=1)) == {"teacher", "cosine"}
 
 
+def test_rows_that_differ_in_fractions_of_losses_and_optimizer_are_tried_once(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = planned(
+        compared=[
+            {"config": "student.yaml", "name": name, "options": {option: value}}
+            for name, option, value in (
+                ("rate", "model.optimizer.lr", 0.5),
+                ("dropout", "model.network.init_args.dropout", 0.25),
+                ("batch", "data.batch_size", 8),
+                ("folding", "model.folding", 2),
+            )
+        ],
+        teacher=None,
+    )
+    tried: list[str] = []
+
+    def estimated(row: PlannedRow, threads: int) -> Estimate:
+        tried.append(row.row.title)
+        return Estimate(float(len(tried)))
+
+    monkeypatch.setattr(estimate, "_estimate", estimated)
+    found = estimate_rows(rows, threads=1)
+    assert tried == ["student", "dropout", "batch", "folding"]
+    assert found["rate"] == found["student"] == Estimate(1.0)
+
+
 def test_what_is_to_be_done_is_told_in_words() -> None:
     rows = {"a": Estimate(60.0), "b": Estimate(300.0, 120.0, "logits"), "c": Estimate(300.0, 120.0, "logits")}
     assert expectation(rows, [], 1, 2) == "All runs are there already."
-    assert "4 runs to do, which takes about 7 min here" in expectation(rows, ["a", "a", "b", "c"], 1, 2)
-    assert "about 10 min here" in expectation(rows, ["a", "a", "b", "c"], 4, 2)  # four teachers, asked once each
-    assert "2 runs to do, which takes about 2 min here" in expectation(rows, ["a", "unknown"], 1, 1)
+    assert "4 runs to do, which takes about 7 min here" in expectation(rows, ["a", "a", "b", "c"], 1, 2, start=0)
+    assert "about 8 min here" in expectation(rows, ["a", "a", "b", "c"], 1, 2, start=60)
+    # four teachers, asked once each
+    assert "about 10 min here" in expectation(rows, ["a", "a", "b", "c"], 4, 2, start=0)
+    assert "2 runs to do, which takes about 2 min here" in expectation(rows, ["a", "unknown"], 1, 1, start=0)
     assert expectation({}, ["unknown"], 1, 1) == "1 run to do; the first one will tell how long it takes."

@@ -94,6 +94,8 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     ),
     "code": lambda result: np.save(result.with_suffix(".npy"), np.array([{}], dtype=object), allow_pickle=True),
     "other classes": lambda result: np.save(classes_file(result), np.zeros(3, dtype=np.int64)),
+    "classes of another run": lambda result: np.save(classes_file(result), np.ones(1000, dtype=np.int64)),
+    "what another run had right": lambda result: np.save(result.with_suffix(".npy"), np.ones(1000, dtype=np.bool_)),
     "classes in words": lambda result: np.save(classes_file(result), np.array(["a"] * 1000)),
     "half of the weights": lambda result: void(
         weights_file(result).write_bytes(weights_file(result).read_bytes()[:300])
@@ -105,8 +107,8 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_kept_run_that_is_damaged_is_no_kept_run(damage: str, tmp_path: Path) -> None:
     result = tmp_path / "run.json"
-    write_run(example_run(0, 0.5), result)
     np.save(classes_file(result), np.zeros(1000, dtype=np.int64))
+    write_run(example_run(0, 0.5), result)
     torch.save({"weight": torch.zeros(3)}, weights_file(result))
     assert finished_run(result) is not None
     DAMAGES[damage](result)

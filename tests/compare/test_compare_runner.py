@@ -17,6 +17,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer
+from plain_module import PlainNet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from kd_lightning.cli import main
@@ -30,6 +31,9 @@ from kd_lightning.compare.worker import Job, carry_out
 from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, Network
 from kd_lightning.report import figures, outputs
+from kd_lightning.report.analysis import analyse
+from kd_lightning.report.page import to_page
+from kd_lightning.report.text import to_markdown
 from kd_lightning.tasks import Classifier
 
 TINY = ["--data=tiny.TinyDataModule", "--data.batch_size=32", "--trainer.max_epochs=2", "--trainer.accelerator=cpu"]
@@ -282,6 +286,37 @@ def test_a_row_can_change_options_of_its_config(in_process: list[str]) -> None:
     assert numbers(same) == numbers(student)
     assert len(quick.runs[0].curves.epochs) == 1
     assert quick.runs[0].curves.train_loss[0] != student.runs[0].curves.train_loss[0]
+
+
+class Branching(PlainNet):
+    """Cannot be exported: what it does depends on the values."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images if images.sum() > 0 else -images)
+
+
+def test_a_module_of_the_users_own_is_measured_as_onnx_and_where_it_cannot_be_the_report_says_why(
+    in_process: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, branching = (
+        {"model.network": "ModuleNetwork", "model.network.module": f"{kind.__module__}.{kind.__name__}"}
+        for kind in (PlainNet, Branching)
+    )
+    rows = [{"config": "student.yaml", "name": name, "options": plain} for name in ("plain", "again")]
+    rows.append({"config": "student.yaml", "name": "branching", "options": branching})
+    write_study(baseline=rows[0], onnx=True)
+    study = yaml.safe_load(Path("study.yaml").read_text()) | {"compared": rows[1:]}
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    first, again, last = compare(seeds=1).rows
+    assert first.runs[0].onnx_bytes
+    assert (again.runs[0].onnx_bytes, again.no_costs) == (first.runs[0].onnx_bytes, "")
+    assert last.runs[0].onnx_bytes is None
+    says = "branching has no ONNX size and latency, for Branching cannot be exported to ONNX ("
+    analysis = analyse(read_study(Path("out", "study.json")))
+    for form in (to_page(analysis), to_markdown(analysis)):
+        assert form.count(says) == 1
+        assert "plain has no ONNX size" not in form
+    assert "branching: no ONNX size and latency" in capsys.readouterr().out
 
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -32,7 +32,7 @@ from kd_lightning.export import (
     speed,
 )
 from kd_lightning.export.calibration import draw_rows
-from kd_lightning.export.onnx import export_onnx
+from kd_lightning.export.onnx import Preprocess, export_onnx
 from kd_lightning.export.speed import Speed
 from kd_lightning.export.verify import Measured, Variant
 from kd_lightning.inference.model_info import ModelInfo
@@ -110,10 +110,14 @@ def test_with_the_preprocessing_inside_a_file_takes_pixels_and_gives_probabiliti
     np.testing.assert_allclose(probabilities, torch_logits(network, images).softmax(1).numpy(), atol=1e-5)
 
 
-def test_a_network_that_cannot_be_exported_is_named_in_one_sentence(tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_exported_is_named_in_one_sentence_with_the_reason(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     network = Branching(10, 1, 8)
-    with pytest.raises(UserError, match=r"^Branching cannot be exported to ONNX \(.*\); write its forward") as caught:
+    with pytest.raises(UserError, match=r"^Branching cannot be exported to ONNX \(.*data-dependent") as caught:
         export_onnx(network, info_of(network), tmp_path / "student.onnx")
+    assert str(caught.value).endswith("; write its forward in tensor operations.")
+    assert capfd.readouterr() == ("", "")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
@@ -130,6 +134,36 @@ def test_every_variant_is_written_and_says_its_own_accuracy(tmp_path: Path) -> N
         assert row.measured.accuracy is not None
         assert row.measured.accuracy > 0.85
     assert [row.smaller > 1.8 for row in report.rows] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("preprocess", ["outside", "inside"])
+def test_every_variant_has_the_lowest_version_that_its_operators_allow(preprocess: Preprocess, tmp_path: Path) -> None:
+    network, settings = trained_network(), replace(LENIENT, preprocess=preprocess)
+    arguments: dict[str, Any] = {"train": train_split(), "test": held_out_split(), "settings": settings}
+    report = export_variants(network, info_of(network), tmp_path, NAMES, **arguments)
+    for row in report.rows:
+        model = onnx.load(row.path)
+        assert (model.ir_version, [(opset.domain, opset.version) for opset in model.opset_import]) == (8, [("", 18)])
+    assert "The files load in onnxruntime 1.15 and later." in report.to_text()
+    assert report.to_plain()["oldest_onnxruntime"] == "1.15"
+
+
+@pytest.mark.parametrize(("images", "seen"), [(90, False), (500, True)])
+def test_a_report_says_where_the_images_are_too_few_for_its_gate(images: int, seen: bool, tmp_path: Path) -> None:
+    test = held_out_split()[0][:images], held_out_split()[1][:images]
+    settings, network = ExportSettings(max_drop=2.0, measure_speed=False), trained_network()
+    names: dict[Variant, str] = {"fp32": "a.onnx", "dynamic": "b.onnx"}
+    report = export_variants(network, info_of(network), tmp_path, names, train=None, test=test, settings=settings)
+    measured = report.rows[1].measured
+    assert measured.interval is not None
+    says = (
+        f"b.onnx may lose up to {-measured.interval[0]:.2f} points on other images like these (95 % confidence): they "
+        "are too few to see a drop of 2.00."
+    )
+    assert (says in report.notes()) is not seen
+    assert (says in report.to_markdown()) is not seen
+    assert report.to_plain()["rows"][1]["measured"]["interval"] == measured.interval
+    assert not any("a.onnx may lose" in note for note in report.notes())
 
 
 def test_a_file_that_fails_its_gate_is_set_aside_and_the_others_are_kept(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,6 +10,7 @@ from export_example import held_out_split, info_of, torch_logits, trained_networ
 from onnx import numpy_helper
 
 from kd_lightning.errors import UserError
+from kd_lightning.export.paired import Z, paired_interval
 from kd_lightning.export.preprocess import put_preprocessing_inside
 from kd_lightning.export.verify import (
     Gates,
@@ -42,7 +44,6 @@ def made_up(count: int = 1000, scale: float = 1.0) -> Reference:
 def test_the_reference_is_what_torch_says_in_full_precision(reference: Reference) -> None:
     expected = torch_logits(trained_network(), held_out_split()[0]).numpy()
     np.testing.assert_allclose(reference.logits, expected, atol=1e-4)
-    assert reference.accuracy == (expected.argmax(axis=1) == held_out_split()[1].numpy()).mean()
 
 
 def test_the_reference_ignores_a_lower_precision_that_training_chose(reference: Reference) -> None:
@@ -64,8 +65,30 @@ def test_a_true_file_agrees_with_torch(fp32: Path, reference: Reference) -> None
     measured = measure(fp32, reference)
     assert measured.difference < 1e-4
     assert (measured.agreement, measured.change) == (1.0, 0.0)
-    assert measured.accuracy == reference.accuracy
+    assert measured.accuracy == (reference.logits.argmax(axis=1) == held_out_split()[1].numpy()).mean()
+    assert measured.interval is not None
+    assert measured.interval == pytest.approx((-100 * Z**2 / (500 + Z**2), 100 * Z**2 / (500 + Z**2)))  # none differs
     assert gate_failure("fp32", measured, reference, Gates()) is None
+
+
+@pytest.mark.parametrize(
+    ("images", "gained", "lost"), [(90, 0, 0), (90, 0, 1), (90, 2, 5), (5, 0, 5), (5, 5, 0), (1, 0, 0), (2000, 13, 22)]
+)
+def test_an_interval_holds_the_differences_whose_score_is_small(images: int, gained: int, lost: int) -> None:
+    ours, theirs = np.zeros(images, np.bool_), np.zeros(images, np.bool_)
+    ours[:gained], theirs[gained : gained + lost] = True, True
+    low, high = paired_interval(ours, theirs)
+    assert -1 <= low <= (gained - lost) / images <= high <= 1
+    for end in (low, high):
+        if abs(end) < 1:  # of all shares with that difference the likeliest puts the counts Z standard errors away
+            shares = np.linspace(max(0, -end), min(1, (1 - end) / 2), 200_001)[1:-1]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                likelihood = gained * np.log(shares + end) + lost * np.log(shares)
+                likelihood += (images - gained - lost) * np.log(1 - 2 * shares - end)
+            share = shares[np.nanargmax(likelihood)]
+            error = np.sqrt((2 * share + end * (1 - end)) / images)
+            assert abs((gained - lost) / images - end) / error == pytest.approx(Z, rel=2e-3)
+    assert paired_interval(theirs, ours) == pytest.approx((-high, -low))
 
 
 def test_a_file_of_other_weights_fails_the_parity_gate(fp32: Path, reference: Reference, tmp_path: Path) -> None:
@@ -124,7 +147,7 @@ def test_between_classes_that_torch_holds_for_equal_either_label_will_do() -> No
         ("fp16", {"change": -0.2}, "loses 0.20 points of top-1 accuracy, allowed are 0.10; try fp32"),
     ],
 )
-def test_a_failed_gate_names_the_figure_and_what_to_try(variant: Variant, change: dict[str, float], wrong: str) -> None:
+def test_a_failed_gate_names_the_figure_and_what_to_try(variant: Variant, change: dict[str, Any], wrong: str) -> None:
     failure = gate_failure(variant, replace(GOOD, **change), made_up(), Gates())
     assert failure is not None
     assert wrong in failure
@@ -139,7 +162,7 @@ def test_a_failed_gate_names_the_figure_and_what_to_try(variant: Variant, change
         ("fp16", {"difference": 0.01, "agreement": 0.999, "change": -0.1}),
     ],
 )
-def test_a_file_within_its_gate_passes(variant: Variant, change: dict[str, float]) -> None:
+def test_a_file_within_its_gate_passes(variant: Variant, change: dict[str, Any]) -> None:
     assert gate_failure(variant, replace(GOOD, **change), made_up(), Gates()) is None
 
 

@@ -33,9 +33,15 @@ STAGES: dict[str, dict[str, tuple[int, int]]] = {
     "ResNet x4": {"relu": (32, 32), "layer1": (64, 32), "layer2": (128, 16), "layer3": (256, 8)},
     "WideResNet": {"conv1": (16, 32), "block1": (16, 32), "block2": (32, 16), "block3": (64, 8), "relu": (64, 8)},
     "VGG": {"block0": (64, 32), "block1": (128, 16), "block2": (256, 8), "block3": (512, 4), "block4": (512, 4)},
-    "MobileNetV2": {"stem": (8, 16), "layer1": (6, 16), "layer2": (8, 8), "layer3": (24, 4), "layer4": (80, 2)},
-    "ShuffleNetV1": {"stem": (24, 32), "layer1": (240, 16), "layer2": (480, 8), "layer3": (960, 4)},
-    "ShuffleNetV2": {"stem": (24, 32), "layer1": (48, 16), "layer2": (96, 8), "layer3": (192, 4), "last": (1024, 4)},
+    "MobileNetV2": {
+        "conv1": (8, 16),
+        "blocks.1": (6, 16),
+        "blocks.2": (8, 8),
+        "blocks.4": (24, 4),
+        "blocks.6": (80, 2),
+    },
+    "ShuffleNetV1": {"relu": (24, 32), "layer1": (240, 16), "layer2": (480, 8), "layer3": (960, 4)},
+    "ShuffleNetV2": {"relu1": (24, 32), "layer1": (48, 16), "layer2": (96, 8), "layer3": (192, 4), "relu2": (1024, 4)},
 }
 """Channels and size of the maps of layers that losses name, for images of 32 pixels."""
 
@@ -110,7 +116,7 @@ def test_the_last_map_grows_with_the_images(image_size: int) -> None:
         ("ResNet9", "layer3", 8),
         ("ResNet", "layer3", 4),
         ("WideResNet", "block3", 4),
-        ("MobileNetV2", "layer4", 16),
+        ("MobileNetV2", "blocks.6", 16),
         ("ShuffleNetV1", "layer3", 8),
         ("ShuffleNetV2", "layer3", 8),
     ):
@@ -133,9 +139,11 @@ def shapes(family: str, image_size: int, layer: str) -> tuple[int, ...]:
         ("WideResNet", "relu", False),
         ("VGG", "block2", False),
         ("ResNet9", "layer2", False),
-        ("MobileNetV2", "layer2", True),
+        ("MobileNetV2", "blocks.2", True),
         ("ShuffleNetV1", "layer2", False),
+        ("ShuffleNetV1", "layer2.7.preact", True),
         ("ShuffleNetV2", "layer2", False),
+        ("ShuffleNetV2", "layer2.7.preact", True),
     ],
 )
 def test_maps_are_behind_a_relu_where_their_networks_say_so(family: str, layer: str, signed: bool) -> None:
@@ -154,11 +162,20 @@ def test_every_class_of_a_network_says_that_it_fits_the_fast_path(family: str) -
 
 
 @pytest.mark.parametrize("family", SMALL)
-def test_convolutions_are_drawn_as_he_says(family: str) -> None:
+def test_convolutions_are_drawn_as_he_says_and_those_of_shufflenets_as_torch_does(family: str) -> None:
     for name, module in small_network(family).named_modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 500:
-            expected = (2 / (module.out_channels * module.kernel_size[0] ** 2)) ** 0.5
+            he = (2 / (module.out_channels * module.kernel_size[0] ** 2)) ** 0.5
+            expected = (3 * module.weight[0].numel()) ** -0.5 if family.startswith("Shuffle") else he
             assert module.weight.detach().std().item() == pytest.approx(expected, rel=0.15), name
+
+
+@pytest.mark.parametrize(("family", "spread"), [("VGG", 0.01), ("MobileNetV2", 0.01), ("WideResNet", (3 * 64) ** -0.5)])
+def test_the_last_layer_is_drawn_as_repdistiller_draws_it(family: str, spread: float) -> None:
+    last = list(small_network(family, 100).modules())[-1]
+    assert isinstance(last, nn.Linear)
+    assert last.weight.detach().std().item() == pytest.approx(spread, rel=0.03)
+    assert not last.bias.any()
 
 
 @pytest.mark.parametrize(
@@ -185,7 +202,7 @@ def test_what_cannot_be_built_is_one_sentence(build: Callable[[], Network], says
 
 
 def test_a_shuffle_deals_the_channels_of_groups_out_in_turn_and_keeps_the_memory() -> None:
-    shuffle = ShuffleNetV1().get_submodule("layer1.1.body.1")
+    shuffle = ShuffleNetV1().get_submodule("layer1.1.shuffle")
     channels = torch.arange(6.0).view(1, 6, 1, 1).expand(2, 6, 3, 4)  # three groups: 0 1, 2 3, 4 5
     for layout in (torch.contiguous_format, torch.channels_last):
         dealt = shuffle(channels.contiguous(memory_format=layout))

@@ -108,7 +108,7 @@ SIZES: list[tuple[type[Network], dict[str, Any], int, int, int]] = [
     (ShuffleNetV1, {}, shufflenet_v1(), 960, 949_258),
     (ShuffleNetV2, {}, shufflenet_v2(116, 232, 464, 1024), 1024, 1_355_528),
     (ShuffleNetV2, {"width": 0.5}, shufflenet_v2(48, 96, 192, 1024), 1024, 443_716),
-    (ShuffleNetV2, {"width": 2.0}, shufflenet_v2(244, 488, 976, 2048), 2048, 5_549_320),
+    (ShuffleNetV2, {"width": 2.0}, shufflenet_v2(224, 488, 976, 2048), 2048, 5_521_860),
 ]
 """A network, its options, the parameters below its last layer, its inputs, and all for CIFAR-100, as published."""
 

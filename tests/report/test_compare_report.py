@@ -22,7 +22,15 @@ from kd_lightning.errors import UserError
 from kd_lightning.report import outputs
 from kd_lightning.report.analysis import Analysis, analyse
 from kd_lightning.report.chart_data import chart_data
-from kd_lightning.report.figures import accuracy_figure, classes_figure, curves_figure, latency_figure, size_figure
+from kd_lightning.report.figures import (
+    MOST_ROWS,
+    accuracy_figure,
+    classes_figure,
+    curves_figure,
+    fewer_rows,
+    latency_figure,
+    size_figure,
+)
 from kd_lightning.report.outputs import write_report
 from kd_lightning.report.tables import headline, method
 from kd_lightning.report.text import runs_to_csv, to_csv, to_json, to_markdown, to_terminal
@@ -306,3 +314,22 @@ def test_a_study_that_has_hardly_begun_is_reported_too(seeds: list[int], tmp_pat
     analysis = analyse(example_study(seeds=seeds))
     assert (tmp_path / "report.html") in write_report(analysis, tmp_path)
     assert printed(analysis).startswith("Cannot tell whether cosine or regress differs")
+
+
+def test_pictures_of_many_rows_show_those_that_differ_most() -> None:
+    study = example_study(range(2), images=200, epochs=2)
+    teacher, baseline, *_ = study.rows
+    accuracies = {f"row {number}": 0.652 + 0.03 * (number - 9) for number in range(20)}
+    rows = [
+        Row(name, "", runs=tuple(example_run(seed, value, 200, 2) for seed in (0, 1)))
+        for name, value in accuracies.items()
+    ]
+    few = fewer_rows(analyse(replace(study, rows=(teacher, baseline, *rows))))
+    assert [found.row.name for found in few.rows] == [row.name for row in few.study.rows]
+    assert len(few.rows) == MOST_ROWS
+    assert few.study.rows[:2] == (teacher, baseline)
+    kept = [int(row.name.removeprefix("row ")) for row in few.study.rows[2:]]
+    assert kept == sorted(kept)  # in the study's order
+    assert {0, 1, 18, 19} <= set(kept)
+    assert not {8, 9, 10} & set(kept)
+    assert fewer_rows(analyse(study)) == analyse(study)

@@ -1,0 +1,37 @@
+"""A network's part of a checkpoint that holds a student and its teacher, as mdistiller writes them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kd_lightning.errors import UserError
+
+PREFIXES = ("student.", "teacher.")
+
+
+def fitting_part(
+    weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], path: str | Path
+) -> dict[str, Tensor]:
+    """Return the student's or the teacher's weights, whichever fits a network; all of them where neither does.
+
+    Args:
+        weights: A file's state dict.
+        shapes: The names and shapes of the network's own.
+        path: The file, for messages.
+
+    Raises:
+        UserError: Both fit, and they differ.
+    """
+    parts = [
+        {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        for prefix in PREFIXES
+    ]
+    fitting = [part for part in parts if {name: value.shape for name, value in part.items()} == shapes]
+    if len(fitting) == 2 and any(not torch.equal(fitting[0][name], fitting[1][name]) for name in shapes):
+        raise UserError(
+            f"{path} holds a student and a teacher that both fit this network; give the file of one of them, such as "
+            "mdistiller's student_best."
+        )
+    return fitting[0] if fitting else dict(weights)
