@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
 
 Targets = dict[str, Tensor]
-"""What a loss keeps of a teacher's outputs, (B, ...) each, by keys of its own: no other loss sees them. A key should say
-all about its values, for it is what a table that is kept for later runs is found by."""
+"""What a loss keeps of a teacher's outputs, (B, ...) each, by keys of its own, which no other loss sees. A key should
+say all about its values: tables that are kept for later runs are found by it."""
 
 
 class Loss(nn.Module, ABC):

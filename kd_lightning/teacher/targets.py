@@ -12,7 +12,6 @@ from kd_lightning.losses.pairs import tapped
 from kd_lightning.networks.layers import Shapes
 from kd_lightning.teacher.teacher import Teacher
 
-
 Tables = dict[tuple[str, str], Tensor]
 """Tensors by the loss that keeps them, and the key that it has for them."""
 

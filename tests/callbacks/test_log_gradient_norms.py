@@ -163,7 +163,7 @@ def test_norms_are_measured_in_the_steps_that_were_asked_for(fast: bool, capture
 
 def test_a_loss_without_a_gradient_has_a_norm_of_zero() -> None:
     log = Log()
-    task = Distill(TinyNetwork(), Teacher(TinyNetwork()), {"ce": CrossEntropy(), "nothing": Constant()})
+    task = Distill(TinyNetwork(), Teacher(TinyNetwork()), {"ce": CrossEntropy(), "nothing": Constant(weight=0)})
     trainer = quick_trainer(callbacks=[LogGradientNorms()], logger=log, max_steps=1)
     trainer.fit(task, datamodule=TinyDataModule())
     assert log.lines[0][1]["grad_norm/nothing"] == 0
