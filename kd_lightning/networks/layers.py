@@ -1,7 +1,7 @@
 """Layers by name: what they give in a pass through any network."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -211,13 +211,6 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
     raise LayerError(name, f"{kind} has no layer '{name}'; name one of its layers, such as {some}.")
 
 
-@contextmanager
-def evaluated(network: nn.Module) -> Iterator[None]:
+def evaluated(network: nn.Module) -> AbstractContextManager[None]:
     """Run a block in evaluation mode, so that one blank image moves no running statistics; put every mode back."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    return in_mode(network, training=False)

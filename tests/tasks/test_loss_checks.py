@@ -91,7 +91,7 @@ def test_a_loss_that_changes_what_others_see_is_refused(change: str, remember: b
 NO_SCALARS: dict[str, tuple[Callable[[Outputs, Targets, Batch], Any], str]] = {
     "one an image": (lambda s, t, b: s.logits.mean(1), r"a tensor of shape \(16,\), .*by `.mean\(\)`"),
     "one in a list": (lambda s, t, b: s.logits.mean().reshape(1), r"a tensor of shape \(1,\)"),
-    "a number": (lambda s, t, b: float(s.logits.mean()), "a float, which has no gradient"),
+    "a number": (lambda s, t, b: float(s.logits.detach().mean()), "a float, which has no gradient"),
     "nothing": (lambda s, t, b: None, "a NoneType"),
     "detached": (lambda s, t, b: s.logits.detach().mean(), "a value without a gradient, .* a weight of 0"),
 }
