@@ -27,7 +27,7 @@ def check_network(network: "Network", data: ImageDataModule) -> None:
     for name in ("num_classes", "in_channels", "image_size"):
         built, found = getattr(network, name), getattr(data, name)
         if built != found:
-            raise UserError(f"{name} of the network is {built}, of the data {found}; build the network for this data.")
+            raise UserError(f"{name} of the network is {built}, of the data {found}; build it with {name}={found}.")
 
 
 def check_data(file: str | Path, info: ModelInfo, data: ImageDataModule) -> None:

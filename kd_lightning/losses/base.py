@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
 
 Targets = dict[str, Tensor]
-"""What losses keep of a teacher's outputs, (B, ...) each. A key says all about its values: losses that keep the same
-share one."""
+"""What a loss keeps of a teacher's outputs, (B, ...) each, by keys of its own, which no other loss sees. A key should
+say all about its values: tables that are kept for later runs are found by it."""
 
 
 class Loss(nn.Module, ABC):
@@ -89,16 +89,22 @@ class Loss(nn.Module, ABC):
         """
 
     def target(self, teacher: Outputs) -> Targets:
-        """Return all that the loss needs of the teacher's outputs: of a remembered teacher nothing else is kept."""
+        """Return all that the loss needs of the teacher's outputs: of a remembered teacher nothing else is kept.
+
+        Args:
+            teacher: The teacher's outputs, of ``teacher_layers`` alone.
+        """
         return {}
 
     @abstractmethod
     def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
         """Return the loss of a batch, a scalar, without its weight.
 
+        What it is given others see, too, and is not to be changed in place.
+
         Args:
-            student: The student's outputs.
-            target: What ``target`` gave for the same images, and what other losses keep.
+            student: The student's outputs, of ``student_layers`` alone.
+            target: What ``target`` gave for the same images.
             batch: Images, labels and rows.
         """
 

@@ -26,14 +26,21 @@ def tapped(
         layers: Gives the layers that a loss needs of this network.
 
     Raises:
-        UserError: A layer cannot be watched; it says which loss needs it.
+        UserError: A layer cannot be watched; it says which loss needs it. Or the network does not give its classes.
     """
     wanted = {name: layers(loss) for name, loss in losses.items()}
     try:
-        return TappedNetwork(network, chain(*wanted.values()), built.layer_root(), built.image_shape)
+        found = TappedNetwork(network, chain(*wanted.values()), built.layer_root(), built.image_shape)
     except LayerError as error:
         name = next(name for name, needed in wanted.items() if error.layer in needed)
         raise UserError(f"the loss '{name}': {error}") from None
+    given, classes = found.shapes[LOGITS][0], built.num_classes
+    if given != classes:
+        raise UserError(
+            f"{found.kind} gives {given} values of an image for {classes} classes; build its last layer with "
+            f"{classes} outputs (a constructor that takes num_classes is given it)."
+        )
+    return found
 
 
 @contextmanager

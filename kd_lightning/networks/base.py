@@ -1,12 +1,14 @@
 """The small contract that every network of this project follows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+
+from kd_lightning.networks.trial import in_mode, trial_images
 
 
 class Network(nn.Module, ABC):
@@ -33,10 +35,10 @@ class Network(nn.Module, ABC):
     needs_contiguous = False
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let the subclass have images in the memory that it works with, whoever calls it."""
+        """Let whoever calls the subclass give it images in the memory that it works with, and get its logits."""
         super().__init_subclass__(**options)
         if "forward" in vars(cls):
-            cls.forward = _in_its_memory(cls.forward)  # type: ignore[assignment, method-assign]
+            cls.forward = _called(cls.forward)  # type: ignore[assignment, method-assign]
 
     def __init__(
         self, num_classes: int, in_channels: int, image_size: int, **further: bool | int | float | str
@@ -54,7 +56,10 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, ``(B, num_classes)``, of normalized images ``(B, in_channels, S, S)``."""
+        """Return the logits, ``(B, num_classes)``, of normalized images ``(B, in_channels, S, S)``.
+
+        Something that has them as its ``logits`` may be returned, too: callers get the logits alone.
+        """
 
     @property
     def class_path(self) -> str:
@@ -83,23 +88,27 @@ class Network(nn.Module, ABC):
     def _takes_channels_last(self) -> bool:
         """Try it on two blank images."""
         self.needs_contiguous = False
-        training, parameter = self.training, next(self.parameters(), torch.zeros(1))
-        images = torch.zeros((2, *self.image_shape), device=parameter.device, dtype=parameter.dtype)
-        self.eval()  # blank images must not move running statistics
+        images = trial_images(self, 2, self.image_shape)
         try:
-            self(images.contiguous(memory_format=torch.channels_last))
+            with in_mode(self, training=False):
+                self(images.contiguous(memory_format=torch.channels_last))
         except RuntimeError as error:
             return "view size is not compatible" not in str(error)
-        finally:
-            self.train(training)
         return True
 
 
-def _in_its_memory(method: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
-    """Return a network's method with its input made contiguous where the network needs that."""
+def _called(method: Callable[[Any, Tensor], Any]) -> Callable[[Any, Tensor], Any]:
+    """Return a network's method with its input made contiguous where the network needs that, and its logits alone."""
 
     @wraps(method)
-    def called(network: Network, values: Tensor) -> Tensor:
-        return method(network, values.contiguous() if network.needs_contiguous else values)
+    def called(network: Network, values: Tensor) -> Any:
+        return logits_of(method(network, values.contiguous() if network.needs_contiguous else values))
 
     return called
+
+
+def logits_of(output: Any) -> Any:
+    """Return the ``logits`` of a larger output, such as one of Hugging Face's, and anything else as it is."""
+    if isinstance(output, Mapping) and "logits" in output:
+        return output["logits"]
+    return getattr(output, "logits", output)

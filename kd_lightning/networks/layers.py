@@ -1,7 +1,7 @@
 """Layers by name: what they give in a pass through any network."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.networks.base import logits_of
+from kd_lightning.networks.trial import in_mode, require_logits, require_precision, trial_images
+from kd_lightning.wording import counted
 
 Shapes = dict[str, tuple[int, ...]]
 """The shape of what each layer gives of one image, without the batch dimension; ``LOGITS`` names the logits."""
@@ -44,23 +47,44 @@ class Outputs(NamedTuple):
     logits: Tensor
     maps: dict[str, Tensor]
 
+    def only(self, layers: Iterable[str]) -> "Outputs":
+        """Return the same with some of the layers alone."""
+        return Outputs(self.logits, {name: self.maps[name] for name in layers})
+
+
+class Seen(NamedTuple):
+    """What a layer has given in a pass.
+
+    Attributes:
+        value: A tensor, or whatever it gives.
+        version: Counts what is written into the tensor; ``None`` where that is not counted.
+        grad: Whether autograd was on.
+    """
+
+    value: Any
+    version: int | None
+    grad: bool
+
 
 class TappedNetwork:
     """Runs a network and shows what some of its layers give, in training as in evaluation mode.
 
-    The layers are watched by forward hooks while a pass runs, and by nothing otherwise: the network is left as it is.
+    The layers are watched by forward hooks while a pass runs, and by nothing otherwise: the network is left as it is. A
+    layer that gives the logits themselves gives what the network gives, in the order of its classes.
 
     Args:
         network: Turns images into logits.
         layers: Names of layers as ``named_modules`` has them, such as ``features`` or ``layer2.0.conv1``.
         root: The module in which the names are looked up; a ``Network``'s ``layer_root``.
-        image_shape: (C, H, W), to try the layers on a blank image.
+        image_shape: (C, H, W), to try the network on blank images.
 
     Attributes:
         shapes: The shape of what each layer gives of one image, and of the logits.
 
     Raises:
-        LayerError: A layer is not there, does not run exactly once in a pass, or gives no tensor.
+        LayerError: A layer is not there, does not run exactly once in a pass, gives no tensor of the batch, or is out
+            of autograd's reach.
+        UserError: The network does not give logits.
     """
 
     def __init__(
@@ -68,62 +92,109 @@ class TappedNetwork:
     ) -> None:
         self.network = network
         self.root = root
+        self.kind = type(root).__name__
         self.names = tuple(dict.fromkeys(layers))
         for name in self.names:
             find_layer(root, name)
-        self._overwritten: frozenset[str] = frozenset()
-        self.shapes, self._overwritten = self._tried(image_shape)
+        require_precision(root, self.kind)
+        self._overwritten: set[str] = set()
+        self._logits = set(self.names)
+        self.shapes = self._tried(trial_images(network, 1, image_shape), training=False)  # as in prediction
+        self._tried(trial_images(network, 2, image_shape), training=False)
+        if any(values.requires_grad for values in network.parameters()):  # a teacher is never in training mode
+            self._tried(trial_images(network, 2, image_shape), training=True)
 
     def __call__(self, images: Tensor) -> Outputs:
-        """Return logits and maps of images (B, C, H, W)."""
-        maps: dict[str, Tensor] = {}
+        """Return logits and maps of images (B, C, H, W).
 
-        def keep(name: str, value: Tensor) -> None:
-            maps[name] = value.clone() if name in self._overwritten else value  # a layer behind it works in place
+        Raises:
+            LayerError: A layer does something else in this pass than when it was tried.
+        """
+        logits, seen = self._run(images)
+        for name in _changed(seen):
+            raise self._error(name, "is overwritten by a later layer in some passes and not in others")
+        maps = {name: layer.value for name, layer in seen.items()}
+        return Outputs(logits, maps | {name: logits.view(maps[name].shape) for name in self._logits})
+
+    def _run(self, images: Tensor) -> tuple[Tensor, dict[str, Seen]]:
+        """Return the logits, and what each layer gives."""
+        seen: dict[str, list[Seen]] = {name: [] for name in self.names}
+
+        def keep(name: str, value: Any) -> None:
+            kept = value.clone() if name in self._overwritten else value
+            seen[name].append(Seen(kept, _version(kept), torch.is_grad_enabled()))
 
         with self._watched(keep):
             logits = self.network(images)
-        return Outputs(logits, maps)
+        for name, found in seen.items():
+            self._require_one_tensor(name, found, len(images))
+        return logits, {name: found[0] for name, found in seen.items()}
 
-    @torch.no_grad()
-    def _tried(self, image_shape: tuple[int, int, int]) -> tuple[Shapes, frozenset[str]]:
-        """Return the shapes of all outputs, and which of them later layers overwrite."""
-        seen: dict[str, list[tuple[Any, int]]] = {name: [] for name in self.names}
+    def _tried(self, images: Tensor, training: bool) -> Shapes:
+        """Return the shapes of all outputs; find which of them later layers overwrite, and which are the logits."""
+        output: list[Any] = []
+        with (
+            torch.inference_mode(False),
+            torch.set_grad_enabled(training),
+            in_mode(self.network, training),
+            self.root.register_forward_hook(lambda _, __, value: output.append(logits_of(value))),
+        ):
+            logits, seen = self._run(images)
+        require_logits(self.kind, logits, images, training)
+        self._overwritten |= set(_changed(seen))
+        is_logits = {name for name, layer in seen.items() if any(_is_same(layer.value, given) for given in output)}
+        self._logits &= is_logits - self._overwritten
+        return {LOGITS: tuple(logits.shape[1:])} | {name: tuple(layer.value.shape[1:]) for name, layer in seen.items()}
 
-        def look(name: str, value: Any) -> None:
-            seen[name].append((value, value._version if isinstance(value, Tensor) else 0))
-
-        parameter = next(self.network.parameters())
-        image = torch.zeros((1, *image_shape), device=parameter.device, dtype=parameter.dtype)
-        with torch.inference_mode(False), evaluated(self.network), self._watched(look):
-            logits = self.network(image)
-        for name, values in seen.items():
-            self._require_one_tensor(name, [value for value, _ in values])
-        shapes = {name: tuple(values[0][0].shape[1:]) for name, values in seen.items()}
-        changed = frozenset(name for name, [(value, version)] in seen.items() if value._version != version)
-        return {**shapes, LOGITS: tuple(logits.shape[1:])}, changed
-
-    def _require_one_tensor(self, name: str, values: list[Any]) -> None:
-        kind = type(self.network).__name__
-        if len(values) != 1:
-            times = f"runs {len(values)} times in a pass" if values else "does not run in a pass"
-            raise LayerError(
-                name, f"the layer '{name}' of {kind} {times}, but must run once; name the layer around it."
+    def _require_one_tensor(self, name: str, seen: list[Seen], count: int) -> None:
+        where = "in a training pass" if self.network.training else "in a pass"
+        if len(seen) != 1:
+            times = f"runs {len(seen)} times {where}" if seen else f"does not run {where}"
+            raise self._error(name, f"{times}, but must run once")
+        value, grad = seen[0].value, seen[0].grad
+        if not isinstance(value, Tensor):
+            raise self._error(name, f"gives a {type(value).__name__} and no tensor", "name a layer inside of it")
+        if value.shape[:1] != (count,):
+            raise self._error(name, f"gives a tensor of shape {tuple(value.shape)} for {counted(count, 'image')}")
+        if torch.is_grad_enabled() and not grad:
+            raise self._error(
+                name,
+                "runs without gradients (in torch.no_grad, or in torch.utils.checkpoint with use_reentrant=True), so "
+                "that no loss on it would reach the network",
+                "set use_reentrant=False, or name another layer",
             )
-        if not isinstance(values[0], Tensor):
-            given = type(values[0]).__name__
-            raise LayerError(
-                name, f"the layer '{name}' of {kind} gives a {given} and no tensor; name a layer inside of it."
-            )
+
+    def _error(self, name: str, what: str, fix: str = "name the layer around it") -> LayerError:
+        return LayerError(name, f"the layer '{name}' of {self.kind} {what}; {fix}.")
 
     @contextmanager
-    def _watched(self, keep: Any) -> Iterator[None]:
+    def _watched(self, keep: Callable[[str, Any], None]) -> Iterator[None]:
         with ExitStack() as stack:
             for name in self.names:
                 layer = self.root.get_submodule(name)  # now: a layer may have been replaced by the one it folds into
                 hook = layer.register_forward_hook(lambda _, __, value, name=name: keep(name, value))
                 stack.callback(hook.remove)
             yield
+
+
+def _version(value: Any) -> int | None:
+    """Return how often a tensor has been written to; ``None`` where nobody counts."""
+    counts = isinstance(value, Tensor) and not torch.compiler.is_compiling() and not value.is_inference()
+    return value._version if counts else None
+
+
+def _changed(seen: Mapping[str, Seen]) -> Iterator[str]:
+    """Give the layers whose values have been overwritten since."""
+    for name, layer in seen.items():
+        if layer.version is not None and layer.version != _version(layer.value):
+            yield name
+
+
+def _is_same(value: Tensor, logits: Any) -> bool:
+    """Say whether a layer's values are the logits themselves, in whatever shape."""
+    flat = value.reshape(len(value), -1)
+    place = flat.data_ptr(), flat.shape, flat.stride()
+    return isinstance(logits, Tensor) and place == (logits.data_ptr(), logits.shape, logits.stride())
 
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
@@ -140,13 +211,6 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
     raise LayerError(name, f"{kind} has no layer '{name}'; name one of its layers, such as {some}.")
 
 
-@contextmanager
-def evaluated(network: nn.Module) -> Iterator[None]:
+def evaluated(network: nn.Module) -> AbstractContextManager[None]:
     """Run a block in evaluation mode, so that one blank image moves no running statistics; put every mode back."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    return in_mode(network, training=False)

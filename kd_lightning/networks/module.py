@@ -12,8 +12,9 @@ from kd_lightning.networks.base import Network
 class ModuleNetwork(Network):
     """Any class of yours that turns images (B, C, H, W) into logits (B, num_classes), as it is.
 
-    Its layers have the names that they have in your module. ``num_classes``, ``in_channels`` and ``image_size`` are
-    handed to its constructor where it takes them.
+    It may give them as ``logits`` of something larger, as Hugging Face's networks do. Its layers have the names that
+    they have in your module. ``num_classes``, ``in_channels`` and ``image_size`` are handed to its constructor where it
+    takes them.
 
     Args:
         num_classes: Number of classes, 2 or more.

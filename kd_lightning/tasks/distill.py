@@ -158,8 +158,8 @@ class Distill(Task):
         """Update the accuracies; on test images the teacher's too, and how often the student agrees."""
         super().update_accuracies(output, labels, stage)
         if stage == "test" and output.teacher_logits is not None:
-            self.test_metrics["teacher_accuracy"].update(output.teacher_logits, labels)
-            self.test_metrics["teacher_agreement"].update(output.logits, output.teacher_logits.argmax(1))
+            self.test_metrics["test/teacher_accuracy"].update(output.teacher_logits, labels)
+            self.test_metrics["test/teacher_agreement"].update(output.logits, output.teacher_logits.argmax(1))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep which teacher it is."""

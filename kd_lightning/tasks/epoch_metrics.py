@@ -34,9 +34,9 @@ class MetricsModule(LightningModule):
     def make_metrics(self, stage: str) -> MetricCollection:
         """Make the metrics of an epoch of a stage: the loss, the losses in it, and each name of ``accuracies``."""
         accuracy = MulticlassAccuracy(self.network.num_classes, average="micro", validate_args=False)
-        means = {name: ImageMean() for name in self.loss_names}
-        counts = {name: accuracy.clone() for name in self.accuracies(stage)}
-        return MetricCollection({**means, **counts}, prefix=f"{stage}/", compute_groups=False)
+        means = {f"{stage}/{name}": ImageMean() for name in self.loss_names}
+        counts = {f"{stage}/{name}": accuracy.clone() for name in self.accuracies(stage)}
+        return MetricCollection({**means, **counts}, compute_groups=False)
 
     def accuracies(self, stage: str) -> tuple[str, ...]:
         """Return the names of the accuracies that ``update_accuracies`` updates in a stage."""
@@ -51,14 +51,14 @@ class MetricsModule(LightningModule):
         """Update the metrics of an epoch with a detached output."""
         losses = {**labelled.output.losses, "loss": labelled.loss}
         for name, value in losses.items():
-            self.metrics(stage)[name].update(value, len(labelled.labels))
+            self.metrics(stage)[f"{stage}/{name}"].update(value, len(labelled.labels))
         if stage == "train" and self._loss_watch is not None:
             self._loss_watch.see(losses)
         self.update_accuracies(labelled.output, labelled.labels, stage)
 
     def update_accuracies(self, output: StepOutput, labels: Tensor, stage: Stage) -> None:
         """Update the accuracies of a stage; labels are (B,) or, as probabilities, (B, num_classes)."""
-        self.metrics(stage)["accuracy"].update(output.logits, labels.argmax(1) if labels.ndim == 2 else labels)
+        self.metrics(stage)[f"{stage}/accuracy"].update(output.logits, labels.argmax(1) if labels.ndim == 2 else labels)
 
     def check_finite(self) -> None:
         """Look at all losses and weights.
@@ -76,7 +76,7 @@ class MetricsModule(LightningModule):
     def log_metrics(self, stage: Stage) -> None:
         """Log the metrics of an epoch once: logging in every step would cost more than LightNN's optimizer."""
         for name in self.loss_names:
-            check_mean(self.trainer, f"{stage}/{name}", self.metrics(stage)[name])
+            check_mean(self.trainer, f"{stage}/{name}", self.metrics(stage)[f"{stage}/{name}"])
         for name, metric in self.metrics(stage).items():
             self.log(name, metric, prog_bar=name == f"{stage}/accuracy")
 

@@ -14,6 +14,7 @@ from kd_lightning.losses.pairs import of_loss, tapped
 from kd_lightning.networks import Network
 from kd_lightning.networks.layers import Outputs, Shapes
 from kd_lightning.tasks.epoch_metrics import MetricsModule
+from kd_lightning.tasks.loss_checks import Shared, require_gradients, require_scalar
 from kd_lightning.tasks.step_output import StepOutput
 
 IMAGES_KEY = "images"
@@ -34,12 +35,14 @@ class Objective(MetricsModule):
 
     def __init__(self, network: Network, losses: dict[str, Loss], teacher_shapes: Shapes | None = None) -> None:
         _check_names(losses)
+        if not any(values.requires_grad for values in network.parameters()):
+            raise UserError(f"{type(network.layer_root()).__name__} has no parameters to train; give another network.")
         super().__init__(network, losses)
         self.tapped = tapped(network, network, losses, lambda loss: loss.student_layers)
         for name, loss in losses.items():
             with of_loss(name):
                 loss.build(self.tapped.shapes, teacher_shapes)
-        self.losses = nn.ModuleDict(losses)
+        self.losses = nn.ModuleDict({_key(name): loss for name, loss in losses.items()})
         self.images = 0
 
     def model_step(self, batch: Batch) -> StepOutput:
@@ -47,14 +50,28 @@ class Objective(MetricsModule):
         student = self.tapped(batch.images)
         return StepOutput(student.logits, self.compute_losses(student, {}, batch))
 
-    def compute_losses(self, student: Outputs, targets: Targets, batch: Batch) -> dict[str, Tensor]:
-        """Return each loss by its name, without its weight."""
-        return {name: loss(student, targets, batch) for name, loss in self.named_losses.items()}
+    def compute_losses(self, student: Outputs, targets: Mapping[str, Targets], batch: Batch) -> dict[str, Tensor]:
+        """Return each loss by its name, without its weight.
+
+        Args:
+            student: The student's outputs.
+            targets: What each loss keeps of the teacher, by its name; one that is not named keeps nothing.
+            batch: Images, labels and rows.
+
+        Raises:
+            UserError: A loss is no scalar with a gradient, or changes what others see.
+        """
+        shared, values = Shared(student, targets, batch), dict[str, Tensor]()
+        for name, loss in self.named_losses.items():
+            values[name] = loss(student.only(loss.student_layers), targets.get(name, {}), batch)
+            require_scalar(name, loss, values[name])
+            shared.require_unchanged(name)
+        return values
 
     @property
     def named_losses(self) -> dict[str, Loss]:
         """The losses by name."""
-        return dict(self.losses.items())  # type: ignore[arg-type]  # a ModuleDict knows modules alone
+        return dict(zip(self.loss_names, self.losses.values(), strict=False))  # type: ignore[arg-type]
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         """Give the parameters that the optimizer trains: the network's and those of the losses."""
@@ -65,6 +82,10 @@ class Objective(MetricsModule):
         """Return what is minimized: the weighted sum of the losses."""
         losses = self.named_losses
         return torch.stack([losses[name].weight * value for name, value in output.losses.items()]).sum()
+
+    def on_after_backward(self) -> None:
+        """Refuse parameters without a gradient where processes would wait for one in the next step."""
+        require_gradients(self)
 
     def start_losses(self, data: ImageDataModule) -> None:
         """Tell the losses what they are trained on.
@@ -127,6 +148,11 @@ class Objective(MetricsModule):
         is_fit = self.trainer.state.fn == "fit"
         for loss in self.named_losses.values():
             loss.set_epoch(self.current_epoch if is_fit else loss.warm_up)
+
+
+def _key(name: str) -> str:
+    """Return the key of a loss in a ModuleDict, which refuses the names of its own attributes, such as ``type``."""
+    return f"{name}-loss" if hasattr(nn.ModuleDict(), name) else name
 
 
 def _check_names(losses: Mapping[str, Loss]) -> None:

@@ -1,13 +1,12 @@
 """Batches of one image, which batch normalization may not be able to train on."""
 
-from copy import deepcopy
-
 import torch
 from lightning.pytorch import Trainer
 
 from kd_lightning.data.loader import BatchLoader
 from kd_lightning.errors import UserError
 from kd_lightning.networks import Network
+from kd_lightning.networks.trial import in_mode, trial_images
 from kd_lightning.wording import counted
 
 
@@ -33,10 +32,9 @@ def check_last_batch(network: Network, trainer: Trainer) -> None:
 @torch.no_grad()
 def trains_on_one(network: Network) -> bool:
     """Say whether a network can train on a batch of one image; it is left as it was."""
-    parameter = next(network.parameters())
-    size = (1, network.in_channels, network.image_size, network.image_size)
     try:
-        deepcopy(network).train()(torch.zeros(size, device=parameter.device, dtype=parameter.dtype))
+        with in_mode(network, training=True):
+            network(trial_images(network, 1, network.image_shape))
     except ValueError as error:
         return "more than 1 value per channel" not in str(error)
     return True

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kd_lightning.data.base import ImageDataModule
-from kd_lightning.losses import Targets
+from kd_lightning.teacher.targets import Tables
 
 COMPARED = 64
 """Images on which a table of an earlier run is compared with the teacher as its code is now."""
@@ -26,7 +26,7 @@ class Blocks:
         device: Where the teacher is.
     """
 
-    def __init__(self, data: ImageDataModule, ask: Callable[[Tensor], Targets], device: torch.device) -> None:
+    def __init__(self, data: ImageDataModule, ask: Callable[[Tensor], Tables], device: torch.device) -> None:
         views = data.seen_views
         assert views.count is not None
         self.data = data
@@ -48,14 +48,14 @@ class Blocks:
         """Rows whose first view is asked for again before kept tables are used."""
         return self._wanted(0)[:COMPARED]
 
-    def first(self) -> Targets:
+    def first(self) -> Tables:
         """Return the targets of the rows ``compared``."""
         return self._part(self.compared, 0)
 
     def __len__(self) -> int:
         return self.count * self.images
 
-    def __iter__(self) -> Iterator[Targets]:
+    def __iter__(self) -> Iterator[Tables]:
         """Give all rows, some at a time."""
         for number in range(self.count):
             yield from self._block(number)
@@ -66,7 +66,7 @@ class Blocks:
             return torch.arange(self.images)
         return (self.data.val_rows() if number == self.views.plain else self.data.train_rows())[1]
 
-    def _block(self, number: int) -> Iterator[Targets]:
+    def _block(self, number: int) -> Iterator[Tables]:
         """Give the rows of a view: those of images that are never seen in it are zeros."""
         seen = torch.zeros(self.images, dtype=torch.bool).index_fill_(0, self._wanted(number), True)
         for rows in torch.arange(self.images).split(IMAGES_AT_ONCE):
@@ -80,7 +80,7 @@ class Blocks:
                 parts[key][chosen.to(values.device)] = values[: int(chosen.sum())]
             yield parts
 
-    def _part(self, rows: Tensor, number: int) -> Targets:
+    def _part(self, rows: Tensor, number: int) -> Tables:
         images, labels = self.data.split("train")
         chosen, here = images.index_select(0, rows.to(images.device)), rows.to(self.device)
         pixels = chosen.to(self.device).permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)

@@ -1,5 +1,6 @@
 """A frozen teacher's targets, computed once where the views of an image can be counted (cached)."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from time import monotonic
@@ -11,16 +12,15 @@ from torch import Tensor
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
-from kd_lightning.losses import Targets
 from kd_lightning.machine.progress import with_progress
 from kd_lightning.teacher.blocks import Blocks
 from kd_lightning.teacher.table import ROWS_AT_ONCE, Place, TableFile, choose_place, digest
-from kd_lightning.teacher.targets import TeacherTargets
+from kd_lightning.teacher.targets import Tables, TeacherTargets
 
 KEPT_FROM = 10.0
 """Seconds from which computing tables is worth keeping them for later runs."""
 
-Files = dict[str, TableFile]
+Files = dict[tuple[str, str], TableFile]
 
 
 class Asked(NamedTuple):
@@ -110,13 +110,13 @@ def is_kept(asked: Asked) -> bool:
     return all(file.path.is_file() for file in _planned(asked)[2].values())
 
 
-def _planned(asked: Asked) -> tuple[Blocks, Targets, Files]:
+def _planned(asked: Asked) -> tuple[Blocks, Tables, Files]:
     """Return what the teacher is asked about, what it says of the first of it, and the file of each table."""
     targets, data, identity, device, convert = asked
 
-    def ask(images: Tensor) -> Targets:
-        found = targets.asked(convert(data.normalization.apply(images))).targets
-        return {key: _as_rows(target) for key, target in found.items()}
+    def ask(images: Tensor) -> Tables:
+        found = targets.distinct(convert(data.normalization.apply(images)))
+        return {place: _as_rows(target) for place, target in found.items()}
 
     blocks = Blocks(data, ask, device)
     first = blocks.first()
@@ -129,17 +129,23 @@ def _as_rows(target: Tensor) -> Tensor:
 
 
 def _files(
-    data: ImageDataModule, identity: tuple[object, ...], shapes: Mapping[str, tuple[int, ...]], first: Targets
+    data: ImageDataModule,
+    identity: tuple[object, ...],
+    shapes: Mapping[tuple[str, str], tuple[int, ...]],
+    first: Tables,
 ) -> Files:
     """Return the file of each table; its key holds all that the values depend on."""
     views = data.seen_views
     drawn = (views.count, *views.pipeline.steps) if not views.pipeline.flips_only else (views.count,)
     seen = () if views.pipeline.flips_only else (data.train_rows()[1], *([data.val_rows()[1]] if data.has_val else []))
     base = digest(*identity, data.normalization, *drawn, *seen, data.split("train").images)
-    return {
-        key: TableFile(digest(base, key, shape, first[key].dtype), shape, first[key].dtype)
-        for key, shape in shapes.items()
-    }
+    files, keys = Files(), Counter[object]()
+    for place, shape in shapes.items():
+        what = place[1], shape, first[place].dtype  # not the loss's name: other runs have their own
+        again = [keys[what]] * bool(keys[what])  # another tensor of another loss that calls it so, too
+        keys[what] += 1
+        files[place] = TableFile(digest(base, *what, *again), shape, first[place].dtype)
+    return files
 
 
 def _agree(kept: Tensor, now: Tensor) -> bool:
@@ -147,7 +153,7 @@ def _agree(kept: Tensor, now: Tensor) -> bool:
     return bool((kept.float() - now.float()).norm() <= 1e-3 * now.float().norm())
 
 
-def _shown(blocks: Blocks, say: Callable[[str], None]) -> Iterator[Targets]:
+def _shown(blocks: Blocks, say: Callable[[str], None]) -> Iterator[Tables]:
     """Give all rows, some at a time; where that takes long, say beforehand how long, and show how far it is."""
     started = monotonic()
     for number, part in enumerate(with_progress(blocks, "Asking the teacher", len(blocks), _rows_in)):
@@ -157,7 +163,7 @@ def _shown(blocks: Blocks, say: Callable[[str], None]) -> Iterator[Targets]:
         yield part
 
 
-def _rows_in(part: Targets) -> int:
+def _rows_in(part: Tables) -> int:
     return len(next(iter(part.values())))
 
 
@@ -165,7 +171,7 @@ def _about(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _computed(blocks: Iterable[Targets], files: Files, place: Place, device: torch.device) -> Targets:
+def _computed(blocks: Iterable[Tables], files: Files, place: Place, device: torch.device) -> Tables:
     """Let the teacher run; keep what took long for later runs, and what memory has no room for."""
     if place is Place.DISK:
         return _written(blocks, files)
@@ -186,7 +192,7 @@ def _computed(blocks: Iterable[Targets], files: Files, place: Place, device: tor
     return tables
 
 
-def _written(blocks: Iterable[Targets], files: Files) -> Targets:
+def _written(blocks: Iterable[Tables], files: Files) -> Tables:
     """Write tables part by part, and return them over memory maps."""
     try:
         with ExitStack() as stack:

@@ -12,39 +12,43 @@ from kd_lightning.losses.pairs import tapped
 from kd_lightning.networks.layers import Shapes
 from kd_lightning.teacher.teacher import Teacher
 
+Tables = dict[tuple[str, str], Tensor]
+"""Tensors by the loss that keeps them, and the key that it has for them."""
+
 
 class TeacherOutput(NamedTuple):
     """What a task gets to know of the teacher for a batch.
 
     Attributes:
-        targets: What its losses compare the student with, (B, ...) each.
+        targets: What each loss compares the student with, (B, ...) each, by the loss's name.
         logits: (B, num_classes); ``None`` where the targets were remembered and the teacher did not run.
     """
 
-    targets: Targets
+    targets: dict[str, Targets]
     logits: Tensor | None = None
 
 
 class TeacherTargets:
-    """Give what the losses need of the teacher for the images that the student sees.
+    """Give each loss what it needs of the teacher for the images that the student sees.
 
-    Losses that need the same tensor, such as the logits, share it.
+    What several losses keep is remembered once where it is the same tensor, such as the logits.
 
     Args:
         teacher: The teacher.
         losses: The losses by name; each says by ``teacher_layers`` and ``target`` what it needs.
 
     Attributes:
-        tables: What is remembered: a row an image and view, (views * N, ...), by the target's key. Maps lie as
-            (views * N, H, W, C), in the memory order that convolutions are fast with.
+        tables: What is remembered: a row an image and view, (views * N, ...), by the first loss that keeps it. Maps lie
+            as (views * N, H, W, C), in the memory order that convolutions are fast with.
         images: N, the images of the set that is trained on; 0 while nothing is remembered.
     """
 
     def __init__(self, teacher: Teacher, losses: Mapping[str, Loss]) -> None:
-        self.losses = tuple(losses.values())
+        self.losses = dict(losses)
         self.network = tapped(teacher, teacher.network, losses, lambda loss: loss.teacher_layers)
-        self.tables: Targets = {}
+        self.tables: Tables = {}
         self.images = 0
+        self._first: dict[tuple[str, str], tuple[str, str]] = {}
 
     @property
     def shapes(self) -> Shapes:
@@ -61,23 +65,41 @@ class TeacherTargets:
     def asked(self, images: Tensor) -> TeacherOutput:
         """Ask the teacher about normalized images (B, C, H, W)."""
         outputs = self.network(images)
-        targets: Targets = {}
-        for loss in self.losses:
-            targets |= loss.target(outputs)
+        targets = {name: loss.target(outputs.only(loss.teacher_layers)) for name, loss in self.losses.items()}
         return TeacherOutput(targets, outputs.logits)
 
-    def _looked_up(self, batch: Batch, views: Tensor) -> Targets:
-        rows = views * self.images + batch.rows
-        found = {}
-        for key, table in self.tables.items():
-            target = table.index_select(0, rows.to(table.device)).to(batch.images.device, non_blocking=True)
-            found[key] = target.permute(0, 3, 1, 2) if target.ndim == 4 else target  # (B, H, W, C) -> (B, C, H, W)
-        return found
+    def distinct(self, images: Tensor) -> Tables:
+        """Return the targets of normalized images (B, C, H, W), each tensor once."""
+        targets = self.asked(images).targets
+        if not self._first:
+            self._first = _first_places(targets)
+        return {(name, key): targets[name][key] for name, key in dict.fromkeys(self._first.values())}
 
-    def remember(self, tables: Targets, images: int) -> None:
+    def _looked_up(self, batch: Batch, views: Tensor) -> dict[str, Targets]:
+        rows = views * self.images + batch.rows
+        found: Tables = {}
+        for place, table in self.tables.items():
+            target = table.index_select(0, rows.to(table.device)).to(batch.images.device, non_blocking=True)
+            found[place] = target.permute(0, 3, 1, 2) if target.ndim == 4 else target  # (B, H, W, C) -> (B, C, H, W)
+        targets: dict[str, Targets] = {name: {} for name in self.losses}
+        for (name, key), first in self._first.items():
+            targets[name][key] = found[first]
+        return targets
+
+    def remember(self, tables: Tables, images: int) -> None:
         """Look targets up in tables from now on."""
         self.tables, self.images = tables, images
 
     def forget(self) -> None:
         """Ask the teacher in every step again."""
-        self.tables, self.images = {}, 0
+        self.tables, self.images, self._first = {}, 0, {}
+
+
+def _first_places(targets: Mapping[str, Targets]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return for each target the first place that has the same tensor."""
+    first: dict[object, tuple[str, str]] = {}
+    return {
+        (name, key): first.setdefault((target.data_ptr(), target.shape, target.stride(), target.dtype), (name, key))
+        for name, own in targets.items()
+        for key, target in own.items()
+    }

@@ -7,10 +7,12 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers.logger import DummyLogger
+from torch import Tensor
 
 from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt
 from kd_lightning.callbacks.run_folder import RunFolder
 from kd_lightning.data import ImageDataModule
+from kd_lightning.fast.callback import stop
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
 from kd_lightning.training.save_config import SaveConfig
@@ -26,16 +28,24 @@ class TrialOverError(Exception):
 
 
 class EndAtFirstStep(Callback):
-    """Ends a trial when all is ready for the first step."""
+    """Ends a trial when the losses of the first step are there."""
 
     works_with_fast_path = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End behind what others do then."""
+        """Have that step be Lightning's own, and of networks as they are: translating them takes long."""
         assert isinstance(pl_module, Task)
-        pl_module.when_ready(self._end)
+        pl_module.compiled = False
+        pl_module.when_ready(lambda: stop(trainer))
 
-    def _end(self) -> None:
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """End."""
+        raise TrialOverError
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """End where a task of the user's has no loss."""
         raise TrialOverError
 
 

@@ -18,6 +18,9 @@ from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.source import Split
 from kd_lightning.errors import UserError
 from kd_lightning.losses import (
+    DKD,
+    SRD,
+    VID,
     AttentionTransfer,
     CellCosine,
     CrossEntropy,
@@ -112,8 +115,10 @@ def test_losses_are_the_same_live_remembered_and_captured(
 
 def test_losses_that_need_the_same_tensor_share_a_table() -> None:
     losses: Losses = {"one": FeatureRegression("features"), "two": CellCosine("features"), "kd": SoftTargets()}
+    losses |= {"dkd": DKD(), "srd": SRD("classifier.1"), "vid": VID("classifier.1")}
     task = Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses)
-    assert set(task.targets.asked(torch.zeros(2, 3, 8, 8)).targets) == {"features", LOGITS}
+    kept = task.targets.distinct(torch.zeros(3, 3, 8, 8))
+    assert list(kept) == [("one", "features"), ("kd", LOGITS), ("srd", "classifier.1 averaged to 1x1")]
 
 
 def test_a_weight_that_rises_is_what_the_step_multiplies_with(captured_on_cpu: Captures) -> None:

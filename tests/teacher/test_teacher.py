@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from fast_example import train
+from task_example import quick_trainer
 from tiny import TinyDataModule, TinyNetwork
 from torch import Tensor
 from torch.nn import functional
@@ -16,7 +17,7 @@ from kd_lightning.data.loader import Batch
 from kd_lightning.data.normalize import IMAGENET, Normalization
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
-from kd_lightning.losses import AttentionTransfer, FeatureRegression, SoftTargets
+from kd_lightning.losses import PKT, AttentionTransfer, FeatureRegression, Loss, SoftTargets
 from kd_lightning.networks.weights import save_weights
 from kd_lightning.tasks import Distill
 from kd_lightning.teacher import Teacher, TeacherTargets, remember, remembered, table
@@ -100,6 +101,30 @@ def test_a_teachers_classes_are_put_in_the_datas_order_and_others_are_refused(tm
         teacher_of_a_file(tmp_path, names=("cat", *NAMES[1:])).adapt(data)
 
 
+def test_a_teachers_layer_that_gives_the_logits_is_put_in_the_datas_order_with_them(tmp_path: Path) -> None:
+    data = tiny_data(normalize=OTHER)
+    teacher = teacher_of_a_file(tmp_path, names=("shade 2", "shade 0", "shade 3", "shade 1"))
+    images = OTHER.apply(pixels(data))
+    for _ in range(2):  # the second time by a teacher that has been put in order before
+        losses: dict[str, Loss] = {"pkt": PKT("head"), "early": FeatureRegression("features")}
+        targets = TeacherTargets(teacher, losses)
+        teacher.adapt(data)
+        found = targets.asked(images)
+        assert torch.equal(found.targets["pkt"]["head"], teacher.network(images)[:, [1, 3, 0, 2]])
+        assert torch.equal(found.targets["early"]["features"], teacher.network.get_submodule("features")(images))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_a_teacher_of_another_image_size_works_in_half_precision(precision: Any, tmp_path: Path) -> None:
+    task = Distill(TinyNetwork(), teacher_of_a_file(tmp_path, size=16), {"kd": SoftTargets()}, remember_teacher=False)
+    trainer = quick_trainer(precision=precision)
+    trainer.fit(task, datamodule=TinyDataModule())
+    teacher, data = task.teacher.float(), tiny_data()
+    half = data.normalization.apply(pixels(data)).to(torch.bfloat16)
+    assert torch.allclose(teacher(half.float()), teacher.to(torch.bfloat16)(half).float(), atol=0.1)
+    assert torch.isfinite(trainer.callback_metrics["train/kd"])
+
+
 FILES: dict[str, dict[str, Any]] = {
     "normalization": {},
     "size": {"size": 16},
@@ -119,8 +144,10 @@ def test_what_is_remembered_of_such_a_teacher_is_what_it_says(file: str, tmp_pat
     for number in range(2):
         images = data.normalization.apply(data.seen_views.show(raw, labels, rows, number))
         found = targets(Batch(images, labels, rows, torch.full_like(rows, number))).targets
-        for key, live in targets.asked(images).targets.items():
-            assert torch.allclose(found[key], live, rtol=0, atol=1e-5), key
+        for name, live in targets.asked(images).targets.items():
+            assert live.keys() == found[name].keys()
+            for key, values in live.items():
+                assert torch.allclose(found[name][key], values, rtol=0, atol=1e-5), key
 
 
 def tables(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> set[str]:

@@ -87,6 +87,10 @@ WRONG_FOR_THE_STUDENT = {
         "--trainer.callbacks+={class_path: StochasticWeightAveraging, init_args: {swa_lrs: 0.1, device: null}}",
         "--model.fast=true",
     ],
+    "the loss 'kd' (ImageByImage) gives a tensor of shape (32,), but must give a scalar": [
+        "--model=Distill",
+        "--model.losses={kd: plain_module.ImageByImage}",
+    ],
     "the teacher cannot be remembered: RandomCrop": ["--model.remember_teacher=true", "--data.augment=[RandomCrop]"],
 }
 

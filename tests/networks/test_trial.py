@@ -1,0 +1,244 @@
+"""A network is tried before anything is trained: what it gives, and what its layers give in training."""
+
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from task_example import quick_trainer
+from tiny import TinyDataModule, TinyNetwork
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from kd_lightning.errors import UserError
+from kd_lightning.losses import PKT, CrossEntropy, Loss, SoftTargets
+from kd_lightning.networks import Network, TorchvisionNetwork
+from kd_lightning.networks.layers import TappedNetwork
+from kd_lightning.tasks import Classifier, Distill
+from kd_lightning.teacher import Teacher
+
+Change = Callable[[nn.Module, Tensor], Any]
+
+
+class Changed(Network):
+    """Gives what a function makes of its logits; its last layer has ``outputs``."""
+
+    def __init__(self, change: Change = lambda network, logits: logits, outputs: int = 4) -> None:
+        super().__init__(4, 3, 8)
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU())
+        self.head = nn.Linear(6, outputs)
+        self.change = change
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.change(self, self.head(self.body(images).mean((2, 3))))  # type: ignore[no-any-return]
+
+
+def in_training(change: Change) -> Change:
+    return lambda network, logits: change(network, logits) if network.training else logits
+
+
+OTHERS: dict[str, tuple[Change, str]] = {
+    "a tuple": (lambda _, logits: (logits, logits), "gives a tuple for 1 image in evaluation mode"),
+    "a tuple in training": (in_training(lambda _, z: (z, z)), "gives a tuple for 2 images in training mode"),
+    "a dict": (lambda _, logits: {"out": logits}, "gives a dict .* return the logits alone, or as `logits` of"),
+    "nothing": (lambda *_: None, "gives a NoneType"),
+    "maps": (
+        lambda _, logits: logits[:, :, None, None],
+        r"gives values of shape \(1, 4, 1, 1\) .*; end with `.flatten\(1\)`",
+    ),
+    "squeezed": (
+        lambda _, logits: logits.squeeze(),
+        r"gives values of shape \(4,\) for 1 image .*; keep the batch's dimension",
+    ),
+    "one number": (lambda _, logits: logits.mean(), r"gives values of shape \(\) for 1 image"),
+    "one row": (
+        lambda _, logits: logits.mean(0, keepdim=True),
+        r"gives values of shape \(1, 4\) for 2 images in evaluation mode",
+    ),
+    "double precision": (lambda _, logits: logits.double(), "gives values in float64 .*; return the logits in float32"),
+    "classes": (lambda _, logits: logits.argmax(1), "gives values in int64"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("role", ["alone", "student", "teacher"])
+def test_what_is_no_logits_is_refused_in_one_sentence(name: str, role: str) -> None:
+    change, says = OTHERS[name]
+    losses: dict[str, Loss] = {"kd": SoftTargets()}
+    build: dict[str, Callable[[], object]] = {
+        "alone": lambda: Classifier(Changed(change)),
+        "student": lambda: Distill(Changed(change), Teacher(TinyNetwork()), losses),
+        "teacher": lambda: Distill(TinyNetwork(), Teacher(Changed(change)), losses),
+    }
+    if name == "a tuple in training" and role == "teacher":
+        build[role]()  # it is never in training mode
+        return
+    with pytest.raises(UserError, match=f"^Changed {says}.*\\.$"):
+        build[role]()
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 1000])
+def test_other_classes_than_the_datas_say_what_to_build(outputs: int) -> None:
+    with pytest.raises(UserError, match=f"Changed gives {outputs} values of an image for 4 classes; .* 4 outputs"):
+        Classifier(Changed(outputs=outputs))
+    with pytest.raises(UserError, match="4 outputs"):
+        Distill(TinyNetwork(), Teacher(Changed(outputs=outputs)), {"labels": CrossEntropy()})
+
+
+def test_weights_that_cannot_be_trained_are_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"Changed has body\.0\.weight in float64, .* 64-true"):
+        Classifier(Changed().double())
+    with pytest.raises(UserError, match="Changed has no parameters to train"):
+        Classifier(Changed().requires_grad_(False))
+    network = Changed()
+    network.body, network.head = nn.AvgPool2d(2), nn.Identity()  # type: ignore[assignment]
+    with pytest.raises(UserError, match="Changed has no parameters to train"):
+        Classifier(network)
+
+
+@pytest.mark.parametrize("given", [lambda z: OrderedDict(loss=None, logits=z), lambda z: SimpleNamespace(logits=z)])
+def test_logits_in_a_larger_output_are_what_losses_files_and_predictions_see(given: Callable[[Tensor], Any]) -> None:
+    torch.manual_seed(0)
+    network = Changed(lambda _, logits: given(logits))
+    plain = Changed()
+    plain.load_state_dict(network.state_dict())
+    images = torch.randn(5, 3, 8, 8)
+    assert torch.equal(network.eval()(images), plain.eval()(images))
+    exported = torch.export.export(network, (images,)).module()
+    assert torch.allclose(exported(images), plain(images), atol=1e-6)
+    losses: dict[str, Loss] = {"labels": CrossEntropy(), "kd": SoftTargets(), "body": PKT("body", "body")}
+    task = Distill(network, Teacher(Changed(lambda _, logits: given(logits))), losses)
+    trainer = quick_trainer()
+    trainer.fit(task, datamodule=TinyDataModule())
+    assert trainer.callback_metrics["train/kd"] > 0
+
+
+def test_a_trial_leaves_statistics_modes_random_numbers_and_replaced_buffers_as_they_were() -> None:
+    def disturb(network: Any, logits: Tensor) -> Tensor:
+        if network.training:
+            network.seen = network.seen + len(logits)  # another tensor
+        noise = random.random() + np.random.rand() + float(torch.rand(()))
+        return logits + noise
+
+    network = Changed(disturb)
+    network.register_buffer("seen", torch.zeros(()))
+    network.body.eval()
+    modes, seen = [module.training for module in network.modules()], network.seen
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # type: ignore[index]
+    network.laid_out()
+    TappedNetwork(network, ["body"], network, network.image_shape)
+    assert random.getstate() == states[0]
+    assert (np.random.get_state()[1] == states[1]).all()  # type: ignore[index]
+    assert torch.equal(torch.get_rng_state(), states[2])
+    assert [module.training for module in network.modules()] == modes
+    assert network.seen is seen
+    assert all(torch.equal(values, before[name]) for name, values in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+class Layered(Network):
+    """Calls its layers as a function says."""
+
+    def __init__(self, run: Callable[[Any, Tensor], Tensor], inplace: bool = False) -> None:
+        super().__init__(4, 3, 8)
+        self.stem, self.body = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.pool, self.dropout = nn.AdaptiveAvgPool2d(1), nn.Dropout(0.5, inplace=inplace)
+        self.head = nn.Linear(6, 4)
+        self.run = run
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.dropout(self.pool(self.run(self, self.stem(images))).flatten(1)))  # type: ignore[no-any-return]
+
+
+def watched(network: Network, *layers: str) -> TappedNetwork:
+    return TappedNetwork(network, layers, network.layer_root(), network.image_shape)
+
+
+def test_dropout_in_place_after_a_watched_layer_leaves_no_zeros_in_what_losses_see() -> None:
+    torch.manual_seed(0)
+    network, images = Layered(lambda net, x: net.body(x), inplace=True), torch.randn(16, 3, 8, 8)
+    assert (watched(network, "pool")(images).maps["pool"] != 0).all()
+    efficient = TorchvisionNetwork(4, 3, 32, "efficientnet_b0").train()
+    maps = watched(efficient, "avgpool")(torch.randn(4, 3, 32, 32)).maps["avgpool"]
+    assert (maps != 0).all()
+    maps.sum().backward()
+    assert efficient.body.features[0][0].weight.grad is not None  # type: ignore[union-attr, index]
+
+
+RUNS: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
+    "twice in training": (
+        lambda net, x: net.body(net.body(x)) if net.training else net.body(x),
+        "runs 2 times in a training pass, but must run once",
+    ),
+    "skipped in training": (
+        lambda net, x: x if net.training else net.body(x),
+        "does not run in a training pass, but must run once",
+    ),
+    "a reentrant checkpoint": (
+        lambda net, x: checkpoint(net.body, x, use_reentrant=True),
+        "runs without gradients .*; set use_reentrant=False",
+    ),
+    "no gradients": (lambda net, x: torch.no_grad()(net.body)(x), "runs without gradients"),
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_a_layer_that_training_treats_otherwise_is_refused_before_it_starts(run: str) -> None:
+    function, says = RUNS[run]
+    losses: dict[str, Loss] = {"labels": CrossEntropy(), "own": PKT("body", "features")}
+    with pytest.raises(UserError, match=f"^the loss 'own': the layer 'body' of Layered {says}"):
+        Distill(Layered(function), Teacher(TinyNetwork()), losses)
+
+
+def test_a_checkpoint_that_is_not_reentrant_gives_the_gradients_of_none() -> None:
+    gradients = []
+    for run in (lambda net, x: net.body(x), lambda net, x: checkpoint(net.body, x, use_reentrant=False)):
+        torch.manual_seed(0)
+        network = Layered(run)
+        outputs = watched(network, "body")(torch.randn(4, 3, 8, 8))
+        outputs.maps["body"].square().sum().backward()
+        assert network.stem.weight.grad is not None
+        gradients.append(network.stem.weight.grad)
+    assert gradients[0].any()
+    assert gradients[0].equal(gradients[1])
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (lambda net, x: x, "does not run in a training pass"),
+        (lambda net, x: net.body(net.body(x)), "runs 2 times in a training pass"),
+        (lambda net, x: net.body(x).mul_(2), "is overwritten by a later layer in some passes and not in others"),
+    ],
+    ids=["skipped", "twice", "overwritten"],
+)
+def test_a_layer_that_does_something_else_in_a_later_step_is_refused_then(
+    other: Callable[[Any, Tensor], Tensor], says: str
+) -> None:
+    network = Layered(lambda net, x: net.body(x))
+    task = Distill(network, Teacher(TinyNetwork()), {"own": PKT("body", "features")})
+    network.run = other
+    with pytest.raises(UserError, match=f"^the layer 'body' of Layered {says}.*; name the layer around it.$"):
+        quick_trainer().fit(task, datamodule=TinyDataModule())
+
+
+def test_what_has_no_row_for_each_image_is_no_layer_to_compare() -> None:
+    network = Layered(
+        lambda net, x: net.body(x.flatten(0, 1)[:, None].expand(-1, 6, -1, -1)).unflatten(0, (-1, 6))[:, 0]
+    )
+    with pytest.raises(UserError, match=r"gives a tensor of shape \(6, 6, 8, 8\) for 1 image"):
+        watched(network, "body")
+
+
+def test_a_layer_that_gives_the_logits_is_found_in_whatever_shape() -> None:
+    network = TorchvisionNetwork(4, 3, 64, "squeezenet1_1").eval()
+    outputs = watched(network, "classifier", "classifier.1")(torch.randn(3, 3, 64, 64))
+    assert outputs.maps["classifier"].shape == (3, 4, 1, 1)
+    assert outputs.maps["classifier"].data_ptr() == outputs.logits.data_ptr()
+    assert outputs.maps["classifier.1"].shape[2:] == (3, 3)

@@ -1,0 +1,154 @@
+"""No loss changes another's numbers, and each is a scalar with a gradient, whatever it is called."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from fast_example import assert_same, train
+from task_example import quick_trainer
+from tiny import TinyDataModule, TinyNetwork
+from torch import Tensor, distributed, nn
+
+from kd_lightning.data.loader import Batch
+from kd_lightning.errors import UserError
+from kd_lightning.losses import CellCosine, CrossEntropy, FeatureLoss, FeatureRegression, Loss, SoftTargets, Targets
+from kd_lightning.networks.layers import Outputs
+from kd_lightning.tasks import Distill
+from kd_lightning.teacher import Teacher, remembered
+from kd_lightning.teacher.table import Place
+
+Losses = dict[str, Loss]
+
+
+class Own(FeatureLoss):
+    """Keeps something else under a layer's name than the layer's values; gives what a function makes of a batch."""
+
+    def __init__(self, value: Callable[[Outputs, Targets, Batch], Any] | None = None, weight: float = 1.0) -> None:
+        super().__init__("features", None, weight, 0)
+        self.value = value or (lambda student, target, batch: (student.logits * target["features"].mean()).mean())
+
+    def target(self, teacher: Outputs) -> Targets:
+        return {"features": 30 * teacher.maps["features"]}
+
+    def forward(self, student: Outputs, target: Targets, batch: Batch) -> Tensor:
+        return self.value(student, target, batch)
+
+
+def distill(losses: Losses, remember: bool = False) -> Distill:
+    torch.manual_seed(1)
+    return Distill(TinyNetwork(), Teacher(TinyNetwork()), losses, remember_teacher=remember)
+
+
+def metrics(losses: Losses, remember: bool, **data: Any) -> dict[str, float]:
+    trainer, _ = train(lambda _: distill(losses, remember), False, data, max_epochs=1)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+@pytest.mark.parametrize("kept", ["asked", "in memory", "on the disk", "since an earlier run"])
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_what_a_loss_keeps_by_anothers_key_is_its_own(
+    kept: str, first: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    alone = metrics({"maps": FeatureRegression("features")}, remember=False)
+    if kept == "on the disk":
+        monkeypatch.setattr(remembered, "choose_place", lambda *_: Place.DISK)
+    if kept == "since an earlier run":
+        monkeypatch.setattr(remembered, "KEPT_FROM", 0.0)
+        metrics({"own": Own(weight=0)}, remember=True)  # the only one of that key in its run
+        assert len(list(tmp_path.rglob("teacher-*.bin"))) == 1
+    maps: Losses = {"maps": FeatureRegression("features")}
+    losses: Losses = {"own": Own(weight=0), **maps} if first else {**maps, "own": Own(weight=0)}
+    both = metrics(losses, remember=kept != "asked")
+    for name in ("train/maps", "val/maps"):
+        assert both[name] == pytest.approx(alone[name], rel=1e-5)
+
+
+def test_a_loss_sees_the_layers_that_it_has_named_alone() -> None:
+    losses: Losses = {"maps": FeatureRegression("features"), "kd": SoftTargets()}
+    losses["kd"].forward = lambda student, target, batch: student.logits.mean() * len(student.maps)  # type: ignore[method-assign]
+    assert metrics(losses, remember=False)["train/kd"] == 0
+
+
+CHANGES: dict[str, tuple[Callable[[Outputs, Targets, Batch], Any], str]] = {
+    "target": (lambda s, t, b: s.logits.mean() + t["features"].mul_(2).mean(), "the teacher's 'features'"),
+    "labels": (lambda s, t, b: s.logits.mean() + b.labels.zero_().sum(), "the labels"),
+    "map": (lambda s, t, b: s.maps["features"].detach().zero_().sum() + s.logits.mean(), "the student's 'features'"),
+    "logits": (lambda s, t, b: s.logits.mul_(2).mean(), "the student's logits"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("remember", [False, True], ids=["asked", "remembered"])
+def test_a_loss_that_changes_what_others_see_is_refused(change: str, remember: bool) -> None:
+    value, what = CHANGES[change]
+    with pytest.raises(UserError, match=f"^the loss 'own' changes {what} in place.* by `.clone\\(\\)`\\.$"):
+        metrics({"own": Own(value), "labels": CrossEntropy()}, remember)
+
+
+NO_SCALARS: dict[str, tuple[Callable[[Outputs, Targets, Batch], Any], str]] = {
+    "one an image": (lambda s, t, b: s.logits.mean(1), r"a tensor of shape \(16,\), .*by `.mean\(\)`"),
+    "one in a list": (lambda s, t, b: s.logits.mean().reshape(1), r"a tensor of shape \(1,\)"),
+    "a number": (lambda s, t, b: float(s.logits.detach().mean()), "a float, which has no gradient"),
+    "nothing": (lambda s, t, b: None, "a NoneType"),
+    "detached": (lambda s, t, b: s.logits.detach().mean(), "a value without a gradient, .* a weight of 0"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_SCALARS)
+def test_what_is_no_scalar_with_a_gradient_is_refused(kind: str) -> None:
+    value, says = NO_SCALARS[kind]
+    with pytest.raises(UserError, match=rf"^the loss 'own' \(Own\) gives {says}"):
+        metrics({"labels": CrossEntropy(), "own": Own(value)}, remember=False)
+
+
+def test_a_term_that_is_only_shown_needs_no_gradient() -> None:
+    value, _ = NO_SCALARS["detached"]
+    assert "train/own" in metrics({"labels": CrossEntropy(), "own": Own(value, weight=0)}, remember=False)
+
+
+NAMES = ["type", "keys", "items", "train", "to", "values", "pop", "float", "training", "reset", "compute"]
+
+
+def test_a_loss_may_be_called_as_a_method_of_a_module_is() -> None:
+    trainer, task = train(lambda _: distill({name: SoftTargets() for name in NAMES}), False, max_epochs=1)
+    assert list(cast(Distill, task).named_losses) == NAMES
+    assert all(float(trainer.callback_metrics[f"{stage}/{name}"]) > 0 for name in NAMES for stage in ("train", "val"))
+
+
+def test_such_a_loss_is_resumed_with_what_it_has_learned(tmp_path: Path) -> None:
+    def make(fast: bool) -> Distill:
+        return distill({"to": CellCosine("features"), "maps": FeatureRegression("features")})
+
+    whole = train(make, False, max_epochs=2)
+    half = train(make, False, max_epochs=1)
+    half[0].save_checkpoint(tmp_path / "half.ckpt")
+    keys = torch.load(tmp_path / "half.ckpt", weights_only=True)["state_dict"].keys()
+    assert {"losses.to-loss.projector.weight", "losses.maps.projector.weight"} < keys
+    assert_same(whole, train(make, False, ckpt=tmp_path / "half.ckpt", max_epochs=2))
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[None]:
+    """A group of one process."""
+    distributed.init_process_group("gloo", f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_find_unused_parameters_true"])
+def test_processes_are_told_of_parameters_that_no_loss_reaches(strategy: str, group: None) -> None:
+    task = distill({"maps": FeatureRegression("features")})
+    trainer = quick_trainer(devices=1, strategy=strategy, limit_train_batches=3, limit_val_batches=0)
+    head = cast(nn.Linear, task.network.head)
+    before = head.weight.clone()
+    if strategy == "ddp":
+        says = r"no loss reaches network.head.weight \(2 tensors in all\), .*ddp_find_unused_parameters_true\.$"
+        with pytest.raises(UserError, match=says):
+            trainer.fit(task, datamodule=TinyDataModule())
+        return
+    trainer.fit(task, datamodule=TinyDataModule())
+    assert trainer.global_step == 3
+    assert torch.equal(before, head.weight)
