@@ -69,7 +69,7 @@ class BuiltOnly(StudyFit):
             raise UserError("a study's runs begin at their first step; leave ckpt_path out of its configs.")
         settings = teacher_settings(self.own)
         if settings is not None and not self.learns and settings.weights is None:
-            self.found = find_teacher(settings, self.logs, lambda: "")
+            self.found = find_teacher(self._parser("fit"), self.own, self.logs)
             settings.weights = None if self.found is None else str(self.found)
         self.parsed = plain(self._parser("fit"), self.own)
         self.settle()
