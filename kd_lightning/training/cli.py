@@ -31,7 +31,13 @@ from kd_lightning.training.config_files import own_run, run_name
 from kd_lightning.training.console import say
 from kd_lightning.training.mistakes import explained
 from kd_lightning.training.parser import Parser
-from kd_lightning.training.run_checks import check_against_data, check_processes, check_work, set_by_hand
+from kd_lightning.training.run_checks import (
+    check_against_data,
+    check_processes,
+    check_work,
+    say_what_is_gone,
+    set_by_hand,
+)
 from kd_lightning.training.run_files import RunFiles, checkpoints
 from kd_lightning.training.save_config import SaveConfig
 from kd_lightning.training.teacher_checks import check_teacher
@@ -98,6 +104,7 @@ class TrainingCLI(LightningCLI):
         """Name the checkpoint's file, the teacher's and that of the student alone; ``fit`` trains the two first."""
         self.measured_weights = choose_checkpoint(self.own, str(self.subcommand), self.runs)
         check_work(self.own, str(self.subcommand))
+        say_what_is_gone(self.own)
         if by_hand := set_by_hand(self.own.model):
             check_against_data(by_hand, self.data_source())
         if self.subcommand == "fit":
@@ -224,6 +231,7 @@ def run(args: Sequence[str], kind: type[TrainingCLI] = TrainingCLI, **options: A
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=list(args),
+            **({"parser_kwargs": {"fit": {"description": teacher_first.HELP}}} if options.get("run", True) else {}),
             **options,
         )
 

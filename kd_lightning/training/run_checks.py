@@ -2,6 +2,7 @@
 
 import inspect
 import os
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -10,7 +11,9 @@ from lightning.pytorch import Trainer
 
 from kd_lightning.data import ImageDataModule
 from kd_lightning.errors import UserError
+from kd_lightning.training.console import say
 from kd_lightning.training.teacher_checks import FROM_DATA
+from kd_lightning.training.yaml_check import read_yaml
 
 LAUNCHERS = {
     "TORCHELASTIC_RUN_ID": "WORLD_SIZE",
@@ -97,3 +100,15 @@ def check_against_data(by_hand: dict[str, int], data: ImageDataModule) -> None:
 def _default(class_path: str, name: str) -> Any:
     parameter = inspect.signature(resolve_name(class_path)).parameters.get(name)
     return None if parameter is None else parameter.default
+
+
+def say_what_is_gone(own: Namespace) -> None:
+    """Say which settings of the task in a config are gone, because an option or a later config names another class."""
+    taken = own.model.get("init_args") or {}
+    for config in own.get("config") or []:
+        model = read_yaml(Path(config.absolute)).get("model")
+        given = model.get("init_args") if isinstance(model, dict) else None
+        if gone := [name for name in given or () if name not in taken]:
+            kind = own.model.class_path.rpartition(".")[2]
+            name = Path(config.relative).name
+            say(f"Settings: {kind} takes the place of the task of {name}, whose {', '.join(gone)} are gone.")

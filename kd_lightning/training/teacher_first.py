@@ -28,6 +28,12 @@ from kd_lightning.wording import epochs_in_words
 Fit = Callable[[Sequence[str]], Path]
 """Runs ``fit`` with arguments and returns the weights file that it wrote."""
 
+HELP = """Train a network, with a teacher or without; test it, export it, sum up. A teacher that is not there yet is
+trained first, and so is the student without one (--alone): each by its own config, with this run's data and seed, and
+with the --trainer options that are given on the command line or in a second config. A finished run of its config is
+taken instead where each of its settings is what that config or this run's options say now; a line says what differs
+where none is. --model.teacher.weights takes any file."""
+
 HOW_SEEN = ("augment", "batch_size", "drop_last", "normalize", "shuffle_seed", "split_seed", "val_size")
 """The data's options that say how images are trained on, and not which images they are."""
 
