@@ -29,21 +29,52 @@ NO_WORK = {
 }
 """Options of the trainer that leave a command nothing to do where they are 0."""
 
+LEAST = {
+    **dict.fromkeys(("accumulate_grad_batches", "check_val_every_n_epoch"), 1),
+    **dict.fromkeys(("gradient_clip_val", "log_every_n_steps", "min_epochs", "min_steps"), 0),
+}
+"""The least values of the trainer's options that Lightning does not check."""
+
 
 def check_work(own: Namespace, command: str) -> None:
     """Refuse a command that trains or measures nothing; a checkpoint's run may have had all its steps already.
 
     Raises:
-        UserError: An option leaves nothing to do, or gradients are gathered over less than a batch.
+        UserError: An option leaves nothing to do, or one of the trainer's is wrong.
     """
     for name in NO_WORK[command]:
         goes_on = name.startswith("max_") and own.get("ckpt_path") is not None
         if own.trainer[name] == 0 and not goes_on:
             done = "trained" if command == "fit" else "measured"
             raise UserError(f"--trainer.{name} is 0, so that nothing would be {done}; set it to 1 or more.")
-    if own.trainer.accumulate_grad_batches < 1:
+    check_trainer(own.trainer)
+
+
+def check_trainer(trainer: Namespace) -> None:
+    """Refuse values of the trainer's that Lightning takes without a word, or answers with riddles.
+
+    Raises:
+        UserError: One is too small, or contradicts another.
+    """
+    for name, least in LEAST.items():
+        if trainer[name] is not None and trainer[name] < least:
+            raise UserError(f"--trainer.{name} is {trainer[name]}, but it must be {least} or more.")
+    for unit in ("epochs", "steps"):
+        least, most = trainer[f"min_{unit}"], trainer[f"max_{unit}"]
+        if least is not None and most not in (None, -1) and least > most:
+            raise UserError(
+                f"--trainer.min_{unit} is {least}, above --trainer.max_{unit}, which is {most}; change one of them."
+            )
+    for name in ("limit_train_batches", "limit_val_batches"):
+        if trainer.overfit_batches and trainer[name] is not None:
+            raise UserError(
+                f"--trainer.overfit_batches {trainer.overfit_batches} takes the place of --trainer.{name} "
+                f"{trainer[name]}; leave one of them out."
+            )
+    if trainer.barebones:
         raise UserError(
-            f"--trainer.accumulate_grad_batches is {own.trainer.accumulate_grad_batches}, but it must be 1 or more."
+            "--trainer.barebones true forbids the logs and checkpoints that a run here keeps; leave it out. "
+            "`python -m kd_lightning benchmark` measures the speed of training."
         )
 
 
