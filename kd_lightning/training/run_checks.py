@@ -6,6 +6,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
@@ -71,6 +72,9 @@ def check_trainer(trainer: Namespace) -> None:
                 f"--trainer.overfit_batches {trainer.overfit_batches} takes the place of --trainer.{name} "
                 f"{trainer[name]}; leave one of them out."
             )
+    profiler = trainer.profiler if isinstance(trainer.profiler, Namespace) else Namespace()
+    if (profiler.get("init_args") or {}).get("emit_nvtx") and not torch.cuda.is_available():
+        raise UserError("--trainer.profiler.emit_nvtx is true, but this machine has no NVIDIA GPU; leave it out.")
     if trainer.barebones:
         raise UserError(
             "--trainer.barebones true forbids the logs and checkpoints that a run here keeps; leave it out. "
