@@ -217,6 +217,8 @@ def run(args: Sequence[str], kind: type[TrainingCLI] = TrainingCLI, **options: A
         UserError: The user can mend it.
         StoppedByUser: The user stopped it.
     """
+    if options.get("run", True):
+        options |= {"parser_kwargs": {"fit": {"description": teacher_first.HELP}}}
     with explained():
         return kind(
             Task,
@@ -231,7 +233,6 @@ def run(args: Sequence[str], kind: type[TrainingCLI] = TrainingCLI, **options: A
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=list(args),
-            **({"parser_kwargs": {"fit": {"description": teacher_first.HELP}}} if options.get("run", True) else {}),
             **options,
         )
 
