@@ -2,6 +2,7 @@
 
 import platform
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kd_lightning.callbacks.export_onnx import ExportONNX
-from kd_lightning.callbacks.measure_alone import ACCURACY, MeasureAlone
+from kd_lightning.callbacks.measure_alone import ACCURACY, MeasureAlone, no_gain_reason
 from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.callbacks.summary_text import summary_text
 from kd_lightning.export import GateError
@@ -112,6 +113,7 @@ class RunSummary(Callback):
             "network": _describe(task.plain_network()),
             "teacher": _teacher(task, metrics),
             "alone": _alone(trainer, metrics),
+            "no_gain": self._no_gain(trainer, task),
             "data": {
                 "name": data.name,
                 "classes": list(data.class_names),
@@ -134,6 +136,11 @@ class RunSummary(Callback):
             "device": _device(trainer),
             "versions": {name: version(name) for name in ("torch", "torchvision", "lightning", "onnxruntime")},
         }
+
+    def _no_gain(self, trainer: Trainer, task: Task) -> str:
+        own = replace(task.model_info(), **self._record)
+        infos = [callback.network.info for callback in _callbacks(trainer) if isinstance(callback, MeasureAlone)]
+        return next((no_gain_reason(own, info) for info in infos if info is not None), "")
 
 
 def _report(trainer: Trainer) -> Any:

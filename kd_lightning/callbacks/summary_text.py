@@ -37,7 +37,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("", _validation(metrics)),
         ("teacher", "" if teacher is None else _teacher_line(teacher, metrics)),
         ("alone", "" if alone is None else _alone_line(alone)),
-        ("gain", "" if alone is None else _gain(metrics.get("test/accuracy"), alone["test_accuracy"])),
+        ("gain", "" if alone is None else _gain(summary)),
         ("time", f"{_time(summary['seconds']['training'])} of training, {_time(summary['seconds']['total'])} in all"),
         ("device", summary["device"]),
     ]
@@ -73,7 +73,10 @@ def _alone_line(alone: dict[str, Any]) -> str:
     return f"{_network(alone)} by {alone['run']} for {trained}: {accuracy} on the test images"
 
 
-def _gain(accuracy: float | None, of_alone: float | None) -> str:
+def _gain(summary: dict[str, Any]) -> str:
+    if summary["no_gain"]:
+        return f"not given: {summary['no_gain']}"
+    accuracy, of_alone = summary["metrics"].get("test/accuracy"), summary["alone"]["test_accuracy"]
     if accuracy is None or of_alone is None:
         return ""
     gain = f"{100 * (accuracy - of_alone):+.2f} points over the student alone"

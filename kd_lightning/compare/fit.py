@@ -11,6 +11,7 @@ from kd_lightning.compare.measure import Measure
 from kd_lightning.errors import UserError
 from kd_lightning.training.cli import TrainingCLI
 from kd_lightning.training.parser import plain
+from kd_lightning.training.run_checks import check_trainer
 from kd_lightning.training.teacher_first import find_teacher, teacher_settings
 
 
@@ -72,9 +73,10 @@ class BuiltOnly(StudyFit):
         """Keep what was asked for; ask for no teacher that is not there."""
         if self.own.ckpt_path is not None:
             raise UserError("a study's runs begin at their first step; leave ckpt_path out of its configs.")
+        check_trainer(self.own.trainer)
         settings = teacher_settings(self.own)
         if settings is not None and not self.learns and settings.weights is None:
-            self.found = find_teacher(settings, self.logs, lambda: "")
+            self.found = find_teacher(self._parser("fit"), self.own, self.logs)
             settings.weights = None if self.found is None else str(self.found)
         self.parsed = plain(self._parser("fit"), self.own)
         self.settle()

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLR
 
 from kd_lightning.errors import UserError
 from kd_lightning.tasks.schedules import OneCycle
-from kd_lightning.tasks.watched import check_watched
+from kd_lightning.tasks.watched import check_mode, check_watched
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
@@ -61,6 +61,7 @@ def _watched(task: "Task", scheduler: Any) -> str:
             "take lightning.pytorch.cli.ReduceLROnPlateau and its argument monitor: val/loss."
         )
     check_watched(task, "ReduceLROnPlateau", name, "--model.lr_scheduler.monitor")
+    check_mode(task, "ReduceLROnPlateau", name, scheduler.mode, "--model.lr_scheduler.mode")
     return name
 
 

@@ -1,4 +1,4 @@
-"""What schedules and callbacks watch has to be measured."""
+"""What schedules and callbacks watch has to be measured, and watched in the direction in which it gets better."""
 
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,30 @@ if TYPE_CHECKING:
 
 COUNTERS = ("epoch", "step")
 """What a checkpoint may watch besides metrics."""
+
+
+def check_mode(task: "Task", watcher: str, name: str, mode: str, option: str) -> None:
+    """Refuse to take the least accuracy for the best, or the highest loss.
+
+    Args:
+        task: It has the metrics.
+        watcher: Name of the class that watches.
+        name: The metric.
+        mode: Whether the least value (``min``) or the highest (``max``) counts as the best.
+        option: What sets the mode, for the message.
+
+    Raises:
+        UserError: A metric of the task's own is watched in the wrong mode.
+    """
+    stage, _, metric = name.rpartition("/")
+    if stage not in ("train", "val"):
+        return
+    rises, falls = metric in task.accuracies(stage), metric in task.loss_names
+    if (rises and mode != "max") or (falls and mode != "min"):
+        better, right = ("higher", "max") if rises else ("lower", "min")
+        raise UserError(
+            f"{watcher} watches {name} in mode {mode}, but the {better} it is, the better; set {option} to {right}."
+        )
 
 
 def check_watched(task: "Task", watcher: str, name: str, option: str) -> None:
@@ -40,18 +64,20 @@ def check_watched(task: "Task", watcher: str, name: str, option: str) -> None:
 
 
 def check_callbacks(task: "Task") -> None:
-    """Refuse callbacks that would stop, or keep the best, by a metric that is known not to come.
+    """Refuse callbacks that would stop, or keep the best, by a metric that is known not to come, or in the wrong mode.
 
     Raises:
         UserError: There is one.
     """
     for callback in _callbacks(task):
-        forgiving = isinstance(callback, EarlyStopping) and not callback.strict
-        if forgiving or not isinstance(callback, EarlyStopping | ModelCheckpoint):
+        if not isinstance(callback, EarlyStopping | ModelCheckpoint) or callback.monitor in (None, *COUNTERS):
             continue
+        name, metric = type(callback).__name__, str(callback.monitor)
+        forgiving = isinstance(callback, EarlyStopping) and not callback.strict
         own = not type(callback).__module__.startswith("kd_lightning.")
-        if own and callback.monitor not in (None, *COUNTERS):
-            check_watched(task, type(callback).__name__, str(callback.monitor), "its monitor in --trainer.callbacks")
+        if own and not forgiving:
+            check_watched(task, name, metric, "its monitor in --trainer.callbacks")
+        check_mode(task, name, metric, callback.mode, "its mode in --trainer.callbacks")
 
 
 def _logs_more(task: "Task") -> bool:

@@ -25,9 +25,10 @@ class Teacher(nn.Module):
 
     Args:
         network: The teacher's network.
-        weights: File with its weights (``.pth`` or ``.ckpt``). Where it is not given, ``fit`` takes the newest weights
-            of the runs of ``config``, and the Python API takes the network as it is.
-        config: Config with which ``fit`` trains the teacher first where there are no weights yet.
+        weights: File with its weights (``.pth`` or ``.ckpt``). Where it is not given, ``fit`` takes those of the newest
+            run that was trained as ``config`` says now, and the Python API takes the network as it is.
+        config: Config with which ``fit`` trains the teacher first where there is no such run. It gets the data, the
+            seed and the changed trainer options of the student's run.
         normalization: Mean and std of each channel with which the images were normalized that a bare state dict was
             trained on; ImageNet's where it is not given. Other files say it themselves.
 

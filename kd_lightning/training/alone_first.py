@@ -1,9 +1,8 @@
-"""The student alone, without a teacher, whom a distilled one is held against: found, or trained first."""
+"""The student alone, without a teacher, whom a distilled one is compared with: found, or trained first."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import seed_everything
@@ -14,16 +13,13 @@ from kd_lightning.machine import stopping
 from kd_lightning.training.config_files import run_name
 from kd_lightning.training.console import say
 from kd_lightning.training.parser import plain
-from kd_lightning.training.teacher_first import Fit, fit_options, newest_weights, overrides, print_weights
-from kd_lightning.training.yaml_check import read_yaml
+from kd_lightning.training.reuse import Wanted, find_run, wanted_by
+from kd_lightning.training.teacher_first import Fit, fit_options, overrides, print_weights
 
 HELP = (
-    "Config that trains the student alone, without a teacher; fit runs it first where no run of it has this one's "
-    "data, seed and length, and the summary shows both."
+    "Config that trains the student alone, without a teacher; fit runs it first where no run of it was trained as it "
+    "says now, with this run's data, seed and trainer options, and the summary shows both."
 )
-
-SILENT = ("default_root_dir", "enable_", "log_every_n_steps", "logger", "profiler")
-"""How those of the trainer's options begin that change nothing of what is trained."""
 
 
 def check_alone(parser: LightningArgumentParser, own: Namespace) -> None:
@@ -47,8 +43,7 @@ def find_or_train(parser: LightningArgumentParser, own: Namespace, logs: Path, f
         fit: Runs ``fit``.
     """
     with _options(parser, own) as (options, wanted):
-        runs = newest_weights(logs / run_name(Path(own.alone)))
-        weights = next((path for path in runs if _has_trained(path.parent, wanted)), None)
+        weights = find_run(logs / run_name(Path(own.alone)), wanted, "Student alone")
         if weights is None:
             say(f"There is no student alone yet: {own.alone} trains it first, with this run's data and seed.")
             with stopping.followed_by("\nThat is the student alone. Then give the first command again."):
@@ -59,25 +54,12 @@ def find_or_train(parser: LightningArgumentParser, own: Namespace, logs: Path, f
 
 
 @contextmanager
-def _options(parser: LightningArgumentParser, own: Namespace) -> Iterator[tuple[list[str], dict[str, Any]]]:
+def _options(parser: LightningArgumentParser, own: Namespace) -> Iterator[tuple[list[str], Wanted]]:
     """Give the options of its own ``fit``, and what that trains."""
     changes = overrides(parser, own) | {"alone": None}
-    with fit_options(Namespace(config=own.alone), changes) as options:
+    with fit_options(own.alone, changes) as options:
         try:
-            wanted = _trained(plain(parser, parser.parse_args(options)))
+            wanted = wanted_by(plain(parser, parser.parse_args(options)))
         except UserError as error:
             raise UserError(f"in {own.alone}, which trains the student alone, {error}") from error
         yield options, wanted
-
-
-def _has_trained(run: Path, wanted: dict[str, Any]) -> bool:
-    try:
-        return _trained(read_yaml(run / "config.yaml")) == wanted
-    except (UserError, KeyError, TypeError, AttributeError):  # gone, damaged, or of an older version
-        return False
-
-
-def _trained(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a config says what is trained."""
-    trainer = {name: value for name, value in config["trainer"].items() if not name.startswith(SILENT)}
-    return {**{name: config[name] for name in ("seed_everything", "model", "data")}, "trainer": trainer}

@@ -24,14 +24,20 @@ from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
 from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.tasks import Task
-from kd_lightning.tasks.trained import asked_limits, images_tested, images_validated
+from kd_lightning.tasks.trained import images_tested, images_validated
 from kd_lightning.training import alone_first, teacher_first
 from kd_lightning.training.checkpoint_files import write_whole_checkpoints
 from kd_lightning.training.config_files import own_run, run_name
 from kd_lightning.training.console import say
 from kd_lightning.training.mistakes import explained
 from kd_lightning.training.parser import Parser
-from kd_lightning.training.run_checks import check_against_data, check_processes, check_work, set_by_hand
+from kd_lightning.training.run_checks import (
+    check_against_data,
+    check_processes,
+    check_work,
+    say_what_is_gone,
+    set_by_hand,
+)
 from kd_lightning.training.run_files import RunFiles, checkpoints
 from kd_lightning.training.save_config import SaveConfig
 from kd_lightning.training.teacher_checks import check_teacher
@@ -98,6 +104,7 @@ class TrainingCLI(LightningCLI):
         """Name the checkpoint's file, the teacher's and that of the student alone; ``fit`` trains the two first."""
         self.measured_weights = choose_checkpoint(self.own, str(self.subcommand), self.runs)
         check_work(self.own, str(self.subcommand))
+        say_what_is_gone(self.own)
         if by_hand := set_by_hand(self.own.model):
             check_against_data(by_hand, self.data_source())
         if self.subcommand == "fit":
@@ -112,21 +119,19 @@ class TrainingCLI(LightningCLI):
 
     def teacher_weights(self, settings: Namespace) -> str | None:
         """Return the teacher's file, trained first where ``fit`` may; ``None``: an untrained one, in a smoke test."""
+        parser = self._parser("fit")
         if self.subcommand != "fit" or self.own.ckpt_path is not None:  # it is there, for it has taught
-            return str(teacher_first.require_teacher(settings, self.logs))
-        found = teacher_first.find_teacher(
-            settings, self.logs, lambda: asked_limits(self.teacher_config(settings).trainer)
-        )
+            return str(teacher_first.require_teacher(parser, self.own, self.logs))
+        found = teacher_first.find_teacher(parser, self.own, self.logs)
         if found is not None:
             return str(found)
-        check_teacher(settings, self.teacher_config(settings))
+        changes = teacher_first.overrides(parser, self.own)
+        check_teacher(settings, teacher_first.resolved(parser, settings.config, changes))
         if self.own.trainer.fast_dev_run:
             say("There is no teacher yet; the smoke test takes an untrained one.")
             return None
         self.check_first(settings)
-        trained = teacher_first.train_teacher(
-            settings, self.logs, teacher_first.overrides(self._parser("fit"), self.own), fit
-        )
+        trained = teacher_first.train_teacher(settings, self.logs, changes, fit)
         seed_everything(self.own.seed_everything, verbose=False)  # as if the teacher had been there
         return str(trained)
 
@@ -142,11 +147,6 @@ class TrainingCLI(LightningCLI):
         """Build the data source alone, which says what its images are before it loads them."""
         data: ImageDataModule = self._parser(self.subcommand).instantiate(Namespace(data=self.own.data)).data
         return data
-
-    def teacher_config(self, settings: Namespace) -> Namespace:
-        """Return the config with which the teacher would be trained first."""
-        with teacher_first.fit_options(settings, teacher_first.overrides(self._parser("fit"), self.own)) as options:
-            return self._parser("fit").parse_args(options)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer, and check the processes that train together."""
@@ -217,6 +217,8 @@ def run(args: Sequence[str], kind: type[TrainingCLI] = TrainingCLI, **options: A
         UserError: The user can mend it.
         StoppedByUser: The user stopped it.
     """
+    if options.get("run", True):
+        options |= {"parser_kwargs": {"fit": {"description": teacher_first.HELP}}}
     with explained():
         return kind(
             Task,

@@ -2,24 +2,31 @@
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import Profiler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kd_lightning.errors import UserError
+from kd_lightning.files import no_room
+from kd_lightning.training.processes import lost_process
 
 KEYS: dict[type, str] = {
     Optimizer: "--model.optimizer",
     LRScheduler: "--model.lr_scheduler",
     Callback: "--trainer.callbacks",
     Logger: "--trainer.logger",
+    Profiler: "--trainer.profiler",
 }
 """The option whose object raised an error."""
+
+BESIDE_TRAINING = (Callback, Logger, Profiler)
+"""What computes nothing of a step: an error in Lightning's own ones, or in what they call, is about their settings."""
 
 CHECKS = ("lightning", "lightning_utilities", "torch.optim")
 """Where an error that was raised is about what was asked for: these check it, and compute little themselves."""
@@ -69,20 +76,38 @@ def _mistake(error: Exception) -> UserError | None:
             f"memory ran out ({reason or 'none is left'}): take a smaller --data.batch_size, --data.eval_batch_size or "
             "network."
         )
-    if any(map(_is_users, _frames(error))) or not any(_raised_in(error, module) for module in CHECKS):
+    if no_room(error) or lost_process(error) or not _is_about_settings(error):
         return None
-    return UserError(_about(error, reason))
+    return UserError(_about(error, reason or type(error).__name__))
+
+
+def _is_about_settings(error: Exception) -> bool:
+    """Say whether an error is about what was asked for, rather than one of the user's code or a bug of ours."""
+    frames = _frames(error)
+    at = _owner(frames)
+    owner = None if at is None else frames[at].f_locals["self"]
+    if isinstance(owner, BESIDE_TRAINING) and type(owner).__module__.startswith("lightning."):
+        around, inside = frames[:at], frames[at:]
+        if any(_module(frame).startswith("kd_lightning.") for frame in inside):
+            return False
+        return not any(map(_is_users, around if isinstance(owner, Logger) else frames))  # wandb, mlflow and the like
+    return not any(map(_is_users, frames)) and any(_raised_in(error, module) for module in CHECKS)
 
 
 def _about(error: Exception, reason: str) -> str:
     """Return a sentence that begins with whose settings are at fault."""
-    reason = reason or type(error).__name__
-    for frame in reversed(_frames(error)):
-        owner = frame.f_locals.get("self")
-        for kind, key in KEYS.items():
-            if isinstance(owner, kind):
-                return f"{type(owner).__name__} in {key} cannot do what is asked for: {reason}."
-    return f"the --trainer options do not fit each other or this machine: {reason}."
+    frames = _frames(error)
+    if (at := _owner(frames)) is None:
+        return f"the --trainer options do not fit each other or this machine: {reason}."
+    owner = frames[at].f_locals["self"]
+    key = next(key for kind, key in KEYS.items() if isinstance(owner, kind))
+    return f"{type(owner).__name__} in {key} cannot do what is asked for: {reason}."
+
+
+def _owner(frames: Sequence[FrameType]) -> int | None:
+    """Return the place of the innermost frame that runs a method of an object that an option names."""
+    places = reversed(range(len(frames)))
+    return next((place for place in places if isinstance(frames[place].f_locals.get("self"), tuple(KEYS))), None)
 
 
 def _raised_in(error: Exception, module: str) -> bool:

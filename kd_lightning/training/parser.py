@@ -1,5 +1,8 @@
 """The parser of all commands that take configs."""
 
+import re
+import warnings
+from enum import Enum
 from typing import Any, NoReturn
 
 import yaml
@@ -15,6 +18,11 @@ from kd_lightning.training.config_files import ConfigFile
 from kd_lightning.training.own_defaults import as_settings, drop_replaced
 from kd_lightning.training.parse_errors import IS_FUNCTION, explain
 from kd_lightning.wording import shortened
+
+UNSERIALIZABLE = "Unable to serialize instance "
+"""How the text begins that the parser writes for a value for which it knows no other."""
+
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))  # some defaults
 
 
 class Parser(LightningArgumentParser):
@@ -40,7 +48,21 @@ class Parser(LightningArgumentParser):
         """Parse options; one inside of a class comes alone, with what was set of the class before."""
         drop_replaced(namespace, as_settings(args))
         parsed: Namespace = super().parse_args(args, namespace, **kwargs)
+        command = parsed.get("subcommand")
+        trainer = (parsed[command] if command else parsed).get("trainer")
+        if isinstance(trainer, Namespace) and isinstance(trainer.get("callbacks"), Namespace):
+            trainer.callbacks = [trainer.callbacks]
         return parsed
+
+    def dump(self, namespace: Namespace, *args: Any, **kwargs: Any) -> str:
+        """Return a config as text that is read as the same config."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", rf"\s*{UNSERIALIZABLE}")
+            text: str = super().dump(namespace, *args, **kwargs)
+        if UNSERIALIZABLE not in text:
+            return text
+        header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+        return header + yaml.safe_dump(_serializable(yaml.safe_load(text)), sort_keys=False, allow_unicode=True)
 
     def parse_object(self, obj: Any, namespace: Any = None, **kwargs: Any) -> Namespace:
         """Parse settings of a class, with what was set of it before."""
@@ -65,3 +87,18 @@ def plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
     """Return a config as plain values."""
     values: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_unset=False, skip_validation=True))
     return values
+
+
+def _serializable(value: Any) -> Any:
+    """Write names, such as ``cpu`` and ``l1_unstructured``, for what the parser could not; leave out other objects.
+
+    Only a class's own default is another object, so that nothing is lost.
+    """
+    if isinstance(value, list):
+        return [_serializable(item) for item in value]
+    if isinstance(value, dict):
+        kept = {key: _serializable(item) for key, item in value.items()}
+        return {key: item for key, item in kept.items() if not str(item).startswith(UNSERIALIZABLE)}
+    if isinstance(value, str) and re.fullmatch(rf"{UNSERIALIZABLE}[\w.:]+", value):
+        return value.removeprefix(UNSERIALIZABLE)
+    return value

@@ -2,15 +2,19 @@
 
 import inspect
 import os
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
 from kd_lightning.data import ImageDataModule
 from kd_lightning.errors import UserError
+from kd_lightning.training.console import say
 from kd_lightning.training.teacher_checks import FROM_DATA
+from kd_lightning.training.yaml_check import read_yaml
 
 LAUNCHERS = {
     "TORCHELASTIC_RUN_ID": "WORLD_SIZE",
@@ -26,21 +30,55 @@ NO_WORK = {
 }
 """Options of the trainer that leave a command nothing to do where they are 0."""
 
+LEAST = {
+    **dict.fromkeys(("accumulate_grad_batches", "check_val_every_n_epoch"), 1),
+    **dict.fromkeys(("gradient_clip_val", "log_every_n_steps", "min_epochs", "min_steps"), 0),
+}
+"""The least values of the trainer's options that Lightning does not check."""
+
 
 def check_work(own: Namespace, command: str) -> None:
     """Refuse a command that trains or measures nothing; a checkpoint's run may have had all its steps already.
 
     Raises:
-        UserError: An option leaves nothing to do, or gradients are gathered over less than a batch.
+        UserError: An option leaves nothing to do, or one of the trainer's is wrong.
     """
     for name in NO_WORK[command]:
         goes_on = name.startswith("max_") and own.get("ckpt_path") is not None
         if own.trainer[name] == 0 and not goes_on:
             done = "trained" if command == "fit" else "measured"
             raise UserError(f"--trainer.{name} is 0, so that nothing would be {done}; set it to 1 or more.")
-    if own.trainer.accumulate_grad_batches < 1:
+    check_trainer(own.trainer)
+
+
+def check_trainer(trainer: Namespace) -> None:
+    """Refuse values of the trainer's that Lightning takes without a word, or answers with riddles.
+
+    Raises:
+        UserError: One is too small, or contradicts another.
+    """
+    for name, least in LEAST.items():
+        if trainer[name] is not None and trainer[name] < least:
+            raise UserError(f"--trainer.{name} is {trainer[name]}, but it must be {least} or more.")
+    for unit in ("epochs", "steps"):
+        least, most = trainer[f"min_{unit}"], trainer[f"max_{unit}"]
+        if least is not None and most not in (None, -1) and least > most:
+            raise UserError(
+                f"--trainer.min_{unit} is {least}, above --trainer.max_{unit}, which is {most}; change one of them."
+            )
+    for name in ("limit_train_batches", "limit_val_batches"):
+        if trainer.overfit_batches and trainer[name] is not None:
+            raise UserError(
+                f"--trainer.overfit_batches {trainer.overfit_batches} takes the place of --trainer.{name} "
+                f"{trainer[name]}; leave one of them out."
+            )
+    profiler = trainer.profiler if isinstance(trainer.profiler, Namespace) else Namespace()
+    if (profiler.get("init_args") or {}).get("emit_nvtx") and not torch.cuda.is_available():
+        raise UserError("--trainer.profiler.emit_nvtx is true, but this machine has no NVIDIA GPU; leave it out.")
+    if trainer.barebones:
         raise UserError(
-            f"--trainer.accumulate_grad_batches is {own.trainer.accumulate_grad_batches}, but it must be 1 or more."
+            "--trainer.barebones true forbids the logs and checkpoints that a run here keeps; leave it out. "
+            "`python -m kd_lightning benchmark` measures the speed of training."
         )
 
 
@@ -97,3 +135,15 @@ def check_against_data(by_hand: dict[str, int], data: ImageDataModule) -> None:
 def _default(class_path: str, name: str) -> Any:
     parameter = inspect.signature(resolve_name(class_path)).parameters.get(name)
     return None if parameter is None else parameter.default
+
+
+def say_what_is_gone(own: Namespace) -> None:
+    """Say which settings of the task in a config are gone, because an option or a later config names another class."""
+    taken = own.model.get("init_args") or {}
+    for config in own.get("config") or []:
+        model = read_yaml(Path(config.absolute)).get("model")
+        given = model.get("init_args") if isinstance(model, dict) else None
+        if gone := [name for name in given or () if name not in taken]:
+            kind = own.model.class_path.rpartition(".")[2]
+            name = Path(config.relative).name
+            say(f"Settings: {kind} takes the place of the task of {name}, whose {', '.join(gone)} are gone.")

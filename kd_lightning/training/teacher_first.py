@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,27 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from kd_lightning.errors import UserError
 from kd_lightning.files import written_whole
 from kd_lightning.machine import stopping
+from kd_lightning.networks.torch_file import read_file
 from kd_lightning.networks.weights import read_weights
-from kd_lightning.training.config_files import find_config, newest_first, run_name
+from kd_lightning.tasks.distill import TEACHER_KEY
+from kd_lightning.training.config_files import find_config, run_name
 from kd_lightning.training.console import say
 from kd_lightning.training.parser import plain
+from kd_lightning.training.reuse import find_run, newest_weights, wanted_by
+from kd_lightning.training.yaml_check import read_yaml
 from kd_lightning.wording import epochs_in_words
 
 Fit = Callable[[Sequence[str]], Path]
 """Runs ``fit`` with arguments and returns the weights file that it wrote."""
+
+HELP = """Train a network, with a teacher or without; test it, export it, sum up. A teacher that is not there yet is
+trained first, and so is the student without one (--alone): each by its own config, with this run's data and seed, and
+with the --trainer options that are given on the command line or in a second config. A finished run of its config is
+taken instead where each of its settings is what that config or this run's options say now; a line says what differs
+where none is. --model.teacher.weights takes any file."""
+
+HOW_SEEN = ("augment", "batch_size", "drop_last", "normalize", "shuffle_seed", "split_seed", "val_size")
+"""The data's options that say how images are trained on, and not which images they are."""
 
 
 def teacher_settings(config: Namespace) -> Namespace | None:
@@ -32,34 +45,36 @@ def teacher_settings(config: Namespace) -> Namespace | None:
     return teacher.init_args if isinstance(teacher, Namespace) else None
 
 
-def find_teacher(settings: Namespace, logs: Path, allowed: Callable[[], str] | None = None) -> Path | None:
-    """Return the teacher's weights: the file that is named, or else the newest that its config's runs have written.
+def find_teacher(parser: LightningArgumentParser, own: Namespace, logs: Path) -> Path | None:
+    """Return the teacher's weights: the file that is named, or else those of a run of its config that can teach.
+
+    A run counts where each of its settings is what the teacher's config says, or what this run's options say, as a
+    teacher that is trained now would have them. Its images must be this run's, and its seed may be any.
 
     Args:
-        settings: The teacher's part of the config.
+        parser: Of ``fit``.
+        own: The resolved config of a command, with a teacher.
         logs: Folder of all runs.
-        allowed: Gives the limits that a teacher's run would have now. Weights that nobody has named count only if
-            their own run had no limits, or these; all count where it is not given.
     """
+    settings = teacher_settings(own)
+    assert settings is not None
     if settings.weights is not None:
         named = Path(settings.weights)
         return named if named.is_file() else None
-    left_out = False
-    for path in newest_weights(logs / run_name(Path(settings.config))):
-        info = None if allowed is None else read_weights(path)[1]
-        if allowed is None or info is None or info.limits in ("", allowed()):
-            return path
-        if not left_out:
-            reason = f"its training was cut short by {info.limits}"
-            say(f"Teacher: {path} is left out, for {reason}; name it with --model.teacher.weights to take it.")
-        left_out = True
-    return None
-
-
-def newest_weights(runs: Path) -> Iterator[Path]:
-    """Give a ``.pth`` of each of the runs ``version_N`` in a folder that has one, the newest first."""
-    for run in newest_first(runs):
-        yield from sorted(run.glob("[!.]*.pth"))[:1]
+    changes = overrides(parser, own)
+    data = changes["data"]
+    images = {name: value for name, value in data.get("init_args", {}).items() if name not in HOW_SEEN}
+    apart = {"data": {"class_path": data["class_path"], "init_args": images}}
+    configs = (plain(parser, resolved(parser, settings.config, given)) for given in (changes, apart))
+    remedy = "; --model.teacher.weights takes its file all the same"
+    wanted = wanted_by(*configs) | {"seed_everything": None}
+    found = find_run(logs / run_name(Path(settings.config)), wanted, "Teacher", remedy)
+    if (
+        found is not None
+        and (seed := read_yaml(found.with_name("config.yaml"))["seed_everything"]) != own.seed_everything
+    ):
+        say(f"Teacher: {found} was trained with seed {seed}; a teacher serves all seeds.")
+    return found
 
 
 def overrides(parser: LightningArgumentParser, own: Namespace) -> dict[str, Any]:
@@ -72,29 +87,35 @@ def overrides(parser: LightningArgumentParser, own: Namespace) -> dict[str, Any]
         parser: Of ``fit``.
         own: The resolved config of the distillation.
     """
-    resolved = plain(parser, own)
-    resolved["data"].get("init_args", {}).pop("views", None)
+    values = plain(parser, own)
+    values["data"].get("init_args", {}).pop("views", None)
     configs = own.get("config") or []
     base = parser.parse_args(["--config", str(configs[0].absolute)]) if configs else parser.get_defaults()
     unchanged = plain(parser, base)["trainer"]
-    changed = {key: value for key, value in resolved["trainer"].items() if value != unchanged.get(key)}
-    for key in ("callbacks", "logger"):
+    changed = {key: value for key, value in values["trainer"].items() if value != unchanged.get(key)}
+    for key in ("callbacks", "logger", "limit_test_batches"):  # it is tested on all images, for it may serve others
         changed.pop(key, None)
-    return {"seed_everything": resolved["seed_everything"], "data": resolved["data"], "trainer": changed}
+    return {"seed_everything": values["seed_everything"], "data": values["data"], "trainer": changed}
 
 
 @contextmanager
-def fit_options(settings: Namespace, changes: dict[str, Any]) -> Iterator[list[str]]:
-    """Give the options of the teacher's own ``fit``.
+def fit_options(config: str, changes: dict[str, Any]) -> Iterator[list[str]]:
+    """Give the options of a ``fit`` that is run before this one.
 
     Args:
-        settings: The teacher's part of the config.
-        changes: What takes precedence over the teacher's config: what ``overrides`` gives.
+        config: Its config.
+        changes: What takes precedence over that: what ``overrides`` gives.
     """
     with tempfile.TemporaryDirectory() as folder:
         overlay = Path(folder, "overrides.yaml")
         overlay.write_text(yaml.safe_dump(changes), encoding="utf-8")
-        yield ["--config", str(find_config(settings.config)), "--config", str(overlay)]
+        yield ["--config", str(find_config(config)), "--config", str(overlay)]
+
+
+def resolved(parser: LightningArgumentParser, config: str, changes: dict[str, Any]) -> Namespace:
+    """Return the resolved config of what ``fit_options`` runs."""
+    with fit_options(config, changes) as options:
+        return parser.parse_args(options)
 
 
 def train_teacher(settings: Namespace, logs: Path, changes: dict[str, Any], fit: Fit) -> Path:
@@ -108,7 +129,7 @@ def train_teacher(settings: Namespace, logs: Path, changes: dict[str, Any], fit:
     """
     target = settings.weights or f"{logs / run_name(Path(settings.config))}/version_*/*.pth"
     say(f"There is no teacher yet: {settings.config} trains one first and writes it to {target}.")
-    with fit_options(settings, changes) as options, stopping.followed_by(_afterwards(settings)):
+    with fit_options(settings.config, changes) as options, stopping.followed_by(_afterwards(settings)):
         weights = fit(["fit", *options])
     if settings.weights is None:
         return weights
@@ -140,17 +161,28 @@ def print_weights(what: str, weights: Path) -> None:
     say(f"{what}: {weights} ({network} trained on {info.data}{time}, test accuracy {accuracy})")
 
 
-def require_teacher(settings: Namespace, logs: Path) -> Path:
-    """Return the teacher's weights for a command that does not train.
+def require_teacher(parser: LightningArgumentParser, own: Namespace, logs: Path) -> Path:
+    """Return the teacher's weights for a command that does not train it: a checkpoint's own teacher comes first.
 
     Raises:
         UserError: There are none.
     """
-    weights = find_teacher(settings, logs)
+    settings = teacher_settings(own)
+    assert settings is not None
+    place = settings.weights or logs / run_name(Path(settings.config))
+    known = None if settings.weights else _learned_from(own.ckpt_path)
+    weights = next((path for path in newest_weights(Path(place)) if str(path) == known), None)
+    weights = weights or find_teacher(parser, own, logs)
     if weights is None:
-        place = settings.weights or logs / run_name(Path(settings.config))
         raise UserError(
-            f"there is no teacher at {place}; train it with `python -m kd_lightning fit --config {settings.config}`, "
-            "or name its file with --model.teacher.weights."
+            f"there is no teacher at {place} for this config; train it with `python -m kd_lightning fit --config "
+            f"{settings.config}`, or name its file with --model.teacher.weights."
         )
     return weights
+
+
+def _learned_from(checkpoint: str | None) -> str | None:
+    """Return which teacher's file a checkpoint names; it is a stranger's, and only says which of ours is meant."""
+    content = None if checkpoint is None else read_file(Path(checkpoint))
+    teacher = content.get(TEACHER_KEY) if isinstance(content, Mapping) else None
+    return teacher.get("weights") if isinstance(teacher, Mapping) else None

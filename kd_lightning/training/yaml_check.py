@@ -1,12 +1,15 @@
 """YAML files of whoever's, looked through before they are built: a few lines of anchors can mean gigabytes."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import get_loader, set_loader
 
 from kd_lightning.errors import UserError
-from kd_lightning.wording import shown
+from kd_lightning.wording import shortened, shown
 
 MOST_BYTES, MOST_VALUES, MOST_LEVELS = 2**18, 20_000, 50
 """Of a config: 256 KiB, and values and levels with every alias written out; a run's own config has 200 values."""
@@ -16,7 +19,8 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     """Read a config or a study as plain values.
 
     Raises:
-        UserError: It is no YAML, no mapping, far larger than a config is, or has half a letter or a zero byte.
+        UserError: It is no YAML, no mapping, far larger than a config is, or has a key twice, half a character or a
+            zero byte.
     """
     try:
         with path.open("rb") as file:
@@ -24,10 +28,13 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         if len(text) > MOST_BYTES:
             raise ValueError(f"it has more than {MOST_BYTES // 1024} KiB")
         _check_size(text)
+        check_keys(text, f"the config {path}")
         content = yaml.safe_load(text)
         if not isinstance(content, dict):
             raise ValueError("it has no `key: value`")
         return content
+    except UserError:
+        raise
     except Exception as error:  # PyYAML raises nearly anything: IndexError, OverflowError, RecursionError
         place = getattr(error, "problem_mark", None)
         line = f" in line {place.line + 1}" if place else ""
@@ -59,3 +66,50 @@ def _check_size(text: str) -> None:
 
 def _is_text(value: str) -> bool:
     return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def check_keys(text: str, name: str) -> None:
+    """Refuse a key that a mapping has twice: readers of YAML keep the last one and drop the other in silence.
+
+    Args:
+        text: YAML. A key that a merge (``<<``) brings may be given again.
+        name: What holds it, for the message.
+
+    Raises:
+        UserError: There is one.
+        yaml.YAMLError: It is no YAML.
+    """
+    repeated = min(_repeated(yaml.compose(text, _Loader), set()), key=lambda key: key.start_mark.line, default=None)
+    if repeated is not None:
+        raise UserError(
+            f"{name} has '{shown(repeated.value)}' twice in one mapping, again in line {repeated.start_mark.line + 1}; "
+            "remove or rename one of the two."
+        )
+
+
+def _repeated(node: yaml.Node | None, visited: set[int]) -> Iterator[yaml.ScalarNode]:
+    """Give the keys that have stood in their mapping before; a node with several aliases is looked at once."""
+    if id(node) in visited or not isinstance(node, yaml.CollectionNode):
+        return
+    visited.add(id(node))
+    keys = set[tuple[str, str]]()
+    for child in node.value:
+        key, value = child if isinstance(node, yaml.MappingNode) else (None, child)
+        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if (key.tag, key.value) in keys:
+                yield key
+            keys.add((key.tag, key.value))
+        yield from _repeated(key, visited)
+        yield from _repeated(value, visited)
+
+
+def _load_value(text: str) -> Any:
+    """Read YAML as the parser does, but for keys that stand twice: an option's value, or a part of a config."""
+    with suppress(yaml.YAMLError):  # the parser says what is wrong
+        check_keys(text, f"the value {shortened(shown(text), 100)}")
+    return _parser_load(text)
+
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_parser_load = get_loader("yaml")
+set_loader("yaml", _load_value, (yaml.YAMLError,))

@@ -1,15 +1,18 @@
 """The student alone, which a distilled one is held against in the summary."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from training_example import NO_EXPORT, TINY, fit
 
+from kd_lightning.callbacks.measure_alone import no_gain_reason
 from kd_lightning.cli import main
 from kd_lightning.compare.plan import plan_rows
 from kd_lightning.compare.study import read_request
+from kd_lightning.inference.model_info import ModelInfo
 
 LOGS = Path("lightning_logs")
 ALONE = ("cosine.yaml", NO_EXPORT, "--alone=student.yaml")
@@ -77,6 +80,45 @@ def test_a_config_that_cannot_train_it_is_refused_before_the_teacher_is_trained(
     assert main(["fit", "--config=cosine.yaml", *TINY, NO_EXPORT, *options]) == 2
     assert words in capsys.readouterr().err
     assert not LOGS.exists()
+
+
+def test_there_is_no_gain_between_two_networks_and_what_another_task_leaves_out_is_said(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("other.yaml").write_text("model: {class_path: Classifier, init_args: {network: DeepNN}}")
+    fit(*ALONE, "--config=other.yaml")
+    gone = "whose teacher, ce_loss_weight, hidden_rep_loss_weight are gone.\n"
+    assert f"Settings: Classifier takes the place of the task of cosine.yaml, {gone}" in capsys.readouterr().out
+    text = (LOGS / "cosine/version_0/summary.txt").read_text()
+    assert "gain      not given: the student alone is LightNN, and this run's network DeepNN\n" in text
+    assert "points over" not in text
+    assert summary("cosine")["no_gain"] in text
+    assert summary("cosine")["alone"]["test_accuracy"] is not None
+
+
+SAME = ModelInfo("a.Net", {"depth": 8, "width": 2}, ("a", "b"), (0.5,), (0.5,), 8, "Tiny", 0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"accuracy": 0.9, "mean": (0.4,)}, ""),
+        ({"network": "b.Other"}, "the student alone is Net, and this run's network Other"),
+        (
+            {"arguments": {"depth": 8, "width": 4}},
+            "the student alone is Net(width=2), and this run's network Net(width=4)",
+        ),
+        ({"data": "Folder"}, "the student alone was trained on other data, Tiny"),
+        ({"class_names": ("a", "c")}, "the student alone was trained on other data, Tiny"),
+        ({"epochs": 1.0}, "the student alone was trained for 2 epochs, and this run for 1 epoch"),
+        (
+            {"limits": "max_time"},
+            "the student alone was trained for 2 epochs, and this run for 2 epochs (cut short by max_time)",
+        ),
+    ],
+)
+def test_a_gain_is_told_between_the_same_networks_data_and_lengths_alone(change: dict[str, Any], words: str) -> None:
+    assert no_gain_reason(replace(SAME, **change), SAME) == words
 
 
 def test_neither_a_smoke_test_nor_a_study_trains_a_student_alone(workplace: Path) -> None:

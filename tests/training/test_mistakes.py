@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger
 from tiny import TinyNetwork
 from torch import Tensor
 
@@ -50,6 +51,39 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     "accumulate": (["--trainer.accumulate_grad_batches=0"], "--trainer.accumulate_grad_batches is 0, but it must be 1"),
     "validation": (["--trainer.val_check_interval=100"], "`val_check_interval` (100) must be less than or equal to"),
+    "check never": (["--trainer.check_val_every_n_epoch=0"], "check_val_every_n_epoch is 0, but it must be 1 or more"),
+    "clip": (["--trainer.gradient_clip_val=-1"], "--trainer.gradient_clip_val is -1, but it must be 0 or more"),
+    "least epochs": (["--trainer.min_epochs=3"], "--trainer.min_epochs is 3, above --trainer.max_epochs, which is 2"),
+    "least steps": (
+        ["--trainer.min_steps=30", "--trainer.max_steps=3"],
+        "--trainer.min_steps is 30, above --trainer.max_steps, which is 3; change one of them",
+    ),
+    "overfit": (
+        ["--trainer.overfit_batches=1", "--trainer.limit_train_batches=2"],
+        "--trainer.overfit_batches 1 takes the place of --trainer.limit_train_batches 2; leave one of them out",
+    ),
+    "barebones": (["--trainer.barebones=true"], "--trainer.barebones true forbids the logs and checkpoints"),
+    "stops as it rises": (
+        [callback("EarlyStopping", monitor="val/accuracy")],
+        "EarlyStopping watches val/accuracy in mode min, but the higher it is, the better; set its mode in --trainer",
+    ),
+    "stops as it falls": (
+        [callback("EarlyStopping", monitor="train/ce_loss", mode="max", strict=False)],
+        "EarlyStopping watches train/ce_loss in mode max, but the lower it is, the better; set its mode",
+    ),
+    "keeps the worst": (
+        [callback("ModelCheckpoint", monitor="val/accuracy")],
+        "ModelCheckpoint watches val/accuracy in",
+    ),
+    "slows as it rises": (
+        ["--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val/accuracy"],
+        "ReduceLROnPlateau watches val/accuracy in mode min, but the higher it is, the better; set --model.lr_sched",
+    ),
+    "pruning": (
+        [callback("ModelPruning", pruning_fn="l1_unstructured", amount=5.5)],
+        "ModelPruning in --trainer.callbacks cannot do what is asked for: amount=5.5 should",
+    ),
+    "spikes": ([callback("SpikeDetection", window=0)], "SpikeDetection in --trainer.callbacks cannot do what is asked"),
     "too big": (
         ["--model.network=tiny.TinyNetwork", "--model.network.width=1000000000"],
         "take a smaller --data.batch_size, --data.eval_batch_size or network.\n",
@@ -59,6 +93,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         "weights.pth holds weights alone, and fit goes on from",
     ),
 }
+
+if not torch.cuda.is_available():
+    profiler = "{class_path: PyTorchProfiler, init_args: {emit_nvtx: true}}"
+    MISTAKES["nvtx"] = ([f"--trainer.profiler={profiler}"], "emit_nvtx is true, but this machine has no NVIDIA GPU")
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -72,6 +110,20 @@ def test_what_libraries_refuse_is_answered_with_one_sentence_and_status_2(
     assert error.startswith("error: ")
     assert expected in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("method", ["save", "log_graph"])
+def test_what_a_library_says_that_a_logger_of_lightnings_calls_is_a_sentence(
+    method: str, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As wandb and mlflow do, which are neither Lightning's code nor the user's."""
+    library: dict[str, Any] = {"__name__": "tracking"}
+    exec("def call(self, *args, **kwargs): raise ConnectionError('no such server')", library)
+    monkeypatch.setattr(CSVLogger, method, library["call"])
+    assert main([*FIT, "--trainer.logger={class_path: CSVLogger, init_args: {save_dir: x}}"]) == 2
+    assert (
+        capsys.readouterr().err == "error: CSVLogger in --trainer.logger cannot do what is asked for: no such server.\n"
+    )
 
 
 class BrokenNetwork(TinyNetwork):

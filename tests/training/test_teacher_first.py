@@ -13,10 +13,9 @@ from kd_lightning.callbacks.interrupt import what_is_saved
 from kd_lightning.cli import main
 from kd_lightning.errors import UserError
 from kd_lightning.machine import stopping
-from kd_lightning.networks.weights import load_model, save_weights
 from kd_lightning.training.cli import run
 from kd_lightning.training.teacher_checks import check_target
-from kd_lightning.training.teacher_first import find_teacher, train_teacher
+from kd_lightning.training.teacher_first import train_teacher
 
 DISTILL = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT]
 
@@ -106,28 +105,70 @@ def test_what_is_wrong_for_the_student_is_refused_before_its_teacher_is_trained(
     assert not Path("lightning_logs").exists()
 
 
+TEACHER = "lightning_logs/teacher/version_{}/NNDeep.pth"
+LEFT_OUT = f"Teacher: {TEACHER.format(0)} is left out, for it was trained with --"
+
+
+def teachers(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str]:
+    """Distill with options; return how many runs of a teacher there are now, and what was printed."""
+    fit("cosine.yaml", NO_EXPORT, "--trainer.max_epochs=1", *options)
+    return len(list(Path("lightning_logs/teacher").glob("version_*"))), capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("plain_teacher")
 def test_a_teacher_of_a_smoke_test_serves_smoke_tests_alone(capsys: pytest.CaptureFixture[str]) -> None:
     limited = "--trainer.limit_train_batches=1"
-    options = [NO_EXPORT, "--trainer.max_epochs=1"]
-    fit("cosine.yaml", *options, limited)
-    fit("cosine.yaml", *options, limited)
-    out = capsys.readouterr().out
-    smoke = "lightning_logs/teacher/version_0/NNDeep.pth"
-    words = f"Teacher: {smoke} (DeepNN trained on Tiny for 0.25 epochs (cut short by limit_train_batches 1), test"
-    assert out.count(words) == 2
-    assert out.count("There is no teacher yet") == 1
-    settings, logs = Namespace(weights=None, config="teacher.yaml"), Path("lightning_logs")
-    assert find_teacher(settings, logs, lambda: "limit_train_batches 2") is None
-    assert f"Teacher: {smoke} is left out, for its training was cut short by limit_train" in capsys.readouterr().out
-    whole = Path("lightning_logs/teacher/version_1/NNDeep.pth")
-    save_weights(whole, *load_model(smoke))
-    content = torch.load(whole, weights_only=True)
-    content["model_info"]["limits"] = ""
-    torch.save(content, whole)
-    assert find_teacher(settings, logs, lambda: "") == whole
-    settings.weights = smoke
-    assert find_teacher(settings, logs, lambda: "") == Path(smoke)  # a name always counts
+    words = f"{TEACHER.format(0)} (DeepNN trained on Tiny for 0.25 epochs (cut short by limit_train_batches 1), test"
+    for _ in range(2):
+        count, out = teachers(capsys, limited)
+        assert (count, words in out) == (1, True)
+    count, out = teachers(capsys, f"--model.teacher.weights={TEACHER.format(0)}")  # a name always counts
+    assert (count, words in out) == (1, True)
+    count, out = teachers(capsys)
+    assert count == 2
+    assert f"{LEFT_OUT}trainer.limit_train_batches 1, and this run asks for null; --model.teacher.weights takes" in out
+    assert teachers(capsys)[0] == 2
+
+
+@pytest.mark.usefixtures("plain_teacher")
+def test_a_trial_does_not_teach_the_real_run_and_an_edited_config_trains_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert teachers(capsys)[0] == 1
+    count, out = teachers(capsys, "--trainer.max_epochs=2")
+    assert (count, f"{LEFT_OUT}trainer.max_epochs 1, and this run asks for 2" in out) == (2, True)
+    assert teachers(capsys)[0] == 2
+    assert main(["test", "--config=cosine.yaml", TINY[0], "--ckpt_path=last"]) == 0  # its own teacher, of one epoch
+    config = Path("teacher.yaml")
+    config.write_text(config.read_text().replace("lr: 5.0e-05", "lr: 1.0e-4"))
+    count, out = teachers(capsys)
+    assert (count, "trained with --model.optimizer.lr 5e-05, and this run asks for 0.0001" in out) == (3, True)
+
+
+@pytest.mark.usefixtures("plain_teacher")
+def test_a_teacher_that_was_trained_as_its_config_says_serves_other_seeds_batches_and_lengths(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = Path("teacher.yaml")
+    config.write_text(config.read_text().replace("max_epochs: 50", "max_epochs: 2"))
+    fit("teacher.yaml", NO_EXPORT, "--data.batch_size=128")  # all that the config says
+    capsys.readouterr()
+    count, out = teachers(capsys, "--data.augment=[HorizontalFlip]", "--data.val_size=0.2", "--seed_everything=1")
+    assert count == 1
+    assert f"Teacher: {TEACHER.format(0)} was trained with seed 0; a teacher serves all seeds.\n" in out
+    assert "is left out" not in out
+    count, out = teachers(capsys, "--data.count=60")
+    assert (count, f"{LEFT_OUT}data.count 120, and this run asks for 60; " in out) == (2, True)
+
+
+@pytest.mark.usefixtures("plain_teacher")
+def test_a_teacher_that_was_not_tested_is_left_out_and_one_that_is_trained_first_is_always_tested(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fit("teacher.yaml", NO_EXPORT, "--trainer.max_epochs=1", "--trainer.limit_test_batches=0")
+    count, out = teachers(capsys, "--trainer.limit_test_batches=0")
+    assert (count, "is left out, for it was stopped, or not tested on all test images; " in out) == (2, True)
+    assert teachers(capsys)[0] == 2
 
 
 def test_a_teacher_that_was_replaced_or_is_another_is_noticed_when_a_run_goes_on(

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,61 @@ def test_both_configs_and_studies_are_looked_through(
     Path("a.yaml").write_text(LAUGHS)
     assert main([command, "--config", "a.yaml"]) == 2
     assert "more than 20,000 values" in capsys.readouterr().err
+
+
+TWICE = {
+    "losses": (
+        "model:\n  losses:\n    kd: DIST\n    kd: {class_path: DKD}\n",
+        "'kd' twice in one mapping, again in line 4",
+    ),
+    "section": ("trainer: {a: 1}\ndata: b\n'trainer': {c: 1}\n", "'trainer' twice in one mapping, again in line 3"),
+    "flow": ("a: [{b: 1}, {b: 1, c: 2,\n  b: 3}]\n", "'b' twice in one mapping, again in line 2"),
+    "anchored": ("a: &x {b: 1, b: 2}\nc: *x\n", "'b' twice in one mapping, again in line 1"),
+    "first": ("a: {b: 1, b: 2}\nc: 1\nc: 2\n", "'b' twice in one mapping, again in line 1"),
+    "json": ('{"a": 1, "a": 2}', "'a' twice in one mapping, again in line 1"),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path, name: str) -> None:
+    text, expected = TWICE[name]
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"the config .*a\.yaml has ") as caught:
+        read_yaml(tmp_path / "a.yaml")
+    assert expected in str(caught.value)
+
+
+def test_a_merged_key_may_be_given_again(tmp_path: Path) -> None:
+    """Keys have two letters, for PyYAML takes equal ones of a single letter for one another in a merge of a merge."""
+    text = "aa: &x {bb: 1, cc: 2}\ndd: &y\n  <<: *x\n  bb: 3\nee: {<<: *y, cc: 4}\nff: [*x, *x, bb, bb]\n"
+    (tmp_path / "a.yaml").write_text(text)
+    content = read_yaml(tmp_path / "a.yaml")
+    assert (content["dd"], content["ee"]) == ({"bb": 3, "cc": 2}, {"bb": 3, "cc": 4})
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["fit", "--config=quickstart.yaml", "--model.losses={kd: DIST, kd: DKD}"],
+        ["fit", "--config=quickstart.yaml", "--model.losses.kd={class_path: DIST, class_path: DKD}"],
+        [
+            "fit",
+            "--config=quickstart.yaml",
+            "--trainer.callbacks+={class_path: Timer, init_args: {verbose: 1, verbose: 0}}",
+        ],
+        ["fit", "--config=quickstart.yaml", "--data=part.yaml"],
+        ["data", "--data=part.yaml"],
+        ["compare", "--config=study.yaml"],
+        ["benchmark", "--config=quickstart.yaml", "--config=twice.yaml"],
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_wherever_yaml_is_read(
+    args: list[str], workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("part.yaml").write_text("class_path: ShapesDataModule\ninit_args:\n  batch_size: 8\n  batch_size: 16\n")
+    Path("twice.yaml").write_text("trainer: {max_epochs: 1}\ntrainer: {max_epochs: 2}\n")
+    Path("study.yaml").write_text(
+        "baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml, config: student.yaml}]\n"
+    )
+    assert main(args) == 2
+    assert re.search(r"error: .* has '\w+' twice in one mapping, again in line [124]; remove", capsys.readouterr().err)

@@ -1,0 +1,102 @@
+"""A finished run is taken for a teacher, or for the student alone, where it was trained with what is asked for now."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from kd_lightning.errors import UserError
+from kd_lightning.networks.weights import read_weights
+from kd_lightning.training.config_files import newest_first
+from kd_lightning.training.console import say
+from kd_lightning.training.yaml_check import read_yaml
+from kd_lightning.wording import shortened
+
+Wanted = Mapping[str, Sequence[Any] | None]
+"""For each option of what says what is trained: the values that count, beginning with a new run's; ``None``: any."""
+
+SILENT = (
+    *(f"trainer.{name}" for name in ("default_root_dir", "enable_", "log_every_n_steps", "logger", "profiler")),
+    *("trainer.limit_test_batches", "trainer.limit_predict_batches", "data.eval_batch_size", "data.cache_dir"),
+    *("model.fast", "model.compiled", "model.remember_teacher"),
+)
+"""How the options begin that change nothing of what is trained."""
+
+ONLY_LOOK = ("Monitor", "ProgressBar", "ModelSummary", "Checkpoint")
+"""How the names of Lightning's callbacks end that change nothing of what is trained; none of ours does."""
+
+
+def wanted_by(*configs: Mapping[str, Any]) -> dict[str, Sequence[Any] | None]:
+    """Return what is wanted where each option may be as in any of some configs of ``fit``, given as plain values."""
+    several = [settings(config) for config in configs]
+    wanted = {name: [values.get(name) for values in several] for name in dict.fromkeys(chain(*several))}
+    taught = "model.teacher.weights"  # a run's own config names those that were found
+    return {name: None if name == taught and values[0] is None else values for name, values in wanted.items()}
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a config says what is trained, by the names that options have: ``{"model.network.width": 16}``."""
+    parts = _flat({name: config[name] for name in ("model", "data", "trainer", "seed_everything")})
+    kept = {name: value for name, value in parts if not name.startswith(SILENT)}
+    kept["trainer.callbacks"] = [entry for entry in kept["trainer.callbacks"] or [] if not _only_looks(entry)]
+    return kept
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        option = prefix if name in ("class_path", "init_args") else f"{prefix}.{name}".lstrip(".")
+        if isinstance(value, dict):
+            yield from _flat(value, option)
+        else:
+            yield option, value
+
+
+def _only_looks(callback: Mapping[str, Any]) -> bool:
+    path = str(callback["class_path"])
+    return path.startswith("kd_lightning.") or (path.startswith("lightning.") and path.endswith(ONLY_LOOK))
+
+
+def find_run(runs: Path, wanted: Wanted, what: str, remedy: str = "") -> Path | None:
+    """Return the weights of the newest run that was trained with what is wanted, and tested on all test images.
+
+    Where the newest run of all is not taken, a line says why.
+
+    Args:
+        runs: Folder of the runs of the config that is meant.
+        wanted: What they must have been trained with.
+        what: What is looked for, which the line begins with.
+        remedy: The line's end, where there is a way to take the run all the same.
+    """
+    for number, weights in enumerate(newest_weights(runs)):
+        reason = _difference(weights, wanted)
+        if not reason:
+            return weights
+        if number == 0:
+            say(f"{what}: {weights} is left out, for {reason}{remedy}.")
+    return None
+
+
+def newest_weights(runs: Path) -> Iterator[Path]:
+    """Give a ``.pth`` of each of the runs ``version_N`` in a folder that has one, the newest first."""
+    for run in newest_first(runs):
+        yield from sorted(run.glob("[!.]*.pth"))[:1]
+
+
+def _difference(weights: Path, wanted: Wanted) -> str:
+    """Say why a run is not what is wanted, as a clause; nothing where it is."""
+    try:
+        info = read_weights(weights)[1]
+        trained = settings(read_yaml(weights.with_name("config.yaml")))
+    except (UserError, KeyError, TypeError, AttributeError):  # gone, damaged, or of an older version
+        return "its files cannot be read"
+    if info is None or info.accuracy is None:
+        return "it was stopped, or not tested on all test images"
+    for name in dict.fromkeys([*wanted, *trained]):
+        values = wanted.get(name, [None])
+        if values is not None and trained.get(name) not in values:
+            return f"it was trained with --{name} {_text(trained.get(name))}, and this run asks for {_text(values[0])}"
+    return ""
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else shortened(str(value), 200)
