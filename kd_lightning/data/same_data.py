@@ -87,6 +87,10 @@ def _check_numbers(file: str | Path, info: ModelInfo, data: ImageDataModule) -> 
         raise _refusal(file, info, f"images of {info.in_channels} channel(s)", f"has {data.in_channels}", MEND)
     if len(info.class_names) != data.num_classes:
         raise _refusal(file, info, f"{len(info.class_names)} classes", f"has {data.num_classes}", MEND)
+    if info.pixel_range is not None and data.pixel_range not in (None, info.pixel_range):
+        black, white = info.pixel_range
+        mend = f"add --data.pixel_range '[{black:.9g}, {white:.9g}]', or give another file"
+        raise _refusal(file, info, f"pixels of {black:g} to {white:g}", f"is scaled from {data.pixel_range}", mend)
 
 
 def _refusal(file: str | Path, info: ModelInfo, theirs: str, ours: str, mend: str) -> UserError:

@@ -14,9 +14,11 @@ class Predictor(Protocol):
 
     Attributes:
         info: What the file says about itself: class names, mean, standard deviation, image size.
+        clipped: The images that were read with values outside of the range of the training images.
     """
 
     info: ModelInfo
+    clipped: set[str]
 
     def probabilities(self, images: Pixels) -> Floats:
         """Return the probabilities (B, K) of images (B, S, S, C), uint8."""

@@ -1,0 +1,131 @@
+"""The one range by which a data set's images of more than 8 bits are scaled."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from math import isfinite
+from typing import NamedTuple
+
+from kd_lightning.errors import UserError
+from kd_lightning.inference.images import NEEDS_RANGE, BrokenImageError, PixelRange, WideValues, wide_values
+from kd_lightning.machine.cpu import cores
+from kd_lightning.machine.progress import with_progress
+from kd_lightning.wording import counted, shown
+
+WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
+"""The largest values of 8, 10, 12, 14 and 16 bits."""
+FLOAT_WHITES = (1.0, 255.0, 65535.0)
+AT_ONCE = 256  # files
+
+
+class Found(NamedTuple):
+    """What is found while a list of files is decoded.
+
+    Attributes:
+        broken: Position and reason of the files that cannot be read.
+        pixel_range: Values of black and white in files of more than 8 bits; ``None`` where there are none.
+        notes: What there is to say.
+    """
+
+    broken: dict[int, str]
+    pixel_range: PixelRange | None
+    notes: tuple[str, ...] = ()
+
+
+def decode_by_range(
+    names: Sequence[str],
+    train: int,
+    pixel_range: PixelRange | None,
+    decode: Callable[[PixelRange | None], dict[int, str]],
+) -> Found:
+    """Decode once where all images have 8 bits or the range is given, else again when it is found.
+
+    Args:
+        names: The files, those of the training images first.
+        train: Number of training images.
+        pixel_range: What is asked for; ``None`` finds it.
+        decode: Decodes all files by a range, and returns position and reason of the broken ones.
+
+    Raises:
+        UserError: The training images have no range in common.
+    """
+    broken = decode(pixel_range)
+    wide = [position for position, reason in broken.items() if reason == NEEDS_RANGE]
+    found = find_range(names, wide, train) if wide else None
+    if found is None:
+        return Found(broken, pixel_range)
+    return Found(decode(found[0]), found[0], (found[1],))
+
+
+def check_range(pixel_range: PixelRange | None) -> None:
+    """Raise ``UserError`` for a range that is none."""
+    if pixel_range is not None and not (all(map(isfinite, pixel_range)) and pixel_range[0] < pixel_range[1]):
+        raise UserError(
+            f"pixel_range {list(pixel_range)} must be the value of black and a larger one of white, as in "
+            "--data.pixel_range '[0, 4095]'."
+        )
+
+
+def find_range(names: Sequence[str], wide: Sequence[int], train: int) -> tuple[PixelRange, str] | None:
+    """Find the range of the training images of more than 8 bits; all wide images are read for it.
+
+    Args:
+        names: The files of the data set, those of the training images first.
+        wide: Positions of the wide images among them.
+        train: Number of training images.
+
+    Returns:
+        The values that become 0 and 255, and what there is to say; ``None`` where no training image is wide.
+
+    Raises:
+        UserError: Whole and floating-point numbers lie side by side, or all values are the same.
+    """
+    values = dict(_read([names[position] for position in wide]))
+    training = {name: values[name] for name in names[:train] if name in values}
+    if not training:
+        return None
+    _check_kinds(training)
+    low, high = min(found.low for found in training.values()), max(found.high for found in training.values())
+    black, white = usual_range(low, high, floats=any(found.floats for found in training.values()))
+    if black == white:
+        raise UserError(f"all pixels of the training images are {low:g}; give other images, or --data.pixel_range.")
+    note = (
+        f"{len(wide):,} of {counted(len(names), 'image')} have more than 8 bits a value: {black:g} to {white:g} become "
+        f"0 to 255 (training images have {low:g} to {high:g}; --data.pixel_range sets another range)."
+    )
+    outside = [name for name, found in values.items() if found.low < black or found.high > white]
+    if outside:
+        note += f" {counted(len(outside), 'image')} that no one trains on go beyond, as {shown(outside[0])} does."
+    return (black, white), note
+
+
+def usual_range(low: float, high: float, *, floats: bool) -> PixelRange:
+    """Return the usual range of which values take more than a quarter, or else from their own least to their most."""
+    if low < 0:
+        return low, high
+    whites = FLOAT_WHITES if floats else WHITES
+    return 0.0, next((white for white in whites if white / 4 < high <= white), high)
+
+
+def _check_kinds(training: Mapping[str, WideValues]) -> None:
+    floats = {found.floats: name for name, found in training.items()}
+    if len(floats) == 2:
+        raise UserError(
+            f"{shown(floats[False])} has whole numbers and {shown(floats[True])} floating-point ones, and no range "
+            "fits both; convert one kind, or give --data.pixel_range."
+        )
+
+
+def _read(names: Sequence[str]) -> Iterator[tuple[str, WideValues]]:
+    """Yield the values of the files that can be read."""
+    parts = [names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE)]
+    with ThreadPoolExecutor(cores()) as pool:
+        read = ([*pool.map(_values, part)] for part in parts)
+        for part, found in zip(parts, with_progress(read, "Finding the pixel range", len(names), len), strict=True):
+            yield from ((name, values) for name, values in zip(part, found, strict=True) if values is not None)
+
+
+def _values(name: str) -> WideValues | None:
+    with suppress(BrokenImageError):  # decoding says what is wrong
+        return wide_values(name)
+    return None
