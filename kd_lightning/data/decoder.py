@@ -7,7 +7,8 @@ from hashlib import blake2b
 from inspect import getsource
 
 import PIL
-from PIL import features
+from PIL.features import codecs, modules, version
+from PIL.features import features as extras
 
 from kd_lightning.inference import image_worker, images
 
@@ -26,6 +27,6 @@ def digest(texts: Iterable[str]) -> str:
 @cache
 def decoder() -> str:
     """Return what stands for all that makes pixels of a file."""
-    known = [codec for codec in CODECS if codec in {**features.codecs, **features.modules, **features.features}]
-    versions = [PIL.__version__, *(str(features.version(codec)) for codec in known)]
+    known = [codec for codec in CODECS if codec in {**codecs, **modules, **extras}]
+    versions = [PIL.__version__, *(str(version(codec)) for codec in known)]
     return digest([*versions, getsource(images), getsource(image_worker)])

@@ -23,6 +23,8 @@ from kd_lightning.errors import UserError
 from kd_lightning.inference.images import BrokenImageError, PixelRange, Pixels
 from kd_lightning.wording import shown
 
+KINDS: dict[Split, str] = {"val": "validation", "test": "test"}
+
 
 class ImageFolderDataModule(ImageDataModule):
     """Serve image files that lie in a folder a class.
@@ -184,7 +186,7 @@ class ImageFolderDataModule(ImageDataModule):
             if same:
                 one, other = (shown(names[kept[position]]) for position in (same[0][0], start + same[0][1]))
                 rank_zero_warn(
-                    f"{len(same):,} of {end - start:,} {split} images are training images, too, pixel for pixel, as "
+                    f"{len(same):,} of {end - start:,} {KINDS[split]} images are training images, too, pixel for pixel, as "
                     f"{other} is {one}; they say nothing about new images."
                 )
             start = end

@@ -78,17 +78,14 @@ def find_range(names: Sequence[str], wide: Sequence[int], train: int) -> tuple[P
         The values that become 0 and 255, and what there is to say; ``None`` where no training image is wide.
 
     Raises:
-        UserError: Whole and floating-point numbers lie side by side, or all values are the same.
+        UserError: Whole and floating-point numbers lie side by side that have two ranges.
     """
     values = dict(_read([names[position] for position in wide]))
     training = {name: values[name] for name in names[:train] if name in values}
     if not training:
         return None
-    _check_kinds(training)
+    black, white = _common_range(training)
     low, high = min(found.low for found in training.values()), max(found.high for found in training.values())
-    black, white = usual_range(low, high, floats=any(found.floats for found in training.values()))
-    if black == white:
-        raise UserError(f"all pixels of the training images are {low:g}; give other images, or --data.pixel_range.")
     note = (
         f"{len(wide):,} of {counted(len(names), 'image')} have more than 8 bits a value: {black:g} to {white:g} become "
         f"0 to 255 (training images have {low:g} to {high:g}; --data.pixel_range sets another range)."
@@ -101,19 +98,25 @@ def find_range(names: Sequence[str], wide: Sequence[int], train: int) -> tuple[P
 
 def usual_range(low: float, high: float, *, floats: bool) -> PixelRange:
     """Return the usual range of which values take more than a quarter, or else from their own least to their most."""
-    if low < 0:
-        return low, high
+    if low < 0 or high == 0:
+        return low, max(high, low + 1)
     whites = FLOAT_WHITES if floats else WHITES
     return 0.0, next((white for white in whites if white / 4 < high <= white), high)
 
 
-def _check_kinds(training: Mapping[str, WideValues]) -> None:
-    floats = {found.floats: name for name, found in training.items()}
-    if len(floats) == 2:
+def _common_range(training: Mapping[str, WideValues]) -> PixelRange:
+    """Return the range that whole and floating-point numbers each have."""
+    ranges: dict[PixelRange, str] = {}
+    for floats in {found.floats for found in training.values()}:
+        values = {name: found for name, found in training.items() if found.floats is floats}
+        low, high = min(found.low for found in values.values()), max(found.high for found in values.values())
+        ranges.setdefault(usual_range(low, high, floats=floats), next(iter(values)))
+    if len(ranges) > 1:
+        each = " and ".join(f"{black:g} to {white:g} ({shown(name)})" for (black, white), name in ranges.items())
         raise UserError(
-            f"{shown(floats[False])} has whole numbers and {shown(floats[True])} floating-point ones, and no range "
-            "fits both; convert one kind, or give --data.pixel_range."
+            f"whole and floating-point numbers go from {each}; convert one kind, or give --data.pixel_range."
         )
+    return next(iter(ranges))
 
 
 def _read(names: Sequence[str]) -> Iterator[tuple[str, WideValues]]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 
 from PIL import Image
 
@@ -35,7 +36,9 @@ def is_image(path: str) -> bool:
     name, ending = os.path.basename(path), _ending(path)  # noqa: PTH119 - plain text: there may be a million
     if name.startswith("."):
         return False
-    return ending in IMAGE_SUFFIXES or (ending not in OTHER_IMAGES + NO_IMAGES and _holds_image(path))
+    return ending in IMAGE_SUFFIXES or (
+        ending not in OTHER_IMAGES + NO_IMAGES and _has_bytes(path) and _holds_image(path)
+    )
 
 
 def left_out_line(folder: str | Path, left_out: Counter[str]) -> str | None:
@@ -56,23 +59,31 @@ def _ending(path: str) -> str:
 def _holds_image(path: str) -> bool:
     """Whether a file's first bytes are those of a format that is read."""
     try:
-        if not os.path.isfile(path):  # noqa: PTH113 - opening a pipe would wait for ever
-            return False
         with Image.open(path, formats=FORMATS):
             return True
     except Exception:  # Pillow raises nearly anything
         return False
 
 
+def _is_text(path: str) -> bool:
+    with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - plain text
+        return b"\0" not in file.read(SNIFFED)
+    return False
+
+
 def _kind(path: str) -> str:
     """Return what a file that is no image is counted as: its ending, or ``text``."""
     ending = _ending(path)
-    if ending in OTHER_IMAGES + NO_IMAGES:
-        return ending
-    with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - plain text
-        if b"\0" not in file.read(SNIFFED):
-            return "text"
-    return ending or "without ending"
+    known = ending in OTHER_IMAGES + NO_IMAGES
+    return "text" if not known and _has_bytes(path) and _is_text(path) else ending or "without ending"
+
+
+def _has_bytes(path: str) -> bool:
+    """Whether a file can be looked into: opening a pipe, or one of ``/proc``, which have no size, may wait for ever."""
+    with suppress(OSError):
+        status = os.stat(path)  # noqa: PTH116 - plain text: there may be a million
+        return S_ISREG(status.st_mode) and status.st_size > 0
+    return False
 
 
 def image_names(

@@ -19,7 +19,7 @@ from kd_lightning.data.class_names import CIFAR10_CLASSES
 from kd_lightning.data.normalize import IMAGENET
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import export_onnx
-from kd_lightning.inference.images import BrokenImageError, Pixels, read_image
+from kd_lightning.inference.images import FULL_RANGE, BrokenImageError, Pixels, read_image
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import Floats
 from kd_lightning.networks import DeepNN, LightNN, Network
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         network = DeepNN().eval()
-    info = ModelInfo(network.class_path, network.arguments, CIFAR10_CLASSES, *IMAGENET, 32)
+    info = ModelInfo(network.class_path, network.arguments, CIFAR10_CLASSES, *IMAGENET, 32, pixel_range=FULL_RANGE)
     save_weights(folder / "NNDeep.pth", network, info)
     torch.save(network.state_dict(), folder / "bare.pth")
     torch.save(_checkpoint(network, info), folder / "last.ckpt")
