@@ -186,8 +186,8 @@ class ImageFolderDataModule(ImageDataModule):
             if same:
                 one, other = (shown(names[kept[position]]) for position in (same[0][0], start + same[0][1]))
                 rank_zero_warn(
-                    f"{len(same):,} of {end - start:,} {KINDS[split]} images are training images, too, pixel for pixel, as "
-                    f"{other} is {one}; they say nothing about new images."
+                    f"{len(same):,} of {end - start:,} {KINDS[split]} images are training images, too, pixel for "
+                    f"pixel, as {other} is {one}; they say nothing about new images."
                 )
             start = end
 

@@ -1,8 +1,8 @@
 """The one range by which a data set's images of more than 8 bits are scaled."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from itertools import chain
 from math import isfinite
 from typing import NamedTuple
 
@@ -51,10 +51,22 @@ def decode_by_range(
     """
     broken = decode(pixel_range)
     wide = [position for position, reason in broken.items() if reason == NEEDS_RANGE]
-    found = find_range(names, wide, train) if wide else None
-    if found is None:
-        return Found(broken, pixel_range)
-    return Found(decode(found[0]), found[0], (found[1],))
+    read = dict(zip(wide, _read([names[position] for position in wide]), strict=True))
+    values = {names[position]: found for position, found in read.items() if isinstance(found, WideValues)}
+    training = {name: values[name] for name in names[:train] if name in values}
+    if not training:
+        reasons = {at: error.reason for at, error in read.items() if isinstance(error, BrokenImageError)}
+        return Found(broken | reasons, pixel_range)
+    black, white = common_range(training)
+    low, high = _extremes(training.values())
+    note = (
+        f"{len(wide):,} of {counted(len(names), 'image')} have more than 8 bits a value: {black:g} to {white:g} become "
+        f"0 to 255 (training images have {low:g} to {high:g}; --data.pixel_range sets another range)."
+    )
+    outside = [name for name, found in values.items() if found.low < black or found.high > white]
+    if outside:
+        note += f" {counted(len(outside), 'image')} that no one trains on go beyond, as {shown(outside[0])} does."
+    return Found(decode((black, white)), (black, white), (note,))
 
 
 def check_range(pixel_range: PixelRange | None) -> None:
@@ -66,36 +78,6 @@ def check_range(pixel_range: PixelRange | None) -> None:
         )
 
 
-def find_range(names: Sequence[str], wide: Sequence[int], train: int) -> tuple[PixelRange, str] | None:
-    """Find the range of the training images of more than 8 bits; all wide images are read for it.
-
-    Args:
-        names: The files of the data set, those of the training images first.
-        wide: Positions of the wide images among them.
-        train: Number of training images.
-
-    Returns:
-        The values that become 0 and 255, and what there is to say; ``None`` where no training image is wide.
-
-    Raises:
-        UserError: Whole and floating-point numbers lie side by side that have two ranges.
-    """
-    values = dict(_read([names[position] for position in wide]))
-    training = {name: values[name] for name in names[:train] if name in values}
-    if not training:
-        return None
-    black, white = _common_range(training)
-    low, high = min(found.low for found in training.values()), max(found.high for found in training.values())
-    note = (
-        f"{len(wide):,} of {counted(len(names), 'image')} have more than 8 bits a value: {black:g} to {white:g} become "
-        f"0 to 255 (training images have {low:g} to {high:g}; --data.pixel_range sets another range)."
-    )
-    outside = [name for name, found in values.items() if found.low < black or found.high > white]
-    if outside:
-        note += f" {counted(len(outside), 'image')} that no one trains on go beyond, as {shown(outside[0])} does."
-    return (black, white), note
-
-
 def usual_range(low: float, high: float, *, floats: bool) -> PixelRange:
     """Return the usual range of which values take more than a quarter, or else from their own least to their most."""
     if low < 0 or high == 0:
@@ -104,13 +86,16 @@ def usual_range(low: float, high: float, *, floats: bool) -> PixelRange:
     return 0.0, next((white for white in whites if white / 4 < high <= white), high)
 
 
-def _common_range(training: Mapping[str, WideValues]) -> PixelRange:
-    """Return the range that whole and floating-point numbers each have."""
+def common_range(training: Mapping[str, WideValues]) -> PixelRange:
+    """Return the range of the training images.
+
+    Raises:
+        UserError: Whole and floating-point numbers have two.
+    """
     ranges: dict[PixelRange, str] = {}
     for floats in {found.floats for found in training.values()}:
         values = {name: found for name, found in training.items() if found.floats is floats}
-        low, high = min(found.low for found in values.values()), max(found.high for found in values.values())
-        ranges.setdefault(usual_range(low, high, floats=floats), next(iter(values)))
+        ranges.setdefault(usual_range(*_extremes(values.values()), floats=floats), next(iter(values)))
     if len(ranges) > 1:
         each = " and ".join(f"{black:g} to {white:g} ({shown(name)})" for (black, white), name in ranges.items())
         raise UserError(
@@ -119,16 +104,20 @@ def _common_range(training: Mapping[str, WideValues]) -> PixelRange:
     return next(iter(ranges))
 
 
-def _read(names: Sequence[str]) -> Iterator[tuple[str, WideValues]]:
-    """Yield the values of the files that can be read."""
+def _extremes(values: Collection[WideValues]) -> tuple[float, float]:
+    return min(found.low for found in values), max(found.high for found in values)
+
+
+def _read(names: Sequence[str]) -> Iterator[WideValues | BrokenImageError]:
+    """Yield the values of each file, or what is wrong with it."""
     parts = [names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE)]
     with ThreadPoolExecutor(cores()) as pool:
         read = ([*pool.map(_values, part)] for part in parts)
-        for part, found in zip(parts, with_progress(read, "Finding the pixel range", len(names), len), strict=True):
-            yield from ((name, values) for name, values in zip(part, found, strict=True) if values is not None)
+        yield from chain.from_iterable(with_progress(read, "Finding the pixel range", len(names), len))
 
 
-def _values(name: str) -> WideValues | None:
-    with suppress(BrokenImageError):  # decoding says what is wrong
+def _values(name: str) -> WideValues | BrokenImageError:
+    try:
         return wide_values(name)
-    return None
+    except BrokenImageError as error:
+        return error

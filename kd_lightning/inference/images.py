@@ -92,8 +92,8 @@ def read_image(
     """
     note = partial((set() if clipped is None else clipped).add, str(path))
     with _opened(Path(path)) as image:
-        _check_range(image, pixel_range)
-        return _decode(image, image_size, channels, partial(_eight_bit, pixel_range=pixel_range, note=note))
+        values = _range_of(image, pixel_range)
+        return _decode(image, image_size, channels, partial(_eight_bit, pixel_range=values, note=note))
 
 
 def wide_values(path: str | Path) -> WideValues:
@@ -103,14 +103,14 @@ def wide_values(path: str | Path) -> WideValues:
         BrokenImageError: As ``read_image`` does.
     """
     with _opened(Path(path)) as image, _alone(image.width * image.height):
-        if is_deep_colour(image):
+        if _is_deep_colour(image):
             return WideValues(0, 256 * int(np.asarray(image.convert("RGB")).max()) + 255, False)
         strips = [_finite(np.asarray(image.crop(box))) for box in _strips(image)]
         ends = [(float(strip.min()), float(strip.max())) for strip in strips]
         return WideValues(min(low for low, _ in ends), max(high for _, high in ends), image.mode == "F")
 
 
-def is_deep_colour(image: Image.Image) -> bool:
+def _is_deep_colour(image: Image.Image) -> bool:
     """Whether a file of which only the header has been read has 16-bit colours, of which Pillow keeps the upper 8."""
     return not _is_wide(image) and any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
 
@@ -119,15 +119,16 @@ def _is_wide(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
 
 
-def _check_range(image: Image.Image, pixel_range: PixelRange | None) -> None:
-    """Raise ``ValueError`` if an image needs another range than is given."""
-    deep = is_deep_colour(image)
+def _range_of(image: Image.Image, pixel_range: PixelRange | None) -> PixelRange:
+    """Return the range of an image, which one of 8 bits does not need; raise ``ValueError`` if it is none for it."""
+    deep = _is_deep_colour(image)
     if pixel_range is None and (deep or _is_wide(image)):
         raise ValueError(NEEDS_RANGE)
     if deep and pixel_range != FULL_RANGE:
         raise ValueError(
             "16-bit colours are read from 0 to 65535 alone, of which the upper 8 bits are kept; convert it to 8 bits"
         )
+    return pixel_range or FULL_RANGE
 
 
 @contextmanager

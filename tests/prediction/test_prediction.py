@@ -180,6 +180,7 @@ class _Stub:
 
     def __init__(self) -> None:
         self.info = ModelInfo("", {}, ("low", "high"), (0.5,), (0.5,), 4)
+        self.clipped: set[str] = set()
         self.batches: list[int] = []
         self.most_held = 0
         self._read: list[weakref.ref[Pixels]] = []
