@@ -15,7 +15,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.export.speed import LARGE_BATCH, Speed
 from kd_lightning.export.verify import Measured, Variant
 from kd_lightning.machine.cpu import cores, cpu_name, int8_flags
-from kd_lightning.wording import in_markdown, shown
+from kd_lightning.wording import counted, in_markdown, shown
 
 COLUMNS = (
     "file",
@@ -27,6 +27,7 @@ COLUMNS = (
     f"batch of {LARGE_BATCH}",
     f"speed to fp32: 1, {LARGE_BATCH}",
 )
+FEW = 100  # calibration images
 NOISE = 1.05  # ratios nearer to each other than this are equal
 
 
@@ -44,6 +45,7 @@ class Row:
         failure: The gate it failed, or ``None``.
         may_saturate: Whether it may be less accurate on CPUs with AVX2 but without VNNI.
         speed: Its speed on this machine, or ``None`` where it was not measured.
+        calibrated_on: Training images that fixed the ranges of a static file.
     """
 
     variant: Variant
@@ -55,6 +57,7 @@ class Row:
     failure: str | None = None
     may_saturate: bool = False
     speed: Speed | None = None
+    calibrated_on: int | None = None
 
 
 @dataclass(frozen=True)
@@ -162,4 +165,6 @@ def _notes(row: Row) -> list[str]:
         notes.append(f"keeps {', '.join(row.float_layers)} in float, for its accuracy")
     if row.may_saturate:
         notes.append("may lose accuracy on CPUs with AVX2 but without VNNI; reduce_range prevents it")
+    if row.calibrated_on is not None and row.calibrated_on < FEW:
+        notes.append(f"was calibrated on {counted(row.calibrated_on, 'training image')}, and {FEW} or more are usual")
     return notes

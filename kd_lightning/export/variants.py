@@ -76,6 +76,7 @@ def _make(builder: Builder, variant: Variant, target: Path) -> Row:
         float_layers=built.float_layers,
         failure=built.failure,
         may_saturate=may_saturate(path),
+        calibrated_on=sum(map(len, builder.calibration)) if variant == "static" else None,
     )
 
 

@@ -8,6 +8,9 @@ from kd_lightning.inference.images import Pixels
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import Floats, OnnxPredictor
 
+BEYOND = "has values outside of the range of the training images, which were clipped"
+"""What is said of an image."""
+
 
 class Predictor(Protocol):
     """What a model of either kind offers.

@@ -8,12 +8,12 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from kd_lightning.errors import UserError
-from kd_lightning.inference.image_files import image_names, left_out_line
+from kd_lightning.inference.image_files import IMAGE_SUFFIXES, image_names, left_out_line
 from kd_lightning.inference.images import BrokenImageError
 from kd_lightning.machine.cpu import cores
 from kd_lightning.prediction.arguments import Options
 from kd_lightning.prediction.outputs import results_file
-from kd_lightning.prediction.predictors import Predictor, open_predictor
+from kd_lightning.prediction.predictors import BEYOND, Predictor, open_predictor
 from kd_lightning.prediction.sheet import contact_sheet
 from kd_lightning.prediction.stream import Prediction, predict_files
 from kd_lightning.prediction.table import Table
@@ -34,12 +34,9 @@ def run(options: Options) -> int:
     predictor = open_predictor(options.model, options.threads or usable, options.network)
     with ExitStack() as stack:
         broken = _predict_all(predictor, files, options, _outputs(stack, predictor, files, options))
-    if predictor.clipped and (values := predictor.info.pixel_range) is not None:
-        print(
-            f"{counted(len(predictor.clipped), 'image')} had values outside of {values[0]:g} to {values[1]:g}, the "
-            f"range of the training images, and they were clipped; {shown(min(predictor.clipped))} is one.",
-            file=sys.stderr,
-        )
+    if predictor.clipped:
+        more = f" (and {counted(len(predictor.clipped) - 1, 'other')})" if len(predictor.clipped) > 1 else ""
+        print(f"{shown(min(predictor.clipped))}{more} {BEYOND}.", file=sys.stderr)
     if broken:
         print(f"{broken:,} of {len(files):,} images could not be read.", file=sys.stderr)
     return 1 if broken else 0
@@ -58,7 +55,8 @@ def list_images(named: Sequence[str]) -> list[str]:
             found = image_names(name, left_out=left_out)
             line = left_out_line(name, left_out)
             if not found:
-                raise UserError(f"the folder {name} holds no images; {line or 'give another one.'}")
+                counting = line or f"{', '.join(IMAGE_SUFFIXES)} files count."
+                raise UserError(f"the folder {name} holds no images; {counting}")
             if line is not None:
                 print(line, file=sys.stderr)
             files += found

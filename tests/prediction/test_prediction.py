@@ -154,6 +154,17 @@ def test_the_difficult_images_get_the_same_labels_from_torch_and_onnx(folder: Pa
                 predict_image(path, folder / model)
 
 
+def test_an_image_beyond_the_range_of_the_training_images_is_clipped_with_a_warning(
+    folder: Path, tmp_path: Path
+) -> None:
+    for name, value in (("white.tif", 65535), ("beyond.tif", 2**20)):
+        Image.fromarray(np.full((32, 32), value, np.int32)).save(tmp_path / name)
+    white = predict_image(tmp_path / "white.tif", folder / "NNDeep.pth")[1]
+    with pytest.warns(UserWarning, match=r"beyond\.tif has values outside of the range of the training images"):
+        beyond = predict_image(tmp_path / "beyond.tif", folder / "NNDeep.pth")[1]
+    assert beyond.tolist() == white.tolist()
+
+
 def test_a_missing_model_is_named(folder: Path) -> None:
     for name in ("none.onnx", "none.pth"):
         with pytest.raises(UserError, match=f"no .*file .*{name}"):
