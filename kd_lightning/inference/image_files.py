@@ -33,12 +33,11 @@ FolderId = tuple[int, int]
 
 def is_image(path: str) -> bool:
     """Whether a file is an image and not hidden: by its ending, or by its content where that says nothing."""
-    name, ending = os.path.basename(path), _ending(path)  # noqa: PTH119 - plain text: there may be a million
-    if name.startswith("."):
+    if os.path.basename(path).startswith("."):  # noqa: PTH119 - plain text: there may be a million
         return False
-    return ending in IMAGE_SUFFIXES or (
-        ending not in OTHER_IMAGES + NO_IMAGES and _has_bytes(path) and _holds_image(path)
-    )
+    if path.lower().endswith(IMAGE_SUFFIXES):
+        return True
+    return _ending(path) not in OTHER_IMAGES + NO_IMAGES and _has_bytes(path) and _holds_image(path)
 
 
 def left_out_line(folder: str | Path, left_out: Counter[str]) -> str | None:

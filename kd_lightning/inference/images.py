@@ -4,7 +4,7 @@ Needs only NumPy and Pillow, so that an exported model can be used where torch i
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -102,7 +102,7 @@ def wide_values(path: str | Path) -> WideValues:
     Raises:
         BrokenImageError: As ``read_image`` does.
     """
-    with _opened(Path(path)) as image, _alone(image.width * image.height):
+    with _opened(Path(path)) as image, one_at_a_time() if image.width * image.height > LARGE else nullcontext():
         if _is_deep_colour(image):
             return WideValues(0, 256 * int(np.asarray(image.convert("RGB")).max()) + 255, False)
         strips = [_finite(np.asarray(image.crop(box))) for box in _strips(image)]
@@ -112,7 +112,9 @@ def wide_values(path: str | Path) -> WideValues:
 
 def _is_deep_colour(image: Image.Image) -> bool:
     """Whether a file of which only the header has been read has 16-bit colours, of which Pillow keeps the upper 8."""
-    return not _is_wide(image) and any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
+    if image.format not in ("PNG", "TIFF") or _is_wide(image):
+        return False
+    return any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
 
 
 def _is_wide(image: Image.Image) -> bool:
@@ -145,27 +147,18 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise BrokenImageError(path, _reason(path, error)) from error
 
 
-@contextmanager
-def _alone(pixels: int) -> Iterator[None]:
-    """Hold what a large image is decoded under."""
-    if pixels <= LARGE:
-        yield
-        return
-    with one_at_a_time():
-        yield
-        trim()
-
-
 def _decode(image: Image.Image, image_size: int | None, channels: int, narrow: Narrow) -> Pixels:
     """Return the pixels, ``(H, W, C)``, of a file of which only the header has been read."""
     whole = image.width * image.height
     if image_size is not None:
         image.draft(None, (2 * image_size, 2 * image_size))  # a large JPEG decodes faster at a half, quarter or eighth
     pixels = whole if image.info.get("progressive") else image.width * image.height  # its decoder holds all of it
-    with _alone(pixels):
+    if pixels <= LARGE:
+        return _pixels(image, image_size, channels, narrow)
+    with one_at_a_time():
         result = _pixels(image, image_size, channels, narrow)
-        if pixels > LARGE:
-            image.close()
+        image.close()
+        trim()
     return result
 
 
