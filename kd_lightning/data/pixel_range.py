@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from math import isfinite
 from typing import NamedTuple
 
@@ -112,8 +111,9 @@ def _read(names: Sequence[str]) -> Iterator[WideValues | BrokenImageError]:
     """Yield the values of each file, or what is wrong with it."""
     parts = [names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE)]
     with ThreadPoolExecutor(cores()) as pool:
-        read = ([*pool.map(_values, part)] for part in parts)
-        yield from chain.from_iterable(with_progress(read, "Finding the pixel range", len(names), len))
+        read = (list(pool.map(_values, part)) for part in parts)
+        for found in with_progress(read, "Finding the pixel range", len(names), len):
+            yield from found
 
 
 def _values(name: str) -> WideValues | BrokenImageError:

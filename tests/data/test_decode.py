@@ -11,7 +11,7 @@ from difficult_images import SIZE, picture, write_difficult_images
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from kd_lightning.data import decode, decode_parallel, decoder
+from kd_lightning.data import decode, decode_parallel, decoder, pixel_range
 from kd_lightning.data.decode import Decoded, decode_images
 from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
 from kd_lightning.errors import UserError
@@ -67,6 +67,14 @@ def test_the_second_start_reads_a_memory_map_and_decodes_nothing(source: Source)
     assert np.array_equal(first.images, second.images)
     assert second.kept.tolist() == [0, 1, 2, 3, 4]
     assert second.broken == ()
+
+
+def test_images_of_eight_bits_are_decoded_once_and_have_no_range(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(pixel_range, "wide_values")
+    assert source.decode().pixel_range is None
+    assert source.decodings == 1
 
 
 def test_a_changed_file_is_seen_although_its_size_stays(source: Source) -> None:

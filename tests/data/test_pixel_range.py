@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from test_decode import Source
 
-from kd_lightning.data import pixel_range
 from kd_lightning.data.decode import decode_images
 from kd_lightning.data.decode_parallel import decode_in_order
 from kd_lightning.data.image_folder import ImageFolderDataModule
@@ -38,8 +36,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def module(root: Path, **options: Any) -> ImageFolderDataModule:
-    options = {"image_size": SIZE, "channels": 1, "val_size": 0, "cache_dir": str(root.parent / "cache")} | options
-    return ImageFolderDataModule(str(root), **options)
+    cache = str(root.parent / "cache")
+    return ImageFolderDataModule(str(root), SIZE, channels=1, val_size=0, cache_dir=cache, **options)
 
 
 def last_pixels(data: ImageFolderDataModule) -> dict[str, list[int]]:
@@ -133,15 +131,6 @@ def test_wide_images_that_are_all_broken_say_what_is_wrong_with_them(data: Path)
         write(path, 9, "u1") if path.suffix == ".png" else write(path, float("nan"), "f4")
     with pytest.raises(UserError, match=r"train/b/0\.tif: it has pixels that are no finite numbers"):
         module(data).prepare_data()
-
-
-def test_images_of_eight_bits_are_decoded_once_and_have_no_range(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = Source(tmp_path, monkeypatch)
-    monkeypatch.delattr(pixel_range, "wide_values")
-    assert source.decode().pixel_range is None
-    assert source.decodings == 1
 
 
 def test_processes_scale_as_this_one_does(data: Path) -> None:

@@ -55,7 +55,7 @@ def test_each_difference_is_named_with_both_values_and_what_mends_it(change: dic
 class Wide(TinyDataModule):
     """The same images, as if scaled from files of 12 bits."""
 
-    pixel_range = (0.0, 4095.0)  # type: ignore[assignment]
+    pixel_range = (0.0, 4095.0)
 
 
 def test_pixels_that_are_scaled_by_another_range_are_refused_with_the_option() -> None:
