@@ -60,7 +60,7 @@ def _write_good(folder: Path) -> list[Path]:
         "sixteen_bit.png": Image.fromarray(wide),
         "sixteen_bit.tif": Image.fromarray(wide),
         "integers.tif": Image.fromarray(wide.astype(np.int32)),
-        "floats.tif": Image.fromarray(wide.astype(np.float32) / 65535),
+        "floats.tif": Image.fromarray(wide.astype(np.float32)),
         "one_bit.png": colour.convert("1"),
         "one_bit.tif": colour.convert("1"),
     }
@@ -102,8 +102,9 @@ def png_of_zeros(side: int) -> bytes:
     checksum = struct.pack(">HH", size % 65521, 1)  # Adler-32 of zeros
     data = b"\x78\xda" + block * (size // 2**20) + rest + checksum
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """Return a chunk of a PNG file with its length and checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

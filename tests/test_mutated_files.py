@@ -23,7 +23,8 @@ from kd_lightning.compare.store import read_run, read_study, write_run, write_st
 from kd_lightning.compare.study import read_request
 from kd_lightning.data.decode import decode_images
 from kd_lightning.errors import UserError
-from kd_lightning.inference.images import read_image
+from kd_lightning.inference.image_files import is_image
+from kd_lightning.inference.images import read_image, wide_values
 from kd_lightning.inference.onnx_predictor import OnnxPredictor
 from kd_lightning.networks import LightNN
 from kd_lightning.networks.weights import save_weights
@@ -154,6 +155,13 @@ def read_onnx(path: Path) -> None:
     predictor.probabilities(np.zeros((1, predictor.info.image_size, predictor.info.image_size, 1), np.uint8))
 
 
+def read_wide(path: Path) -> None:
+    is_image(str(path.rename(path.with_suffix(""))))
+    path.with_suffix("").rename(path)
+    wide_values(path)
+    read_image(path, 16, pixel_range=(0, 255))
+
+
 def read_config(path: Path) -> None:
     parser = Parser(exit_on_error=True)
     parser.add_argument("--config", action=ConfigFile)
@@ -184,7 +192,7 @@ KINDS = {
     "study": Kind(shipped("seed_table.yaml"), lambda path: read_request(["--config", str(path)]), (text, text)),
     "png": Kind(image("a.png", "RGBA"), lambda path: read_image(path, 16), (picture,)),
     "jpeg": Kind(image("a.jpg", "RGB"), lambda path: read_image(path, 16)),
-    "tiff": Kind(image("a.tif", "F"), lambda path: read_image(path, 16)),
+    "tiff": Kind(image("a.tif", "F"), read_wide),
     "webp": Kind(image("a.webp", "RGBA"), lambda path: read_image(path, 16)),
     "table": Kind(table, read_table),
     "decoded": Kind(decoded, read_decoded),

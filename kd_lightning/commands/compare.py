@@ -94,7 +94,16 @@ def _check_teachers_data(rows: Sequence[PlannedRow], of_row: Mapping[str, ImageD
     if teacher is None:
         return
     seen = teacher.normalization
-    info = ModelInfo("", {}, teacher.class_names, seen.mean, seen.std, teacher.image_size, teacher.name)
+    info = ModelInfo(
+        "",
+        {},
+        teacher.class_names,
+        seen.mean,
+        seen.std,
+        teacher.image_size,
+        teacher.name,
+        pixel_range=teacher.pixel_range,
+    )
     for title in (row.row.title for row in rows if row.learns):
         check_data(f"the teacher of the row '{title}'", info, of_row[title])
 

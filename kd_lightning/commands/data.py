@@ -35,11 +35,13 @@ def describe(data: ImageDataModule) -> list[str]:
     if data.has_val:
         parts["val"] = data.val_rows()
     sets = {id(images): images.images.nbytes for images, _ in parts.values()}
+    wide = data.pixel_range
     mean, std = (", ".join(f"{value:.4f}" for value in values) for values in astuple(data.normalization))
     return [
         f"{data.name}: {data.num_classes} classes of {data.image_size}x{data.image_size} images, "
         f"{data.in_channels} channel(s)",
         f"memory: {sum(sets.values()) / 1e6:.1f} MB",
+        *(["values of more than 8 bits: {:g} to {:g} become 0 to 255".format(*wide)] if wide is not None else []),
         f"normalization: mean {mean}; std {std}",
         f"augmentation: {', '.join(type(step).__name__ for step in data.augment) or 'none'}",
         f"broken files left out: {len(data.broken)}",

@@ -139,6 +139,8 @@ class ImageDataModule(ImageSource, LightningDataModule):
 
     def _sampler(self, kind: str, rows: Tensor, **options: Any) -> RowSampler:
         """Share rows among the processes; each needs one, or it would not come to where they wait for each other."""
+        if not len(rows):
+            raise UserError(f"there is no {kind} image; give --data some.")
         if self.trainer is None:
             return RowSampler(rows, **options)
         rank, world_size = self.trainer.global_rank, self.trainer.world_size

@@ -2,34 +2,28 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
-from hashlib import blake2b
-from inspect import getsource
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 from zlib import crc32
 
 import numpy as np
-import PIL
 from filelock import FileLock
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
-from PIL import features
 
-from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
+from kd_lightning.data.decode_parallel import decode_in_order, worker_count
+from kd_lightning.data.decoder import decoder, digest
 from kd_lightning.data.file_state import file_state
+from kd_lightning.data.pixel_range import Found, decode_by_range
 from kd_lightning.errors import UserError
 from kd_lightning.files import cache_folder, written_whole
-from kd_lightning.inference import image_worker, images
 from kd_lightning.inference.image_worker import decode
-from kd_lightning.inference.images import BrokenImageError, Pixels
+from kd_lightning.inference.images import BrokenImageError, PixelRange, Pixels
 from kd_lightning.wording import shown
 
-CODECS = ("jpg", "libjpeg_turbo", "webp", "libtiff", "zlib")
-"""Libraries below Pillow: two of them may decode the same file to other pixels."""
 CHECKSUM = 4  # bytes of a CRC-32
 AT_ONCE = 2**22  # bytes that are read at once where a cache is checked, some GB a second
 NAMED = 20  # broken files that a message names
@@ -43,11 +37,13 @@ class Decoded(NamedTuple):
             an array where there is no cache.
         kept: Positions of these files in the list, ascending, ``(K,)``, int64.
         broken: The other files.
+        pixel_range: Values of black and white in files of more than 8 bits; ``None`` where there are none.
     """
 
     images: Pixels
     kept: NDArray[np.int64]
     broken: tuple[BrokenImageError, ...]
+    pixel_range: PixelRange | None = None
 
 
 def decode_images(
@@ -58,12 +54,14 @@ def decode_images(
     root: str | Path,
     on_broken: Literal["stop", "skip"] = "stop",
     cache_dir: str | Path | None = None,
+    pixel_range: PixelRange | None = None,
+    train: int | None = None,
 ) -> Decoded:
     """Decode image files on all cores; the next time they come from a cache on disk, if none has changed.
 
-    A cache holds for one list of names, the state of the file under each, one image size, one number of channels, and
-    the code and libraries that decode. It is there whole or not at all, a damaged one is made anew, and it takes the
-    place of older ones of the same root.
+    A cache holds for one list of names, the state of the file under each, one image size, one number of channels, one
+    range of values, and the code and libraries that decode. It is there whole or not at all, a damaged one is made
+    anew, and it takes the place of older ones of the same root.
 
     Args:
         names: The files, in the order that the images shall have.
@@ -73,14 +71,22 @@ def decode_images(
         on_broken: Whether broken files stop it or are left out.
         cache_dir: Folder of the caches; ``None`` takes ``kd_lightning`` in the user's folder of caches. Where it cannot
             be written to, the images are decoded in memory, with a warning.
+        pixel_range: Values of black and white in files of more than 8 bits; ``None`` finds them, which is said.
+        train: Number of training images, which come first and whose values count for it; all where it is not given.
 
     Raises:
         UserError: Files are broken and ``on_broken`` is ``stop``; it lists them.
     """
-    files = _Files(names, image_size, channels, Path(root))
+    files = _Files(
+        names,
+        (image_size, image_size, channels),
+        Path(root),
+        pixel_range,
+        len(names) if train is None else train,
+    )
     folder = cache_folder() if cache_dir is None else Path(cache_dir)
     try:
-        images, broken = files.decoded() if folder is None else _cached(files, folder)
+        images, found = files.decoded() if folder is None else _cached(files, folder)
     except (OSError, NotImplementedError, UserError) as error:  # NotImplementedError: no locks on this file system
         reason = error.__cause__ if isinstance(error, UserError) else error
         if reason is None:
@@ -89,11 +95,14 @@ def decode_images(
             f"decoded images cannot be kept in {shown(folder)} ({getattr(reason, 'strerror', None) or reason}) and are "
             "decoded anew at every start; choose a folder with --data.cache_dir."
         )
-        images, broken = files.decoded()
-    if broken and on_broken == "stop":
-        raise UserError(_listing(names, broken))
-    kept = np.delete(np.arange(len(names)), list(broken))
-    return Decoded(images, kept, tuple(BrokenImageError(Path(names[at]), reason) for at, reason in broken.items()))
+        images, found = files.decoded()
+    for note in found.notes:
+        rank_zero_warn(note)
+    if found.broken and on_broken == "stop":
+        raise UserError(_listing(names, found.broken))
+    kept = np.delete(np.arange(len(names)), list(found.broken))
+    broken = tuple(BrokenImageError(Path(names[at]), reason) for at, reason in found.broken.items())
+    return Decoded(images, kept, broken, found.pixel_range)
 
 
 def _listing(names: Sequence[str], broken: dict[int, str]) -> str:
@@ -105,21 +114,7 @@ def _listing(names: Sequence[str], broken: dict[int, str]) -> str:
     )
 
 
-def _digest(texts: Sequence[str]) -> str:
-    digest = blake2b(digest_size=12)
-    for text in texts:
-        digest.update(os.fsencode(text) + b"\0")
-    return digest.hexdigest()
-
-
-@cache
-def _decoder() -> str:
-    """Return what stands for all that makes pixels of a file."""
-    versions = [PIL.__version__, *(str(features.version(codec)) for codec in CODECS)]
-    return _digest([*versions, getsource(images), getsource(image_worker)])
-
-
-def _cached(files: "_Files", folder: Path) -> Part:
+def _cached(files: "_Files", folder: Path) -> tuple[Pixels, Found]:
     """Read the cache; of several processes that find none, one decodes and the others wait for it."""
     path = folder / f"{files.source}-{files.key}.npy"
     found = files.read(path)
@@ -143,18 +138,19 @@ class _Files:
     """A list of image files in the state that they are in now.
 
     Attributes:
-        source: A digest of the root, the image size and the channels.
+        source: A digest of the root, the image size, the channels and the range that is asked for.
         key: A digest of the names below the root, the files' states and what decodes them.
     """
 
-    def __init__(self, names: Sequence[str], image_size: int, channels: int, root: Path) -> None:
-        self.names = names
-        self.shape = (image_size, image_size, channels)
+    def __init__(
+        self, names: Sequence[str], shape: tuple[int, int, int], root: Path, pixel_range: PixelRange | None, train: int
+    ) -> None:
+        self.names, self.shape, self.pixel_range, self.train = names, shape, pixel_range, train
         self.size = 0
-        self.source = _digest([os.fspath(root.resolve()), str(self.shape)])
+        self.source = digest([os.fspath(root.resolve()), str(self.shape), str(pixel_range)])
         place = root.as_posix()
         states = (self._state(name, place) for name in names)
-        self.key = _digest([_decoder(), *states])
+        self.key = digest([decoder(), str(train), *states])
 
     def _state(self, name: str, root: str) -> str:
         below = name.removeprefix(root).lstrip("/")  # however the user writes the root
@@ -165,56 +161,80 @@ class _Files:
         self.size += state.size
         return f"{below}\0{state.size}\0{state.written}\0{state.changed}\0{state.number}"
 
-    def _parts(self) -> Iterator[Part]:
+    def _decode(self, pixel_range: PixelRange | None, take: Callable[[Pixels], object]) -> dict[int, str]:
+        """Hand the pixels on, part by part, and return what is broken."""
+        broken: dict[int, str] = {}
         workers = worker_count(len(self.names), self.size)
-        return decode_in_order(self.names, self.shape[0], self.shape[2], workers)
+        for pixels, reasons in decode_in_order(self.names, self.shape[0], self.shape[2], workers, pixel_range):
+            take(pixels)
+            broken |= reasons
+        return broken
 
-    def decoded(self) -> Part:
+    def decoded(self) -> tuple[Pixels, Found]:
         """Decode into memory."""
         images = np.empty((len(self.names), *self.shape), np.uint8)
-        broken: dict[int, str] = {}
         end = 0
-        for pixels, reasons in self._parts():
+
+        def take(pixels: Pixels) -> None:
+            nonlocal end
             images[end : end + len(pixels)] = pixels
             end += len(pixels)
-            broken |= reasons
-        return images[:end], broken
 
-    def write(self, path: Path) -> Part:
-        """Decode into a cache: a NumPy file with the broken files, as JSON, behind the pixels, and a CRC-32 of both."""
-        broken: dict[int, str] = {}
-        checksum = 0
+        def decode(pixel_range: PixelRange | None) -> dict[int, str]:
+            nonlocal end
+            end = 0
+            return self._decode(pixel_range, take)
+
+        found = decode_by_range(self.names, self.train, self.pixel_range, decode)
+        return images[:end], found
+
+    def write(self, path: Path) -> tuple[Pixels, Found]:
+        """Decode into a cache: a NumPy file with what is found, as JSON, behind the pixels, and a CRC-32 of both."""
         with written_whole(path) as temporary, temporary.open("r+b") as file:
-            self._write_header(file, broken)
-            for pixels, reasons in self._parts():
+            checksum = 0
+
+            def take(pixels: Pixels) -> None:
+                nonlocal checksum
                 file.write(pixels.data)
                 checksum = crc32(pixels.data, checksum)
-                broken |= reasons
-            said = json.dumps(list(broken.items())).encode()
+
+            def decode(pixel_range: PixelRange | None) -> dict[int, str]:
+                nonlocal checksum
+                checksum = 0
+                file.seek(0)
+                self._write_header(file, 0)
+                return self._decode(pixel_range, take)
+
+            found = decode_by_range(self.names, self.train, self.pixel_range, decode)
+            file.truncate()
+            said = json.dumps([list(found.broken.items()), found.pixel_range, found.notes]).encode()
             file.write(said + crc32(said, checksum).to_bytes(CHECKSUM, "little"))
             file.seek(0)
-            self._write_header(file, broken)
-        return np.load(path, mmap_mode="r", allow_pickle=False), broken
+            self._write_header(file, len(found.broken))
+        return np.load(path, mmap_mode="r", allow_pickle=False), found
 
-    def _write_header(self, file: BinaryIO, broken: dict[int, str]) -> None:
+    def _write_header(self, file: BinaryIO, broken: int) -> None:
         """Write NumPy's header, whose length does not depend on the number of rows."""
-        shape = (len(self.names) - len(broken), *self.shape)
+        shape = (len(self.names) - broken, *self.shape)
         write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
-    def read(self, path: Path) -> Part | None:
+    def read(self, path: Path) -> tuple[Pixels, Found] | None:
         """Open a cache; ``None`` where there is none, or where a file that was broken can be read now."""
         try:
             images = np.load(path, mmap_mode="r", allow_pickle=False)
             with path.open("rb") as file:
                 file.seek(images.offset)
-                broken = {int(position): str(reason) for position, reason in json.loads(_behind(file, images.nbytes))}
+                broken, pixel_range, notes = json.loads(_behind(file, images.nbytes))
+            reasons = {int(position): str(reason) for position, reason in broken}
+            found = Found(reasons, pixel_range and tuple(pixel_range), tuple(notes))
         except Exception:  # none, or a damaged one, on which NumPy raises nearly anything
             return None
         right = images.dtype == np.uint8 and images.flags.c_contiguous
-        if not right or images.shape != (len(self.names) - len(broken), *self.shape):
+        if not right or images.shape != (len(self.names) - len(reasons), *self.shape):
             return None
-        mended = decode([self.names[position] for position in broken], self.shape[0], self.shape[2])[0]
-        return None if len(mended) else (images, broken)
+        names = [self.names[position] for position in reasons]
+        fixed = decode(names, self.shape[0], self.shape[2], found.pixel_range)[0]
+        return None if len(fixed) else (images, found)
 
 
 def _behind(file: BinaryIO, size: int) -> bytes:

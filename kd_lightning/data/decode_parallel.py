@@ -16,7 +16,7 @@ import numpy as np
 
 from kd_lightning.errors import UserError
 from kd_lightning.inference.image_worker import decode
-from kd_lightning.inference.images import Pixels
+from kd_lightning.inference.images import PixelRange, Pixels
 from kd_lightning.machine.cpu import cores
 from kd_lightning.machine.progress import with_progress
 
@@ -32,7 +32,9 @@ def worker_count(files: int, size: int) -> int:
     return max(1, min(cores(), max(files // FILES_A_WORKER, size // BYTES_A_WORKER)))
 
 
-def decode_in_order(names: Sequence[str], image_size: int, channels: int, workers: int) -> Iterator[Part]:
+def decode_in_order(
+    names: Sequence[str], image_size: int, channels: int, workers: int, pixel_range: PixelRange | None = None
+) -> Iterator[Part]:
     """Yield the decoded files part by part, with a progress bar where it takes more than a second.
 
     Positions of broken files count from the first of all names.
@@ -42,14 +44,15 @@ def decode_in_order(names: Sequence[str], image_size: int, channels: int, worker
         image_size: Height and width in pixels.
         channels: 1 (grey) or 3 (colour).
         workers: Processes to decode with; 1 decodes in this one.
+        pixel_range: Values of black and white in files of more than 8 bits; ``None`` gives these as broken.
     """
     length = max(1, min(PART_FILES, PART_BYTES // (image_size * image_size * channels)))
     requests = [names[start : start + length] for start in range(0, len(names), length)]
     with ExitStack() as stack:
         if workers > 1:
-            parts = stack.enter_context(_Team(workers, image_size, channels)).decode_all(requests)
+            parts = stack.enter_context(_Team(workers, image_size, channels, pixel_range)).decode_all(requests)
         else:
-            parts = (decode(request, image_size, channels) for request in requests)
+            parts = (decode(request, image_size, channels, pixel_range) for request in requests)
         start = 0
         for pixels, broken in with_progress(parts, "Decoding images", len(names), _files_in):
             yield pixels, {start + position: reason for position, reason in broken.items()}
@@ -63,10 +66,10 @@ def _files_in(part: Part) -> int:
 class _Team:
     """Processes that decode, each fed by a thread of this one."""
 
-    def __init__(self, workers: int, image_size: int, channels: int) -> None:
+    def __init__(self, workers: int, image_size: int, channels: int, pixel_range: PixelRange | None) -> None:
         self._folder = TemporaryDirectory()
         lock = os.path.join(self._folder.name, "large")  # noqa: PTH118 - plain text for a command
-        self._workers = [_Worker(image_size, channels, lock) for _ in range(workers)]
+        self._workers = [_Worker(image_size, channels, lock, pixel_range) for _ in range(workers)]
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -102,10 +105,10 @@ class _Team:
 class _Worker:
     """One ``image_worker`` process, as seen by the one that asks."""
 
-    def __init__(self, image_size: int, channels: int, lock: str) -> None:
+    def __init__(self, image_size: int, channels: int, lock: str, pixel_range: PixelRange | None = None) -> None:
         self._shape = (image_size, image_size, channels)
         options = ["-P", "-W", "ignore", "-m", "kd_lightning.inference.image_worker"]
-        command = [sys.executable, *options, str(image_size), str(channels), lock]
+        command = [sys.executable, *options, str(image_size), str(channels), lock, json.dumps(pixel_range)]
         paths = os.pathsep.join(map(os.path.abspath, sys.path))
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         try:

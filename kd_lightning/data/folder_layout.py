@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +77,28 @@ def check_inside(folder: Path, images: Iterable[str]) -> None:
         )
 
 
+def check_nested(classes: Mapping[Path, Sequence[str]]) -> None:
+    """Raise if a class folder holds no images itself, but folders that do: the root may be a level too high.
+
+    Args:
+        classes: The names of the images that were found in each class folder.
+    """
+    deeper = [folder for folder, images in classes.items() if images and not _in_itself(folder, images)]
+    if deeper:
+        folder = next((folder for folder in deeper if "train" in folder.name.lower()), deeper[0])
+        classes_in = Path(classes[folder][0]).parents[1]
+        raise UserError(
+            f"{folder} holds no images itself, but folders that do ({_listed(_folders_in(folder))}): if the folders in "
+            f"{classes_in} are the classes, give --data.root {classes_in}, or lay them out as train/CLASS and "
+            f"test/CLASS; if {folder.name} is a class, move its images up into it."
+        )
+
+
+def _in_itself(folder: Path, images: Iterable[str]) -> bool:
+    start = len(folder.as_posix()) + 1
+    return any("/" not in name[start:] for name in images)
+
+
 def _split_folders(root: Path) -> dict[Split, Path]:
     """Return the folder of each split that is there; a folder of class folders is ``train``."""
     found: dict[Split, str] = {}
@@ -144,7 +166,7 @@ def _check_letter_case(names: Sequence[str], folder: Path) -> None:
 
 
 def _images_in(folder: Path) -> list[str]:
-    return [name for name in _entries(folder) if is_image(name)]
+    return [name for name in _entries(folder) if not name.endswith("/") and is_image(f"{folder.as_posix()}/{name}")]
 
 
 def _folders_in(folder: Path) -> list[str]:
@@ -171,7 +193,10 @@ def _entries(folder: Path) -> list[str]:
 
 
 def _expected(root: Path) -> str:
-    inner = [root / name for name in _folders_in(root) if "train" in map(split_of, _folders_in(root / name))]
+    folders = _folders_in(root)
+    inner = [root / name for name in folders if "train" in map(split_of, _folders_in(root / name))]
+    if not inner and len(folders) == 1 and len(_folders_in(root / folders[0])) > 1:
+        inner = [root / folders[0]]
     better = f", as in --data.root {inner[0]}" if inner else ""
     return (
         f"{root} must hold train/CLASS/IMAGE and test/CLASS/IMAGE (val/ and test/ may be missing), or CLASS/IMAGE, "

@@ -1,10 +1,9 @@
 """Images of one's own: a folder a class."""
 
 import warnings
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,22 +12,18 @@ from torch import Tensor
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.decode import Decoded, decode_images
-from kd_lightning.data.folder_layout import check_inside, find_layout
+from kd_lightning.data.folder_files import Files, list_splits, part
+from kd_lightning.data.folder_layout import find_layout
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.normalize import Normalization
+from kd_lightning.data.pixel_range import check_range
 from kd_lightning.data.source import Split
-from kd_lightning.data.split import stratified_split
+from kd_lightning.data.split import lacking, repeated
 from kd_lightning.errors import UserError
-from kd_lightning.inference.image_files import FolderId, folder_id, image_names
-from kd_lightning.inference.images import BrokenImageError, Pixels
+from kd_lightning.inference.images import BrokenImageError, PixelRange, Pixels
 from kd_lightning.wording import shown
 
-
-class _Files(NamedTuple):
-    """The image files of a split and their class indices, (N,)."""
-
-    names: list[str]
-    labels: Tensor
+KINDS: dict[Split, str] = {"val": "validation", "test": "test"}
 
 
 class ImageFolderDataModule(ImageDataModule):
@@ -43,6 +38,9 @@ class ImageFolderDataModule(ImageDataModule):
     Images are decoded before training starts, on all cores, and kept in a cache on disk that the next start reads in
     their place until a file changes.
 
+    Files of 8 bits keep their values. All wider ones (16 bits, floating-point) are scaled by one range, which is stored
+    with the network: ``pixel_range``, or the least usual one that holds the values of all such training images.
+
     Args:
         root: The folder that holds ``train`` or the class folders.
         image_size: Height and width in pixels to which the images are resized.
@@ -52,6 +50,8 @@ class ImageFolderDataModule(ImageDataModule):
         on_broken: Whether images that cannot be read ``stop`` the run before it starts, all of them listed, or are left
             out (``skip``).
         cache_dir: Folder of the cache; ``kd_lightning`` in the user's folder of caches where it is not given.
+        pixel_range: Values of black and white in files of more than 8 bits, such as ``[0, 4095]`` for 12 bits in 16;
+            what lies outside is clipped. Found and said where it is not given.
         normalize: ``auto`` (the exact statistics of the training images), ``imagenet`` (3 channels), or a mean and std
             a channel.
 
@@ -71,6 +71,7 @@ class ImageFolderDataModule(ImageDataModule):
         test_size: float = 0.2,
         on_broken: Literal["stop", "skip"] = "stop",
         cache_dir: str | None = None,
+        pixel_range: tuple[float, float] | None = None,
         normalize: Literal["imagenet", "auto"] | Normalization = "auto",
         **kwargs: Any,
     ) -> None:
@@ -81,6 +82,7 @@ class ImageFolderDataModule(ImageDataModule):
             raise UserError(
                 f"test_size {test_size} must be a share in (0, 1) or a number of images; set --data.test_size."
             )
+        check_range(pixel_range)
         self.root = Path(root)
         self.name = shown(self.root.resolve().name)
         self.image_size = image_size
@@ -88,12 +90,18 @@ class ImageFolderDataModule(ImageDataModule):
         self.test_size = test_size
         self.on_broken: Literal["stop", "skip"] = on_broken
         self.cache_dir = cache_dir
+        self._given_range = pixel_range
         self._folders, self.class_names = find_layout(self.root)
 
     @property
     def has_val(self) -> bool:
         """Whether there are validation images; known before loading."""
         return "val" in self._folders or super().has_val
+
+    @property
+    def pixel_range(self) -> PixelRange | None:
+        """Values of black and white in files of more than 8 bits; all splits are decoded for it."""
+        return self._decoded.pixel_range
 
     @property
     def broken(self) -> tuple[BrokenImageError, ...]:
@@ -109,37 +117,41 @@ class ImageFolderDataModule(ImageDataModule):
         return self._splits.get(split)
 
     @cached_property
-    def _files(self) -> dict[Split, _Files]:
+    def _files(self) -> dict[Split, Files]:
         """All image files, with the test images split off if need be."""
-        taken = _taken(self.root, list(self._folders.values()), self.class_names)
-        files = {split: _list_files(folder, self.class_names, taken) for split, folder in self._folders.items()}
+        files = list_splits(self.root, self._folders, self.class_names)
         if "test" not in files:
-            files["train"], files["test"] = _part(files["train"], self.test_size, self.split_seed)
+            files["train"], files["test"] = part(files["train"], self.test_size, self.split_seed)
         return files
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for files in self._files.values() for name in files.names]
 
     @cached_property
     def _decoded(self) -> Decoded:
         """The images of all splits, one split after the other."""
-        names = [name for files in self._files.values() for name in files.names]
         decoded = decode_images(
-            names,
+            self._names,
             self.image_size,
             self.in_channels,
             root=self.root,
             on_broken=self.on_broken,
             cache_dir=self.cache_dir,
+            pixel_range=self._given_range,
+            train=len(self._files["train"].names),
         )
         if decoded.broken:
             first = decoded.broken[0]
             rank_zero_warn(
-                f"{len(decoded.broken):,} of {len(names):,} images cannot be read and are left out; "
+                f"{len(decoded.broken):,} of {len(self._names):,} images cannot be read and are left out; "
                 f"the first is {shown(first.path)}: {shown(first.reason)}."
             )
         return decoded
 
     @cached_property
     def _splits(self) -> dict[Split, LabelledImages]:
-        images, kept, _ = self._decoded
+        images, kept = self._decoded[:2]
         splits: dict[Split, LabelledImages] = {}
         start = 0
         for split, files in self._files.items():
@@ -148,6 +160,7 @@ class ImageFolderDataModule(ImageDataModule):
             splits[split] = LabelledImages(_as_tensor(images[first:last]), labels)
             start += len(files.names)
         self._check_left(splits)
+        self._warn(splits)
         return splits
 
     def _check_left(self, splits: dict[Split, LabelledImages]) -> None:
@@ -161,50 +174,22 @@ class ImageFolderDataModule(ImageDataModule):
             if count == 0:
                 raise UserError(f"no training image of the class {name} can be read; mend them or remove its folder.")
 
-
-def _taken(root: Path, splits: Sequence[Path], class_names: Sequence[str]) -> dict[FolderId, str]:
-    """Return the folders that no link in a class folder may lead to, with their names: class folders and all around.
-
-    Raises:
-        UserError: Two class folders are one, by a link.
-    """
-    taken = {folder_id(folder): folder.as_posix() for folder in (*root.resolve().parents, root, *splits)}
-    for folder in [split / name for split in splits for name in class_names]:
-        if folder.is_dir():
-            other = taken.setdefault(folder_id(folder), folder.as_posix())
-            if other != folder.as_posix():
-                raise UserError(
-                    f"{folder} and {other} are the same folder, whose images would count for both; remove one of them."
+    def _warn(self, splits: dict[Split, LabelledImages]) -> None:
+        """Warn where test images lack classes, and where images of other splits are training images, too."""
+        if (sentence := lacking("test", splits["test"].labels, self.class_names)) is not None:
+            rank_zero_warn(sentence)
+        images, kept, names = self._decoded.images, self._decoded.kept, self._names
+        train = start = len(splits["train"].labels)
+        for split in [split for split in splits if split != "train"]:
+            end = start + len(splits[split].labels)
+            same = repeated(images[:train], images[start:end])
+            if same:
+                one, other = (shown(names[kept[position]]) for position in (same[0][0], start + same[0][1]))
+                rank_zero_warn(
+                    f"{len(same):,} of {end - start:,} {KINDS[split]} images are training images, too, pixel for "
+                    f"pixel, as {other} is {one}; they say nothing about new images."
                 )
-    return taken
-
-
-def _list_files(folder: Path, class_names: Sequence[str], taken: dict[FolderId, str]) -> _Files:
-    """List the images of a split, class by class."""
-    names: list[str] = []
-    counts = []
-    for place in [folder / name for name in class_names]:
-        found = image_names(place, taken) if place.is_dir() else []
-        if not found and place.is_dir():
-            raise UserError(f"the class folder {place} holds no images; add some or remove the folder.")
-        check_inside(place, found)
-        names += found
-        counts.append(len(found))
-    if not names:
-        raise UserError(f"{folder} holds no class folders; add them or remove the folder.")
-    return _Files(names, torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)))
-
-
-def _part(files: _Files, size: float, seed: int) -> tuple[_Files, _Files]:
-    """Part the files in two, stratified."""
-    both = stratified_split(files.labels, size, seed)
-    if not len(both[1]):
-        raise UserError(
-            f"{len(files.names)} images are too few to split off a share of {size:g} of each class for testing; "
-            "add a folder test/ or set --data.test_size."
-        )
-    first, second = (_Files([files.names[row] for row in rows.tolist()], files.labels[rows]) for rows in both)
-    return first, second
+            start = end
 
 
 def _as_tensor(images: Pixels) -> Tensor:

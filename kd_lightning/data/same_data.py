@@ -87,6 +87,11 @@ def _check_numbers(file: str | Path, info: ModelInfo, data: ImageDataModule) -> 
         raise _refusal(file, info, f"images of {info.in_channels} channel(s)", f"has {data.in_channels}", MEND)
     if len(info.class_names) != data.num_classes:
         raise _refusal(file, info, f"{len(info.class_names)} classes", f"has {data.num_classes}", MEND)
+    found = None if info.pixel_range is None else data.pixel_range
+    if info.pixel_range is not None and found is not None and found != info.pixel_range:
+        theirs, ours = (", ".join(f"{value:.9g}" for value in values) for values in (info.pixel_range, found))
+        mend = f"add --data.pixel_range '[{theirs}]', or give another file"
+        raise _refusal(file, info, f"pixels of the range [{theirs}]", f"has those of [{ours}]", mend)
 
 
 def _refusal(file: str | Path, info: ModelInfo, theirs: str, ours: str, mend: str) -> UserError:

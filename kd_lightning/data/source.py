@@ -4,13 +4,15 @@ from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.normalize import IMAGENET, Normalization, channel_statistics
-from kd_lightning.data.split import stratified_split
+from kd_lightning.data.split import lacking, stratified_split
 from kd_lightning.errors import UserError
-from kd_lightning.inference.images import BrokenImageError
+from kd_lightning.inference.images import BrokenImageError, PixelRange
+from kd_lightning.wording import counted
 
 Split = Literal["train", "val", "test"]
 
@@ -82,6 +84,11 @@ class ImageSource(ABC):
         return chosen
 
     @property
+    def pixel_range(self) -> PixelRange | None:
+        """Values of black and white in image files of more than 8 bits; ``None`` where the source has none of these."""
+        return None
+
+    @property
     def broken(self) -> tuple[BrokenImageError, ...]:
         """The files that could not be read and were left out; reads them all."""
         return ()
@@ -129,4 +136,18 @@ class ImageSource(ABC):
             labels = self.split("train").labels
             size = self.val_size if self._loaded["val"] is None else 0
             self._rows = stratified_split(labels, size, self.split_seed)
+            self._check_validation()
         return self._rows
+
+    def _check_validation(self) -> None:
+        """Refuse validation without images, and warn where these lack classes."""
+        if not self.has_val:
+            return
+        data, rows = self.val_rows()
+        if not len(rows):
+            raise UserError(
+                f"--data.val_size {self.val_size:g} of {counted(len(data.labels), 'training image')} leaves none for "
+                "validation; set --data.val_size to 0, which validates on nothing, or to more, or give more images."
+            )
+        if (sentence := lacking("validation", data.labels[rows], self.class_names)) is not None:
+            rank_zero_warn(sentence)

@@ -1,13 +1,23 @@
-"""Seeded, stratified splits of rows."""
+"""Seeded, stratified splits of rows, and what makes a split a poor one."""
+
+from collections.abc import Sequence
+from hashlib import blake2b
 
 import torch
 from torch import Tensor
 
 from kd_lightning.errors import UserError
+from kd_lightning.inference.images import Pixels
+from kd_lightning.wording import shown
+
+NAMED_CLASSES = 5  # more are not named
 
 
 def stratified_split(labels: Tensor, size: float, seed: int) -> tuple[Tensor, Tensor]:
     """Split rows in two so that both parts hold the classes in the same proportion.
+
+    A class gives its own share, rounded up or down so that the roundings of all classes even out, and keeps at least
+    one image in the first part.
 
     Args:
         labels: Class indices, ``(N,)``.
@@ -25,13 +35,55 @@ def stratified_split(labels: Tensor, size: float, seed: int) -> tuple[Tensor, Te
         raise UserError(f"a split of {size:g} images was asked for, but there are only {len(labels)}; ask for fewer.")
     generator = torch.Generator().manual_seed(seed)
     first, second = [], []
-    taken = seen = 0
+    seen = 0
     for label in labels.unique(sorted=True):
         rows = (labels == label).nonzero().flatten()
+        wanted = round((seen + len(rows)) * share) - round(seen * share)
         seen += len(rows)
-        count = min(round(seen * share) - taken, len(rows) - 1)  # the classes' roundings even out
+        count = min(wanted, len(rows) - 1)  # what a class of one image cannot give, no other gives in its place
         shuffled = rows[torch.randperm(len(rows), generator=generator)]
         first.append(shuffled[count:])
         second.append(shuffled[:count])
-        taken += count
     return torch.cat(first).sort().values, torch.cat(second).sort().values
+
+
+def lacking(kind: str, labels: Tensor, class_names: Sequence[str]) -> str | None:
+    """Return a sentence on the classes that a split has no image of; none where it has all.
+
+    Args:
+        kind: ``test`` or ``validation``.
+        labels: Its class indices, ``(N,)``.
+        class_names: Names of all classes.
+    """
+    counts = torch.bincount(labels, minlength=len(class_names)).tolist()
+    missing = [shown(name) for name, count in zip(class_names, counts, strict=True) if not count]
+    if not missing:
+        return None
+    more = f" and {len(missing) - NAMED_CLASSES:,} more" if len(missing) > NAMED_CLASSES else ""
+    return (
+        f"the {kind} images lack {len(missing):,} of {len(class_names):,} classes "
+        f"({', '.join(missing[:NAMED_CLASSES])}{more}): {kind} accuracy says nothing about these."
+    )
+
+
+def repeated(train: Pixels, others: Pixels) -> list[tuple[int, int]]:
+    """Find images that are training images, too, pixel for pixel.
+
+    All are compared by their middle rows first, so that little is read of a large set.
+
+    Args:
+        train: The training images, ``(N, S, S, C)``.
+        others: The others, ``(M, S, S, C)``.
+
+    Returns:
+        Pairs of positions: of a training image and of the other that is the same.
+    """
+    middles, other_middles = ([hash(row.tobytes()) for row in part[:, part.shape[1] // 2]] for part in (train, others))
+    both = set(middles) & set(other_middles)
+    known = {_digest(train[row]): row for row in range(len(train)) if middles[row] in both}
+    found = ((known.get(_digest(others[row])), row) for row in range(len(others)) if other_middles[row] in both)
+    return [(first, row) for first, row in found if first is not None]
+
+
+def _digest(pixels: Pixels) -> bytes:
+    return blake2b(pixels.tobytes(), digest_size=16).digest()

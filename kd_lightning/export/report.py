@@ -16,7 +16,7 @@ from kd_lightning.export.onnx import OLDEST_RUNTIME
 from kd_lightning.export.speed import LARGE_BATCH, Speed
 from kd_lightning.export.verify import Measured, Variant
 from kd_lightning.machine.cpu import cores, cpu_name, int8_flags
-from kd_lightning.wording import in_markdown, shown
+from kd_lightning.wording import counted, in_markdown, shown
 
 COLUMNS = (
     "file",
@@ -29,6 +29,7 @@ COLUMNS = (
     f"speed to fp32: 1, {LARGE_BATCH}",
 )
 LOADED_BY = f"The files load in onnxruntime {OLDEST_RUNTIME} and later."
+FEW = 100  # calibration images
 NOISE = 1.05  # ratios nearer to each other than this are equal
 
 
@@ -47,6 +48,7 @@ class Row:
         may_saturate: Whether it may be less accurate on CPUs with AVX2 but without VNNI.
         speed: Its speed on this machine, or ``None`` where it was not measured.
         max_drop: The loss of accuracy that its gate allows, in percentage points; ``None`` where it has no such gate.
+        calibrated_on: Training images that fixed the ranges of a static file.
     """
 
     variant: Variant
@@ -59,6 +61,7 @@ class Row:
     may_saturate: bool = False
     speed: Speed | None = None
     max_drop: float | None = None
+    calibrated_on: int | None = None
 
 
 @dataclass(frozen=True)
@@ -173,4 +176,6 @@ def _notes(row: Row) -> list[str]:
             f"may lose up to {-row.measured.interval[0]:.2f} points on other images like these (95 % confidence): they "
             f"are too few to see a drop of {row.max_drop:.2f}"
         )
+    if row.calibrated_on is not None and row.calibrated_on < FEW:
+        notes.append(f"was calibrated on {counted(row.calibrated_on, 'training image')}, and {FEW} or more are usual")
     return notes

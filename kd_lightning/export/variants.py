@@ -77,6 +77,7 @@ def _make(builder: Builder, variant: Variant, target: Path) -> Row:
         failure=built.failure,
         may_saturate=may_saturate(path),
         max_drop=builder.settings.gates.allowed_drop(variant),
+        calibrated_on=sum(map(len, builder.calibration)) if variant == "static" else None,
     )
 
 

@@ -1,23 +1,93 @@
 """Finding image files in a folder and the folders in it."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
+
+from PIL import Image
 
 from kd_lightning.errors import UserError
+from kd_lightning.inference.images import FORMATS, HAS_AVIF
+from kd_lightning.wording import counted, shown
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", *([".avif"] if HAS_AVIF else [])),
+)
+OTHER_IMAGES = (
+    *(".heic", ".heif", ".jxl", ".jp2", ".svg", ".eps", ".psd", ".pdf", ".dcm", ".svs", ".ndpi"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
+)
+"""Endings of images that are not read; some begin like a JPEG or TIFF, which is a mere preview of them."""
+NO_IMAGES = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".py", ".log", ".ini", ".db")
+"""Endings of files that may lie beside images and are not looked into."""
+SNIFFED = 1024
+"""Bytes of another file that tell a text."""
 
 FolderId = tuple[int, int]
 """Device and number (inode), which are the same by whatever links a folder is reached."""
 
 
-def is_image(name: str) -> bool:
-    """Whether a file counts as an image: by its ending, in upper or lower case, unless it is hidden."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+def is_image(path: str) -> bool:
+    """Whether a file is an image and not hidden: by its ending, or by its content where that says nothing."""
+    if os.path.basename(path).startswith("."):  # noqa: PTH119 - plain text: there may be a million
+        return False
+    if path.lower().endswith(IMAGE_SUFFIXES):
+        return True
+    return _ending(path) not in OTHER_IMAGES + NO_IMAGES and _has_bytes(path) and _holds_image(path)
 
 
-def image_names(folder: str | Path, taken: dict[FolderId, str] | None = None) -> list[str]:
+def left_out_line(folder: str | Path, left_out: Counter[str]) -> str | None:
+    """Return a sentence on the files in a folder that are not read, by their endings; none where all are texts."""
+    if not set(left_out) - {*NO_IMAGES, "text"}:
+        return None
+    listed = ", ".join(f"{count:,} {ending}" for ending, count in left_out.most_common())
+    return (
+        f"{counted(left_out.total(), 'file')} in {shown(folder)} {'is' if left_out.total() == 1 else 'are'} left out: "
+        f"{shown(listed)}; where these are images, convert them to PNG, JPEG or TIFF."
+    )
+
+
+def _ending(path: str) -> str:
+    return os.path.splitext(path)[1].lower()  # noqa: PTH122 - plain text: there may be a million
+
+
+def _holds_image(path: str) -> bool:
+    """Whether a file's first bytes are those of a format that is read."""
+    try:
+        with Image.open(path, formats=FORMATS):
+            return True
+    except Exception:  # Pillow raises nearly anything
+        return False
+
+
+def _is_text(path: str) -> bool:
+    with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - plain text
+        return b"\0" not in file.read(SNIFFED)
+    return False
+
+
+def _kind(path: str) -> str:
+    """Return what a file that is no image is counted as: its ending, or ``text``."""
+    ending = _ending(path)
+    known = ending in OTHER_IMAGES + NO_IMAGES
+    return "text" if not known and _has_bytes(path) and _is_text(path) else ending or "without ending"
+
+
+def _has_bytes(path: str) -> bool:
+    """Whether a file can be looked into: opening a pipe, or one of ``/proc``, which have no size, may wait for ever."""
+    with suppress(OSError):
+        status = os.stat(path)  # noqa: PTH116 - plain text: there may be a million
+        return S_ISREG(status.st_mode) and status.st_size > 0
+    return False
+
+
+def image_names(
+    folder: str | Path, taken: dict[FolderId, str] | None = None, left_out: Counter[str] | None = None
+) -> list[str]:
     """Find the image files in a folder and in the folders in it, sorted by path.
 
     Links are followed, a folder that several links lead to is read once, and hidden files and folders (``._photo.jpg``,
@@ -26,6 +96,7 @@ def image_names(folder: str | Path, taken: dict[FolderId, str] | None = None) ->
     Args:
         folder: The folder to search.
         taken: Folders whose images belong to something else, and what they are called; those that are read are added.
+        left_out: Counts the other files by their endings.
 
     Returns:
         Text, not paths: a million images take a fifth of the memory.
@@ -38,7 +109,8 @@ def image_names(folder: str | Path, taken: dict[FolderId, str] | None = None) ->
         raise UserError(f"there is no folder {folder}; give the folder that holds the images.")
     around = {folder_id(parent): str(parent) for parent in Path(folder).resolve().parents}
     found: dict[FolderId, str] = {}
-    names = sorted(_walk(Path(folder).as_posix(), found, {**around, **(taken or {})}))
+    others = Counter[str]() if left_out is None else left_out
+    names = sorted(_walk(Path(folder).as_posix(), found, {**around, **(taken or {})}, others))
     if taken is not None:
         taken |= found
     return names
@@ -57,7 +129,9 @@ def folder_id(folder: str | Path) -> FolderId:
     return status.st_dev, status.st_ino
 
 
-def _walk(folder: str, found: dict[FolderId, str], taken: Mapping[FolderId, str]) -> Iterator[str]:
+def _walk(
+    folder: str, found: dict[FolderId, str], taken: Mapping[FolderId, str], left_out: Counter[str]
+) -> Iterator[str]:
     """Yield the names of the image files below a folder, without entering a folder twice."""
 
     def is_new(path: str) -> bool:
@@ -73,11 +147,12 @@ def _walk(folder: str, found: dict[FolderId, str], taken: Mapping[FolderId, str]
     for parent, folders, names in os.walk(folder, onerror=_stop, followlinks=True):
         visible = sorted(name for name in folders if not name.startswith("."))
         folders[:] = [name for name in visible if is_new(f"{parent}/{name}")]
-        for name in names:
-            if is_image(name):
-                yield f"{parent}/{name}"
-            elif not name.startswith("."):
-                _check_link(f"{parent}/{name}")
+        for path in [f"{parent}/{name}" for name in names if not name.startswith(".")]:
+            if is_image(path):
+                yield path
+            else:
+                _check_link(path)
+                left_out[_kind(path)] += 1
 
 
 def _check_link(path: str) -> None:

@@ -1,4 +1,6 @@
-"""A process of its own that decodes images: ``python -m kd_lightning.inference.image_worker IMAGE_SIZE CHANNELS LOCK``.
+"""A process of its own that decodes images.
+
+``python -m kd_lightning.inference.image_worker IMAGE_SIZE CHANNELS LOCK PIXEL_RANGE`` (the last in JSON) starts it.
 
 It reads one JSON list of file names a line, and answers each with a line of JSON (what is broken: position and reason)
 and the pixels of the other files. It imports no torch, so it starts in 0.2 s; being started afresh and not forked, it
@@ -15,32 +17,35 @@ from functools import partial
 import numpy as np
 
 from kd_lightning.inference import images
-from kd_lightning.inference.images import BrokenImageError, Pixels, read_image
+from kd_lightning.inference.images import BrokenImageError, PixelRange, Pixels, read_image
 
 
-def decode(names: Sequence[str], image_size: int, channels: int) -> tuple[Pixels, dict[int, str]]:
+def decode(
+    names: Sequence[str], image_size: int, channels: int, pixel_range: PixelRange | None = None
+) -> tuple[Pixels, dict[int, str]]:
     """Return the pixels of the readable files, ``(K, S, S, C)``, and position and reason of the others."""
     pixels = np.empty((len(names), image_size, image_size, channels), np.uint8)
     broken: dict[int, str] = {}
     for position, name in enumerate(names):
         try:
-            pixels[position - len(broken)] = read_image(name, image_size, channels)
+            pixels[position - len(broken)] = read_image(name, image_size, channels, pixel_range)
         except BrokenImageError as error:
             broken[position] = error.reason
     return pixels[: len(names) - len(broken)], broken
 
 
-def main(image_size: int, channels: int, lock: str) -> None:
+def main(image_size: int, channels: int, lock: str, pixel_range: PixelRange | None) -> None:
     """Answer requests until standard input ends, or the process that asks.
 
     Args:
         image_size: Height and width in pixels.
         channels: 1 (grey) or 3 (colour).
         lock: A file: of all processes that share it, one decodes a large image at a time.
+        pixel_range: What ``read_image`` takes.
     """
     images.one_at_a_time = partial(_locked, lock)
     for line in sys.stdin.buffer:
-        pixels, broken = decode(json.loads(line), image_size, channels)
+        pixels, broken = decode(json.loads(line), image_size, channels, pixel_range)
         try:
             sys.stdout.buffer.write(json.dumps(list(broken.items())).encode() + b"\n" + pixels.tobytes())
             sys.stdout.buffer.flush()
@@ -55,4 +60,4 @@ def _locked(path: str) -> AbstractContextManager[object]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4]))

@@ -3,21 +3,23 @@
 Needs only NumPy and Pillow, so that an exported model can be used where torch is not loaded.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
-from itertools import chain
-from math import isfinite
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from kd_lightning.errors import UserError
 from kd_lightning.machine.host_memory import trim
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow's others include EPS, which would run a program
+HAS_AVIF = "avif" in features.modules and features.check_module("avif")  # from Pillow 11.3 on, where it was built so
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(["AVIF"] if HAS_AVIF else []))
+"""What is read; Pillow's other formats include EPS, which would run a program."""
 MAX_PIXELS = 80_000_000  # below 89 million, where Pillow's own first limit lies
 
 LARGE = 12_600_000
@@ -27,11 +29,27 @@ STRIP = 2**20
 """Pixels that are scaled or laid over white at once."""
 
 Pixels = NDArray[np.uint8]
+PixelRange = tuple[float, float]
+"""The values of black and white in files of more than 8 bits."""
+Narrow = Callable[[Image.Image], Image.Image]
+"""Makes 8-bit pixels of wider ones."""
+
+FULL_RANGE: PixelRange = (0, 65535)
+NEEDS_RANGE = "it has more than 8 bits a value, and the training images have 8; convert it to 8 bits"
+"""What is wrong with an image where no range of values is known."""
 
 _one_of_this_process = Lock()
 
 one_at_a_time: Callable[[], AbstractContextManager[object]] = lambda: _one_of_this_process  # noqa: E731
 """Gives what is held while a large image is decoded; processes that decode side by side share a lock."""
+
+
+class WideValues(NamedTuple):
+    """The smallest and the largest value of an image of more than 8 bits, and whether they are floating-point."""
+
+    low: float
+    high: float
+    floats: bool
 
 
 class BrokenImageError(UserError):
@@ -48,94 +66,143 @@ class BrokenImageError(UserError):
         self.reason = reason
 
 
-def read_image(path: str | Path, image_size: int | None, channels: int = 3) -> Pixels:
+def read_image(
+    path: str | Path,
+    image_size: int | None,
+    channels: int = 3,
+    pixel_range: PixelRange | None = None,
+    clipped: set[str] | None = None,
+) -> Pixels:
     """Read an image file as ``(S, S, C)`` pixels in 0 to 255, as ``uint8``.
 
-    The first frame is taken, turned as its EXIF orientation says; what is transparent shows white; 16-bit and
-    floating-point pixels are scaled to 8 bits; it is resized to a square with antialiasing. An image that already has
-    that size keeps its exact pixels.
+    The first frame is taken, turned as its EXIF orientation says; what is transparent shows white; it is resized to a
+    square with antialiasing. An image that already has that size keeps its exact pixels. Values of 8 bits stay as they
+    are; wider ones (16 bits, 32 bits, floating-point) are scaled by the range that all images of a data set share.
 
     Args:
-        path: The file: PNG, JPEG, WebP, BMP, GIF or TIFF, whatever its ending says.
+        path: The file: PNG, JPEG, WebP, BMP, GIF, TIFF, PPM or AVIF, whatever its ending says.
         image_size: Height and width ``S`` to resize to, in pixels; ``None`` keeps the image's own.
         channels: ``C``: 3 for red, green and blue, 1 for grey.
+        pixel_range: The values of more than 8 bits that become 0 and 255; ``None`` refuses such images.
+        clipped: Takes the paths of images with values outside of the range, which become 0 or 255.
 
     Raises:
-        BrokenImageError: The file is missing, no image, damaged, or would decode to more than 80 million pixels.
+        BrokenImageError: The file is missing, no image, damaged, needs a range that is not given, or would decode to
+            more than 80 million pixels.
     """
-    path = Path(path)
+    note = partial((set() if clipped is None else clipped).add, str(path))
+    with _opened(Path(path)) as image:
+        values = _range_of(image, pixel_range)
+        return _decode(image, image_size, channels, partial(_eight_bit, pixel_range=values, note=note))
+
+
+def wide_values(path: str | Path) -> WideValues:
+    """Return what values an image of more than 8 bits has, all of its pixels read.
+
+    Raises:
+        BrokenImageError: As ``read_image`` does.
+    """
+    with _opened(Path(path)) as image, one_at_a_time() if image.width * image.height > LARGE else nullcontext():
+        if _is_deep_colour(image):
+            return WideValues(0, 256 * int(np.asarray(image.convert("RGB")).max()) + 255, False)
+        strips = [_finite(np.asarray(image.crop(box))) for box in _strips(image)]
+        ends = [(float(strip.min()), float(strip.max())) for strip in strips]
+        return WideValues(min(low for low, _ in ends), max(high for _, high in ends), image.mode == "F")
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether a file of which only the header has been read has 16-bit colours, of which Pillow keeps the upper 8."""
+    if image.format not in ("PNG", "TIFF") or _is_wide(image):
+        return False
+    return any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
+
+
+def _is_wide(image: Image.Image) -> bool:
+    return image.mode.startswith(("I", "F"))
+
+
+def _range_of(image: Image.Image, pixel_range: PixelRange | None) -> PixelRange:
+    """Return the range of an image, which one of 8 bits does not need; raise ``ValueError`` if it is none for it."""
+    deep = _is_deep_colour(image)
+    if pixel_range is None and (deep or _is_wide(image)):
+        raise ValueError(NEEDS_RANGE)
+    if deep and pixel_range != FULL_RANGE:
+        raise ValueError(
+            "16-bit colours are read from 0 to 65535 alone, of which the upper 8 bits are kept; convert it to 8 bits"
+        )
+    return pixel_range or FULL_RANGE
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a file, of which only the header is read; whatever fails with it becomes a ``BrokenImageError``."""
     try:
         if not path.is_file():  # opening a pipe would wait for ever
             raise OSError("it is no ordinary file" if path.exists() else "there is no such file")
         with Image.open(path, formats=FORMATS) as image:
-            return _decode(image, image_size, channels)
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            yield image
     except Exception as error:  # on broken input the decoders raise nearly anything: struct.error, SyntaxError, ...
         raise BrokenImageError(path, _reason(path, error)) from error
 
 
-def _decode(image: Image.Image, image_size: int | None, channels: int) -> Pixels:
+def _decode(image: Image.Image, image_size: int | None, channels: int, narrow: Narrow) -> Pixels:
     """Return the pixels, ``(H, W, C)``, of a file of which only the header has been read."""
-    if image.width * image.height > MAX_PIXELS:
-        raise Image.DecompressionBombError
     whole = image.width * image.height
     if image_size is not None:
         image.draft(None, (2 * image_size, 2 * image_size))  # a large JPEG decodes faster at a half, quarter or eighth
     pixels = whole if image.info.get("progressive") else image.width * image.height  # its decoder holds all of it
     if pixels <= LARGE:
-        return _pixels(image, image_size, channels)
+        return _pixels(image, image_size, channels, narrow)
     with one_at_a_time():
-        result = _pixels(image, image_size, channels)
+        result = _pixels(image, image_size, channels, narrow)
         image.close()
         trim()
     return result
 
 
-def _pixels(image: Image.Image, image_size: int | None, channels: int) -> Pixels:
+def _pixels(image: Image.Image, image_size: int | None, channels: int, narrow: Narrow) -> Pixels:
     image.load()
     with suppress(Exception):  # a photo whose EXIF block is damaged is still a photo
         ImageOps.exif_transpose(image, in_place=True)
-    flat = _flat(image, "L" if channels == 1 else "RGB")
+    flat = _flat(image, "L" if channels == 1 else "RGB", narrow)
     if image_size is not None and flat.size != (image_size, image_size):
         flat = flat.resize((image_size, image_size), Image.Resampling.BILINEAR)
     return np.array(flat).reshape(flat.height, flat.width, channels)
 
 
-def _flat(image: Image.Image, mode: str) -> Image.Image:
+def _flat(image: Image.Image, mode: str, narrow: Narrow) -> Image.Image:
     """Return an image in 8 bits over white, by strips: what is wide or transparent takes ten times its memory."""
-    wide = image.mode.startswith(("I", "F"))
+    wide = _is_wide(image)
     if not wide and not image.has_transparency_data:
         return image.convert(mode)
-    rows = max(1, STRIP // image.width)
-    boxes = [(0, top, image.width, min(top + rows, image.height)) for top in range(0, image.height, rows)]
-    values = _value_range(image.mode, *_extremes(map(image.crop, boxes))) if wide else (0.0, 255.0)
     flat = Image.new(mode, image.size)
-    for box in boxes:
+    for box in _strips(image):
         strip = image.crop(box)
-        flat.paste(_over_white(_eight_bit(strip, *values) if wide else strip).convert(mode), box)
+        flat.paste(_over_white(narrow(strip) if wide else strip).convert(mode), box)
     return flat
 
 
-def _extremes(strips: Iterable[Image.Image]) -> tuple[float, float]:
-    """Return the smallest and the largest of wide grey pixels."""
-    ends = [(float(pixels.min()), float(pixels.max())) for pixels in map(np.asarray, strips)]
-    low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    if not all(map(isfinite, chain.from_iterable(ends))):  # the least and the most of pixels with a NaN are NaN
+def _strips(image: Image.Image) -> list[tuple[int, int, int, int]]:
+    rows = max(1, STRIP // image.width)
+    return [(0, top, image.width, min(top + rows, image.height)) for top in range(0, image.height, rows)]
+
+
+def _eight_bit(image: Image.Image, *, pixel_range: PixelRange, note: Callable[[], None]) -> Image.Image:
+    """Scale wide grey pixels to 0 to 255, where Pillow would clip them to 8 bits; note where some lie outside."""
+    low, high = pixel_range
+    values = np.rint((_finite(np.asarray(image)).astype(np.float64) - low) * (255 / (high - low)))
+    if values.min() < 0 or values.max() > 255:
+        note()
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+
+
+def _finite(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return pixels, after checking them."""
+    if not np.isfinite(pixels).all():
         raise ValueError("it has pixels that are no finite numbers")
-    return low, high
-
-
-def _eight_bit(image: Image.Image, black: float, white: float) -> Image.Image:
-    """Scale wide grey pixels to 0 to 255, where Pillow would clip them."""
-    pixels = np.asarray(image).astype(np.float64)
-    return Image.fromarray(np.rint((pixels - black) * (255 / (white - black))).astype(np.uint8))
-
-
-def _value_range(mode: str, low: float, high: float) -> tuple[float, float]:
-    """Return the values of black and white: the smallest usual range that holds all pixels, or else their own range."""
-    usual = (1, 255, 65535) if mode == "F" else (65535, 2**31 - 1)
-    if low < 0 or high > usual[-1]:
-        return low, max(high, low + 1)
-    return 0, next(white for white in usual if high <= white)
+    return pixels
 
 
 def _over_white(image: Image.Image) -> Image.Image:

@@ -34,6 +34,7 @@ class ModelInfo:
         accuracy: Accuracy on all test images, in [0, 1], or ``None`` where it was not measured.
         epochs: How often training went over its images, a fraction where it was kept from some; ``None``: not known.
         limits: Options of the trainer that kept training from some images or epochs, such as ``limit_train_batches 2``.
+        pixel_range: Values of black and white in files of more than 8 bits; ``None``: training had none of these.
     """
 
     network: str
@@ -46,6 +47,7 @@ class ModelInfo:
     accuracy: float | None = field(default=None)
     epochs: float | None = None
     limits: str = ""
+    pixel_range: tuple[float, float] | None = None
 
     @property
     def in_channels(self) -> int:
@@ -75,6 +77,7 @@ class ModelInfo:
             accuracy=_number("accuracy", values["accuracy"]),
             epochs=_number("number of epochs", values.get("epochs")),
             limits=_text("its limits", values.get("limits", "")),
+            pixel_range=_range(values.get("pixel_range")),
         )
         for mistake in info._mistakes():
             raise ValueError(mistake)
@@ -139,6 +142,15 @@ def _numbers(what: str, values: Any) -> tuple[float, ...]:
 
 def _number(what: str, value: Any) -> float | None:
     return None if value is None else _numbers(what, [value])[0]
+
+
+def _range(values: Any) -> tuple[float, float] | None:
+    if values is None:
+        return None
+    low, high = _numbers("pixel range", values)
+    if not (low < high and abs(low) < 1e39 and abs(high) < 1e39):
+        raise ValueError(f"its pixel range {low:g} to {high:g} cannot be")
+    return low, high
 
 
 def _is_plain(value: Any) -> bool:

@@ -39,6 +39,7 @@ class OnnxPredictor:
 
     Attributes:
         info: What the file says about itself: class names, mean, standard deviation, image size.
+        clipped: The images that were read with values outside of the range of the training images.
         inside: Whether the normalization and the softmax are in the graph.
 
     Raises:
@@ -49,6 +50,7 @@ class OnnxPredictor:
     def __init__(self, path: str | Path, *, threads: int = 0, spin: bool = True, bounded: bool = False) -> None:
         self.session = open_session(Path(path), threads, spin, bounded)
         self._path = Path(path)
+        self.clipped: set[str] = set()
         try:
             self.info = ModelInfo.from_metadata(self.session.get_modelmeta().custom_metadata_map)
             self._input, self.inside = _checked(self.session, self.info)
@@ -97,7 +99,7 @@ class OnnxPredictor:
 
     def read(self, path: Path) -> Pixels:
         """Return the pixels (S, S, C) of an image file, as this network was trained to see them."""
-        return read_image(path, self.info.image_size, self.info.in_channels)
+        return read_image(path, self.info.image_size, self.info.in_channels, self.info.pixel_range, self.clipped)
 
     def _normalized(self, images: Pixels) -> Floats:
         channels_first = images.transpose(0, 3, 1, 2).astype(np.float32, order="C")  # (B, S, S, C) -> (B, C, S, S)

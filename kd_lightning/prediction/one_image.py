@@ -1,11 +1,13 @@
 """Predict one image, as in a loop over files."""
 
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kd_lightning.data.file_state import FileState, file_state
-from kd_lightning.prediction.predictors import Predictor, is_onnx, open_predictor
+from kd_lightning.prediction.predictors import BEYOND, Predictor, is_onnx, open_predictor
+from kd_lightning.wording import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +31,8 @@ def predict_image(image_path: str | Path, model_path: str | Path) -> "tuple[str,
     """
     predictor = _kept(str(model_path), _state(model_path))
     probabilities = predictor.probabilities(predictor.read(Path(image_path))[None])[0]
+    if predictor.clipped:
+        warnings.warn(f"{shown(predictor.clipped.pop())} {BEYOND}.", stacklevel=2)
     label = predictor.info.class_names[int(probabilities.argmax())]
     if is_onnx(model_path):
         return label, probabilities

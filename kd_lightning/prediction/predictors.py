@@ -8,15 +8,20 @@ from kd_lightning.inference.images import Pixels
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import Floats, OnnxPredictor
 
+BEYOND = "has values outside of the range of the training images, which were clipped"
+"""What is said of an image."""
+
 
 class Predictor(Protocol):
     """What a model of either kind offers.
 
     Attributes:
         info: What the file says about itself: class names, mean, standard deviation, image size.
+        clipped: The images that were read with values outside of the range of the training images.
     """
 
     info: ModelInfo
+    clipped: set[str]
 
     def probabilities(self, images: Pixels) -> Floats:
         """Return the probabilities (B, K) of images (B, S, S, C), uint8."""

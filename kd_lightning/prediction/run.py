@@ -2,21 +2,22 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 from kd_lightning.errors import UserError
-from kd_lightning.inference.image_files import IMAGE_SUFFIXES, image_names
+from kd_lightning.inference.image_files import IMAGE_SUFFIXES, image_names, left_out_line
 from kd_lightning.inference.images import BrokenImageError
 from kd_lightning.machine.cpu import cores
 from kd_lightning.prediction.arguments import Options
 from kd_lightning.prediction.outputs import results_file
-from kd_lightning.prediction.predictors import Predictor, open_predictor
+from kd_lightning.prediction.predictors import BEYOND, Predictor, open_predictor
 from kd_lightning.prediction.sheet import contact_sheet
 from kd_lightning.prediction.stream import Prediction, predict_files
 from kd_lightning.prediction.table import Table
-from kd_lightning.wording import shown
+from kd_lightning.wording import counted, shown
 
 Show = Callable[[Prediction], None]
 MOST_THREADS = 8  # above, Python's lock lets threads that decode small images wait
@@ -29,10 +30,13 @@ def run(options: Options) -> int:
         UserError: There are no images, the model cannot be opened, or a file cannot be written.
     """
     files = list_images(options.images)
-    counted = 0 if cores() == os.cpu_count() else cores()  # 0: the libraries count cores themselves
-    predictor = open_predictor(options.model, options.threads or counted, options.network)
+    usable = 0 if cores() == os.cpu_count() else cores()  # 0: the libraries count cores themselves
+    predictor = open_predictor(options.model, options.threads or usable, options.network)
     with ExitStack() as stack:
         broken = _predict_all(predictor, files, options, _outputs(stack, predictor, files, options))
+    if predictor.clipped:
+        more = f" (and {counted(len(predictor.clipped) - 1, 'other')})" if len(predictor.clipped) > 1 else ""
+        print(f"{shown(min(predictor.clipped))}{more} {BEYOND}.", file=sys.stderr)
     if broken:
         print(f"{broken:,} of {len(files):,} images could not be read.", file=sys.stderr)
     return 1 if broken else 0
@@ -47,9 +51,14 @@ def list_images(named: Sequence[str]) -> list[str]:
     files: list[str] = []
     for name in named:
         if Path(name).is_dir():
-            found = image_names(name)
+            left_out = Counter[str]()
+            found = image_names(name, left_out=left_out)
+            line = left_out_line(name, left_out)
             if not found:
-                raise UserError(f"the folder {name} holds no images; {', '.join(IMAGE_SUFFIXES)} files count.")
+                counting = line or f"{', '.join(IMAGE_SUFFIXES)} files count."
+                raise UserError(f"the folder {name} holds no images; {counting}")
+            if line is not None:
+                print(line, file=sys.stderr)
             files += found
         elif os.path.lexists(name):
             files.append(name)
@@ -65,8 +74,8 @@ def _outputs(stack: ExitStack, predictor: Predictor, files: Sequence[str], optio
         names = predictor.info.class_names
         outputs.append(stack.enter_context(results_file(options.output, names, options.top, options.threshold)))
     if options.sheet:
-        name = options.model.name
-        outputs.append(stack.enter_context(contact_sheet(options.sheet, files, name, options.threshold)))
+        name, values = options.model.name, predictor.info.pixel_range
+        outputs.append(stack.enter_context(contact_sheet(options.sheet, files, name, options.threshold, values)))
     return outputs
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from kd_lightning.drawing import FAINT, INK, PAPER, cut, font
 from kd_lightning.files import written_whole
-from kd_lightning.inference.images import read_image
+from kd_lightning.inference.images import PixelRange, read_image
 from kd_lightning.prediction.stream import Prediction
 from kd_lightning.prediction.table import percent
 
@@ -34,7 +34,7 @@ class Tile(NamedTuple):
 
 @contextmanager
 def contact_sheet(
-    path: Path, files: Sequence[str], model: str, threshold: float
+    path: Path, files: Sequence[str], model: str, threshold: float, pixel_range: PixelRange | None = None
 ) -> Iterator[Callable[[Prediction], None]]:
     """Give a function that puts a prediction on the sheet, which is written when the block ends.
 
@@ -45,6 +45,7 @@ def contact_sheet(
         files: All images that will come.
         model: The model's name, for the title.
         threshold: Probability in [0, 1] below which a label is drawn as not sure.
+        pixel_range: Values of black and white in files of more than 8 bits.
 
     Raises:
         UserError: The file cannot be written.
@@ -54,7 +55,7 @@ def contact_sheet(
 
     def add(prediction: Prediction) -> None:
         if prediction.image in chosen and len(tiles) < MOST_IMAGES:
-            tiles.append(Tile(_picture(prediction.image), prediction))
+            tiles.append(Tile(_picture(prediction.image, pixel_range), prediction))
 
     with written_whole(path) as temporary:
         yield add
@@ -84,9 +85,9 @@ def draw_sheet(tiles: Sequence[Tile], title: str, threshold: float) -> Image.Ima
     return sheet
 
 
-def _picture(name: str) -> Image.Image:
+def _picture(name: str, pixel_range: PixelRange | None) -> Image.Image:
     """Return an image as it fits its place: a large one made smaller, a tiny one enlarged pixel by pixel."""
-    picture = Image.fromarray(read_image(name, None))
+    picture = Image.fromarray(read_image(name, None, pixel_range=pixel_range))
     picture.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
     times = TILE // max(picture.size)
     return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)

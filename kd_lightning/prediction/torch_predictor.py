@@ -22,6 +22,7 @@ class TorchPredictor:
 
     Attributes:
         info: What the file says about itself: class names, mean, standard deviation, image size.
+        clipped: The images that were read with values outside of the range of the training images.
 
     Raises:
         UserError: The file is missing or damaged, or is for no network that is known here.
@@ -30,6 +31,7 @@ class TorchPredictor:
     def __init__(self, path: str | Path, *, threads: int = 0, network: str | None = None) -> None:
         loaded, self.info = load_model(path, network)
         self._path = path
+        self.clipped: set[str] = set()
         self._network = loaded.laid_out()
         self._normalization = Normalization(self.info.mean, self.info.std)
         if threads:
@@ -53,4 +55,4 @@ class TorchPredictor:
 
     def read(self, path: Path) -> Pixels:
         """Return the pixels (S, S, C) of an image file, as this network was trained to see them."""
-        return read_image(path, self.info.image_size, self.info.in_channels)
+        return read_image(path, self.info.image_size, self.info.in_channels, self.info.pixel_range, self.clipped)

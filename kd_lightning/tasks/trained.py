@@ -22,6 +22,7 @@ def info_of(network: Network, data: ImageDataModule) -> ModelInfo:
         std=data.normalization.std,
         image_size=data.image_size,
         data=data.name,
+        pixel_range=data.pixel_range,
     )
 
 

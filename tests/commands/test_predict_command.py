@@ -15,6 +15,7 @@ from kd_lightning.commands.predict import main
 from kd_lightning.data.normalize import IMAGENET
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import export_onnx
+from kd_lightning.inference.images import FULL_RANGE
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import OnnxPredictor
 from kd_lightning.networks import LightNN
@@ -33,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(3)
         network = LightNN(num_classes=4, image_size=16).eval()
     network.state_dict()["classifier.3.weight"].mul_(20)  # probabilities that differ
-    info = ModelInfo(network.class_path, network.arguments, CLASSES, *IMAGENET, 16)
+    info = ModelInfo(network.class_path, network.arguments, CLASSES, *IMAGENET, 16, pixel_range=FULL_RANGE)
     save_weights(folder / "light.pth", network, info)
     export_onnx(network, info, folder / "light.onnx")
     random = np.random.default_rng(0)
@@ -158,6 +159,19 @@ def test_broken_images_are_named_and_the_others_predicted(
     for path, record in records.items():
         np.testing.assert_allclose(record["probabilities"], _expected(path), atol=1e-5)
         assert record["predicted_class"] == CLASSES[int(np.argmax(_expected(path)))]
+
+
+@pytest.mark.parametrize("model", ["light.onnx", "light.pth"])
+def test_images_beyond_the_range_of_the_training_images_and_files_left_out_are_said(
+    model: str, here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"a.tif": 65535, "b.tif": 70_000, "c.tif": -1000}.items():
+        Image.fromarray(np.full((16, 16), value, np.int32)).save(tmp_path / name)
+    (tmp_path / "d.heic").write_bytes(b"\0")
+    assert main(["predict", str(tmp_path), "--model", model]) == 0
+    left_out, clipped = capsys.readouterr().err.splitlines()
+    assert left_out.startswith(f"1 file in {tmp_path} is left out: 1 .heic; ")
+    assert clipped.startswith(f"{tmp_path}/b.tif (and 1 other) has values outside of the range of the training images")
 
 
 def test_only_broken_images_make_an_empty_list(here: Path, tmp_path: Path) -> None:

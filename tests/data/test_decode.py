@@ -3,6 +3,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,12 @@ from difficult_images import SIZE, picture, write_difficult_images
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from kd_lightning.data import decode, decode_parallel
+from kd_lightning.data import decode, decode_parallel, decoder, pixel_range
 from kd_lightning.data.decode import Decoded, decode_images
 from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
 from kd_lightning.errors import UserError
 from kd_lightning.inference import image_worker
-from kd_lightning.inference.images import BrokenImageError, Pixels, read_image
+from kd_lightning.inference.images import FULL_RANGE, BrokenImageError, Pixels, read_image
 from kd_lightning.machine import progress
 
 
@@ -31,9 +32,9 @@ class Source:
             self.add(f"{number}.bmp", number)
         monkeypatch.setattr(decode, "decode_in_order", self._counted)
 
-    def _counted(self, names: Sequence[str], image_size: int, channels: int, workers: int) -> Iterator[Part]:
+    def _counted(self, names: Sequence[str], *options: Any) -> Iterator[Part]:
         self.decodings += 1
-        return decode_in_order(names, image_size, channels, workers)
+        return decode_in_order(names, *options)
 
     def add(self, name: str, value: int) -> None:
         Image.fromarray(np.full((SIZE, SIZE, 3), value, np.uint8)).save(self.root / name)
@@ -66,6 +67,14 @@ def test_the_second_start_reads_a_memory_map_and_decodes_nothing(source: Source)
     assert np.array_equal(first.images, second.images)
     assert second.kept.tolist() == [0, 1, 2, 3, 4]
     assert second.broken == ()
+
+
+def test_images_of_eight_bits_are_decoded_once_and_have_no_range(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(pixel_range, "wide_values")
+    assert source.decode().pixel_range is None
+    assert source.decodings == 1
 
 
 def test_a_changed_file_is_seen_although_its_size_stays(source: Source) -> None:
@@ -103,12 +112,12 @@ def test_another_codec_or_other_code_that_decodes_makes_a_new_cache(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source.decode()
-    for name, changed in (("features", SimpleNamespace(version=lambda _: "9.9")), ("getsource", repr)):
-        decode._decoder.cache_clear()
+    for name, changed in (("version", lambda _: "9.9"), ("getsource", repr)):
+        decoder.decoder.cache_clear()
         with monkeypatch.context() as patch:
-            patch.setattr(decode, name, changed)
+            patch.setattr(decoder, name, changed)
             source.decode()
-    decode._decoder.cache_clear()
+    decoder.decoder.cache_clear()
     assert source.decodings == 3
 
 
@@ -140,7 +149,7 @@ def test_each_size_and_number_of_channels_has_a_cache_of_its_own(source: Source)
 
 
 def test_a_run_that_stops_while_decoding_leaves_no_cache(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stops(names: Sequence[str], image_size: int, channels: int, workers: int) -> Iterator[Part]:
+    def stops(names: Sequence[str], image_size: int, channels: int, *_: object) -> Iterator[Part]:
         yield image_worker.decode(names[:2], image_size, channels)
         raise KeyboardInterrupt
 
@@ -252,7 +261,7 @@ def test_broken_files_can_be_left_out_now_and_from_the_cache(tmp_path: Path) -> 
         assert [error.path for error in decoded.broken] == difficult.broken
         assert all(error.reason for error in decoded.broken)
         for path, pixels in zip(difficult.good, decoded.images, strict=True):
-            assert np.array_equal(pixels, read_image(path, SIZE)), path
+            assert np.array_equal(pixels, read_image(path, SIZE, pixel_range=FULL_RANGE)), path
 
 
 def test_only_broken_files_give_no_images(tmp_path: Path) -> None:
@@ -268,7 +277,7 @@ def test_only_broken_files_give_no_images(tmp_path: Path) -> None:
 def test_a_file_that_can_be_read_again_is_not_left_out_for_ever(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def denied(path: str, image_size: int, channels: int) -> Pixels:
+    def denied(path: str, image_size: int, channels: int, pixel_range: object) -> Pixels:
         if path.endswith("3.bmp"):
             raise BrokenImageError(Path(path), "Permission denied")
         return read_image(path, image_size, channels)
@@ -310,8 +319,8 @@ def test_a_caller_that_stops_leaves_no_process_behind(tmp_path: Path, monkeypatc
     started: list[decode_parallel._Worker] = []
     make = decode_parallel._Worker
 
-    def remembered(image_size: int, channels: int, lock: str) -> decode_parallel._Worker:
-        started.append(make(image_size, channels, lock))
+    def remembered(*options: Any) -> decode_parallel._Worker:
+        started.append(make(*options))
         return started[-1]
 
     monkeypatch.setattr(decode_parallel, "_Worker", remembered)

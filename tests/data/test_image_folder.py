@@ -1,4 +1,5 @@
 import os
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -315,6 +316,7 @@ def test_what_is_no_ordinary_file_is_named_as_broken(tmp_path: Path) -> None:
         (("train/train/ant/1.png", "train/train/bee/1.png"), "as in --data.root .*data/train"),
         (("train/train/ant/1.png", "train/test/ant/1.png"), "as in --data.root .*data/train"),
         (("photos/train/ant/1.png", "photos/train/bee/1.png"), "as in --data.root .*data/photos"),
+        (("photos/ant/1.png", "photos/bee/1.png"), r"as in --data.root \S*data/photos\."),
         (("training_set/ant/1.png", "test_set/ant/1.png"), "two classes or more"),
     ],
 )
@@ -335,11 +337,84 @@ def test_a_wrong_layout_is_described_at_once(tmp_path: Path, names: tuple[str, .
         ),
         (("one/train/ant/1.png", "two/train/ant/1.png"), "one holds train, but splits hold the classes"),
         (("train/ant/1.png", "train/bee/1.png"), "2 images are too few to split off"),
+        (
+            ("train/ant/1.png", "train/bee/1.heic"),
+            r"bee holds no images; 1 file in .* is left out: 1 \.heic; .* convert",
+        ),
+        (
+            ("seg_test/seg_test/ant/1.png", "seg_train/seg_train/ant/1.png", "seg_pred/seg_pred/2.png"),
+            r"seg_train holds no images itself, .* give --data\.root \S*data/seg_train/seg_train, or",
+        ),
+        (("fold1/ant/1.png", "fold1/bee/2.png", "fold2/ant/3.png"), r"\(ant, bee\): .* --data\.root \S*data/fold1, or"),
+        (
+            ("ant/1.png", "bee/2021/2.png", "bee/2022/3.png"),
+            r"\(2021, 2022\): .*; if bee is a class, move its images up",
+        ),
+        ((*TWO, "test/ant/2.png", "test/bee/deep/3.png"), r"test/bee holds no images itself, but folders that do"),
     ],
 )
 def test_missing_images_are_named_before_decoding(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         module(folders(tmp_path / "data", *names)).prepare_data()
+
+
+def test_folders_in_a_class_folder_that_has_images_of_its_own_count_for_the_class(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_split(root / "train", {"ant": 2, "bee": 2})
+    write_split(root / "train" / "bee" / "more", {"bee": 2}, start=5)
+    write_split(root / "test", {"ant": 1, "bee": 1}, start=9)
+    assert numbers(*module(root, val_size=0).train_rows()) == {(0, 0), (0, 1), (1, 0), (1, 1), (1, 5), (1, 6)}
+
+
+def test_files_that_are_left_out_are_counted_in_one_line(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_split(root, {"ant": 9, "bee": 9})
+    for name in ("ant/1.heic", "bee/2.heic", "bee/3.dng", "bee/notes.txt"):
+        (root / name).write_bytes(b"\0")
+    Image.fromarray(np.full((8, 8, 3), 1, np.uint8)).save(root / "bee" / "without_ending", "PNG")
+    with pytest.warns(
+        UserWarning, match=r"4 files in .*data are left out: 2 \.heic, 1 \.dng, 1 \.txt; .* convert"
+    ) as said:
+        read = module(root).train_rows()[0]
+    assert len(read.labels) == 15
+    assert sum("left out" in str(warning.message) for warning in said) == 1
+
+
+def test_test_and_validation_images_that_lack_classes_are_said(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_split(root / "train", {"ant": 9, "bee": 9, "cat": 9})
+    write_split(root / "test", {"ant": 1}, start=50)
+    write_split(root / "val", {"ant": 1, "bee": 1}, start=60)
+    data = module(root)
+    with pytest.warns(UserWarning, match=r"the test images lack 2 of 3 classes \(bee, cat\)"):
+        data.prepare_data()
+    with pytest.warns(UserWarning, match=r"the validation images lack 1 of 3 classes \(cat\)"):
+        data.val_rows()
+
+
+def test_test_images_that_are_training_images_are_said_by_their_pixels(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_split(root / "train", {"ant": 5, "bee": 5})
+    write_split(root / "test", {"ant": 5, "bee": 5}, start=3)
+    (root / "test" / "ant" / "0.png").write_bytes(b"")
+    with pytest.warns(
+        UserWarning, match=r"4 of 10 test images are training images, too, .*ant/3\.png is .*ant/3\.png;"
+    ):
+        module(root, on_broken="skip").prepare_data()
+    for path in (root / "test").rglob("[34].png"):
+        path.unlink()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*are training images, too")
+        module(root, on_broken="skip").prepare_data()
+
+
+def test_a_validation_part_without_an_image_is_named_with_its_option(tmp_path: Path) -> None:
+    write_split(tmp_path / "data", {"ant": 2, "bee": 2, "cat": 2})
+    data = module(tmp_path / "data")
+    data.prepare_data()
+    with pytest.raises(UserError, match=r"--data.val_size 0.1 of 5 training images leaves none for validation; set"):
+        data.setup("fit")
+    assert len(module(tmp_path / "data", val_size=0).train_rows()[1]) == 5
 
 
 @pytest.mark.parametrize(("option", "value"), [("test_size", 0), ("test_size", -1)])

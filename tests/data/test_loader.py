@@ -1,3 +1,5 @@
+from hashlib import blake2b
+
 import pytest
 import torch
 from tiny import tiny_images
@@ -85,3 +87,31 @@ def test_rows_of_a_fixed_order_are_shuffled_once() -> None:
     sampler.set_epoch(1)
     assert torch.equal(first, sampler.ordered())
     assert not torch.equal(first, torch.arange(50))
+
+
+@pytest.mark.parametrize(
+    ("counts", "size", "expected"),
+    [
+        ([1] * 7 + [5], 0.2, [0] * 7 + [1]),
+        ([5] + [1] * 7, 0.2, [1] + [0] * 7),
+        ([2] * 6, 0.5, [1] * 6),
+        ([1, 1, 1, 1, 6, 100], 0.1, [0, 0, 0, 0, 1, 10]),
+        ([7, 8, 9, 10], 0.25, [2, 2, 2, 2]),
+    ],
+)
+def test_a_class_gives_its_own_share_whatever_others_cannot_give(
+    counts: list[int], size: float, expected: list[int]
+) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    second = stratified_split(labels, size, seed=0)[1]
+    assert torch.bincount(labels[second], minlength=len(counts)).tolist() == expected
+
+
+def test_the_split_of_large_classes_is_what_it_was() -> None:
+    rows = stratified_split(torch.arange(10).repeat(5000), 0.1, seed=0)[1]
+    assert blake2b(rows.numpy().tobytes(), digest_size=8).hexdigest() == "ecc00c2ecf9c7312"
+    uneven = torch.arange(4).repeat_interleave(torch.tensor([13, 57, 101, 8]))
+    assert (
+        blake2b(stratified_split(uneven, 0.15, seed=3)[1].numpy().tobytes(), digest_size=8).hexdigest()
+        == "cd770f6b384fd4b3"
+    )

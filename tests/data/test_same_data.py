@@ -14,7 +14,7 @@ from training_example import NO_EXPORT, TINY, fit
 
 from kd_lightning.cli import main
 from kd_lightning.data.normalize import IMAGENET, Normalization
-from kd_lightning.data.same_data import check_data, check_images
+from kd_lightning.data.same_data import check_channels_and_classes, check_data, check_images
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import DeepNN
@@ -50,6 +50,23 @@ class Renamed(TinyDataModule):
 def test_each_difference_is_named_with_both_values_and_what_mends_it(change: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=re.escape(words)):
         check_data("net.pth", replace(INFO, **change), TinyDataModule(normalize=SAME))
+
+
+class Wide(TinyDataModule):
+    """The same images, as if scaled from files of 12 bits."""
+
+    pixel_range = (0.0, 4095.0)
+
+
+def test_pixels_that_are_scaled_by_another_range_are_refused_with_the_option() -> None:
+    info = replace(INFO, pixel_range=(0.0, 65535.0))
+    words = "range [0, 65535] (Tiny), but the data has those of [0, 4095]; add --data.pixel_range '[0, 65535]', or"
+    for check in (check_data, check_channels_and_classes):
+        with pytest.raises(UserError, match=re.escape(words)):
+            check("net.pth", info, Wide(normalize=SAME))
+        check("net.pth", replace(info, pixel_range=(0.0, 4095.0)), Wide(normalize=SAME))
+        check("net.pth", info, TinyDataModule(normalize=SAME))
+        check("net.pth", INFO, Wide(normalize=SAME))
 
 
 def test_the_same_data_pass_also_after_a_round_trip_through_float32_and_where_the_file_names_no_classes() -> None:

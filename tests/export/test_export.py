@@ -224,6 +224,14 @@ def make_row(name: str, size: int, ratio: float, failure: str | None = None) -> 
     return Row("static", Path(f"{name}.onnx"), size, 100 / size, measured, (), failure, False, timed)
 
 
+@pytest.mark.parametrize(
+    ("count", "notes"),
+    [(6, ["static.onnx was calibrated on 6 training images, and 100 or more are usual."]), (100, [])],
+)
+def test_a_file_that_is_calibrated_on_few_images_says_so(count: int, notes: list[str]) -> None:
+    assert ExportReport([replace(make_row("static", 25, 2.0), calibrated_on=count)]).notes() == notes
+
+
 def test_the_fastest_good_file_is_recommended_and_of_equally_fast_ones_the_smallest() -> None:
     report = ExportReport([make_row("fp32", 100, 1.0), make_row("int8", 25, 0.6), make_row("fp16", 50, 0.99)])
     assert report.recommendation.startswith("For this machine: fp16.onnx, 0.99 times fp32's speed for one image")

@@ -18,6 +18,7 @@ import torch
 from compare_browser import Browser, browser
 from export_example import held_out_split, info_of, train_split, trained_network
 from numpy.typing import NDArray
+from PIL import Image
 from tools import missing
 from web_images import write_images
 
@@ -284,9 +285,11 @@ def test_a_file_that_is_no_image_is_named_and_the_others_are_classified(
 ) -> None:
     (tmp_path / "broken.png").write_bytes(paths[0].read_bytes()[:40])
     chromium.open(grey_page)
-    choose(chromium, [tmp_path / "broken.png", paths[0]])
-    broken, good = chromium.run(RESULTS)[:2]
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "wide.png")
+    choose(chromium, [tmp_path / "broken.png", tmp_path / "wide.png", paths[0]])
+    broken, wide, good = chromium.run(RESULTS)[:3]
     assert (broken["file"], broken.get("label")) == ("broken.png", None)
+    assert (wide["file"], wide.get("label")) == ("wide.png", None)
     assert (good["file"], len(good["bars"])) == (paths[0].name, 5)
 
 

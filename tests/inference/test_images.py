@@ -1,7 +1,10 @@
 import io
 import os
+import struct
 import subprocess
 import sys
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from difficult_images import SIZE, picture, png_of_zeros, write_difficult_images
+from difficult_images import SIZE, picture, png_chunk, png_of_zeros, write_difficult_images
 from numpy.typing import NDArray
 from PIL import Image
 
 from kd_lightning.errors import UserError
 from kd_lightning.inference import image_files, images
-from kd_lightning.inference.image_files import image_names
-from kd_lightning.inference.images import MAX_PIXELS, BrokenImageError, Pixels, read_image
+from kd_lightning.inference.image_files import image_names, left_out_line
+from kd_lightning.inference.images import FULL_RANGE, MAX_PIXELS, BrokenImageError, Pixels, read_image, wide_values
 
 
 def saved(path: Path, pixels: NDArray[np.generic], **options: object) -> Path:
@@ -54,7 +57,7 @@ def test_every_difficult_image_is_read_as_the_same_picture(tmp_path: Path) -> No
     grey = {"grey.png", "sixteen_bit.png", "sixteen_bit.tif", "integers.tif", "floats.tif"}
     transparent = {"grey_alpha.png", "rgba.png", "rgba.webp", "rgba.tif"}
     for path in write_difficult_images(tmp_path / "images").good:
-        pixels = read_image(path, SIZE).astype(int)
+        pixels = read_image(path, SIZE, pixel_range=FULL_RANGE).astype(int)
         expected = picture()
         if path.name in grey | {"grey_alpha.png"}:
             expected = np.repeat(grey_of(expected)[..., None], 3, axis=-1)
@@ -134,32 +137,64 @@ def test_a_transparent_colour_of_a_palette_or_of_plain_pixels_shows_white(tmp_pa
 @pytest.mark.parametrize("name", ["wide.png", "wide.tif"])
 def test_sixteen_bits_are_scaled_to_eight_and_not_clipped(tmp_path: Path, name: str) -> None:
     wide = np.linspace(0, 65535, SIZE * SIZE).astype(np.uint16).reshape(SIZE, SIZE)
-    pixels = read_image(saved(tmp_path / name, wide), SIZE, channels=1)[..., 0]
+    pixels = read_image(saved(tmp_path / name, wide), SIZE, 1, FULL_RANGE)[..., 0]
     assert np.array_equal(pixels, np.rint(wide / 257).astype(np.uint8))
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
+    ("values", "pixel_range", "expected", "clipped"),
     [
-        (np.array([[0, 65535]], np.int32), [0, 255]),
-        (np.array([[0, 2**31 - 1]], np.int32), [0, 255]),
-        (np.array([[-100, 300]], np.int32), [0, 255]),
-        (np.array([[-5, -5]], np.int32), [0, 0]),
-        (np.array([[0.2, 1.0]], np.float32), [51, 255]),
-        (np.array([[51.0, 255.0]], np.float32), [51, 255]),
-        (np.array([[0.0, 65535.0]], np.float32), [0, 255]),
-        (np.array([[1.0, 1e30]], np.float32), [0, 255]),
+        (np.array([[0, 4095]], np.uint16), (0, 4095), [0, 255], False),
+        (np.array([[819, 5000]], np.uint16), (0, 4095), [51, 255], True),
+        (np.array([[0, 2**31 - 1]], np.int32), (0, 2**31 - 1), [0, 255], False),
+        (np.array([[-1000, 1000]], np.int32), (-1000, 3000), [0, 128], False),
+        (np.array([[-1010, 3000]], np.int32), (-1000, 3000), [0, 255], True),
+        (np.array([[0.2, 1.02]], np.float32), (0, 1), [51, 255], True),
+        (np.array([[0.2, 1.001]], np.float32), (0, 1), [51, 255], False),
+        (np.array([[0.2, 1e30]], np.float32), (0, 1), [51, 255], True),
     ],
 )
-def test_integers_and_floats_are_scaled_by_the_range_that_holds_them(
-    tmp_path: Path, values: NDArray[np.generic], expected: list[int]
+def test_wide_pixels_are_scaled_by_the_range_that_is_given_and_a_file_that_exceeds_it_is_noted(
+    tmp_path: Path, values: NDArray[np.generic], pixel_range: tuple[float, float], expected: list[int], clipped: bool
 ) -> None:
-    assert read_image(saved(tmp_path / "values.tif", values), None, channels=1).ravel().tolist() == expected
+    path, noted = saved(tmp_path / "values.tif", values), set[str]()
+    assert read_image(path, None, 1, pixel_range, noted).ravel().tolist() == expected
+    assert noted == ({str(path)} if clipped else set())
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((2, 2), np.uint16), np.zeros((2, 2), np.int32), np.zeros((2, 2), "f4")])
+def test_wide_pixels_without_a_range_are_refused_and_not_guessed(tmp_path: Path, pixels: NDArray[np.generic]) -> None:
+    with pytest.raises(BrokenImageError, match=r"more than 8 bits a value.*convert it to 8 bits"):
+        read_image(saved(tmp_path / "wide.tif", pixels), None)
+
+
+def test_a_range_leaves_pixels_of_eight_bits_as_they_are(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", picture())
+    assert np.array_equal(read_image(path, None, pixel_range=(0, 4095)), picture())
+
+
+def sixteen_bit_colour(path: Path, value: int) -> Path:
+    """Write a PNG of 2 x 2 pixels with 16 bits a colour, which Pillow reads and does not write."""
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    data = zlib.compress((b"\0" + struct.pack(">H", value) * 6) * 2)
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks))
+    return path
+
+
+def test_colours_of_sixteen_bits_are_read_over_their_full_range_alone(tmp_path: Path) -> None:
+    path = sixteen_bit_colour(tmp_path / "a.png", 51 * 256)
+    assert (read_image(path, None, pixel_range=FULL_RANGE) == 51).all()
+    assert wide_values(path).high == 51 * 256 + 255
+    with pytest.raises(BrokenImageError, match="16-bit colours are read from 0 to 65535 alone"):
+        read_image(path, None, pixel_range=(0, 4095))
+    with pytest.raises(BrokenImageError, match="more than 8 bits a value"):
+        read_image(path, None)
 
 
 def test_pixels_that_are_not_finite_are_a_broken_image(tmp_path: Path) -> None:
     with pytest.raises(BrokenImageError, match="no finite numbers"):
-        read_image(saved(tmp_path / "nan.tif", np.array([[0, np.nan]], np.float32)), None)
+        read_image(saved(tmp_path / "nan.tif", np.array([[0, np.nan]], np.float32)), None, pixel_range=(0, 1))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -256,6 +291,48 @@ def test_images_are_found_in_nested_folders_with_any_ending_sorted_and_without_h
     assert names == ["a.gif", "a/deep/x.TiF", "a/z.jpeg", "b.PNG"]
 
 
+def test_images_are_found_by_their_content_where_their_ending_says_nothing_and_the_others_are_counted(
+    tmp_path: Path,
+) -> None:
+    image = Image.fromarray(picture())
+    for name, kind in {"a.jfif": "JPEG", "b.JPE": "JPEG", "c.ppm": "PPM", "d": "PNG", "e.dat": "WEBP"}.items():
+        image.save(tmp_path / name, kind)
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    contents = {
+        "f.HEIC": heic,
+        "g.heic": heic,
+        "h.svg": b"<svg/>",
+        "README": b"read me",
+        "i.csv": b"1,2",
+        "j.xyz": b"\0",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    image.save(tmp_path / "k", "EPS")
+    image.save(tmp_path / "l.dng", "TIFF")  # as raw photos are, with a preview first
+    os.mkfifo(tmp_path / "pipe")
+    left_out = Counter[str]()
+    names = [Path(name).name for name in image_names(tmp_path, left_out=left_out)]
+    assert names == ["a.jfif", "b.JPE", "c.ppm", "d", "e.dat"]
+    assert all(read_image(tmp_path / name, SIZE).shape == (SIZE, SIZE, 3) for name in names)
+    assert left_out == Counter({".heic": 2, ".svg": 1, "text": 2, ".csv": 1, ".xyz": 1, ".dng": 1, "without ending": 1})
+    line = left_out_line(tmp_path, left_out)
+    assert line is not None
+    assert f"9 files in {tmp_path} are left out: 2 .heic, " in line
+
+
+def test_texts_beside_images_are_not_worth_a_word(tmp_path: Path) -> None:
+    assert left_out_line(tmp_path, Counter({".txt": 3, "text": 1, ".db": 1})) is None
+    assert left_out_line(tmp_path, Counter()) is None
+
+
+@pytest.mark.skipif(".avif" not in image_files.IMAGE_SUFFIXES, reason="this Pillow reads no AVIF")
+def test_an_avif_is_read(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.avif", quality=95)
+    assert image_names(tmp_path) == [f"{tmp_path}/a.avif"]
+    assert np.abs(read_image(tmp_path / "a.avif", SIZE).astype(int) - picture()).mean() < 8
+
+
 def test_links_are_followed_and_loops_of_links_end(tmp_path: Path) -> None:
     (tmp_path / "root" / "sub").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
@@ -309,9 +386,9 @@ def test_an_image_that_is_read_by_strips_has_the_same_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, channels: int
 ) -> None:
     write_difficult_images(tmp_path / "images")
-    whole = read_image(tmp_path / "images" / name, 20, channels)
+    whole = read_image(tmp_path / "images" / name, 20, channels, FULL_RANGE)
     monkeypatch.setattr(images, "STRIP", 3 * SIZE + 1)
-    assert np.array_equal(read_image(tmp_path / "images" / name, 20, channels), whole)
+    assert np.array_equal(read_image(tmp_path / "images" / name, 20, channels, FULL_RANGE), whole)
 
 
 def test_of_large_images_one_is_decoded_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,14 @@ GOOD = ModelInfo("my.Net", {"num_classes": 2, "name": "ä"}, ("cat", "dog"), (0.
 def test_what_was_written_is_read_again() -> None:
     assert ModelInfo.from_plain(GOOD.to_plain()) == GOOD
     assert ModelInfo.from_metadata(GOOD.to_metadata()) == GOOD
+    wide = replace(GOOD, pixel_range=(0.0, 4095.0))
+    assert ModelInfo.from_plain(wide.to_plain()) == ModelInfo.from_metadata(wide.to_metadata()) == wide
+
+
+def test_a_file_that_says_no_range_was_trained_on_eight_bits() -> None:
+    values = GOOD.to_plain()
+    del values["pixel_range"]
+    assert ModelInfo.from_plain(values).pixel_range is None
 
 
 @pytest.mark.parametrize(
@@ -43,6 +52,10 @@ def test_what_was_written_is_read_again() -> None:
         ("accuracy", float("nan")),
         ("accuracy", 1.5),
         ("data", ["x"]),
+        ("pixel_range", [0]),
+        ("pixel_range", [4095, 0]),
+        ("pixel_range", [0, float("inf")]),
+        ("pixel_range", "0 4095"),
     ],
 )
 def test_what_cannot_be_is_refused(name: str, value: Any) -> None:

@@ -15,7 +15,7 @@ from kd_lightning.data.normalize import Normalization
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.preprocess import put_preprocessing_inside
-from kd_lightning.inference.images import BrokenImageError, read_image
+from kd_lightning.inference.images import FULL_RANGE, BrokenImageError, read_image
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import OnnxPredictor, softmax
 from kd_lightning.networks import LightNN
@@ -37,7 +37,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def colour(tmp_path_factory: pytest.TempPathFactory) -> tuple[LightNN, ModelInfo, OnnxPredictor]:
     """An untrained network for colour images and its file."""
     network = LightNN(num_classes=5, image_size=16)
-    info = ModelInfo("LightNN", network.arguments, tuple("abcde"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 16)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    info = ModelInfo("LightNN", network.arguments, tuple("abcde"), mean, std, 16, pixel_range=FULL_RANGE)
     path = tmp_path_factory.mktemp("colour") / "student.onnx"
     export_onnx(network, info, path)
     return network.eval(), info, OnnxPredictor(path)
@@ -86,7 +87,7 @@ def test_difficult_image_files_get_the_labels_that_torch_gives(
     good, broken = write_difficult_images(tmp_path / "images")
     for path in good:
         pixels = predictor.read(path)
-        np.testing.assert_array_equal(pixels, read_image(path, 16))
+        np.testing.assert_array_equal(pixels, read_image(path, 16, pixel_range=FULL_RANGE))
         with torch.inference_mode():
             images = torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)
             expected = network(Normalization(info.mean, info.std).apply(images))[0].softmax(0)

@@ -19,7 +19,7 @@ from kd_lightning.data.class_names import CIFAR10_CLASSES
 from kd_lightning.data.normalize import IMAGENET
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import export_onnx
-from kd_lightning.inference.images import BrokenImageError, Pixels, read_image
+from kd_lightning.inference.images import FULL_RANGE, BrokenImageError, Pixels, read_image
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import Floats
 from kd_lightning.networks import DeepNN, LightNN, Network
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         network = DeepNN().eval()
-    info = ModelInfo(network.class_path, network.arguments, CIFAR10_CLASSES, *IMAGENET, 32)
+    info = ModelInfo(network.class_path, network.arguments, CIFAR10_CLASSES, *IMAGENET, 32, pixel_range=FULL_RANGE)
     save_weights(folder / "NNDeep.pth", network, info)
     torch.save(network.state_dict(), folder / "bare.pth")
     torch.save(_checkpoint(network, info), folder / "last.ckpt")
@@ -154,6 +154,17 @@ def test_the_difficult_images_get_the_same_labels_from_torch_and_onnx(folder: Pa
                 predict_image(path, folder / model)
 
 
+def test_an_image_beyond_the_range_of_the_training_images_is_clipped_with_a_warning(
+    folder: Path, tmp_path: Path
+) -> None:
+    for name, value in (("white.tif", 65535), ("beyond.tif", 2**20)):
+        Image.fromarray(np.full((32, 32), value, np.int32)).save(tmp_path / name)
+    white = predict_image(tmp_path / "white.tif", folder / "NNDeep.pth")[1]
+    with pytest.warns(UserWarning, match=r"beyond\.tif has values outside of the range of the training images"):
+        beyond = predict_image(tmp_path / "beyond.tif", folder / "NNDeep.pth")[1]
+    assert beyond.tolist() == white.tolist()
+
+
 def test_a_missing_model_is_named(folder: Path) -> None:
     for name in ("none.onnx", "none.pth"):
         with pytest.raises(UserError, match=f"no .*file .*{name}"):
@@ -180,6 +191,7 @@ class _Stub:
 
     def __init__(self) -> None:
         self.info = ModelInfo("", {}, ("low", "high"), (0.5,), (0.5,), 4)
+        self.clipped: set[str] = set()
         self.batches: list[int] = []
         self.most_held = 0
         self._read: list[weakref.ref[Pixels]] = []

@@ -95,12 +95,13 @@ function resultCard({ name, truth }, picture, answers) {
 }
 
 function brokenCard({ name }) {
-  const reason = `No image that this browser can read, or more than ${about.maxPixels / 1e6} million pixels.`;
+  const reason = `No image of 8 bits a value that this browser can read, or more than ${about.maxPixels / 1e6} million pixels.`;
   return make("article", "card result broken", make("div", "answer", make("p", "file", name), make("p", "", reason)));
 }
 
 /** Read a file: what the network sees of it, and a picture of both to show. */
 async function read(file) {
+  if (await isWide(file)) throw new Error("16 bits");
   const bitmap = await decode(file);
   if (bitmap.width * bitmap.height > about.maxPixels) throw new Error("too large");
   const pixels = toPixels(bitmap, await orientation(file), about.size, about.channels);

@@ -6,6 +6,12 @@ function decode(file) {
   return createImageBitmap(file, options);
 }
 
+/** Whether a file is a PNG of 16 bits a value, which a browser scales by another range than the network's. */
+async function isWide(file) {
+  const header = new DataView(await file.slice(0, 25).arrayBuffer());
+  return header.byteLength === 25 && header.getUint32(0) === 0x89504e47 && header.getUint8(24) === 16;
+}
+
 /** Pillow's antialiased bilinear filter: for each of `size` outputs its first input and the inputs' weights. */
 function triangles(length, size) {
   const scale = length / size;

@@ -1,0 +1,97 @@
+"""The image files of each split, listed class by class."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from kd_lightning.data.folder_layout import check_inside, check_nested
+from kd_lightning.data.source import Split
+from kd_lightning.data.split import stratified_split
+from kd_lightning.errors import UserError
+from kd_lightning.inference.image_files import FolderId, folder_id, image_names, left_out_line
+
+
+class Files(NamedTuple):
+    """The image files of a split and their class indices, (N,)."""
+
+    names: list[str]
+    labels: Tensor
+
+
+def list_splits(root: Path, folders: Mapping[Split, Path], class_names: Sequence[str]) -> dict[Split, Files]:
+    """List the images of all splits, and warn of files that are left out.
+
+    Args:
+        root: The folder of all.
+        folders: The folder of each split.
+        class_names: Names of the classes.
+
+    Raises:
+        UserError: A folder cannot be read, holds no images, or is a split's or class's twice.
+    """
+    taken = _taken(root, list(folders.values()), class_names)
+    left_out = Counter[str]()
+    files = {split: _list_files(folder, class_names, taken, left_out) for split, folder in folders.items()}
+    if (line := left_out_line(root, left_out)) is not None:
+        rank_zero_warn(line)
+    return files
+
+
+def _taken(root: Path, splits: Sequence[Path], class_names: Sequence[str]) -> dict[FolderId, str]:
+    """Return the folders that no link in a class folder may lead to, with their names: class folders and all around.
+
+    Raises:
+        UserError: Two class folders are one, by a link.
+    """
+    taken = {folder_id(folder): folder.as_posix() for folder in (*root.resolve().parents, root, *splits)}
+    for folder in [split / name for split in splits for name in class_names]:
+        if folder.is_dir():
+            other = taken.setdefault(folder_id(folder), folder.as_posix())
+            if other != folder.as_posix():
+                raise UserError(
+                    f"{folder} and {other} are the same folder, whose images would count for both; remove one of them."
+                )
+    return taken
+
+
+def _list_files(folder: Path, class_names: Sequence[str], taken: dict[FolderId, str], left_out: Counter[str]) -> Files:
+    """List the images of a split, class by class."""
+    names: list[str] = []
+    counts = []
+    listed: dict[Path, list[str]] = {}
+    for place in [folder / name for name in class_names]:
+        others = Counter[str]()
+        found = image_names(place, taken, others) if place.is_dir() else []
+        if not found and place.is_dir():
+            why = left_out_line(place, others)
+            raise UserError(f"the class folder {place} holds no images; {why or 'add some or remove the folder.'}")
+        left_out.update(others)
+        check_inside(place, found)
+        listed[place] = found
+        names += found
+        counts.append(len(found))
+    if not names:
+        raise UserError(f"{folder} holds no class folders; add them or remove the folder.")
+    check_nested(listed)
+    return Files(names, torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)))
+
+
+def part(files: Files, size: float, seed: int) -> tuple[Files, Files]:
+    """Part the files in two, stratified.
+
+    Raises:
+        UserError: The second part would be empty.
+    """
+    both = stratified_split(files.labels, size, seed)
+    if not len(both[1]):
+        raise UserError(
+            f"{len(files.names)} images are too few to split off a share of {size:g} of each class for testing; "
+            "add a folder test/ or set --data.test_size."
+        )
+    first, second = (Files([files.names[row] for row in rows.tolist()], files.labels[rows]) for rows in both)
+    return first, second
