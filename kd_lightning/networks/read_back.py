@@ -25,7 +25,6 @@ class ReadBackError(UserError):
     """Weights that do not give the logits of the network that they were taken from."""
 
 
-@torch.no_grad()
 def check_weights(
     trained: Network, state_dict: Mapping[str, Tensor], info: ModelInfo, images: Tensor, path: str | Path
 ) -> None:
@@ -42,7 +41,7 @@ def check_weights(
         ReadBackError: They cannot be read, or give other logits; or the network gives others every time.
     """
     kind = type(trained).__name__
-    with torch.inference_mode(False), other_draws(), evaluated(trained):
+    with torch.inference_mode(False), torch.no_grad(), other_draws(), evaluated(trained):
         try:
             read = network_of(builder_of(trained), info, state_dict, path).to(images).laid_out()
         except UserError as error:
