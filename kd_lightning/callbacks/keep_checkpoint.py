@@ -1,12 +1,15 @@
 """The checkpoints that every fit keeps."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from kd_lightning.networks.weights import read_weights
+from kd_lightning.files import written_whole
+from kd_lightning.networks.torch_file import read_file
+from kd_lightning.networks.weights import REFUSED_KEY, read_weights
 from kd_lightning.tasks import Task
 
 
@@ -40,3 +43,10 @@ class KeepCheckpoint(ModelCheckpoint):
         saved, _ = read_weights(self.best_model_path)
         own = task.plain_network().state_dict()
         return own.keys() != saved.keys() or not all(torch.equal(saved[name], own[name].cpu()) for name in own)
+
+    def refuse(self, reason: str) -> None:
+        """Let nobody predict with the checkpoint; training can go on from it."""
+        if self.best_model_path:
+            content = read_file(Path(self.best_model_path)) | {REFUSED_KEY: reason}
+            with written_whole(self.best_model_path) as temporary:
+                torch.save(content, temporary)

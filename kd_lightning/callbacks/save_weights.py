@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from kd_lightning.callbacks.keep_checkpoint import KeepCheckpoint
 from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.files import plain_name
 from kd_lightning.networks.read_back import ReadBackError, check_before_training, check_weights
@@ -71,7 +72,7 @@ class SaveWeights(Callback):
             self._save(trainer, pl_module, path, accuracy)
 
     def _save(self, trainer: Trainer, task: Task, path: Path, accuracy: float | None) -> None:
-        """Write the file in the first process; the others, which may read it next, wait for it."""
+        """Write the file in the first process; the others, which may read it next, wait."""
         error: ReadBackError | None = None
         if trainer.is_global_zero:
             info = replace(task.model_info(), accuracy=accuracy, **self._record)
@@ -79,9 +80,18 @@ class SaveWeights(Callback):
                 save_weights(path, task.plain_network(), info, partial(_check, task, path))
             except ReadBackError as caught:
                 error = caught
+                path.unlink(missing_ok=True)
+                _refuse_checkpoints(trainer, str(caught))
         failed = trainer.strategy.broadcast(None if error is None else str(error))
         if failed is not None:
             raise error or ReadBackError(failed)
+
+
+def _refuse_checkpoints(trainer: Trainer, reason: str) -> None:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, KeepCheckpoint):
+            callback.refuse(reason)
 
 
 def _check(task: Task, path: Path, written: Path) -> None:

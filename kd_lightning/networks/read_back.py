@@ -40,7 +40,7 @@ def check_weights(
     Raises:
         ReadBackError: They cannot be read, or give other logits; or the network gives others every time.
     """
-    kind = type(trained).__name__
+    kind = trained.class_path.rpartition(".")[2]
     with torch.inference_mode(False), torch.no_grad(), other_draws(), evaluated(trained):
         try:
             read = network_of(builder_of(trained), info, state_dict, path).to(images).laid_out()

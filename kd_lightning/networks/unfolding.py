@@ -125,8 +125,8 @@ def _check(network: Network) -> None:
             differ = True
     if differ:
         raise UserError(
-            f"{type(network).__name__} reads the weights of its layers itself, so it cannot be trained in another "
-            "form; set --model.folding 0."
+            f"{type(network).__name__} reads the weights of its layers itself, or draws at random in evaluation mode, "
+            "so it cannot be trained in another form; set --model.folding 0."
         )
 
 

@@ -24,6 +24,9 @@ INFO_KEY = "model_info"
 PLAIN_KEY = "plain_network"
 """Where a checkpoint keeps the weights of the plain network that the trained one folds into."""
 
+REFUSED_KEY = "refused"
+"""Where a checkpoint keeps why its weights alone do not give the network that was measured."""
+
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys below which files keep a state dict."""
 
@@ -100,6 +103,8 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]
         raise UserError(
             f"{path} holds a {type(content).__name__}, not weights; give a .pth or .ckpt file of a network."
         )
+    if REFUSED_KEY in content:
+        raise UserError(f"{path} cannot be used without its run: {content[REFUSED_KEY]}")
     info = parse_info(content[INFO_KEY], path) if INFO_KEY in content else None
     state_dict = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
     if "pytorch-lightning_version" in content:

@@ -3,10 +3,17 @@
 from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar, StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.callbacks import (
+    Checkpoint,
+    ModelPruning,
+    ProgressBar,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from torch import Size, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.networks.folding import is_unfolded
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
@@ -44,6 +51,7 @@ def start_averages(task: "Task") -> None:
             f"training has ended before {task.trainer.ckpt_path} was written, and a callback has changed the weights "
             "then, so it cannot go on; start a new run without --ckpt_path."
         )
+    _check_pruning(task)
     _check_renewed(task.trainer)
     for callback in averages(task.trainer):
         _check(task, callback)
@@ -72,20 +80,40 @@ def end_training(task: "Task") -> None:
 
 def _may_change_weights(callback: Callback) -> bool:
     """Say whether the end of training may be more to a callback than files and clocks."""
-    renewed = isinstance(callback, StochasticWeightAveraging) and callback._model_contains_batch_norm
     ours = type(callback).__module__.startswith("kd_lightning.")
-    return not (renewed or ours or isinstance(callback, Checkpoint | ProgressBar))  # renewed: by its last epoch
+    return not (ours or _renews(callback) or isinstance(callback, Checkpoint | ProgressBar))
+
+
+def _check_pruning(task: "Task") -> None:
+    """Refuse masks that would stay beside the weights, or lie in factors whose product has no zeros."""
+    for callback in _callbacks(task.trainer):
+        if isinstance(callback, ModelPruning) and not callback._make_pruning_permanent:
+            raise UserError(
+                f"{type(callback).__name__} would leave its masks in the network, which files do not hold; set "
+                "make_pruning_permanent true."
+            )
+        if isinstance(callback, ModelPruning) and is_unfolded(task.network):
+            raise UserError(
+                f"{type(callback).__name__} would prune the form for training, and not the network that it folds into; "
+                "set --model.folding 0, or leave the callback out."
+            )
 
 
 def _check_renewed(trainer: Trainer) -> None:
     """Refuse to go on in the middle of the pass that renews BatchNorm's statistics, which Lightning cannot."""
     for callback in _callbacks(trainer):
-        renewed = isinstance(callback, StochasticWeightAveraging) and callback._model_contains_batch_norm
-        if renewed and trainer.fit_loop.restarted_mid_epoch and trainer.current_epoch > callback.swa_end:  # type: ignore[attr-defined]
+        if not _renews(callback) or not trainer.fit_loop.restarted_mid_epoch:
+            continue
+        if trainer.current_epoch == trainer.max_epochs:
             raise UserError(
                 f"{trainer.ckpt_path} was written while {type(callback).__name__} renewed the statistics of BatchNorm, "
                 "in the pass behind the last epoch; give --ckpt_path a checkpoint of an epoch's end."
             )
+
+
+def _renews(callback: Callback) -> bool:
+    """Say whether a callback changes weights and statistics before the last pass, and nothing when training ends."""
+    return isinstance(callback, StochasticWeightAveraging) and bool(callback._model_contains_batch_norm)
 
 
 def _check(task: "Task", callback: WeightAveraging) -> None:
