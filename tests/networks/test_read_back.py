@@ -136,9 +136,7 @@ class Forgetful(Network):
 
 def test_a_network_that_is_not_built_again_as_it_was_is_refused() -> None:
     check_before_training(Forgetful(), info_of(Forgetful()), "net.pth")
-    with pytest.raises(
-        UserError, match=r"Forgetful cannot be read from .* has to have the same layers"
-    ):
+    with pytest.raises(UserError, match=r"Forgetful cannot be read from .* has to have the same layers"):
         check_before_training(Forgetful(width=5), info_of(Forgetful()), "net.pth")
 
 
