@@ -62,6 +62,8 @@ class Given(Plain):
 class Buffered(Plain):
     """Keeps a mean that its state dict has not."""
 
+    centre: Tensor
+
     def __init__(self, num_classes: int = 4) -> None:
         super().__init__(num_classes)
         self.register_buffer("centre", torch.zeros(6), persistent=False)

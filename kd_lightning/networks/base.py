@@ -54,7 +54,7 @@ class Network(nn.Module, ABC):
             **further,
         }
         self.came_with_weights = False
-        self.register_load_state_dict_post_hook(_note_weights)
+        self.register_load_state_dict_post_hook(_note_weights)  # type: ignore[no-untyped-call]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copy the network; what the last pass has left in it (as ``weight_norm`` does) is copied without its graph."""

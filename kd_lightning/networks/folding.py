@@ -56,7 +56,7 @@ class FactoredWeight(nn.Module):
         wanted = weight.double().permute(0, 2, 3, 1).flatten(1)  # (C', H*W*C)
         missing = wanted - last @ (middle @ first).flatten(1)
         change = (torch.linalg.pinv(last) @ missing).unflatten(1, (-1, weight.shape[1]))  # (F C', H*W, C)
-        self.middle += change @ torch.linalg.pinv(first)
+        self.middle.add_(change @ torch.linalg.pinv(first))
 
     def forward(self) -> Tensor:
         """Return the product, (C', C, H, W) in channels_last memory."""

@@ -8,7 +8,7 @@ from torch import nn
 from weights_example import info_of
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks import Network, ResNet, WideResNet
+from kd_lightning.networks import Network, ResNet
 from kd_lightning.networks.building import TooLargeError, build_network
 from kd_lightning.networks.weights import load_model
 
@@ -71,32 +71,23 @@ def test_the_class_of_a_network_is_imported_only_where_the_user_names_it(tmp_pat
         load_model(tmp_path / "a.pth", "nowhere.Net")
 
 
-def test_names_that_share_their_values_build_no_network_of_more() -> None:
-    arguments = {"num_classes": 10, "in_channels": 3, "image_size": 32, "depth": 10, "width": 8}
-    weights = WideResNet(**arguments).state_dict()
-    one = torch.zeros(max(values.numel() for values in weights.values()))
-    shared = {name: one[: values.numel()].view(values.shape) for name, values in weights.items()}
-    with pytest.raises(TooLargeError):
-        build_network(WideResNet, arguments, shared)
-    assert isinstance(build_network(WideResNet, arguments, weights), WideResNet)
-
-
 class Shared(TinyNetwork):
     """One weight for many layers, each of which is built with its own."""
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, shares: bool = True, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.layers = nn.ModuleList(nn.Linear(1000, 1000, bias=False) for _ in range(12))
-        first = nn.Parameter(torch.zeros(1000, 1000))
-        for layer in self.layers:
-            layer.weight = first
+        for layer in self.layers if shares else ():
+            layer.weight = self.layers[0].weight
 
 
 def test_a_network_that_shares_its_weights_is_built_from_its_file() -> None:
     network = Shared()
-    built = build_network(Shared, {}, network.state_dict())
+    built = build_network(Shared, {}, network.state_dict())  # its names share their values in the file, too
     assert isinstance(built, Shared)
     assert len(list(built.parameters())) == len(list(network.parameters()))
+    with pytest.raises(TooLargeError):  # a hundred kilobytes would build gigabytes so
+        build_network(Shared, {"shares": False}, network.state_dict())
 
 
 def test_a_file_for_images_that_take_all_memory_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from kd_lightning.networks.read_back import ReadBackError, check_before_training
 from kd_lightning.networks.unfolding import unfold
 from kd_lightning.networks.weights import load_model, read_weights, save_weights
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "ResNet": {"depth": 8},
     "WideResNet": {"depth": 10, "width": 1},
     "TorchvisionNetwork": {"name": "mobilenet_v2"},
@@ -143,11 +144,11 @@ def test_a_network_that_is_not_built_again_as_it_was_is_refused() -> None:
 def test_looking_changes_neither_the_network_nor_any_random_state() -> None:
     network = LightNN(4, 3, 8)
     before = deepcopy(network.state_dict())
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index, union-attr]
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index]
     check_before_training(network, info_of(network), "net.pth")
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
-    assert np.array_equal(np.random.get_state()[1], states[2])  # type: ignore[arg-type, index]
+    assert np.array_equal(np.random.get_state()[1], states[2])  # type: ignore[index]
     assert network.training
     assert all(torch.equal(values, before[name]) for name, values in network.state_dict().items())
 
@@ -158,7 +159,7 @@ def test_a_network_that_a_pass_has_left_a_graph_in_is_copied(name: str) -> None:
     network.train()(torch.randn(2, 3, 16, 16))
     copied, images = deepcopy(network), torch.randn(2, 3, 16, 16)
     assert torch.equal(copied.eval()(images), network.eval()(images))
-    copied.get_submodule("body.head").bias.data.add_(1)  # type: ignore[operator, union-attr]
+    copied.get_submodule("body.head").bias.data.add_(1)  # type: ignore[operator]
     assert not torch.equal(copied(images), network(images))
 
 

@@ -131,5 +131,5 @@ def test_a_network_with_hooks_on_its_weights_is_averaged(name: str) -> None:
     average = EMAWeightAveraging(decay=0.5)
     quick_trainer(2, callbacks=[average]).fit(task, datamodule=TinyDataModule())
     assert average._average_model is not None
-    found, expected = task.network.state_dict(), average._average_model.module.network.state_dict()
+    found, expected = task.network.state_dict(), average._average_model.module.get_submodule("network").state_dict()
     assert all(torch.equal(found[key], values) for key, values in expected.items())
