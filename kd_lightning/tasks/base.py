@@ -241,6 +241,7 @@ class Task(Objective):
     def on_train_end(self) -> None:
         """Return the memory that training has left free, and let no weights pass that are not finite."""
         self.check_finite()
+        self._loss_watch = None  # it holds the trainer, which a copy of the task, as some callbacks make, is without
         return_freed_memory()
 
     def on_fit_end(self) -> None:

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -189,3 +191,10 @@ def test_what_cannot_go_on_or_would_not_be_the_network_is_one_sentence(tmp_path:
     trained(0, StochasticWeightAveraging(0.01, swa_epoch_start=1), SaveAt(7, tmp_path / "mid.ckpt"), norm=True)
     with pytest.raises(UserError, match="renewed the statistics of BatchNorm, in the pass behind the last epoch"):
         trained(0, StochasticWeightAveraging(0.01, swa_epoch_start=1), norm=True, checkpoint=tmp_path / "mid.ckpt")
+
+
+def test_a_trained_task_is_copied_without_its_trainer() -> None:
+    """StochasticWeightAveraging copies it when it is tested; several processes' trainer cannot be copied."""
+    task = trained(4)
+    task.trainer.cannot_be_copied = Lock()
+    assert_same_network(task, deepcopy(task))
