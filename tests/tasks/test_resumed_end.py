@@ -196,5 +196,5 @@ def test_what_cannot_go_on_or_would_not_be_the_network_is_one_sentence(tmp_path:
 def test_a_trained_task_is_copied_without_its_trainer() -> None:
     """StochasticWeightAveraging copies it when it is tested; several processes' trainer cannot be copied."""
     task = trained(4)
-    task.trainer.cannot_be_copied = Lock()
+    task.trainer.cannot_be_copied = Lock()  # type: ignore[attr-defined]
     assert_same_network(task, deepcopy(task))
