@@ -20,6 +20,7 @@ from kd_lightning.export import (
 )
 from kd_lightning.files import plain_name
 from kd_lightning.tasks import Task
+from kd_lightning.tasks.averaged import end_training
 from kd_lightning.tasks.trained import is_untrained, training_record
 
 
@@ -49,8 +50,10 @@ class ExportONNX(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write all files of the run in one pass, so that they are measured side by side; none of an untrained one."""
+        assert isinstance(pl_module, Task)
         if is_untrained(trainer):
             return
+        end_training(pl_module)
         folder = run_folder(trainer)
         if folder is None:
             return
@@ -72,8 +75,7 @@ class ExportONNX(Callback):
             if isinstance(logger, TensorBoardLogger) and self.report is not None:
                 logger.experiment.add_text("export", self.report.to_markdown())
 
-    def _export(self, trainer: Trainer, task: LightningModule, folder: Path) -> ExportReport:
-        assert isinstance(task, Task)
+    def _export(self, trainer: Trainer, task: Task, folder: Path) -> ExportReport:
         info = replace(task.model_info(), **training_record(trainer))
         train, test = task.data.split("train"), task.data.split("test")
         network = task.plain_network()

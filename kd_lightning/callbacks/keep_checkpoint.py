@@ -1,8 +1,16 @@
 """The checkpoints that every fit keeps."""
 
+from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+from kd_lightning.files import written_whole
+from kd_lightning.networks.torch_file import read_file
+from kd_lightning.networks.weights import REFUSED_KEY, read_weights
+from kd_lightning.tasks import Task
 
 
 class KeepCheckpoint(ModelCheckpoint):
@@ -19,3 +27,26 @@ class KeepCheckpoint(ModelCheckpoint):
 
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(filename=name, enable_version_counter=False, **options)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the last epoch's again where a callback has changed the weights since, such as to an average."""
+        super().on_train_end(trainer, pl_module)
+        if self.monitor is None and self.best_model_path and trainer.strategy.broadcast(self._differs(pl_module)):
+            assert isinstance(pl_module, Task)
+            pl_module.ended = True
+            trainer.save_checkpoint(self.best_model_path)
+
+    def _differs(self, task: LightningModule) -> bool:
+        assert isinstance(task, Task)
+        if not task.trainer.is_global_zero:
+            return False
+        saved, _ = read_weights(self.best_model_path)
+        own = task.plain_network().state_dict()
+        return own.keys() != saved.keys() or not all(torch.equal(saved[name], own[name].cpu()) for name in own)
+
+    def refuse(self, reason: str) -> None:
+        """Let nobody predict with the checkpoint; training can go on from it."""
+        if self.best_model_path:
+            content = read_file(Path(self.best_model_path)) | {REFUSED_KEY: reason}
+            with written_whole(self.best_model_path) as temporary:
+                torch.save(content, temporary)

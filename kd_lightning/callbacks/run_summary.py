@@ -17,6 +17,7 @@ from kd_lightning.callbacks.summary_text import summary_text
 from kd_lightning.export import GateError
 from kd_lightning.files import WORKPLACE, written_whole
 from kd_lightning.networks import Network
+from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.strict_json import strict_json
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
@@ -76,8 +77,8 @@ class RunSummary(Callback):
             )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Note the same where an exported file has failed, which keeps ``on_fit_end`` from the callbacks behind it."""
-        if isinstance(exception, GateError):
+        """Note the same where a file was refused, which keeps ``on_fit_end`` from the callbacks behind it."""
+        if isinstance(exception, GateError | ReadBackError):
             self._note(trainer)
 
     def _note(self, trainer: Trainer) -> None:

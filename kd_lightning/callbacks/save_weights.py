@@ -1,16 +1,23 @@
 """Weights as one small file."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from kd_lightning.callbacks.keep_checkpoint import KeepCheckpoint
 from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.files import plain_name
-from kd_lightning.networks.weights import save_weights
+from kd_lightning.networks.read_back import ReadBackError, check_before_training, check_weights
+from kd_lightning.networks.weights import read_weights, save_weights
 from kd_lightning.tasks import Task
+from kd_lightning.tasks.averaged import end_training
 from kd_lightning.tasks.trained import is_tested_whole, is_untrained, training_record
+
+IMAGES = 8
+"""Test images on which a file is compared with the trained network."""
 
 
 class SaveWeights(Callback):
@@ -33,25 +40,64 @@ class SaveWeights(Callback):
         self.files: list[Path] = []
         self._record: dict[str, Any] = {}
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a network whose file would not be it, before it is trained.
+
+        Raises:
+            UserError: Read from its own weights, it would not give the logits that it gives itself.
+        """
+        assert isinstance(pl_module, Task)
+        check_before_training(pl_module.network, pl_module.model_info(), self.filename)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the weights of the last epoch; an untrained network's are worth nothing, and are not written."""
+        """Write the weights of the last epoch; an untrained network's are worth nothing, and are not written.
+
+        Raises:
+            ReadBackError: They do not give the trained network's logits, so there is no file.
+        """
+        assert isinstance(pl_module, Task)
         folder = run_folder(trainer)
         if folder is None or is_untrained(trainer):
             return
-        self.files = [folder / self.filename]
+        end_training(pl_module)
         self._record = training_record(trainer)
-        self._save(trainer, pl_module, None)
-        trainer.strategy.barrier()  # other processes may read it next
+        self._save(trainer, pl_module, folder / self.filename, None)
+        self.files = [folder / self.filename]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file of this process's own fit again, with the test accuracy."""
-        if self.files:
+        assert isinstance(pl_module, Task)
+        for path in self.files:
             accuracy = float(trainer.callback_metrics["test/accuracy"]) if is_tested_whole(trainer) else None
-            self._save(trainer, pl_module, accuracy)
-            trainer.strategy.barrier()
+            self._save(trainer, pl_module, path, accuracy)
 
-    def _save(self, trainer: Trainer, task: LightningModule, accuracy: float | None) -> None:
-        assert isinstance(task, Task)
+    def _save(self, trainer: Trainer, task: Task, path: Path, accuracy: float | None) -> None:
+        """Write the file in the first process; the others, which may read it next, wait."""
+        error: ReadBackError | None = None
         if trainer.is_global_zero:
             info = replace(task.model_info(), accuracy=accuracy, **self._record)
-            save_weights(self.files[0], task.plain_network(), info)
+            try:
+                save_weights(path, task.plain_network(), info, partial(_check, task, path))
+            except ReadBackError as caught:
+                error = caught
+                path.unlink(missing_ok=True)
+                _refuse_checkpoints(trainer, str(caught))
+        failed = trainer.strategy.broadcast(None if error is None else str(error))
+        if failed is not None:
+            raise error or ReadBackError(failed)
+
+
+def _refuse_checkpoints(trainer: Trainer, reason: str) -> None:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, KeepCheckpoint):
+            callback.refuse(reason)
+
+
+def _check(task: Task, path: Path, written: Path) -> None:
+    """Compare the trained network with the file, on some test images."""
+    data = task.data
+    state_dict, info = read_weights(written)
+    assert info is not None
+    images = data.normalization.apply(data.split("test").images[:IMAGES].permute(0, 3, 1, 2))
+    check_weights(task.network, state_dict, info, images.to(next(task.network.parameters())), path)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from typing import Any, Self
 
-MOST_CLASSES, MOST_PIXELS, MOST_LETTERS = 100_000, 4096, 1000
+MOST_CLASSES, MOST_PIXELS, MOST_LETTERS = 100_000, 1024, 1000
 """What a file can say: classes, pixels of an image's side, letters of a name."""
 
 MOST_METADATA = 2**24

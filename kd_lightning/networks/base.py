@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import wraps
 from typing import Any, Self
 
@@ -30,6 +31,7 @@ class Network(nn.Module, ABC):
 
     Attributes:
         needs_contiguous: Whether it cannot do with channels_last memory (it calls ``view``), and is given contiguous.
+        came_with_weights: Whether its weights were loaded; then another form of it begins with them.
     """
 
     needs_contiguous = False
@@ -53,6 +55,19 @@ class Network(nn.Module, ABC):
             "image_size": image_size,
             **further,
         }
+        self.came_with_weights = False
+        self.register_load_state_dict_post_hook(_note_weights)  # type: ignore[no-untyped-call]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy the network; what the last pass has left in it (as ``weight_norm`` does) is copied without its graph."""
+        for module in self.modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor) and value.grad_fn is not None:
+                    vars(module)[name] = value.detach()
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        vars(copied).update(deepcopy(vars(self), memo))
+        return copied
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
@@ -95,6 +110,10 @@ class Network(nn.Module, ABC):
         except RuntimeError as error:
             return "view size is not compatible" not in str(error)
         return True
+
+
+def _note_weights(network: Network, _: object) -> None:
+    network.came_with_weights = True
 
 
 def _called(method: Callable[[Any, Tensor], Any]) -> Callable[[Any, Tensor], Any]:

@@ -1,6 +1,6 @@
 """Building the network that a weight file names, within the bounds that the file's weights set."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -8,13 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
+from torch.nn.parameter import is_lazy
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks import ModuleNetwork, Network
+from kd_lightning.networks.layers import evaluated
 from kd_lightning.networks.module import find_module
 
 SPARE_VALUES, SPARE_MODULES = 2**22, 1000
 """What a network may have besides what its weights account for: tables that are not saved, layers without weights."""
+
+
+TOO_LARGE = "with its arguments it would be far larger than its weights"
 
 
 class TooLargeError(ValueError):
@@ -52,6 +57,11 @@ def _of_module(
     return ModuleNetwork(num_classes, in_channels, image_size, path, own)
 
 
+def builder_of(network: Network) -> Callable[..., Network]:
+    """Return what builds networks of the kind of one that is there."""
+    return partial(_of_module, network.module) if isinstance(network, ModuleNetwork) else type(network)
+
+
 def build_network(kind: Callable[..., Network], arguments: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Network:
     """Build a network with a file's arguments, once without memory to see its size, then in earnest.
 
@@ -59,12 +69,34 @@ def build_network(kind: Callable[..., Network], arguments: Mapping[str, Any], we
         TooLargeError: It has far more weights than the file.
         Exception: Whatever its constructor raises for these arguments.
     """
-    values = 4 * sum(tensor.numel() for tensor in weights.values()) + SPARE_VALUES
+    named = 4 * sum(tensor.numel() for tensor in weights.values()) + SPARE_VALUES
+    held = 4 * _held(weights.values()) + SPARE_VALUES  # less where names share their values
     modules = 16 * len(weights) + SPARE_MODULES
-    with _at_most(values, modules), torch.device("meta"):
-        _try(kind, arguments)
-    with _at_most(values, modules):
-        return kind(**arguments)
+    with _at_most(named, modules), torch.device("meta"):
+        tried = _tried(kind, arguments)
+    if tried is not None and sum(tensor.numel() for tensor in _tensors(tried)) > held:
+        raise TooLargeError(TOO_LARGE)
+    with _at_most(held if tried is None else named, modules):
+        return _with_shapes(kind(**arguments))
+
+
+def _held(tensors: Iterable[Tensor]) -> int:
+    """Return how many values tensors have together where those that they share count once."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors}
+    return sum(tensor.untyped_storage().nbytes() // tensor.itemsize for tensor in storages.values())
+
+
+def _tensors(network: Network) -> list[Tensor]:
+    return [tensor for tensor in (*network.parameters(), *network.buffers()) if not is_lazy(tensor)]
+
+
+@torch.no_grad()
+def _with_shapes(network: Network) -> Network:
+    """Give lazy layers, which take their shapes from the first image, their shapes."""
+    if any(is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers())):
+        with evaluated(network):
+            network(torch.zeros((1, *network.image_shape)))
+    return network
 
 
 @contextmanager
@@ -75,10 +107,10 @@ def _at_most(values: int, modules: int) -> Iterator[None]:
     def take(what: str, count: int) -> None:
         left[what] -= count
         if left[what] < 0:
-            raise TooLargeError("with its arguments it would be far larger than its weights")
+            raise TooLargeError(TOO_LARGE)
 
     def tensor(_: nn.Module, __: str, added: Tensor | None) -> None:
-        take("values", 0 if added is None else added.numel())
+        take("values", 0 if added is None or is_lazy(added) else added.numel())
 
     def module(_: nn.Module, __: str, ___: nn.Module | None) -> None:
         take("modules", 1)
@@ -95,14 +127,14 @@ def _at_most(values: int, modules: int) -> Iterator[None]:
             hook.remove()
 
 
-def _try(kind: Callable[..., Network], arguments: Mapping[str, Any]) -> None:
+def _tried(kind: Callable[..., Network], arguments: Mapping[str, Any]) -> Network | None:
     """Build a network; errors but that of its size are left for later: some networks cannot do without memory."""
     try:
-        kind(**arguments)
+        return kind(**arguments)
     except TooLargeError:
         raise
     except Exception:
-        return
+        return None
 
 
 def _subclasses(kind: type[Network]) -> set[type[Network]]:

@@ -9,20 +9,15 @@ evaluation mode each layer computes with the one weight and bias that it folds i
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.layers import evaluated
 
 Plain = nn.Conv2d | nn.Linear
-
-TOLERANCE = 1e-4
-"""By how much logits of the two forms may differ."""
 
 
 class FactoredWeight(nn.Module):
@@ -31,11 +26,13 @@ class FactoredWeight(nn.Module):
     Args:
         plain: The convolution.
         factor: Channels of the inner convolution, as a multiple of the plain one's.
+        given: Whether the product begins as the convolution's own weight, to float rounding, and not as one that is
+            drawn.
     """
 
     works_with_fast_path = True
 
-    def __init__(self, plain: nn.Conv2d, factor: int) -> None:
+    def __init__(self, plain: nn.Conv2d, factor: int, given: bool = False) -> None:
         super().__init__()
         weight = plain.weight
         out_channels, in_channels, self.height, self.width = weight.shape
@@ -49,6 +46,17 @@ class FactoredWeight(nn.Module):
             (self.last, inner_out),
         ):  # as torch begins with the three as layers
             nn.init.uniform_(values, -(fan_in**-0.5), fan_in**-0.5)
+        if given:
+            self._begin_with(weight)
+
+    @torch.no_grad()
+    def _begin_with(self, weight: Tensor) -> None:
+        """Let the product be a weight (C', C, H, W), by the smallest change of the inner factor as it was drawn."""
+        first, middle, last = (values.double() for values in (self.first, self.middle, self.last))
+        wanted = weight.double().permute(0, 2, 3, 1).flatten(1)  # (C', H*W*C)
+        missing = wanted - last @ (middle @ first).flatten(1)
+        change = (torch.linalg.pinv(last) @ missing).unflatten(1, (-1, weight.shape[1]))  # (F C', H*W, C)
+        self.middle.add_(change @ torch.linalg.pinv(first))
 
     def forward(self) -> Tensor:
         """Return the product, (C', C, H, W) in channels_last memory."""
@@ -86,15 +94,16 @@ class FoldingLayer(nn.Module):
         plain: The layer that it folds into; it has a bias where it is normalized.
         factor: Channels of a convolution's inner factor, as a multiple of its own; 1 leaves its weight whole.
         normalized: Whether a BatchNorm stands behind it.
+        given: Whether its weight begins as the plain layer's, and not as one that is drawn.
     """
 
     works_with_fast_path = True
 
-    def __init__(self, plain: Plain, factor: int, normalized: bool) -> None:
+    def __init__(self, plain: Plain, factor: int, normalized: bool, given: bool = False) -> None:
         super().__init__()
         self.weight: nn.Module = WholeWeight(plain)
         if isinstance(plain, nn.Conv2d) and factor > 1:
-            self.weight = FactoredWeight(plain, factor)
+            self.weight = FactoredWeight(plain, factor, given)
         self.bias = None if plain.bias is None else nn.Parameter(plain.bias.detach().clone())
         self.norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
         self.scale: nn.Parameter | None = None
@@ -145,32 +154,9 @@ class FoldingLayer(nn.Module):
         return layer.train(self.training)
 
 
-def unfold(network: Network, factor: int) -> Network:
-    """Give a network its form for training, in place.
-
-    A layer without a bias, and the last one, whose values are the logits, have no BatchNorm.
-
-    Args:
-        network: Of convolutions and linear layers, and layers without weights.
-        factor: As ``FoldingLayer`` has it: 1 adds BatchNorm alone.
-
-    Raises:
-        UserError: The network has other layers with weights, reads its layers' weights itself, or ``factor`` is below
-            1.
-    """
-    if factor < 1:
-        raise UserError(f"folding is {factor}, but it must be 1 or more, or 0 to train the plain network.")
-    layers = _plain_layers(network)
-    last = _last_run(network, layers)
-    forms = {layer: FoldingLayer(layer, factor, layer is not last and layer.bias is not None) for layer in layers}
-    _replace(network, forms)
-    _check(network)
-    return network
-
-
 def fold(network: Network) -> Network:
     """Turn a network in its form for training into the plain one, in place; leave any other as it is."""
-    _replace(network, {layer: layer.plain() for layer in network.modules() if isinstance(layer, FoldingLayer)})
+    replace_layers(network, {layer: layer.plain() for layer in network.modules() if isinstance(layer, FoldingLayer)})
     return network
 
 
@@ -191,56 +177,9 @@ def folded_weights(network: Network, state_dict: Mapping[str, Tensor]) -> dict[s
     return fold(other).state_dict()
 
 
-def _plain_layers(network: Network) -> list[Plain]:
-    layers: list[Plain] = []
-    for name, module in network.named_modules():
-        if type(module) in (nn.Conv2d, nn.Linear) and getattr(module, "padding_mode", "zeros") == "zeros":
-            layers.append(cast(Plain, module))
-        elif next(module.parameters(recurse=False), None) is not None:
-            raise UserError(
-                f"folding works on networks of convolutions and linear layers, but {type(network).__name__} has a "
-                f"{type(module).__name__} ('{name}'); set --model.folding 0."
-            )
-    return layers
-
-
-@torch.no_grad()
-def _last_run(network: Network, layers: list[Plain]) -> Plain | None:
-    """Return the layer that runs last in a pass."""
-    run: list[Plain] = []
-    hooks = [layer.register_forward_hook(lambda layer, *_: run.append(layer)) for layer in layers]
-    try:
-        with evaluated(network):
-            network(_image(network))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return run[-1] if run else None
-
-
-def _replace(network: Network, others: Mapping[Any, nn.Module]) -> None:
+def replace_layers(network: Network, others: Mapping[Any, nn.Module]) -> None:
+    """Put other layers in the places of some, in place."""
     for parent in list(network.modules()):
         for name, child in list(parent._modules.items()):  # named_children would leave out one that is there twice
             if child in others:
                 parent._modules[name] = others[child]
-
-
-@torch.no_grad()
-def _check(network: Network) -> None:
-    """Refuse a network that does something else with its layers than to call them."""
-    image = _image(network).normal_()
-    with evaluated(network):
-        try:
-            differ = not torch.allclose(network(image), folded(network)(image), atol=TOLERANCE)
-        except (AttributeError, TypeError):
-            differ = True
-    if differ:
-        raise UserError(
-            f"{type(network).__name__} reads the weights of its layers itself, so it cannot be trained in another "
-            "form; set --model.folding 0."
-        )
-
-
-def _image(network: Network) -> Tensor:
-    parameter = next(network.parameters())
-    return torch.zeros((1, *network.image_shape), device=parameter.device, dtype=parameter.dtype)

@@ -43,6 +43,7 @@ class TimmNetwork(Network):
         # a file of the trained network has all weights, so its arguments do without those to begin with
         super().__init__(num_classes, in_channels, image_size, name=name)
         self.body = _build(name, pretrained, num_classes, in_channels, image_size)
+        self.came_with_weights = pretrained
         require_images(self, f"{name} of timm")
 
     def forward(self, images: Tensor) -> Tensor:

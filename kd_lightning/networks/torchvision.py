@@ -56,6 +56,7 @@ class TorchvisionNetwork(Network):
             shrink_stem(self.body, name)
         if weights is not None:
             load_pretrained(self.body, name, weights, image_size)
+            self.came_with_weights = True
         require_images(self, f"{name} of torchvision")
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Weight files: written whole, read without running any code of theirs."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,23 @@ INFO_KEY = "model_info"
 PLAIN_KEY = "plain_network"
 """Where a checkpoint keeps the weights of the plain network that the trained one folds into."""
 
+REFUSED_KEY = "refused"
+"""Where a checkpoint keeps why its weights alone do not give the network that was measured."""
+
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys below which files keep a state dict."""
 
 
-def save_weights(path: str | Path, network: Network, info: ModelInfo) -> None:
+def save_weights(
+    path: str | Path, network: Network, info: ModelInfo, check: Callable[[Path], None] | None = None
+) -> None:
     """Write a ``.pth`` with the weights and all that prediction needs; tensors and plain values only.
+
+    Args:
+        path: The file to write.
+        network: The network.
+        info: What prediction needs to know about it.
+        check: Looks at the file before it gets its name; where it raises, there is none.
 
     Raises:
         UserError: The file cannot be written.
@@ -40,6 +51,8 @@ def save_weights(path: str | Path, network: Network, info: ModelInfo) -> None:
     torch.save({INFO_KEY: info.to_plain(), "state_dict": state_dict}, content)
     with written_whole(path) as temporary:
         temporary.write_bytes(content.getvalue())  # a view would crash some Python 3.12 where writing fails
+        if check is not None:
+            check(temporary)
 
 
 def load_model(path: str | Path, network_class: str | None = None) -> tuple[Network, ModelInfo]:
@@ -59,9 +72,8 @@ def load_model(path: str | Path, network_class: str | None = None) -> tuple[Netw
     state_dict, info = read_weights(path)
     if info is None:
         info = _recognize(state_dict, path)
-    network = _build(info, state_dict, path, network_class)
-    _load(network, state_dict, path)
-    return network.eval(), info
+    kind = find_network(info.network, network_class, str(path))
+    return network_of(kind, info, state_dict, path), info
 
 
 def load_weights(network: Network, path: str | Path) -> ModelInfo:
@@ -92,6 +104,8 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]
         raise UserError(
             f"{path} holds a {type(content).__name__}, not weights; give a .pth or .ckpt file of a network."
         )
+    if REFUSED_KEY in content:
+        raise UserError(f"{path} cannot be used without its run: {content[REFUSED_KEY]}")
     info = parse_info(content[INFO_KEY], path) if INFO_KEY in content else None
     state_dict = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
     if "pytorch-lightning_version" in content:
@@ -169,16 +183,29 @@ def assumed_info(network: str, arguments: Mapping[str, Any]) -> ModelInfo:
     return ModelInfo(network, dict(arguments), names, mean, std, arguments["image_size"])
 
 
-def _build(info: ModelInfo, state_dict: Mapping[str, Tensor], path: str | Path, named: str | None) -> Network:
-    """Build the network that a file names."""
-    kind = find_network(info.network, named, str(path))
+def network_of(
+    kind: Callable[..., Network], info: ModelInfo, state_dict: Mapping[str, Tensor], path: str | Path
+) -> Network:
+    """Build the network that a file describes, with its weights, in evaluation mode.
+
+    Args:
+        kind: Builds it from its arguments.
+        info: What the file says about it.
+        state_dict: Its weights.
+        path: The file, for messages.
+
+    Raises:
+        UserError: The class does not take the arguments, or the weights are not the network's.
+    """
     try:
-        return build_network(kind, info.arguments, state_dict)
+        network = build_network(kind, info.arguments, state_dict)
     except Exception as error:  # the class may be the user's, the arguments are the file's
         if isinstance(error, UserError) and isinstance(error.__cause__, ImportError):
             raise  # it says which package is missing
         reason = " ".join(str(error).split())
         raise UserError(f"{path} does not fit the network {info.network} ({reason}); train it again.") from error
+    _load(network, state_dict, path)
+    return network.eval()
 
 
 def _load(network: Network, state_dict: Mapping[str, Tensor], path: str | Path) -> None:

@@ -1,30 +1,119 @@
 """Averages of the weights, by Lightning's callbacks: what they leave out, and must not."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import (
+    Checkpoint,
+    ModelPruning,
+    ProgressBar,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
+from torch import Size, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.networks.folding import is_unfolded
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
 
 
+def shape_averages(task: "Task") -> None:
+    """Have averages made anew where losses got the size of their buffers after them, as CRD's memory of each image.
+
+    Args:
+        task: Its fit is set up.
+    """
+    shapes = _shapes(task)
+    for callback in averages(task.trainer):
+        average = callback._average_model
+        if average is not None and _shapes(average.module) != shapes:
+            callback.setup(task.trainer, task, "fit")
+
+
+def _shapes(module: nn.Module) -> list[Size]:
+    return [values.shape for values in (*module.parameters(), *module.buffers())]
+
+
 def start_averages(task: "Task") -> None:
-    """Let averages of the weights lie where the weights do, and refuse those that would be none.
+    """Let averages of the weights lie where the weights do, and refuse what would not be the network that is measured.
 
     Args:
         task: Its fit is about to start.
 
     Raises:
-        UserError: An average never begins, or leaves the statistics of normalization layers as they were untrained.
+        UserError: An average never begins, or leaves the statistics of normalization layers as they were untrained; or
+            training goes on from weights that its end has changed.
     """
-    for callback in _averages(task.trainer):
+    if task.ended:
+        raise UserError(
+            f"training has ended before {task.trainer.ckpt_path} was written, and a callback has changed the weights "
+            "then, so it cannot go on; start a new run without --ckpt_path."
+        )
+    _check_pruning(task)
+    _check_renewed(task.trainer)
+    for callback in averages(task.trainer):
         _check(task, callback)
         if callback._device is None and callback._average_model is not None:
             callback._average_model.to(task.device)  # Lightning has made it before the weights came to the GPU
+
+
+def end_training(task: "Task") -> None:
+    """Let callbacks change the weights as they do when training ends, where a checkpoint had nothing left to train.
+
+    Lightning skips training then, with all that comes before it and behind it.
+
+    Args:
+        task: Its fit is over.
+    """
+    trainer = task.trainer
+    if task.ended or not trainer.fit_loop.is_resuming:
+        return
+    callbacks = [callback for callback in _callbacks(trainer) if _may_change_weights(callback)]
+    for callback in callbacks:
+        callback.on_train_start(trainer, task)
+    for callback in callbacks:
+        callback.on_train_end(trainer, task)
+    task.ended = True
+
+
+def _may_change_weights(callback: Callback) -> bool:
+    """Say whether the end of training may be more to a callback than files and clocks."""
+    ours = type(callback).__module__.startswith("kd_lightning.")
+    return not (ours or _renews(callback) or isinstance(callback, Checkpoint | ProgressBar))
+
+
+def _check_pruning(task: "Task") -> None:
+    """Refuse masks that would stay beside the weights, or lie in factors whose product has no zeros."""
+    for callback in _callbacks(task.trainer):
+        if isinstance(callback, ModelPruning) and not callback._make_pruning_permanent:
+            raise UserError(
+                f"{type(callback).__name__} would leave its masks in the network, which files do not hold; set "
+                "make_pruning_permanent true."
+            )
+        if isinstance(callback, ModelPruning) and is_unfolded(task.network):
+            raise UserError(
+                f"{type(callback).__name__} would prune the form for training, and not the network that it folds into; "
+                "set --model.folding 0, or leave the callback out."
+            )
+
+
+def _check_renewed(trainer: Trainer) -> None:
+    """Refuse to go on in the middle of the pass that renews BatchNorm's statistics, which Lightning cannot."""
+    for callback in _callbacks(trainer):
+        if not _renews(callback) or not trainer.fit_loop.restarted_mid_epoch:
+            continue
+        if trainer.current_epoch == trainer.max_epochs:
+            raise UserError(
+                f"{trainer.ckpt_path} was written while {type(callback).__name__} renewed the statistics of BatchNorm, "
+                "in the pass behind the last epoch; give --ckpt_path a checkpoint of an epoch's end."
+            )
+
+
+def _renews(callback: Callback) -> bool:
+    """Say whether a callback changes weights and statistics before the last pass, and nothing when training ends."""
+    return isinstance(callback, StochasticWeightAveraging) and bool(callback._model_contains_batch_norm)
 
 
 def _check(task: "Task", callback: WeightAveraging) -> None:
@@ -43,23 +132,11 @@ def _check(task: "Task", callback: WeightAveraging) -> None:
         )
 
 
-def check_goes_on(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
-    """Refuse to go on with the average of the weights in place of the weights; what is measured is the average.
-
-    Args:
-        trainer: It loads a checkpoint.
-        checkpoint: The checkpoint.
-
-    Raises:
-        UserError: The checkpoint is of a run with an average, and this run has none.
-    """
-    if trainer.state.fn == "fit" and "current_model_state" in checkpoint and not _averages(trainer):
-        raise UserError(
-            f"{trainer.ckpt_path} is of a run that averages its weights, and holds the average in their place; add the "
-            "callback of that run, such as --trainer.callbacks+=EMAWeightAveraging, or start a new run."
-        )
+def averages(trainer: Trainer) -> list[WeightAveraging]:
+    """Return the callbacks of a trainer that average weights behind its steps."""
+    return [callback for callback in _callbacks(trainer) if isinstance(callback, WeightAveraging)]
 
 
-def _averages(trainer: Trainer) -> list[WeightAveraging]:
+def _callbacks(trainer: Trainer) -> list[Callback]:
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return [callback for callback in callbacks if isinstance(callback, WeightAveraging)]
+    return callbacks

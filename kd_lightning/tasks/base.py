@@ -12,16 +12,17 @@ from torchmetrics import MetricCollection
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import Batch, BatchLoader
-from kd_lightning.data.same_data import check_data, check_network
+from kd_lightning.data.same_data import check_network
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses import Loss
 from kd_lightning.machine.host_memory import keep_freed_memory, return_freed_memory
 from kd_lightning.networks import Network
-from kd_lightning.networks.folding import folded, folded_weights, is_unfolded, unfold
+from kd_lightning.networks.folding import folded, folded_weights, is_unfolded
 from kd_lightning.networks.layers import Shapes
-from kd_lightning.networks.weights import INFO_KEY, PLAIN_KEY, network_weights, parse_info
-from kd_lightning.tasks.averaged import check_goes_on, start_averages
+from kd_lightning.networks.unfolding import unfold
+from kd_lightning.networks.weights import INFO_KEY, PLAIN_KEY, network_weights
+from kd_lightning.tasks.averaged import end_training, shape_averages, start_averages
 from kd_lightning.tasks.compiled import CompiledNetworks
 from kd_lightning.tasks.epoch_metrics import Stage
 from kd_lightning.tasks.finite import LossWatch
@@ -36,6 +37,7 @@ from kd_lightning.tasks.optimization import (
     seed_optimizer,
 )
 from kd_lightning.tasks.random_state import RandomState
+from kd_lightning.tasks.resumed import ENDED_KEY, check_origin, check_weights_fit
 from kd_lightning.tasks.single_images import check_last_batch
 from kd_lightning.tasks.speed_hints import speed_hints
 from kd_lightning.tasks.step_output import LabelledOutput, StepOutput
@@ -170,8 +172,10 @@ class Task(Objective):
     def setup(self, stage: str) -> None:
         """Check that network and data fit, and reset the metrics."""
         check_network(self.network, self.data)
+        self.ended = False  # whether a callback has changed the weights when training ended
         if stage == "fit":
             self.start_losses(self.data)
+            shape_averages(self)
         for metrics in (self.train_metrics, self.val_metrics, self.test_metrics):
             metrics.reset()  # a run that was stopped may have left something in them
 
@@ -189,29 +193,19 @@ class Task(Objective):
         self._random.save(checkpoint, self.device)
         checkpoint["optimization"] = self._optimization
         checkpoint[IMAGES_KEY] = self.images
+        checkpoint[ENDED_KEY] = self.ended
         checkpoint[INFO_KEY] = replace(self.model_info(), **training_record(self.trainer)).to_plain()
         if is_unfolded(self.network):  # the averaged ones where a callback has put these into the checkpoint
             checkpoint[PLAIN_KEY] = folded_weights(self.network, network_weights(checkpoint["state_dict"]))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other data, another network or another task."""
-        info, path = checkpoint.get(INFO_KEY), "this file"
-        if self._trainer is not None:  # as there is none in load_from_checkpoint
-            path = str(self.trainer.ckpt_path)
-            check_goes_on(self.trainer, checkpoint)
-            if info is not None:
-                check_data(path, parse_info(info, path), self.data)
+        path = "this file" if self._trainer is None else check_origin(self, checkpoint)  # as in load_from_checkpoint
         self._random.load(checkpoint)
         self._resumed = checkpoint.get("optimization", {})
         self.expect(path, checkpoint, resumes=self._trainer is not None and self.trainer.state.fn == "fit")
-        own, found = self.state_dict(), checkpoint["state_dict"]
-        if info is None or own.keys() != found.keys() or any(own[key].shape != found[key].shape for key in own):
-            raise UserError(
-                f"{path} is for another network, folding or task than {type(self).__name__} with "
-                f"{type(self.network).__name__} for {self.network.num_classes} classes, or does not say on which data "
-                "it was trained; "
-                "give --ckpt_path a checkpoint that fit has written with this config."
-            )
+        check_weights_fit(self, path, checkpoint)
+        self.ended = checkpoint.get(ENDED_KEY, False)
 
     def on_train_start(self) -> None:
         """Reset the random state to the seed's, or to that of a checkpoint, and prepare what the first step needs."""
@@ -247,4 +241,9 @@ class Task(Objective):
     def on_train_end(self) -> None:
         """Return the memory that training has left free, and let no weights pass that are not finite."""
         self.check_finite()
+        self._loss_watch = None  # it holds the trainer, which a copy of the task, as some callbacks make, is without
         return_freed_memory()
+
+    def on_fit_end(self) -> None:
+        """Measure, after a fit that had nothing left to train, what it would have ended with."""
+        end_training(self)

@@ -23,6 +23,7 @@ from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
 from kd_lightning.fast.callback import TrainAhead
+from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.trained import images_tested, images_validated
 from kd_lightning.training import alone_first, teacher_first
@@ -174,11 +175,11 @@ class TrainingCLI(LightningCLI):
         return built
 
     def fit(self, model: Task, **kwargs: Any) -> None:
-        """Train, then evaluate the test split once; a failed export is reported when all the rest is done."""
-        failed: GateError | None = None
+        """Train, then evaluate the test split once; a file that was refused is reported when all the rest is done."""
+        failed: UserError | None = None
         try:
             self.trainer.fit(model, weights_only=True, **kwargs)
-        except GateError as error:
+        except (GateError, ReadBackError) as error:
             failed = error
         self.trainer.test(model, datamodule=self.datamodule, verbose=False)
         say(next(callback.text for callback in self.callbacks if isinstance(callback, RunSummary)))

@@ -16,7 +16,8 @@ from weights_example import info_of
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, LightNN, ModuleNetwork, Network, TorchvisionNetwork
-from kd_lightning.networks.folding import FactoredWeight, FoldingLayer, folded, unfold
+from kd_lightning.networks.folding import FactoredWeight, FoldingLayer, folded
+from kd_lightning.networks.unfolding import unfold
 from kd_lightning.networks.weights import load_model, save_weights
 from kd_lightning.tasks import Classifier, Task
 

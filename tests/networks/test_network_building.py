@@ -8,7 +8,7 @@ from torch import nn
 from weights_example import info_of
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks import Network
+from kd_lightning.networks import Network, ResNet
 from kd_lightning.networks.building import TooLargeError, build_network
 from kd_lightning.networks.weights import load_model
 
@@ -69,3 +69,31 @@ def test_the_class_of_a_network_is_imported_only_where_the_user_names_it(tmp_pat
         load_model(tmp_path / "a.pth", "os.path.join")
     with pytest.raises(UserError, match=r"--network is nowhere\.Net, but there is no such class"):
         load_model(tmp_path / "a.pth", "nowhere.Net")
+
+
+class Shared(TinyNetwork):
+    """One weight for many layers, each of which is built with its own."""
+
+    def __init__(self, shares: bool = True, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.layers = nn.ModuleList(nn.Linear(1000, 1000, bias=False) for _ in range(12))
+        for layer in self.layers if shares else ():
+            layer.weight = self.layers[0].weight
+
+
+def test_a_network_that_shares_its_weights_is_built_from_its_file() -> None:
+    network = Shared()
+    built = build_network(Shared, {}, network.state_dict())  # its names share their values in the file, too
+    assert isinstance(built, Shared)
+    assert len(list(built.parameters())) == len(list(network.parameters()))
+    with pytest.raises(TooLargeError):  # a hundred kilobytes would build gigabytes so
+        build_network(Shared, {"shares": False}, network.state_dict())
+
+
+def test_a_file_for_images_that_take_all_memory_is_refused(tmp_path: Path) -> None:
+    network = ResNet(10, 3, 32, depth=8)
+    info = info_of(network).to_plain()
+    larger = info | {"image_size": 4096, "arguments": info["arguments"] | {"image_size": 4096}}
+    torch.save({"model_info": larger, "state_dict": network.state_dict()}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="its image size is not 1 to 1,024 pixels"):
+        load_model(tmp_path / "a.pth")

@@ -16,7 +16,8 @@ from torch.optim import Adam
 from training_example import NO_EXPORT, fit
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses import CrossEntropy, SoftTargets
+from kd_lightning.losses import CRD, CrossEntropy, SoftTargets
+from kd_lightning.networks import ModuleNetwork
 from kd_lightning.networks.weights import read_weights
 from kd_lightning.tasks import Classifier, Distill
 from kd_lightning.teacher import Teacher
@@ -104,3 +105,31 @@ def test_an_average_lies_on_the_gpu_where_the_weights_do() -> None:
     trainer.fit(Classifier(TinyNetwork()), datamodule=TinyDataModule())
     assert average._average_model is not None
     assert {values.device.type for values in average._average_model.parameters()} == {"cuda"}
+
+
+def test_crd_is_averaged_with_its_memory_and_goes_on_as_it_was(tmp_path: Path) -> None:
+    def trained(*callbacks: Callback, checkpoint: Path | None = None) -> Distill:
+        torch.manual_seed(0)
+        losses = {"labels": CrossEntropy(), "crd": CRD("features.2", dimensions=8, negatives=16)}
+        task = Distill(TinyNetwork(), Teacher(TinyNetwork()), losses, optimizer=lambda p: Adam(p, lr=0.02))
+        trainer = quick_trainer(2, callbacks=[*callbacks], enable_checkpointing=checkpoint is None)
+        trainer.fit(task, datamodule=TinyDataModule(), ckpt_path=checkpoint)
+        return task
+
+    saved = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+    whole = trained(EMAWeightAveraging(decay=0.5), saved)
+    assert whole.state_dict()["losses.crd.student_memory"].shape == (120, 8)
+    for epoch in (0, 1):
+        resumed = trained(EMAWeightAveraging(decay=0.5), checkpoint=tmp_path / f"epoch={epoch}.ckpt")
+        for name, values in whole.state_dict().items():
+            assert torch.equal(resumed.state_dict()[name], values), name
+
+
+@pytest.mark.parametrize("name", ["WeightNormed", "SpectralNormed"])
+def test_a_network_with_hooks_on_its_weights_is_averaged(name: str) -> None:
+    task = Classifier(ModuleNetwork(4, 3, 8, f"odd_networks.{name}"), optimizer=lambda p: Adam(p, lr=0.02))
+    average = EMAWeightAveraging(decay=0.5)
+    quick_trainer(2, callbacks=[average]).fit(task, datamodule=TinyDataModule())
+    assert average._average_model is not None
+    found, expected = task.network.state_dict(), average._average_model.module.get_submodule("network").state_dict()
+    assert all(torch.equal(found[key], values) for key, values in expected.items())

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 from fast_example import assert_same, classifier, cosine, train
+from weights_example import info_of
 
 from kd_lightning.errors import UserError
+from kd_lightning.networks.read_back import check_weights
 from kd_lightning.tasks import Task
 
 
@@ -50,6 +52,13 @@ def test_however_many_networks_are_trained_each_is_translated_and_nothing_is_lef
         _, task = train(make, True, limit_train_batches=2, limit_val_batches=0, max_epochs=1)
         assert len(translations) == runs
         assert not {"forward"} & task.network.__dict__.keys()
+
+
+def test_what_a_compiled_network_has_learned_is_read_from_its_weights(translations: list[int]) -> None:
+    _, task = train(lambda fast: classifier(fast, compiled=True), False)
+    assert translations
+    images = torch.randn(8, *task.network.image_shape)
+    check_weights(task.network, task.plain_network().state_dict(), info_of(task.network), images, "net.pth")
 
 
 def test_a_task_that_is_trained_again_keeps_its_translation(translations: list[int]) -> None:

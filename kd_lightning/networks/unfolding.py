@@ -1,0 +1,135 @@
+"""Giving a network the form for training that folds into it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.networks.base import Network
+from kd_lightning.networks.draws import other_draws
+from kd_lightning.networks.folding import FactoredWeight, FoldingLayer, Plain, folded, replace_layers
+from kd_lightning.networks.layers import evaluated
+from kd_lightning.networks.libraries import reason
+
+TOLERANCE = 1e-4
+"""By how much logits of the two forms may differ."""
+
+
+def unfold(network: Network, factor: int) -> Network:
+    """Give a network its form for training, in place.
+
+    A layer without a bias, and the last one, whose values are the logits, have no BatchNorm. Neither has one whose
+    weights were given and not drawn (loaded, or the same whenever the network is built): it begins with them, and a
+    BatchNorm would rescale what it gives. What is frozen, or shares its weights with another layer, stays as it is.
+
+    Args:
+        network: Of convolutions and linear layers, and layers without weights.
+        factor: As ``FoldingLayer`` has it: 1 adds BatchNorm alone.
+
+    Raises:
+        UserError: The network has other layers with weights, or none to change; it reads its layers' weights itself, or
+            ``factor`` is below 1.
+    """
+    if factor < 1:
+        raise UserError(f"folding is {factor}, but it must be 1 or more, or 0 to train the plain network.")
+    layers = _plain_layers(network)
+    last, given = _last_run(network, layers), _given(network)
+    forms = {
+        layer: FoldingLayer(layer, factor, layer not in (last, *given) and layer.bias is not None, layer in given)
+        for layer in _changeable(layers)
+    }
+    replace_layers(network, forms)
+    _check(network)
+    if not any(form.norm is not None or isinstance(form.weight, FactoredWeight) for form in forms.values()):
+        raise UserError(
+            f"folding {factor} changes nothing of {type(network).__name__}: its layers are frozen, share their weights "
+            "or came with weights, to which no BatchNorm is added; set --model.folding 2 or more, or 0."
+        )
+    return network
+
+
+def _plain_layers(network: Network) -> list[Plain]:
+    layers: list[Plain] = []
+    for name, module in network.named_modules():
+        own = {key for key, _ in module.named_parameters(recurse=False)}
+        plain = type(module) in (nn.Conv2d, nn.Linear) and getattr(module, "padding_mode", "zeros") == "zeros"
+        if plain and own <= {"weight", "bias"}:  # weight_norm has others
+            layers.append(cast(Plain, module))
+        elif own:
+            raise UserError(
+                f"folding works on networks of convolutions and linear layers, but {type(network).__name__} has a "
+                f"{type(module).__name__} ('{name}'){_also(own) if plain else ''}; set --model.folding 0."
+            )
+    return layers
+
+
+def _also(parameters: set[str]) -> str:
+    return f" with the parameters {', '.join(sorted(parameters))}"
+
+
+def _changeable(layers: Sequence[Plain]) -> list[Plain]:
+    """Return the layers whose parameters are all trained, and no other layer's."""
+    uses = Counter(id(parameter) for layer in layers for parameter in layer.parameters())
+    return [
+        layer
+        for layer in layers
+        if all(parameter.requires_grad and uses[id(parameter)] == 1 for parameter in layer.parameters())
+    ]
+
+
+def _given(network: Network) -> set[nn.Module]:
+    """Return the layers whose weights were not drawn: all where they were loaded, else those that are always alike."""
+    if network.came_with_weights:
+        return set(network.modules())
+    try:
+        with other_draws():
+            again = network.rebuilt().state_dict()
+    except Exception as error:  # the constructor is the user's
+        raise UserError(
+            f"{type(network).__name__} cannot be built a second time ({reason(error)}); hand all arguments of its "
+            "constructor to super().__init__, or set --model.folding 0."
+        ) from error
+    alike = {
+        name
+        for name, values in network.state_dict().items()
+        if name in again and torch.equal(values, again[name].to(values))
+    }
+    return {layer for name, layer in network.named_modules() if f"{name}.weight" in alike}
+
+
+@torch.no_grad()
+def _last_run(network: Network, layers: list[Plain]) -> Plain | None:
+    """Return the layer that runs last in a pass."""
+    run: list[Plain] = []
+    hooks = [layer.register_forward_hook(lambda layer, *_: run.append(layer)) for layer in layers]
+    try:
+        with evaluated(network):
+            network(_image(network))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return run[-1] if run else None
+
+
+@torch.no_grad()
+def _check(network: Network) -> None:
+    """Refuse a network that does something else with its layers than to call them."""
+    image = _image(network).normal_()
+    with evaluated(network):
+        try:
+            differ = not torch.allclose(network(image), folded(network)(image), atol=TOLERANCE)
+        except (AttributeError, TypeError):
+            differ = True
+    if differ:
+        raise UserError(
+            f"{type(network).__name__} reads the weights of its layers itself, or draws at random in evaluation mode, "
+            "so it cannot be trained in another form; set --model.folding 0."
+        )
+
+
+def _image(network: Network) -> Tensor:
+    parameter = next(network.parameters())
+    return torch.zeros((1, *network.image_shape), device=parameter.device, dtype=parameter.dtype)

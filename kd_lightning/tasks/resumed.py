@@ -1,0 +1,61 @@
+"""What a checkpoint has to be, so that a task can go on from it or be measured with it."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from kd_lightning.data.same_data import check_data
+from kd_lightning.errors import UserError
+from kd_lightning.networks.weights import INFO_KEY, parse_info
+from kd_lightning.tasks.averaged import averages
+
+if TYPE_CHECKING:
+    from kd_lightning.tasks.base import Task
+
+ENDED_KEY = "ended"
+"""Where checkpoints keep whether a callback has changed the weights when training ended."""
+
+
+def check_origin(task: "Task", checkpoint: Mapping[str, Any]) -> str:
+    """Refuse a checkpoint of other data, or one with an average of the weights that this run does not go on with.
+
+    Args:
+        task: Its trainer loads the checkpoint.
+        checkpoint: What Lightning has read.
+
+    Returns:
+        The checkpoint's path.
+
+    Raises:
+        UserError: It is of other data, or of a run with an average, and this run has none.
+    """
+    trainer, path = task.trainer, str(task.trainer.ckpt_path)
+    if trainer.state.fn == "fit" and "current_model_state" in checkpoint and not averages(trainer):
+        raise UserError(
+            f"{path} is of a run that averages its weights, and holds the average in their place; add the "
+            "callback of that run, such as --trainer.callbacks+=EMAWeightAveraging, or start a new run."
+        )
+    if INFO_KEY in checkpoint:
+        check_data(path, parse_info(checkpoint[INFO_KEY], path), task.data)
+    return path
+
+
+def check_weights_fit(task: "Task", path: str, checkpoint: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose weights are not a task's.
+
+    Args:
+        task: It loads the checkpoint.
+        path: The checkpoint's, for the sentence.
+        checkpoint: What Lightning has read.
+
+    Raises:
+        UserError: They have other names or shapes, or it does not say on which data they were trained.
+    """
+    own, found = task.state_dict(), checkpoint["state_dict"]
+    if INFO_KEY not in checkpoint or {key: values.shape for key, values in own.items()} != {
+        key: values.shape for key, values in found.items()
+    }:
+        raise UserError(
+            f"{path} is for another network, folding or task than {type(task).__name__} with "
+            f"{type(task.network).__name__} for {task.network.num_classes} classes, or does not say on which data it "
+            "was trained; give --ckpt_path a checkpoint that fit has written with this config."
+        )

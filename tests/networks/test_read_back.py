@@ -1,0 +1,198 @@
+"""A weight file gives the logits of the network that was trained, or there is none."""
+
+import random
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+from weights_example import info_of
+
+from kd_lightning import networks
+from kd_lightning.errors import UserError
+from kd_lightning.export.onnx import export_onnx
+from kd_lightning.inference.onnx_predictor import OnnxPredictor
+from kd_lightning.networks import LightNN, ModuleNetwork, Network
+from kd_lightning.networks.folding import folded
+from kd_lightning.networks.read_back import ReadBackError, check_before_training, check_weights
+from kd_lightning.networks.unfolding import unfold
+from kd_lightning.networks.weights import load_model, read_weights, save_weights
+
+SMALL: dict[str, dict[str, Any]] = {
+    "ResNet": {"depth": 8},
+    "WideResNet": {"depth": 10, "width": 1},
+    "TorchvisionNetwork": {"name": "mobilenet_v2"},
+    "TimmNetwork": {"name": "test_resnet"},
+}
+SHIPPED = [name for name in networks.__all__ if name not in ("Network", "ModuleNetwork")]
+
+
+def shipped(name: str) -> Network:
+    if name == "TimmNetwork":
+        pytest.importorskip("timm")
+    return getattr(networks, name)(4, 3, 32, **SMALL.get(name, {}))  # type: ignore[no-any-return]
+
+
+def own(name: str) -> Network:
+    return ModuleNetwork(4, 3, 16, f"odd_networks.{name}")
+
+
+def trained(network: Network, folding: int = 0, steps: int = 3) -> Network:
+    """The network behind some steps, which move its statistics too."""
+    network = (unfold(network, folding) if folding else network).laid_out()
+    optimizer = SGD([values for values in network.parameters() if values.requires_grad], lr=0.01)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        network.train()(torch.randn(4, *network.image_shape)).square().mean().backward()
+        optimizer.step()
+    return network
+
+
+def written(network: Network, path: Path, images: Tensor) -> None:
+    def check(file: Path) -> None:
+        state_dict, info = read_weights(file)
+        assert info is not None
+        check_weights(network, state_dict, info, images, path)
+
+    save_weights(path, folded(network), info_of(network), check)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_networks_file_gives_its_logits_bit_for_bit(name: str, tmp_path: Path) -> None:
+    network, images = trained(shipped(name), steps=1), torch.randn(8, 3, 32, 32)
+    check_before_training(network, info_of(network), "net.pth")
+    written(network, tmp_path / "net.pth", images)
+    loaded, _ = load_model(tmp_path / "net.pth", network.class_path)
+    assert torch.equal(loaded.laid_out()(images), network.eval()(images))
+
+
+READ = ["Plain", "Tied", "Frozen", "Given", "Lazy", "WeightNormed", "SpectralNormed", "Parametrized"]
+FOLDS = ["Plain", "Tied", "Frozen", "Given"]
+
+
+@pytest.mark.parametrize("folding", [0, 1, 4])
+@pytest.mark.parametrize("name", READ)
+def test_an_own_networks_files_give_its_logits_or_it_is_refused(name: str, folding: int, tmp_path: Path) -> None:
+    if folding and (name not in FOLDS or (name, folding) == ("Given", 1)):
+        with pytest.raises(UserError, match="folding"):
+            unfold(own(name), folding)
+        return
+    network, images = trained(own(name), folding), torch.randn(8, 3, 16, 16)
+    check_before_training(network, info_of(network), "net.pth")
+    written(network, tmp_path / "net.pth", images)
+    loaded, _ = load_model(tmp_path / "net.pth", network.class_path)
+    logits = network.eval()(images)
+    assert logits.std() > 1e-3
+    torch.testing.assert_close(loaded(images), logits, rtol=0, atol=1e-6 * logits.abs().max().item())
+
+
+@pytest.mark.parametrize("name", ["Tied", "WeightNormed"])
+def test_an_onnx_file_gives_an_own_networks_logits(name: str, tmp_path: Path) -> None:
+    network = trained(own(name), 4 if name in FOLDS else 0)
+    export_onnx(folded(network), info_of(network), tmp_path / "net.onnx")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.1) / 0.2
+    expected = network.eval()(images).softmax(1).detach().numpy()
+    np.testing.assert_allclose(OnnxPredictor(tmp_path / "net.onnx").probabilities(pixels), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Ordered", "Ordered gives other logits when it is read .* its constructor has drawn at random"),
+        ("Buffered", r"its buffer 'body\.centre' is not saved; register it without persistent=False"),
+        ("Noisy", "Noisy gives other logits each time that it sees an image"),
+    ],
+)
+def test_what_files_could_not_give_is_refused_before_training(name: str, reason: str) -> None:
+    network = own(name)
+    with pytest.raises(UserError, match=reason):
+        check_before_training(network, info_of(network), "net.pth")
+
+
+def test_what_only_training_changes_is_found_in_the_file_and_there_is_none(tmp_path: Path) -> None:
+    network, images = own("Annealed"), torch.randn(8, 3, 16, 16)
+    check_before_training(network, info_of(network), "net.pth")
+    with pytest.raises(ReadBackError, match="keeps something besides parameters and buffers"):
+        written(trained(network), tmp_path / "net.pth", images)
+    assert not list(tmp_path.iterdir())
+
+
+class Forgetful(Network):
+    """Does not hand its own argument on."""
+
+    def __init__(self, num_classes: int = 4, in_channels: int = 3, image_size: int = 8, width: int = 3) -> None:
+        super().__init__(num_classes, in_channels, image_size)
+        self.stem, self.head = nn.Conv2d(in_channels, width, 3), nn.Linear(width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.stem(images).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_network_that_is_not_built_again_as_it_was_is_refused() -> None:
+    check_before_training(Forgetful(), info_of(Forgetful()), "net.pth")
+    with pytest.raises(UserError, match=r"Forgetful cannot be read from .* has to have the same layers"):
+        check_before_training(Forgetful(width=5), info_of(Forgetful()), "net.pth")
+
+
+def test_looking_changes_neither_the_network_nor_any_random_state() -> None:
+    network = LightNN(4, 3, 8)
+    before = deepcopy(network.state_dict())
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index]
+    check_before_training(network, info_of(network), "net.pth")
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert np.array_equal(np.random.get_state()[1], states[2])  # type: ignore[index]
+    assert network.training
+    assert all(torch.equal(values, before[name]) for name, values in network.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["WeightNormed", "SpectralNormed"])
+def test_a_network_that_a_pass_has_left_a_graph_in_is_copied(name: str) -> None:
+    network = trained(own(name))
+    network.train()(torch.randn(2, 3, 16, 16))
+    copied, images = deepcopy(network), torch.randn(2, 3, 16, 16)
+    assert torch.equal(copied.eval()(images), network.eval()(images))
+    copied.get_submodule("body.head").bias.data.add_(1)  # type: ignore[operator]
+    assert not torch.equal(copied(images), network(images))
+
+
+GIVEN: dict[str, Callable[[], Network]] = {
+    "by its constructor": partial(own, "Given"),
+    "loaded": lambda: _loaded(LightNN(4, 3, 8)),
+}
+
+
+def _loaded(network: Network) -> Network:
+    network.load_state_dict(LightNN(4, 3, 8).state_dict())
+    return network
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("how", GIVEN)
+def test_folding_begins_with_weights_that_were_given_in_both_modes(how: str, training: bool) -> None:
+    network = GIVEN[how]()
+    for layer in network.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    images, form = torch.randn(8, *network.image_shape), unfold(deepcopy(network), 4)
+    logits = network.train(training)(images)
+    found = form.train(training)(images)
+    torch.testing.assert_close(found, logits, rtol=0, atol=1e-5 * logits.abs().max().item())
+    assert len(list(form.parameters())) > len(list(network.parameters()))
+    found.square().sum().backward()
+    assert all(values.grad is not None and values.grad.abs().sum() > 0 for values in form.parameters())
+
+
+def test_folding_leaves_what_is_frozen_and_what_is_shared() -> None:
+    frozen = own("Frozen")
+    before = frozen.get_parameter("body.stem.weight").clone()
+    assert torch.equal(folded(trained(frozen, 4)).get_parameter("body.stem.weight"), before)
+    tied = folded(trained(own("Tied"), 4))
+    assert tied.get_parameter("body.body.weight") is tied.get_parameter("body.again.weight")
