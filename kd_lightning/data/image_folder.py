@@ -32,8 +32,9 @@ class ImageFolderDataModule(ImageDataModule):
     The layout is ``train/CLASS/...``, ``test/CLASS/...`` and, if there are validation images, ``val/CLASS/...``, in any
     usual spelling (``training``, ``valid``, ``validation``, ``dev``, ``testing``, ``train_set``, ``Train``). Without
     ``test`` a part of the training images becomes the test images, the same part every time. A folder that holds the
-    class folders themselves counts as ``train``. Folders in the class folders are searched, too, and links followed.
-    Folders and images that would not be seen, or would count for two classes or splits, are refused.
+    class folders themselves counts as ``train``. A class folder holds images itself; folders in it are searched, and
+    links followed. Folders that would not be seen, or would count for two classes or splits, are refused; files that
+    are no images that can be read are counted.
 
     Images are decoded before training starts, on all cores, and kept in a cache on disk that the next start reads in
     their place until a file changes.

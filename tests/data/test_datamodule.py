@@ -81,3 +81,17 @@ def test_processes_that_would_get_no_image_are_refused(data: dict[str, Any], kin
     module.trainer = SimpleNamespace(global_rank=1, world_size=2, overfit_batches=0.0)  # type: ignore[assignment]
     with pytest.raises(UserError, match=f"2 processes cannot share {kind}; set --trainer.devices"):
         module.val_dataloader() if "val_size" in data else module.test_dataloader()
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_split_without_an_image_is_named_as_that_and_not_as_too_many_processes(world_size: int) -> None:
+    module = TinyDataModule()
+    module.trainer = SimpleNamespace(global_rank=0, world_size=world_size, overfit_batches=0.0)  # type: ignore[assignment]
+    module.test_rows = lambda: (module.split("test"), torch.empty(0, dtype=torch.int64))  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"^there is no test image; give --data some\.$"):
+        module.test_dataloader()
+
+
+def test_validation_without_an_image_names_its_option() -> None:
+    with pytest.raises(UserError, match=r"--data.val_size 0.1 of 4 training images leaves none for validation; set"):
+        TinyDataModule(count=4, val_size=0.1).setup("fit")
