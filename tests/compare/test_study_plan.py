@@ -76,9 +76,7 @@ def test_runs_from_before_there_was_a_plan_support_no_verdict(tmp_path: Path) ->
 def test_seeds_that_a_study_beside_it_has_shown_of_the_same_rows_support_no_verdict(tmp_path: Path) -> None:
     settled(tmp_path / "many", {**ROWS, "third": "3"}, seeds=3)
     best = settled(tmp_path / "best", {"SRD": "2"}, seeds=5)  # the best row of it, on the seeds that chose it
-    assert best.exploratory == (
-        f"results of its rows with some of its seeds were there before its plan, in {tmp_path / 'many'}"
-    )
+    assert best.exploratory == (f"some of its results were there before its plan, in {tmp_path / 'many'}")
     assert not settled(tmp_path / "new", {"SRD": "2"}, seeds=5, first_seed=5).exploratory
     assert not settled(tmp_path / "others", {"other": "4"}, seeds=5).exploratory
     assert not settled(tmp_path / "again", {**ROWS, "third": "3"}, seeds=3).exploratory  # the same study once more
