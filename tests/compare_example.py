@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_lightning.compare.results import Curves, Failure, Role, Row, Run, Settings, Study
+from kd_lightning.compare.results import Curves, Failure, Role, Row, Run, Study
+from kd_lightning.compare.settings import Settings
+from kd_lightning.compare.study_plan import StudyPlan
 from kd_lightning.data.class_names import CIFAR10_CLASSES
 
 ACCURACY = {"teacher": 0.705, "student": 0.652, "cosine": 0.640, "regress": 0.654}
@@ -17,9 +19,11 @@ SETTINGS = Settings(
     teacher="one per seed",
     epochs=50,
     seeds=(0, 1, 2, 3, 4),
+    plan=StudyPlan(0, (5,), {"cosine": "as planned", "regress": "as planned"}, 5),
     machine="2 CPU cores, no accelerator",
     versions={"kd_lightning": "0.1.0", "torch": "2.14.1", "lightning": "2.6.6", "onnxruntime": "1.32.0"},
     command="python -m kd_lightning compare --config seed_table.yaml --seeds 5",
+    new_study="python -m kd_lightning compare --config seed_table.yaml --output new --first_seed 5",
     date="2026-01-31",
     seconds=5025.0,
 )
@@ -50,9 +54,17 @@ def example_run(seed: int, accuracy: float, images: int = 1000, epochs: int = 20
 
 
 def example_study(seeds: Sequence[int] = range(5), images: int = 1000, epochs: int = 20) -> Study:
-    """Return four rows; cosine hurts, regress cannot be told from the student."""
+    """Return four rows, looked at once after all seeds; cosine hurts, regress is inconclusive."""
     rows = [_row(name, seeds, images, epochs) for name in ACCURACY]
-    return Study("seed_table", replace(SETTINGS, seeds=tuple(seeds), epochs=epochs), CIFAR10_CLASSES, tuple(rows))
+    plan = replace(SETTINGS.plan, first_seed=seeds[0], looks=(len(seeds),)) if seeds else SETTINGS.plan
+    settings = replace(SETTINGS, seeds=tuple(seeds), plan=plan, epochs=epochs)
+    return Study("seed_table", settings, CIFAR10_CLASSES, tuple(rows))
+
+
+def with_rows(study: Study, *rows: Row) -> Study:
+    """Return the study with other rows, which were planned."""
+    plan = replace(study.settings.plan, rows={row.name: "as planned" for row in rows if row.role == "student"})
+    return replace(study, rows=rows, settings=replace(study.settings, plan=plan))
 
 
 def with_failure(study: Study, reason: str) -> Study:

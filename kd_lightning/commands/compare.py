@@ -3,6 +3,7 @@
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -11,12 +12,15 @@ from kd_lightning.compare.assemble import assemble
 from kd_lightning.compare.costs import add_costs
 from kd_lightning.compare.estimate import estimate_rows, expectation
 from kd_lightning.compare.identity import fingerprint
+from kd_lightning.compare.make_plan import FILE as PLAN
+from kd_lightning.compare.make_plan import PROGRAM, ensure_plan, new_study_command, row_digests
 from kd_lightning.compare.plan import PlannedRow, plan_rows
 from kd_lightning.compare.progress import Progress
 from kd_lightning.compare.runner import Results, Runner, cells
 from kd_lightning.compare.store import write_study
 from kd_lightning.compare.study import Request, read_request
 from kd_lightning.compare.study_folder import claimed
+from kd_lightning.compare.study_plan import StudyPlan
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.same_data import check_data
 from kd_lightning.errors import UserError
@@ -24,7 +28,9 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.machine import stopping
 from kd_lightning.machine.cpu import cores
 from kd_lightning.report.analysis import analyse
+from kd_lightning.report.error_control import TYPICAL, new_study, seeds_in_words, trial
 from kd_lightning.report.outputs import write_report
+from kd_lightning.report.statistics import MIN_RUNS
 from kd_lightning.report.text import to_terminal
 from kd_lightning.training.console import quieten
 from kd_lightning.training.teacher_first import print_weights
@@ -38,10 +44,10 @@ def main(args: Sequence[str]) -> int:
     request = read_request(args[1:])
     console = Console()
     stopping.expect(lambda: "every finished run is kept, and the same command goes on from here.")
-    return compare(request, shlex.join(["python", "-m", "kd_lightning", *args]), console)
+    return compare(request, args, console)
 
 
-def compare(request: Request, command: str, console: Console) -> int:
+def compare(request: Request, args: Sequence[str], console: Console) -> int:
     """Do the runs that are missing, print the report and write it to the study's folder."""
     start = time.monotonic()
     rows = plan_rows(request)
@@ -49,18 +55,61 @@ def compare(request: Request, command: str, console: Console) -> int:
         print_weights("Teacher", weights)
     data, fingerprints = read_data(rows)
     jobs = request.study.jobs or jobs_at_once(rows, request.study.threads_each)
+    digests = row_digests(rows, fingerprints, request.study.teachers, request.study.threads_each)
     with claimed(request.output):
-        results = _do_runs(request, rows, fingerprints, jobs, console)
-        no_costs = _add_costs(rows, results, console) if request.study.onnx else {}
-        seconds = None if results.reused else time.monotonic() - start
-        study = assemble(request, rows, results, data, no_costs=no_costs, jobs=jobs, command=command, seconds=seconds)
-        write_study(study, request.output / "study.json")
-        analysis = analyse(study)
-        page, *_ = write_report(analysis, request.output)
+        plan = ensure_plan(request.study, digests, request.output)
+        reasons = {name: plan.reason(name, digest) for name, digest in digests.items()}
+        command = new_study_command(args, plan, request.output)
+        print_plan(plan, reasons, request.output, command, console)
+        runner = _runner(request, rows, fingerprints, plan, jobs, console)
+        for seeds in stages(plan, request.study.seeds):
+            results = runner.run(seeds)
+            no_costs = _add_costs(rows, results, console) if request.study.onnx else {}
+            study = assemble(
+                request,
+                rows,
+                results,
+                data,
+                no_costs=no_costs,
+                plan=plan,
+                reasons=reasons,
+                seeds=seeds,
+                jobs=jobs,
+                command=shlex.join([*PROGRAM, *args]),
+                new_study=command,
+                seconds=None if results.reused else time.monotonic() - start,
+            )
+            write_study(study, request.output / "study.json")
+            analysis = analyse(study)
+            page, *_ = write_report(analysis, request.output)
+            if not analysis.goes_on:
+                break
     console.print("", to_terminal(analysis))
-    places = f"Report: {page}\nCurves: tensorboard --logdir {request.output / 'logs'}"
-    console.print(places, markup=False, soft_wrap=True)
+    places = [f"Report: {page}", f"Curves: tensorboard --logdir {request.output / 'logs'}"]
+    console.print("\n".join([*new_study(study, analysis.compared), *places]), markup=False, soft_wrap=True)
     return 1 if results.failures else 0
+
+
+def stages(plan: StudyPlan, seeds: int | None) -> list[range]:
+    """Return the seeds up to each look, one after another; all at once where another number of seeds is asked for."""
+    most = seeds or plan.looks[-1]
+    numbers = plan.looks if most == plan.looks[-1] and not plan.exploratory else (most,)
+    return [range(plan.first_seed, plan.first_seed + number) for number in numbers]
+
+
+def print_plan(plan: StudyPlan, reasons: Mapping[str, str], folder: Path, new_command: str, console: Console) -> None:
+    """Print before the first run what will have a verdict, and what will not."""
+    lines = [f"Plan: {seeds_in_words(plan)} ({folder / PLAN})."]
+    if plan.looks[-1] < MIN_RUNS:
+        lines.append(f"{trial(plan.looks[-1])}.")
+    if plan.started > plan.looks[-1]:
+        lines.append(f"Seeds from {plan.seeds.stop} on are more than planned: they change no verdict.")
+    for reason in dict.fromkeys(filter(None, reasons.values())):
+        names = ", ".join(name for name, of_row in reasons.items() if of_row == reason)
+        lines.append(f"No verdict on {names}: {reason}.")
+    if plan.looks[-1] < MIN_RUNS or any(reasons.values()):
+        lines.append(f"A new study has new seeds, and verdicts: {new_command} --seeds {TYPICAL}")
+    console.print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 def read_data(rows: Sequence[PlannedRow]) -> tuple[ImageDataModule, dict[str, dict[str, str]]]:
@@ -115,13 +164,20 @@ def jobs_at_once(rows: Sequence[PlannedRow], threads: int) -> int:
     return max(1, min(MOST_JOBS, cores() // threads))
 
 
-def _do_runs(
-    request: Request, rows: Sequence[PlannedRow], fingerprints: dict[str, dict[str, str]], jobs: int, console: Console
-) -> Results:
-    study, seeds = request.study, range(request.study.seeds)
+def _runner(
+    request: Request,
+    rows: Sequence[PlannedRow],
+    fingerprints: dict[str, dict[str, str]],
+    plan: StudyPlan,
+    jobs: int,
+    console: Console,
+) -> Runner:
+    study, (*earlier, seeds) = request.study, stages(plan, request.study.seeds)
     shared = study.teachers == "one"
     total = len(cells(rows, seeds, shared_teacher=shared))
-    text = f"{request.name}: {total} runs, {jobs} at once; each is kept in {request.output}"
+    text = (
+        f"{request.name}: {'up to ' if earlier else ''}{total} runs, {jobs} at once; each is kept in {request.output}"
+    )
     console.print(text, markup=False, soft_wrap=True)
     expected: dict[str, float] = {}
     runner = Runner(
@@ -138,9 +194,9 @@ def _do_runs(
     with console.status("timing a few steps of each row"):
         estimates = estimate_rows([row for row in rows if row.row.title in missing], study.threads_each)
     expected |= {name: found.run for name, found in estimates.items()}
-    teachers = 1 if shared or study.teacher is None else study.seeds
+    teachers = 1 if shared or study.teacher is None else len(seeds)
     console.print(expectation(estimates, missing, teachers, jobs), markup=False, soft_wrap=True)
-    return runner.run()
+    return runner
 
 
 def _add_costs(rows: Sequence[PlannedRow], results: Results, console: Console) -> dict[str, str]:

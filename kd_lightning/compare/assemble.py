@@ -9,10 +9,12 @@ from importlib.metadata import version
 import torch
 
 from kd_lightning.compare.plan import PlannedRow
-from kd_lightning.compare.results import Failure, Row, Run, Settings, Study, TeacherPolicy
+from kd_lightning.compare.results import Failure, Row, Run, Study
 from kd_lightning.compare.runner import Cell, Results
+from kd_lightning.compare.settings import Settings, TeacherPolicy
 from kd_lightning.compare.store import read_classes, read_run
 from kd_lightning.compare.study import Request
+from kd_lightning.compare.study_plan import StudyPlan
 from kd_lightning.data import ImageDataModule
 from kd_lightning.machine.cpu import cores, cpu_name
 from kd_lightning.wording import counted
@@ -27,8 +29,12 @@ def assemble(
     data: ImageDataModule,
     *,
     no_costs: Mapping[str, str],
+    plan: StudyPlan,
+    reasons: Mapping[str, str],
+    seeds: Sequence[int],
     jobs: int,
     command: str,
+    new_study: str,
     seconds: float | None,
 ) -> Study:
     """Return the study with everything that it has measured.
@@ -39,12 +45,23 @@ def assemble(
         results: What has become of the runs.
         data: The baseline's data.
         no_costs: Why rows have no ONNX size and latency, by their names.
+        plan: What was fixed before the first run.
+        reasons: Why each compared row has no verdict; empty where it has its place in the plan.
+        seeds: The seeds that were asked for.
         jobs: Runs that were done at once.
         command: The command line that runs the study again.
+        new_study: The command line of a study of the same rows with new seeds, but for their number.
         seconds: Time that it took in all; ``None`` where runs were there already.
     """
     study = request.study
-    rows = tuple(replace(_row(row, results, request), no_costs=no_costs.get(row.row.title, "")) for row in planned)
+    rows = tuple(
+        replace(
+            _row(row, results, request),
+            no_costs=no_costs.get(row.row.title, ""),
+            exploratory=reasons.get(row.row.title, ""),
+        )
+        for row in planned
+    )
     baseline = next(row for row in rows if row.role == "baseline")
     policy: TeacherPolicy = "one for all seeds" if study.teachers == "one" else "one per seed"
     settings = Settings(
@@ -52,10 +69,12 @@ def assemble(
         protocol=protocol(data),
         teacher=policy,
         epochs=max((len(run.curves.epochs) for run in baseline.runs), default=0),
-        seeds=tuple(range(study.seeds)),
+        seeds=tuple(seeds),
+        plan=plan,
         machine=machine(jobs, study.threads_each),
         versions={"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         command=command,
+        new_study=new_study,
         date=_last_day(results),
         seconds=seconds,
     )
@@ -105,8 +124,9 @@ def _run(cell: Cell, results: Results, planned: PlannedRow, request: Request) ->
     teacher = request.study.teacher
     if planned.role == "teacher" or run.teacher_agreement is not None or teacher is None:
         return run
-    at = Cell(teacher.title, 0 if request.study.teachers == "one" else cell.seed)
-    if at not in results.files:
+    shared = request.study.teachers == "one"
+    taught = [of for of in results.files if of.row == teacher.title and (shared or of.seed == cell.seed)]
+    if not taught:
         return run
-    ours, theirs = (read_classes(results.files[of]) for of in (cell, at))
+    ours, theirs = (read_classes(results.files[of]) for of in (cell, taught[0]))
     return replace(run, teacher_agreement=float((ours == theirs).mean()))

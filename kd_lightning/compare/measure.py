@@ -88,13 +88,15 @@ class Measure(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure all test images."""
         logits, labels = (torch.cat([batch[index] for batch in self._batches]) for index in (0, 1))  # type: ignore[misc]
-        teacher = [batch[2] for batch in self._batches if batch[2] is not None]
+        taught = [batch[2] for batch in self._batches if batch[2] is not None]
+        teacher = torch.cat(taught) if taught else None
         predicted, count = logits.argmax(1), logits.shape[1]
         self.classes = predicted.numpy()
         self._measured |= {
             "test_loss": float(functional.cross_entropy(logits.double(), labels)),
             "calibration_error": float(multiclass_calibration_error(logits.softmax(1), labels, count)),
-            "teacher_agreement": float((torch.cat(teacher) == predicted).double().mean()) if teacher else None,
+            "teacher_agreement": None if teacher is None else float((teacher == predicted).double().mean()),
+            "teacher_accuracy": None if teacher is None else float((teacher == labels).double().mean()),
             "confusion": confusion(labels, predicted, count),
             "correct": (predicted == labels).numpy(),
         }

@@ -44,6 +44,7 @@ class Pool:
             worker.process.kill()
         for worker in self._workers:
             worker.process.join()
+        self._workers.clear()
 
     @property
     def running(self) -> list[Job]:

@@ -21,6 +21,8 @@ READ_AS: dict[str, Callable[[Any], float | None]] = {
     **dict.fromkeys(("seed", "parameters", "multiply_adds"), _whole),
     "training_seconds": _size,
     "onnx_bytes": lambda value: None if value is None else _whole(value),
-    **dict.fromkeys(("teacher_agreement", "latency_ms"), lambda value: None if value is None else _size(value)),
+    **dict.fromkeys(
+        ("teacher_agreement", "teacher_accuracy", "latency_ms"), lambda value: None if value is None else _size(value)
+    ),
 }
 """How each number is read: ``ValueError`` for anything that it cannot be."""

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_lightning.compare.read_numbers import READ_AS
+from kd_lightning.compare.settings import Settings
 from kd_lightning.errors import UserError
 
 Role = Literal["teacher", "baseline", "student"]
-TeacherPolicy = Literal["one for all seeds", "one per seed"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Run:
         test_loss: Mean cross-entropy on the test split.
         calibration_error: Expected calibration error in [0, 1].
         teacher_agreement: Share of test images where teacher and student predict the same class, in [0, 1].
+        teacher_accuracy: Share of test images that its teacher classifies rightly, in [0, 1].
         confusion: Test images by (true class, predicted class), K x K counts.
         correct: Which test image was classified rightly, (N,) bool, in the order of the test split.
         curves: Training and validation, an epoch at a time.
@@ -76,6 +77,7 @@ class Run:
     training_seconds: float
     curves: Curves = field(default_factory=Curves)
     teacher_agreement: float | None = None
+    teacher_accuracy: float | None = None
     onnx_bytes: int | None = None
     latency_ms: float | None = None
 
@@ -115,10 +117,7 @@ class Run:
             given[name] = check(values[name])
         given["curves"] = Curves.from_plain(values["curves"])
         given["confusion"] = tuple(tuple(int(count) for count in line) for line in values["confusion"])
-        given["test_loss"], given["calibration_error"] = (
-            _number(values["test_loss"]),
-            _number(values["calibration_error"]),
-        )
+        given |= {name: _number(values[name]) for name in ("test_loss", "calibration_error")}
         return cls(correct=correct, **given)
 
 
@@ -142,6 +141,7 @@ class Row:
         failures: Runs that failed.
         reported: Test accuracy in [0, 1] that others reported for this row.
         no_costs: Why its network has no ONNX size and latency; empty where it has, or where none were asked for.
+        exploratory: Why it has no part in the study's plan, and so no verdict; empty where it has.
     """
 
     name: str
@@ -151,35 +151,7 @@ class Row:
     failures: tuple[Failure, ...] = ()
     reported: float | None = None
     no_costs: str = ""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a study was run: what a reader needs to judge it and to run it again.
-
-    Attributes:
-        data: The data in words, such as ``CIFAR-10 (JPEG copy)``.
-        protocol: Which images train, which choose, and when the test split is evaluated, in one sentence.
-        teacher: Whether all seeds share one teacher or each has its own.
-        epochs: Epochs that the baseline was trained for, in the longest of its runs.
-        seeds: The seeds asked for, finished or not.
-        machine: Processor and accelerator.
-        versions: Package name to version.
-        command: The command line that runs the study again.
-        date: Day of the last run, as ``2026-01-31``.
-        seconds: Time that the study took in all, where known.
-    """
-
-    data: str
-    protocol: str
-    teacher: TeacherPolicy
-    epochs: int
-    seeds: tuple[int, ...]
-    machine: str
-    versions: dict[str, str]
-    command: str
-    date: str = ""
-    seconds: float | None = None
+    exploratory: str = ""
 
 
 @dataclass(frozen=True)
@@ -225,7 +197,7 @@ class Study:
     @classmethod
     def from_plain(cls, values: Mapping[str, Any], correct: list[NDArray[np.bool_]]) -> Self:
         """Build it from what ``to_plain`` gave and, a row at a time, the runs' ``correct`` as (runs, N) arrays."""
-        settings = Settings(**{**values["settings"], "seeds": tuple(values["settings"]["seeds"])})
+        settings = Settings.from_plain(values["settings"])
         rows = tuple(_row(row, right) for row, right in zip(values["rows"], correct, strict=True))
         return cls(str(values["name"]), settings, tuple(values["class_names"]), rows)
 

@@ -93,14 +93,17 @@ class Runner:
                 results.setdefault(result, cell)  # a row with the same config needs no run of its own
         return [cell.row for cell in results.values()]
 
-    def run(self) -> Results:
-        """Do what is missing; what fails does not end the others."""
+    def run(self, seeds: Sequence[int]) -> Results:
+        """Do what is missing of some seeds; what fails does not end the others."""
+        later = [cell for cell in self._waiting if cell.seed not in seeds]
+        self._waiting = [cell for cell in self._waiting if cell.seed in seeds]
         with self.progress, self.pool:
             while self._waiting or self.pool.running:
                 self._start()
                 for job, failure in self.pool.wait(seconds=1.0):
                     self._ended(job, failure)
                 self.progress.show(self._rows_waiting())
+        self._waiting = later
         return self.results
 
     def _start(self) -> None:

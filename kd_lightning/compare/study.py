@@ -89,7 +89,11 @@ class StudyConfig:
         compared: The rows that are held against it.
         teacher: The teacher of every row that learns from one.
         teachers: Whether all seeds share ``one`` teacher, that of the first seed, or each has its own (``per_seed``).
-        seeds: Number of seeds, which are 0, 1 and so on; every row is run once with each.
+        seeds: Number of seeds; every row is run once with each. The first start of a study makes it the plan, at which
+            verdicts are given: the last of ``looks``, or 5, where it is not given. More seeds later are exploratory.
+        first_seed: The first seed, 0 where it is not given; a new study on the same question takes new seeds.
+        looks: Numbers of seeds at which verdicts are given, as in ``[5, 10, 20]``, to stop as soon as each row has one;
+            where they are not given, the number of seeds alone.
         output: Folder of the report, the finished runs and the logs; ``lightning_logs/STUDY`` where it is not given.
         jobs: Runs at once; where it is not given, as many as the cores have room for, and one on an accelerator.
         threads: CPU threads of each run; an eighth of the cores, but at least one, where it is not given. The last
@@ -97,14 +101,16 @@ class StudyConfig:
         onnx: Export a run of each row to ONNX at the end, for its size and its latency on this machine.
 
     Raises:
-        UserError: A number is below 1, or two rows have the same name.
+        UserError: A number is too small, the looks do not rise, or two rows have the same name.
     """
 
     baseline: RowConfig
     compared: list[RowConfig]
     teacher: RowConfig | None = None
     teachers: Literal["one", "per_seed"] = "per_seed"
-    seeds: int = 5
+    seeds: int | None = None
+    first_seed: int | None = None
+    looks: list[int] | None = None
     output: str | None = None
     jobs: int | None = None
     threads: int | None = None
@@ -115,6 +121,10 @@ class StudyConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name} is {value}, but it must be 1 or more.")
+        if self.first_seed is not None and self.first_seed < 0:
+            raise UserError(f"--first_seed is {self.first_seed}, but it must be 0 or more.")
+        if self.looks is not None and (not self.looks or sorted({2, *self.looks}) != [2, *self.looks]):
+            raise UserError(f"--looks is {self.looks}, but it must be rising numbers of seeds from 3, as [5, 10, 20].")
         folders = [row.folder.lower() for row in self.rows]
         twice = next((row.title for row in self.rows if folders.count(row.folder.lower()) > 1), None)
         if twice is not None:
@@ -124,6 +134,22 @@ class StudyConfig:
     def rows(self) -> list[RowConfig]:
         """All rows, the teacher first."""
         return [*([self.teacher] if self.teacher else []), self.baseline, *self.compared]
+
+    @property
+    def planned_looks(self) -> tuple[int, ...]:
+        """The looks of a study that these options begin.
+
+        Raises:
+            UserError: The number of seeds is not the last look.
+        """
+        if self.looks is None:
+            return (self.seeds or 5,)
+        if self.seeds not in (None, self.looks[-1]):
+            raise UserError(
+                f"--seeds is {self.seeds}, but the last of --looks is {self.looks[-1]}; leave --seeds out: the study "
+                "stops at the first look at which each row has its verdict."
+            )
+        return tuple(self.looks)
 
     @property
     def threads_each(self) -> int:

@@ -7,19 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_lightning.compare.results import Row, Run, Study, finite
-from kd_lightning.report.statistics import (
-    MOST_RUNS,
-    Interval,
-    PairedTest,
-    Spread,
-    Verdict,
-    bootstrap_interval,
-    judge,
-    runs_to_tell,
-    spread,
-)
-from kd_lightning.wording import counted
+from kd_lightning.compare.results import Row, Study, finite
+from kd_lightning.report.comparison import Comparison, compare_rows, paired_runs
+from kd_lightning.report.statistics import Spread, Verdict, spread
 
 MEASURES = (
     "test_accuracy",
@@ -34,46 +24,6 @@ MEASURES = (
 )
 CURVES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
 MOST_CLASSES = 30  # the most classes that a picture shows
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A row held against the baseline on test accuracy, in [0, 1], over the seeds that both finished.
-
-    Attributes:
-        test: Paired t-test of the differences.
-        adjusted_p: Its p-value after Holm's correction for the study's rows.
-        bootstrap: Interval with seeds and test images drawn anew.
-        verdict: What may be said.
-        more_runs: Runs on top of those done that would tell a difference of this size; ``None`` where told or unknown.
-    """
-
-    test: PairedTest
-    adjusted_p: float | None
-    bootstrap: Interval | None
-    verdict: Verdict
-    more_runs: int | None
-
-    def sentence(self) -> str:
-        """Return the verdict with its reason, such as ``helps: +0.71 points (+0.40 to +1.02)``."""
-        size = f"{points(self.test.difference)} points"
-        if self.test.interval:
-            size += f" ({points(self.test.interval.low)} to {points(self.test.interval.high)})"
-        return f"{self.verdict}: {'; '.join(part for part in (size if self.test.runs else '', self.advice()) if part)}"
-
-    def advice(self) -> str:
-        """Return what to think of the verdict or what it would take to reach one; empty where nothing is to be said."""
-        if self.verdict is not Verdict.CANNOT_TELL:
-            shaky = self.bootstrap is not None and self.bootstrap.low <= 0 <= self.bootstrap.high
-            return "on other test images it could be none" if shaky else ""
-        if self.test.runs < 2:
-            return "one run shows no spread" if self.test.runs else "no run to compare"
-        if self.test.std == 0:
-            same = "exactly 0" if self.test.difference == 0 else "exactly the same"
-            return f"the difference is {same} in every run"
-        if self.more_runs is None:
-            return f"even {MOST_RUNS} runs might not tell a difference this small"
-        return f"about {counted(self.more_runs, 'more run')} would tell a difference this large"
 
 
 @dataclass(frozen=True)
@@ -106,25 +56,19 @@ class Analysis:
         """The rows that were held against the baseline."""
         return tuple((found.row, found.comparison) for found in self.rows if found.comparison)
 
-
-def points(fraction: float) -> str:
-    """Return a difference of fractions in signed percentage points."""
-    text = f"{100 * fraction:+.2f}".replace("-", "\N{MINUS SIGN}")
-    return text if float(text[1:]) else text[1:]
+    @property
+    def goes_on(self) -> bool:
+        """Whether a row would get its verdict from more of the planned seeds."""
+        waiting = [row for row, by in self.compared if by.verdict is Verdict.NONE and not row.exploratory]
+        return any(not row.failures for row in waiting) and not self.study.baseline.failures
 
 
 def analyse(study: Study) -> Analysis:
     """Compute all statistics of a study."""
     students = [row for row in study.rows if row.role == "student"]
-    compared = {row.name: found for row, found in zip(students, _compare(students, study.baseline), strict=True)}
+    compared = {row.name: found for row, found in zip(students, compare_rows(study), strict=True)}
     rows = tuple(RowAnalysis(row, _measures(row), compared.get(row.name)) for row in study.rows)
     return Analysis(study, rows)
-
-
-def paired_runs(row: Row, baseline: Row) -> list[tuple[Run, Run]]:
-    """Return (run, baseline's run) for every seed that both finished."""
-    of_baseline = {run.seed: run for run in baseline.runs}
-    return [(run, of_baseline[run.seed]) for run in row.runs if run.seed in of_baseline]
 
 
 def curve(row: Row, name: str) -> tuple[list[int], list[Spread]]:
@@ -159,33 +103,6 @@ def shown_classes(study: Study) -> list[int]:
 def confusion(row: Row) -> NDArray[np.int_] | None:
     """Return test images by (true class, predicted class), summed over the runs; ``None`` without runs."""
     return np.sum([run.confusion for run in row.runs], axis=0) if row.runs else None
-
-
-def _compare(students: Sequence[Row], baseline: Row) -> list[Comparison]:
-    pairs = [paired_runs(row, baseline) for row in students]
-    judged = judge([_accuracy_differences(of_row) for of_row in pairs])
-    return [
-        Comparison(test, adjusted, _bootstrap(of_row), verdict, _more_runs(test, verdict, len(students)))
-        for of_row, (test, adjusted, verdict) in zip(pairs, judged, strict=True)
-    ]
-
-
-def _accuracy_differences(pairs: list[tuple[Run, Run]]) -> NDArray[np.float64]:
-    """Subtract counts, not fractions: equal counts then differ by exactly 0."""
-    return np.array([(int(run.correct.sum()) - int(other.correct.sum())) / len(run.correct) for run, other in pairs])
-
-
-def _bootstrap(pairs: list[tuple[Run, Run]]) -> Interval | None:
-    if len(pairs) < 2:
-        return None
-    return bootstrap_interval(np.array([run.correct.astype(np.int8) - other.correct for run, other in pairs]))
-
-
-def _more_runs(test: PairedTest, verdict: Verdict, rows: int) -> int | None:
-    if verdict is not Verdict.CANNOT_TELL or not test.std:
-        return None
-    needed = runs_to_tell(test, rows)
-    return needed - test.runs if needed else None
 
 
 def _measures(row: Row) -> dict[str, Spread | None]:

@@ -7,13 +7,13 @@ from kd_lightning.compare.results import Row, finite
 from kd_lightning.report.analysis import (
     CURVES,
     Analysis,
-    Comparison,
     RowAnalysis,
     class_differences,
     confusion,
     curve,
     shown_classes,
 )
+from kd_lightning.report.comparison import Comparison
 from kd_lightning.report.statistics import Spread
 from kd_lightning.report.tables import OTHERS
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from kd_lightning import pages
 from kd_lightning.compare.results import Row
-from kd_lightning.report.analysis import Analysis, Comparison, points
+from kd_lightning.report.analysis import Analysis
 from kd_lightning.report.chart_data import chart_data
-from kd_lightning.report.statistics import LEVEL, Verdict
+from kd_lightning.report.comparison import Comparison, points
+from kd_lightning.report.error_control import error_sentence, new_study, worse_teachers
+from kd_lightning.report.statistics import Verdict
 from kd_lightning.report.tables import (
     ACCURACY,
     NOTHING,
@@ -31,8 +33,8 @@ from kd_lightning.report.text import failure_lines
 from kd_lightning.wording import counted
 
 ROOM = "kd_lightning.report"
-MARKS = {Verdict.HELPS: "▲", Verdict.HURTS: "▼", Verdict.CANNOT_TELL: "?"}
-STYLES = {Verdict.HELPS: "good", Verdict.HURTS: "bad", Verdict.CANNOT_TELL: "unsure"}
+MARKS = {Verdict.HELPS: "▲", Verdict.HURTS: "▼", Verdict.INCONCLUSIVE: "?", Verdict.NONE: NOTHING}
+STYLES = {Verdict.HELPS: "good", Verdict.HURTS: "bad", Verdict.INCONCLUSIVE: "unsure", Verdict.NONE: "unsure"}
 
 
 def to_page(analysis: Analysis) -> str:
@@ -47,7 +49,7 @@ def to_page(analysis: Analysis) -> str:
         policy=f"script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'",
         eyebrow=escape(f"{study.name} · {study.settings.data} · {size}"),
         headline=escape(headline(analysis)),
-        lead=escape(_lead(analysis)),
+        lead=_lead(analysis),
         cards=_cards(analysis),
         failures=_failures(analysis),
         results=_table(results_table(analysis)),
@@ -65,12 +67,11 @@ def to_page(analysis: Analysis) -> str:
 
 
 def _lead(analysis: Analysis) -> str:
-    baseline = analysis.study.baseline
+    study, baseline = analysis.study, analysis.study.baseline
     accuracy = ACCURACY.cell(next(found.measures["test_accuracy"] for found in analysis.rows if found.row == baseline))
-    return (
-        f"Test accuracy held against {baseline.name} ({accuracy.text} %), paired by seed. "
-        f"The chance that this page says helps or hurts where nothing does is at most {100 * LEVEL:.0f} %."
-    )
+    against = f"Test accuracy compared with {baseline.name} ({accuracy.text} %), paired by seed."
+    lines = [*worse_teachers(study), f"{against} {error_sentence(study)}", *new_study(study, analysis.compared)]
+    return "<br>".join(escape(line) for line in lines)
 
 
 def _cards(analysis: Analysis) -> str:
@@ -81,9 +82,10 @@ def _cards(analysis: Analysis) -> str:
 
 def _card(number: int, row: Row, by: Comparison) -> str:
     size = f"{points(by.test.difference)} <small>points</small>" if by.test.runs else NOTHING
-    p = f"p = {p_text(by.adjusted_p)}".replace("= <", "< ")
-    interval = f"95 %: {interval_text(by.test.interval)}, {p}." if by.test.interval else ""
-    advice = f"{by.advice()[:1].upper()}{by.advice()[1:]}." if by.advice() else ""
+    p = f", p = {p_text(by.adjusted_p)}".replace("= <", "< ") if by.adjusted_p is not None else ""
+    interval = f"95 %: {interval_text(by.test.interval)}{p}." if by.test.interval else ""
+    told = by.advice() or (by.outcome if by.why else "")
+    advice = f"{told[:1].upper()}{told[1:]}." if told else ""
     return (
         f'<article class="card {STYLES[by.verdict]}"><header><h2>{escape(row.name)}</h2>'
         f'<span class="pill">{MARKS[by.verdict]} {by.verdict}</span></header><p class="big">{size}</p>'

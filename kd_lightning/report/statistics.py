@@ -1,5 +1,6 @@
 """The statistics of a comparison, as plain functions on arrays."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 LEVEL = 0.05  # chance that any row of a study is called helps or hurts although none differs
-POWER = 0.8  # chance to tell that `runs_to_tell` asks for
-MOST_RUNS = 1000  # the largest study that `runs_to_tell` considers
+POWER = 0.8  # chance to find a difference that `seeds_needed` asks for
+MIN_RUNS = 3  # fewest seeds that are judged: with two the t-test has 1 degree of freedom, and finds nearly nothing
+MAX_RUNS = 1000  # the largest study that `seeds_needed` considers
 RESAMPLES = 2000  # draws of a bootstrap
 
 
@@ -20,11 +22,12 @@ class Verdict(StrEnum):
 
     HELPS = "helps"
     HURTS = "hurts"
-    CANNOT_TELL = "cannot tell"
+    INCONCLUSIVE = "inconclusive"
+    NONE = "no verdict"
 
 
 class Interval(NamedTuple):
-    """A 95 % interval."""
+    """A confidence interval; one of 95 %, where nothing else is said."""
 
     low: float
     high: float
@@ -66,8 +69,8 @@ def spread(values: Sequence[float] | NDArray[np.float64]) -> Spread | None:
     return Spread(mean, std, Interval(mean - margin, mean + margin))
 
 
-def paired_test(differences: NDArray[np.float64]) -> PairedTest:
-    """Test whether paired differences, one a seed, have mean 0."""
+def paired_test(differences: NDArray[np.float64], level: float = LEVEL) -> PairedTest:
+    """Test whether paired differences, one a seed, have mean 0; the interval holds with a chance of 1 - ``level``."""
     runs = len(differences)
     if runs < 2:
         return PairedTest(runs, float(differences.mean()) if runs else float("nan"), None, None, None)
@@ -75,10 +78,11 @@ def paired_test(differences: NDArray[np.float64]) -> PairedTest:
     if np.ptp(differences) < 1e-12:  # rounding aside, all the same
         same = difference if abs(difference) >= 1e-12 else 0.0
         return PairedTest(runs, same, 0.0, None if same else Interval(0.0, 0.0), None if same else 1.0)
-    test = stats.ttest_1samp(differences, 0.0)
-    low, high = test.confidence_interval(0.95)
     std = float(differences.std(ddof=1))
-    return PairedTest(runs, difference, std, Interval(float(low), float(high)), float(test.pvalue))
+    error = std / runs**0.5
+    margin = float(special.stdtrit(runs - 1, 1 - level / 2)) * error
+    p = 2 * float(special.stdtr(runs - 1, -abs(difference) / error))
+    return PairedTest(runs, difference, std, Interval(difference - margin, difference + margin), p)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -88,23 +92,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return [None if old is None else float(new) for old, new in zip(p_values, adjusted, strict=True)]
-
-
-def verdict(test: PairedTest, adjusted: float | None) -> Verdict:
-    """Say what a test and its corrected p-value allow to say."""
-    if adjusted is None or adjusted >= LEVEL:
-        return Verdict.CANNOT_TELL
-    return Verdict.HELPS if test.difference > 0 else Verdict.HURTS
-
-
-def judge(differences: Sequence[NDArray[np.float64]]) -> list[tuple[PairedTest, float | None, Verdict]]:
-    """Test all rows of a study together: one array of paired differences a row.
-
-    The chance that any row without an effect is called helps or hurts is at most ``LEVEL`` for the whole study.
-    """
-    tests = [paired_test(row) for row in differences]
-    adjusted = holm([test.p_value for test in tests])
-    return [(test, p, verdict(test, p)) for test, p in zip(tests, adjusted, strict=True)]
 
 
 def power(effect: float, runs: int, level: float) -> float:
@@ -119,23 +106,24 @@ def power(effect: float, runs: int, level: float) -> float:
     return float(stats.nct.sf(threshold, runs - 1, abs(effect) * runs**0.5))
 
 
-def runs_to_tell(test: PairedTest, rows: int) -> int | None:
-    """Fewest runs in all with which a difference as large as the one measured is found with a chance of ``POWER``.
+def seeds_needed(test: PairedTest, rows: int) -> int | None:
+    """Fewest seeds with which a new study finds a difference as large as the one measured with a chance of ``POWER``.
 
     Args:
-        test: The test so far, with a standard deviation above 0, that could not tell.
+        test: The test of this study, with a standard deviation above 0.
         rows: Rows tested together, for Holm's strictest step.
 
     Returns:
-        The number, or ``None`` where it is more than ``MOST_RUNS``.
+        The number, or ``None`` where it is more than ``MAX_RUNS``.
     """
     assert test.std
     effect = test.difference / test.std
-    more = range(test.runs + 1, MOST_RUNS + 1)
-    return next((runs for runs in more if power(effect, runs, LEVEL / rows) >= POWER), None)
+    numbers = range(MIN_RUNS, MAX_RUNS + 1)
+    place = bisect_left(numbers, POWER, key=lambda runs: power(effect, runs, LEVEL / rows))
+    return numbers[place] if place < len(numbers) else None
 
 
-def bootstrap_interval(differences: NDArray[np.int8], seed: int = 0) -> Interval | None:
+def bootstrap_interval(differences: NDArray[np.int8], level: float = LEVEL, seed: int = 0) -> Interval | None:
     """Percentile interval of the mean difference when both seeds and test images are drawn anew.
 
     Seeds and images are drawn independently with replacement and crossed (Owen 2007, "The pigeonhole bootstrap",
@@ -143,6 +131,7 @@ def bootstrap_interval(differences: NDArray[np.int8], seed: int = 0) -> Interval
 
     Args:
         differences: (runs, N) of -1, 0 and 1: the row's ``correct`` less the baseline's, on the same images.
+        level: 1 less the chance with which the interval holds.
         seed: Seed of the draws.
 
     Returns:
@@ -158,5 +147,5 @@ def bootstrap_interval(differences: NDArray[np.int8], seed: int = 0) -> Interval
         counts = np.bincount(generator.integers(images, size=images), minlength=images).astype(np.float32)
         of_runs = counts @ by_image / images
         means[draw] = of_runs[generator.integers(runs, size=runs)].mean()
-    low, high = np.quantile(means, (0.025, 0.975))
+    low, high = np.quantile(means, (level / 2, 1 - level / 2))
     return Interval(float(low), float(high))

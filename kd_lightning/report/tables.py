@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kd_lightning.compare.results import Run, finite
-from kd_lightning.report.analysis import Analysis, Comparison, RowAnalysis, points, spread_of_class
-from kd_lightning.report.statistics import LEVEL, POWER, Interval, Spread, Verdict
+from kd_lightning.report.analysis import Analysis, RowAnalysis, spread_of_class
+from kd_lightning.report.comparison import joined, points
+from kd_lightning.report.error_control import error_sentence
+from kd_lightning.report.statistics import POWER, Interval, Spread, Verdict
 
 NOTHING = "\N{EN DASH}"
 
@@ -67,9 +69,14 @@ def headline(analysis: Analysis) -> str:
         decided = [(row.name, by.test.difference) for row, by in analysis.compared if by.verdict is verdict]
         if decided:
             found.append(_decided(decided, verdict, baseline))
-    undecided = [(row.name, by) for row, by in analysis.compared if by.verdict is Verdict.CANNOT_TELL]
-    if undecided:
-        found.append(_undecided(undecided, baseline))
+    unknown = [(row.name, by.test.runs) for row, by in analysis.compared if by.verdict is Verdict.INCONCLUSIVE]
+    if unknown:
+        names, runs = _join([name for name, _ in unknown], "or"), max(runs for _, runs in unknown)
+        found.append(f"Inconclusive after {runs} seeds: whether {names} differs from {baseline}.")
+    open_rows = {row.name: by.outcome for row, by in analysis.compared if by.verdict is Verdict.NONE}
+    if open_rows:
+        outcomes = set(open_rows.values())
+        found.append(f"{_join(list(open_rows))}: {outcomes.pop() if len(outcomes) == 1 else Verdict.NONE}.")
     return " ".join(found) or f"Nothing is compared to {baseline}."
 
 
@@ -80,18 +87,10 @@ def _decided(decided: list[tuple[str, float]], verdict: Verdict, baseline: str) 
     return f"{names}: {size}." if len(decided) == 1 else f"{names}, {name} most: {size}."
 
 
-def _undecided(undecided: list[tuple[str, Comparison]], baseline: str) -> str:
-    names = _join([name for name, _ in undecided], "or")
-    runs = max(by.test.runs for _, by in undecided)
-    if runs < 2:
-        return f"Cannot tell whether {names} differs from {baseline}: that takes two paired runs or more."
-    return f"Cannot tell after {runs} runs whether {names} differs from {baseline}."
-
-
 def _join(names: list[str], word: str = "and") -> str:
     if len(names) > 4:
         return f"any of {len(names)} rows" if word == "or" else f"{len(names)} rows"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
+    return joined(names, word)
 
 
 def results_table(analysis: Analysis) -> Table:
@@ -170,10 +169,16 @@ def settings_table(analysis: Analysis) -> Table:
 
 REPORTED = "Reported is what others wrote of a row, with settings and data of their own: the study's may be different."
 
+LOOKS_NOTE = (
+    " and the looks (times 5 % over the look's level), the interval is as wide as its look's level asks, so that those "
+    "of all looks hold together in 95 % of studies"
+)
+
 
 def method(analysis: Analysis) -> tuple[str, ...]:
     """Return how the numbers were made, a sentence or two each."""
-    baseline, policy = analysis.study.baseline.name, analysis.study.settings.teacher
+    study = analysis.study
+    baseline, policy, looks = study.baseline.name, study.settings.teacher, study.settings.plan.looks
     teachers = {
         "one for all seeds": "All seeds share one teacher: what another teacher would change is not in the intervals.",
         "one per seed": "Every seed has its own teacher.",
@@ -181,12 +186,14 @@ def method(analysis: Analysis) -> tuple[str, ...]:
     return (
         "± is one standard deviation over runs.",
         f"Differences to {baseline} are paired by seed: same starting weights, same batches in the same order.",
-        "Interval and p are Student's paired t-test on test accuracy, which alone is judged. Holm's correction keeps "
-        f"the chance to call any row without an effect helps or hurts at {100 * LEVEL:.0f} % for the whole study.",
+        error_sentence(study),
+        "Interval and p are Student's paired t-test's on the planned seeds; p (Holm) is corrected for the rows"
+        f"{LOOKS_NOTE if len(looks) > 1 else ''}, the interval is not corrected for rows. What is exploratory has no "
+        "verdict.",
         "The t interval is about these test images. The bootstrap draws seeds and test images anew, so it speaks of "
         "other test images too; it errs on the wide side.",
-        "The number of runs that would tell is a rough guide: with it, a difference as large as the one measured is "
-        f"found with a chance of {100 * POWER:.0f} %.",
+        "The number of new seeds that would tell is a rough guide: with it, a difference as large as the one measured "
+        f"is found with a chance of {100 * POWER:.0f} %.",
         teachers[policy],
         *([REPORTED] if any(row.reported is not None for row in analysis.study.rows) else []),
     )

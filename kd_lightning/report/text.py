@@ -13,6 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from kd_lightning.report.analysis import MEASURES, Analysis, RowAnalysis
+from kd_lightning.report.error_control import error_sentence, new_study, worse_teachers
 from kd_lightning.report.statistics import Verdict
 from kd_lightning.report.tables import (
     Cell,
@@ -30,7 +31,12 @@ from kd_lightning.wording import in_csv, in_markdown
 WIDE = ("95 % interval", "Bootstrap interval", "p")
 ABREAST = 4
 """Rows whose measures fit beside each other."""
-COLOURS = {Verdict.HELPS: "bold green", Verdict.HURTS: "bold red", Verdict.CANNOT_TELL: "bold yellow"}
+COLOURS = {
+    Verdict.HELPS: "bold green",
+    Verdict.HURTS: "bold red",
+    Verdict.INCONCLUSIVE: "bold yellow",
+    Verdict.NONE: "yellow",
+}
 
 
 def to_terminal(analysis: Analysis) -> Group:
@@ -39,9 +45,11 @@ def to_terminal(analysis: Analysis) -> Group:
         Text.assemble((f"  {row.name} ", "bold"), (by.sentence(), COLOURS[by.verdict])) for row, by in analysis.compared
     ]
     failures = [Text(line, "red") for line in failure_lines(analysis)]
+    first = [Text(line, "bold yellow") for line in worse_teachers(analysis.study)]
     tables = [_narrow(results_table(analysis)), *_turned(measures_table(analysis))]
     shown = [_rich_table(table) for table in tables if table.rows]
-    return Group(Text(headline(analysis), "bold"), *verdicts, *failures, "", *shown)
+    held = Text(error_sentence(analysis.study))
+    return Group(Text(headline(analysis), "bold"), *first, *verdicts, *failures, held, "", *shown)
 
 
 def failure_lines(analysis: Analysis) -> list[str]:
@@ -57,8 +65,11 @@ def to_markdown(analysis: Analysis) -> str:
     """Return the whole report as Markdown: the answer first, then the tables, the settings and the method."""
     verdicts = [f"- **{in_markdown(row.name)}** {by.sentence()}" for row, by in analysis.compared]
     failures = [f"- {in_markdown(line)}" for line in failure_lines(analysis)]
-    parts = [f"# {in_markdown(analysis.study.name)}", f"**{in_markdown(headline(analysis))}**", "\n".join(verdicts)]
+    study, compared = analysis.study, analysis.compared
+    parts = [f"# {in_markdown(study.name)}", f"**{in_markdown(headline(analysis))}**"]
+    parts += [*map(in_markdown, worse_teachers(study)), "\n".join(verdicts)]
     parts += ["\n".join(failures)] if failures else []
+    parts += [in_markdown(line) for line in (error_sentence(study), *new_study(study, compared))]
     for table in (results_table, measures_table, classes_table):
         shown = table(analysis)
         parts += [f"## {shown.title}", markdown_table(shown)] if len(shown.columns) > 1 else []
@@ -93,7 +104,10 @@ def runs_to_csv(analysis: Analysis) -> str:
 def to_json(analysis: Analysis) -> str:
     """Return the study with all its runs, and what it shows."""
     shown = [found.to_plain() for found in analysis.rows]
-    plain = {"headline": headline(analysis), "rows": shown, "study": analysis.study.to_plain()}
+    study = analysis.study
+    said = {"worse_teachers": worse_teachers(study), "error_control": error_sentence(study)}
+    said["new_study"] = new_study(study, analysis.compared)
+    plain = {"headline": headline(analysis), **said, "rows": shown, "study": study.to_plain()}
     return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -120,14 +134,15 @@ def _flat(found: RowAnalysis) -> dict[str, Any]:
         "p_value": by and by.test.p_value,
         "p_value_holm": by and by.adjusted_p,
         "verdict": by and str(by.verdict),
-        "more_runs": by and by.more_runs,
+        "exploratory": row.exploratory or None,
+        "new_seeds": by and by.new_seeds,
     }
 
 
 def _csv(lines: Iterable[dict[str, Any]]) -> str:
     text = io.StringIO()
     lines = list(lines)
-    writer = csv.DictWriter(text, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
+    writer = csv.DictWriter(text, list(lines[0]) if lines else [], lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
     writer.writerows({name: in_csv(value) for name, value in line.items()} for line in lines)
     return text.getvalue()

@@ -32,7 +32,7 @@ CHOICES: dict[str, type[Any]] = {
 """The base class of what a key takes: an unknown class name is answered with the known ones."""
 
 
-STUDY = ("baseline", "compared", "teacher", "teachers", "seeds", "onnx")
+STUDY = ("baseline", "compared", "teacher", "teachers", "seeds", "first_seed", "looks", "onnx")
 """What only a study has."""
 
 NO_OPTIONS: dict[type[Any], tuple[str, ...]] = {

@@ -125,8 +125,10 @@ def compare(*options: str, seeds: int = 2, output: str = "out", status: int = 0)
 
 
 def numbers(row: Row) -> list[Any]:
-    """Return all that a row's runs measured but for time and size."""
-    still = [replace(run, training_seconds=0.0, onnx_bytes=None, latency_ms=None) for run in row.runs]
+    """Return all that a row's runs measured of the student but for time and size."""
+    still = [
+        replace(run, training_seconds=0.0, onnx_bytes=None, latency_ms=None, teacher_accuracy=None) for run in row.runs
+    ]
     return [*(run.to_plain() for run in still), *(run.correct.tolist() for run in still)]
 
 
@@ -145,7 +147,7 @@ def test_runs_are_paired_measured_kept_and_reported(
     assert numbers(ignoring) == numbers(student)
     assert numbers(student)[0] != numbers(student)[1]
     printed = " ".join(capsys.readouterr().out.split())
-    assert "same cannot tell: 0.00 points (0.00 to 0.00); the difference is exactly 0 in every run" in printed
+    assert "same no verdict (2 seeds are too few): 0.00 points (0.00 to 0.00)" in printed
 
     first, second = student.runs
     assert first.curves.epochs == (1, 2)
@@ -153,6 +155,8 @@ def test_runs_are_paired_measured_kept_and_reported(
     assert 0 < first.curves.train_loss[1] < 3
     assert first.teacher_agreement is not None  # though it has no teacher
     assert teacher.runs[0].teacher_agreement is None
+    assert ignoring.runs[0].teacher_accuracy == teacher.runs[0].test_accuracy
+    assert first.teacher_accuracy is None
     assert teacher.runs[0].parameters == sum(values.numel() for values in DeepNN(4, 3, 8).parameters())
     assert (first.onnx_bytes is not None, first.latency_ms is not None) == (True, True)
     assert second.onnx_bytes is None  # one export a row
@@ -184,6 +188,38 @@ def test_what_is_there_is_used_again_for_more_seeds_and_other_teachers(in_proces
     assert in_process == ["teacher 1", "cosine 1"]  # seed 0 has had its own
 
 
+def test_what_is_added_after_the_plan_has_no_verdict_and_takes_none(
+    in_process: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_configs()
+    write_study("same", "die")
+    planned = analyse(compare(seeds=3)).compared
+    assert "3 seeds (0 to 2), looked at once, 2 rows" in " ".join(capsys.readouterr().out.split())
+    assert [by.outcome for _, by in planned] == ["inconclusive", "inconclusive"]
+    more = analyse(compare(seeds=4)).compared
+    assert [len(row.runs) for row, _ in more] == [4, 4]
+    assert [(by.test, by.adjusted_p, by.verdict) for _, by in more] == [
+        (by.test, by.adjusted_p, by.verdict) for _, by in planned
+    ]
+    assert more[0][1].sentence().endswith("with all 4 seeds 0.00 (exploratory)")
+    write_study("same", "die", "fail")
+    added = [by.outcome for _, by in analyse(compare(seeds=3)).compared]
+    assert added == ["inconclusive", "inconclusive", "no verdict (it was not in the study's plan)"]
+    changed = analyse(compare("--trainer.max_epochs=1", seeds=1)).compared
+    assert all("it is not what was planned" in by.outcome for _, by in changed[:2])
+
+
+def test_a_study_stops_at_the_first_look_that_calls_all_its_rows(in_process: list[str]) -> None:
+    spoilt = {"config": "student.yaml", "name": "spoilt", "options": {"model.optimizer.lr": 0.0}}
+    Path("study.yaml").write_text(
+        yaml.safe_dump({"baseline": {"config": "student.yaml"}, "onnx": False, "looks": [4, 5], "compared": [spoilt]})
+    )
+    args = ["compare", "--config", "study.yaml", "--output=out", *TINY, "--model.optimizer.lr=1e-3"]
+    assert main([*args, "--trainer.max_epochs=5"]) == 0
+    ((row, by),) = analyse(read_study(Path("out/study.json"))).compared
+    assert (by.outcome, len(row.runs)) == ("hurts", 4)
+
+
 def test_a_change_repeats_the_runs_that_it_touches(in_process: list[str]) -> None:
     write_configs()
     write_study("same")
@@ -205,6 +241,7 @@ def test_a_failed_run_is_reported_with_those_that_need_it_and_does_not_end_the_o
     write_study("cosine", teacher={"config": "fail.yaml", "name": "teacher"})
     Path("fail").touch()
     study = compare("--model.network=DeepNN", seeds=1, status=1)
+    assert Path("out/plan.json").is_file()
     assert [[failure.reason for failure in row.failures] for row in study.rows] == [
         ["out of luck"],
         [],

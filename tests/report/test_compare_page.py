@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from compare_browser import Browser, browser
-from compare_example import example_study, with_failure
+from compare_example import example_study, with_failure, with_rows
 
 from kd_lightning.compare.results import Study
 from kd_lightning.report.analysis import Analysis, analyse
@@ -103,7 +103,7 @@ def test_what_a_person_sees_first_is_the_answer(
     assert chromium.run("document.querySelector('h1').getBoundingClientRect().bottom") < height / 2
     assert chromium.run("document.querySelector('.card').getBoundingClientRect().bottom") < height
     verdicts = chromium.run("[...document.querySelectorAll('.card .pill')].map(pill => pill.textContent)")
-    assert verdicts == ["▼ hurts", "? cannot tell"]
+    assert verdicts == ["▼ hurts", "\N{EN DASH} no verdict"]
     assert "regress, seed 4 failed: out of memory" in chromium.run("document.querySelector('.failures').textContent")
 
 
@@ -178,7 +178,7 @@ def test_hostile_names_are_shown_as_text(chromium: Browser, tmp_path: Path) -> N
     study = example_study(seeds=range(2))
     rows = (study.rows[0], study.rows[1], replace(study.rows[2], name=HOSTILE), study.rows[3])
     classes = (HOSTILE, *study.class_names[1:])
-    page = written(with_failure(replace(study, name=HOSTILE, rows=rows, class_names=classes), HOSTILE), tmp_path)
+    page = written(with_failure(replace(with_rows(study, *rows), name=HOSTILE, class_names=classes), HOSTILE), tmp_path)
     chromium.open(page, width=360)
     assert HOSTILE in chromium.run("document.querySelector('h1').textContent")
     assert chromium.run("document.images.length + document.scripts.length") == 2  # the data and the script
@@ -197,7 +197,7 @@ def test_a_study_that_has_hardly_begun_shows_a_page_without_errors(
 ) -> None:
     page = written(example_study(seeds=seeds), tmp_path)
     chromium.open(page, width=390)
-    assert chromium.run("document.querySelector('h1').textContent").startswith("Cannot tell whether cosine or regress")
+    assert chromium.run("document.querySelector('h1').textContent").startswith("cosine and regress: no verdict")
     assert chromium.run("document.documentElement.scrollWidth") == 390
     assert without_problems(chromium, page)
 

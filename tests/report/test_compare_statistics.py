@@ -1,27 +1,33 @@
 """The statistics of a comparison, held against scipy and against simulated studies with a known effect."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from compare_example import example_run, example_study
+from compare_example import example_run, example_study, with_rows
 from numpy.typing import NDArray
 from scipy import stats
 
 from kd_lightning.compare.results import Row, Study
-from kd_lightning.report.analysis import analyse, class_differences, points, shown_classes
+from kd_lightning.report.analysis import analyse, class_differences, shown_classes
+from kd_lightning.report.comparison import points
+from kd_lightning.report.looks import Judged, judge
 from kd_lightning.report.statistics import (
-    MOST_RUNS,
+    MAX_RUNS,
     Interval,
     Verdict,
     bootstrap_interval,
     holm,
-    judge,
     paired_test,
     power,
-    runs_to_tell,
+    seeds_needed,
     spread,
 )
+
+
+def judge_once(differences: Sequence[NDArray[np.float64]]) -> list[Judged]:
+    return judge(differences, looks=[len(differences[0])])
 
 
 def simulated_studies(studies: int, rows: int, seeds: int, effect: float) -> NDArray[np.float64]:
@@ -34,7 +40,7 @@ def simulated_studies(studies: int, rows: int, seeds: int, effect: float) -> NDA
 
 def with_again(study: Study) -> Study:
     """Put the baseline's own runs in once more, as a student."""
-    return replace(study, rows=(*study.rows, replace(study.baseline, name="again", role="student")))
+    return with_rows(study, *study.rows, replace(study.baseline, name="again", role="student"))
 
 
 def test_the_paired_test_is_scipys() -> None:
@@ -65,17 +71,17 @@ def test_holm_gives_the_textbook_values_and_keeps_rows_without_a_test() -> None:
 @pytest.mark.parametrize(("rows", "seeds"), [(1, 3), (3, 5)])
 def test_of_1000_studies_without_effect_at_most_5_percent_are_called(rows: int, seeds: int) -> None:
     studies = simulated_studies(1000, rows, seeds, effect=0.0)
-    called = sum(any(told is not Verdict.CANNOT_TELL for *_, told in judge(study)) for study in studies)
+    called = sum(any(row.verdict is not Verdict.INCONCLUSIVE for row in judge_once(study)) for study in studies)
     assert called <= 50 + 3 * np.sqrt(1000 * 0.05 * 0.95)
     assert called >= 10  # a method that never tells would pass the line above
 
 
 def test_an_effect_of_one_standard_deviation_is_found_in_nearly_all_studies_of_20_seeds() -> None:
     studies = simulated_studies(300, rows=3, seeds=20, effect=1.0)
-    told = [told for study in studies for *_, told in judge(study)]
+    told = [row.verdict for study in studies for row in judge_once(study)]
     assert np.mean([verdict is Verdict.HELPS for verdict in told]) > 0.95
     assert Verdict.HURTS not in told
-    hurt = [told for study in -studies[:50] for *_, told in judge(study)]
+    hurt = [row.verdict for study in -studies[:50] for row in judge_once(study)]
     assert np.mean([verdict is Verdict.HURTS for verdict in hurt]) > 0.9
 
 
@@ -86,14 +92,14 @@ def test_power_is_what_simulation_finds(effect: float, runs: int) -> None:
     assert power(effect, runs, 0.05 / 3) == pytest.approx(found, abs=0.015)
 
 
-def test_runs_to_tell_is_the_first_number_with_enough_power() -> None:
+def test_seeds_needed_is_the_first_number_with_enough_power() -> None:
     differences = np.array([0.02, -0.01, 0.01, 0.03, -0.005])
     test = paired_test(differences)
-    needed = runs_to_tell(test, rows=3)
+    needed = seeds_needed(test, rows=3)
     assert needed is not None
     effect = differences.mean() / differences.std(ddof=1)
     assert power(effect, needed, 0.05 / 3) >= 0.8 > power(effect, needed - 1, 0.05 / 3)
-    assert runs_to_tell(paired_test(differences - differences.mean() + 1e-5), rows=3) is None, MOST_RUNS
+    assert seeds_needed(paired_test(differences - differences.mean() + 1e-5), rows=3) is None, MAX_RUNS
 
 
 def test_the_bootstrap_is_the_exact_one_over_seeds_when_all_test_images_agree() -> None:
@@ -119,24 +125,25 @@ def test_the_bootstrap_holds_the_effect_on_other_images_where_the_t_interval_doe
     assert within_t < 24
 
 
-def test_the_same_runs_differ_by_exactly_zero_and_cannot_be_told() -> None:
+def test_the_same_runs_differ_by_exactly_zero_which_is_inconclusive() -> None:
     by = next(by for row, by in analyse(with_again(example_study())).compared if row.name == "again")
     assert (by.test.difference, by.test.std, by.test.interval, by.test.p_value) == (0.0, 0.0, (0.0, 0.0), 1.0)
     assert by.bootstrap == Interval(0.0, 0.0)
-    assert by.verdict is Verdict.CANNOT_TELL
-    assert by.sentence() == "cannot tell: 0.00 points (0.00 to 0.00); the difference is exactly 0 in every run"
+    assert by.verdict is Verdict.INCONCLUSIVE
+    assert by.sentence() == "inconclusive: 0.00 points (0.00 to 0.00); the difference is exactly 0 in every run"
 
 
 def test_a_difference_without_any_spread_is_not_called() -> None:
-    ((test, adjusted, told),) = judge([np.full(3, 0.01)])
-    assert (test.interval, test.p_value, adjusted, told) == (None, None, None, Verdict.CANNOT_TELL)
+    (found,) = judge_once([np.full(3, 0.01)])
+    assert (found.test.interval, found.test.p_value, found.adjusted) == (None, None, None)
+    assert found.verdict is Verdict.INCONCLUSIVE
 
 
-def test_one_run_cannot_tell() -> None:
-    for _, by in analyse(example_study(seeds=[4])).compared:
-        assert by.verdict is Verdict.CANNOT_TELL
-        assert by.sentence().endswith("points; one run shows no spread")
-        assert (by.test.interval, by.adjusted_p, by.bootstrap, by.more_runs) == (None, None, None, None)
+@pytest.mark.parametrize("seeds", [[4], [4, 5]])
+def test_one_seed_and_two_give_no_verdict(seeds: list[int]) -> None:
+    for _, by in analyse(example_study(seeds=seeds)).compared:
+        assert by.sentence().startswith(f"no verdict ({'1 seed is' if len(seeds) == 1 else '2 seeds are'} too few): ")
+        assert (by.adjusted_p, by.new_seeds) == (None, None)
 
 
 def test_only_seeds_that_both_rows_finished_are_compared() -> None:
@@ -152,7 +159,7 @@ def test_only_seeds_that_both_rows_finished_are_compared() -> None:
 
 def test_teacher_and_baseline_are_not_compared_and_do_not_count_in_the_correction() -> None:
     study = example_study()
-    alone = replace(study, rows=study.rows[:3])
+    alone = with_rows(study, *study.rows[:3])
     assert [row.name for row, _ in analyse(study).compared] == ["cosine", "regress"]
     ((_, by),) = analyse(alone).compared
     assert by.adjusted_p == by.test.p_value
@@ -160,12 +167,12 @@ def test_teacher_and_baseline_are_not_compared_and_do_not_count_in_the_correctio
 
 def test_the_verdict_follows_the_corrected_p_value() -> None:
     runs = np.array([0.010, 0.012, -0.001, 0.013, 0.009])
-    ((test, _, alone),) = judge([runs])
-    assert test.p_value is not None
-    assert 0.05 / 3 < test.p_value < 0.05
-    assert alone is Verdict.HELPS
+    (alone,) = judge_once([runs])
+    assert alone.test.p_value is not None
+    assert 0.05 / 3 < alone.test.p_value < 0.05
+    assert alone.verdict is Verdict.HELPS
     noise = np.array([0.01, -0.01, 0.02, -0.02, 0.001])
-    assert judge([runs, noise, -noise])[0][2] is Verdict.CANNOT_TELL
+    assert judge_once([runs, noise, -noise])[0].verdict is Verdict.INCONCLUSIVE
 
 
 def test_class_differences_are_paired_means() -> None:
@@ -194,10 +201,10 @@ def test_of_many_classes_pictures_show_those_that_differ_most() -> None:
 
 def test_a_row_without_runs_has_no_numbers() -> None:
     study = example_study()
-    row = analyse(replace(study, rows=(*study.rows, Row("empty", "empty")))).rows[-1]
+    row = analyse(with_rows(study, *study.rows, Row("empty", "empty"))).rows[-1]
     assert row.measures["test_accuracy"] is None
     assert row.comparison is not None
-    assert row.comparison.sentence() == "cannot tell: no run to compare"
+    assert row.comparison.sentence() == "no verdict before all 5 planned seeds are done"
 
 
 def test_points_have_a_sign_unless_they_are_zero() -> None:
