@@ -64,7 +64,8 @@ def _build(name: str, pretrained: bool, num_classes: int, in_channels: int, imag
     if _known(name, timm).fixed_input_size:
         options["img_size"] = image_size
     try:
-        return timm.create_model(name, pretrained=pretrained, **options)  # type: ignore[no-any-return]
+        network: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
+        return network
     except Exception as error:  # whatever the hub's client and the constructors of a thousand networks raise
         if not pretrained:
             raise refused_images(f"{name} of timm", image_size, error) from error
