@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from kd_lightning.errors import UserError
-from kd_lightning.files import no_room
+from kd_lightning.files import disk_full_message
 from kd_lightning.machine import stopping
 from kd_lightning.wording import shown_lines
 
@@ -57,14 +57,14 @@ def _status(args: list[str]) -> int:
     try:
         return _main(args)
     except UserError as error:
-        stopping.let_main_end(seconds=10)  # where all processes have made the same mistake, one says so
+        stopping.wait_for_rank_zero(seconds=10)  # where all processes have made the same mistake, one says so
         print(f"error: {shown_lines(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output, as in `| head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        if (sentence := no_room(error)) is None:
+        if (sentence := disk_full_message(error)) is None:
             raise
         print(f"error: {shown_lines(sentence)}", file=sys.stderr)
         return 2

@@ -17,11 +17,11 @@ from kd_lightning.machine import stopping
 if sys.platform != "win32":
     import fcntl
 
-WORKPLACE = ".kd_lightning-"
+TEMP_FOLDER = ".kd_lightning-"
 """How the names of workplaces begin. They are hidden folders: no pattern for results matches what is in them."""
 
 LOCK = ".lock"
-"""The file in a workplace that its owner keeps locked; the system unlocks it when the owner dies, however it dies."""
+"""The file in a temp_folder that its owner keeps locked; the system unlocks it when the owner dies, however it dies."""
 
 LONGEST_NAME = 200
 """Bytes of a name; file systems take 255."""
@@ -31,7 +31,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path to write to; what is there when the block ends without an error becomes ``path``.
 
     Not even a kill or a power cut leaves half a file at ``path``, or takes away the one that was there before.
@@ -43,7 +43,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         UserError: The folder cannot be written to, or the disk is full. Nothing is left behind.
     """
     path = Path(path)
-    with writing(path), workplace(path.parent) as work:
+    with writing(path), temp_folder(path.parent) as work:
         temporary = work / path.name
         temporary.touch()
         yield temporary
@@ -60,7 +60,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def workplace(folder: Path) -> Iterator[Path]:
+def temp_folder(folder: Path) -> Iterator[Path]:
     """Give an empty hidden folder in ``folder``, so that finished files are only renamed; it is removed afterwards.
 
     The workplaces that killed processes have left there are removed first.
@@ -95,7 +95,7 @@ def _sync(path: Path, access: int) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove the workplaces in ``folder`` whose owners have died."""
-    for work in folder.glob(f"{WORKPLACE}*"):
+    for work in folder.glob(f"{TEMP_FOLDER}*"):
         if work.is_symlink() or not work.is_dir():
             continue
         with suppress(OSError):  # its owner is at work, or this disk knows no locks, or it is another user's
@@ -108,9 +108,9 @@ def sweep(folder: Path) -> None:
 
 
 def _own_workplace(folder: Path) -> tuple[Path, int]:
-    """Make a workplace and return it with its lock; one that was swept before it could be locked is made again."""
+    """Make a temp_folder and return it with its lock; one that was swept before it could be locked is made again."""
     while True:
-        work = Path(tempfile.mkdtemp(prefix=WORKPLACE, dir=folder))
+        work = Path(tempfile.mkdtemp(prefix=TEMP_FOLDER, dir=folder))
         with suppress(FileNotFoundError):
             lock = os.open(work / LOCK, os.O_RDWR | os.O_CREAT)
             with suppress(OSError):  # a disk without locks, where nothing is swept either
@@ -147,7 +147,7 @@ def plain_name(name: str, ending: str, key: str) -> str:
     return name
 
 
-def no_room(error: BaseException) -> str | None:
+def disk_full_message(error: BaseException) -> str | None:
     """Return the sentence for an error that a full or read-only disk has caused; ``None`` for any other error."""
     causes = list(_causes(error))
     for cause in causes:

@@ -26,7 +26,7 @@ ALL: list[Augmentation] = [
     Mixup(alpha=0.7),
     CutMix(),
 ]
-ALONE = [step for step in ALL if not step.mixes_labels]
+BASELINE = [step for step in ALL if not step.mixes_labels]
 
 
 def name(step: Augmentation) -> str:

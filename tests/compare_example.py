@@ -22,8 +22,8 @@ SETTINGS = Settings(
     plan=StudyPlan(0, (5,), {"cosine": "as planned", "regress": "as planned"}, 5),
     machine="2 CPU cores, no accelerator",
     versions={"kd_lightning": "0.1.0", "torch": "2.14.1", "lightning": "2.6.6", "onnxruntime": "1.32.0"},
-    command="python -m kd_lightning compare --config seed_table.yaml --seeds 5",
-    new_study="python -m kd_lightning compare --config seed_table.yaml --output new --first_seed 5",
+    command="python -m kd_lightning compare --config notebook_table.yaml --seeds 5",
+    new_study="python -m kd_lightning compare --config notebook_table.yaml --output new --first_seed 5",
     date="2026-01-31",
     seconds=5025.0,
 )
@@ -58,7 +58,7 @@ def example_study(seeds: Sequence[int] = range(5), images: int = 1000, epochs: i
     rows = [_row(name, seeds, images, epochs) for name in ACCURACY]
     plan = replace(SETTINGS.plan, first_seed=seeds[0], looks=(len(seeds),)) if seeds else SETTINGS.plan
     settings = replace(SETTINGS, seeds=tuple(seeds), plan=plan, epochs=epochs)
-    return Study("seed_table", settings, CIFAR10_CLASSES, tuple(rows))
+    return Study("notebook_table", settings, CIFAR10_CLASSES, tuple(rows))
 
 
 def with_rows(study: Study, *rows: Row) -> Study:

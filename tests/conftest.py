@@ -33,9 +33,9 @@ def translations_read_once() -> Iterator[None]:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def temp_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, with a command line that Lightning may look at."""
-    folder = tmp_path / "workplace"
+    folder = tmp_path / "temp_folder"
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setattr("sys.argv", ["kd_lightning"])
@@ -56,7 +56,7 @@ def captured_on_cpu(monkeypatch: pytest.MonkeyPatch) -> "Captures":
 
 
 @pytest.fixture
-def plain_teacher(workplace: Path) -> None:
+def plain_teacher(temp_folder: Path) -> None:
     """A teacher.yaml in the working directory, which comes before the shipped one, that exports nothing."""
     import yaml
     from training_example import CONFIG_FOLDER  # torch reads what is set above

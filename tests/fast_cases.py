@@ -239,10 +239,10 @@ CASES: dict[str, Case] = {
     ),
     "layers with parametrizations": Case(normed, uncaptured=f"ParametrizedLinear {UNKNOWN}"),
     "a task that says that it fits": Case(lambda fast: MarkedTask(light(), fast=fast)),
-    "a live teacher": Case(lambda fast: cosine(fast, remember_teacher=False)),
-    "a remembered teacher": Case(lambda fast: cosine(fast, remember_teacher=True)),
+    "a live teacher": Case(lambda fast: cosine(fast, cache_teacher=False)),
+    "a remembered teacher": Case(lambda fast: cosine(fast, cache_teacher=True)),
     "a remembered teacher, mirrored": Case(
-        lambda fast: cosine(fast, remember_teacher=True), {"augment": [HorizontalFlip()]}
+        lambda fast: cosine(fast, cache_teacher=True), {"augment": [HorizontalFlip()]}
     ),
     "a regressor": Case(regress),
     "the loss's weight changes": change(halve_loss),

@@ -19,7 +19,6 @@ from kd_lightning.losses import (
     VID,
     WTTM,
     AttentionTransfer,
-    CellCosine,
     CrossEntropy,
     FeatureRegression,
     HiddenCosine,
@@ -28,6 +27,7 @@ from kd_lightning.losses import (
     ReviewKD,
     SimilarityPreserving,
     SoftTargets,
+    SpatialCosine,
 )
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
@@ -60,7 +60,7 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "feature regression, normalized": lambda: FeatureRegression("body", projector="3x3 normalized"),
     "feature regression, ConvReg": lambda: FeatureRegression("body", "deep", projector="ConvReg"),
     "feature regression, transposed": lambda: FeatureRegression("deep", "body", projector="ConvReg"),
-    "cell cosine": lambda: CellCosine("body"),
+    "cell cosine": lambda: SpatialCosine("body"),
     "attention": lambda: AttentionTransfer(["body"], ["deep"]),
     "review": lambda: ReviewKD(["body", "deep"]),
     "review of vectors": lambda: ReviewKD(["body", "flat"]),

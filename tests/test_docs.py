@@ -33,9 +33,9 @@ def write_files(page: str) -> None:
 
 
 @pytest.fixture
-def own_files(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_files(temp_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A working directory that own modules are imported from; a smoke test takes an untrained teacher."""
-    monkeypatch.syspath_prepend(str(workplace))
+    monkeypatch.syspath_prepend(str(temp_folder))
     importlib.invalidate_caches()
     yield
     for name in ("my_losses", "my_networks"):
@@ -55,7 +55,7 @@ def test_what_a_page_adds_in_files_of_its_own_runs_by_the_pages_commands(page: s
         assert main([*words[3:], *TINY.split()]) == 0, command
 
 
-def test_the_readmes_loop_over_images_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readmes_loop_over_images_runs(temp_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("EvalDataset").mkdir()
     Image.new("RGB", (40, 30)).save("EvalDataset/one.png")
     torch.save(DeepNN().state_dict(), "NNDeep.pth")

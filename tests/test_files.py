@@ -14,14 +14,14 @@ from lightning.pytorch import LightningModule, Trainer
 from kd_lightning import files
 from kd_lightning.callbacks import ExportONNX, QuantizeONNX, SaveWeights
 from kd_lightning.errors import UserError
-from kd_lightning.files import WORKPLACE, cache_folder, no_room, plain_name, workplace, written_whole
+from kd_lightning.files import TEMP_FOLDER, atomic_write, cache_folder, disk_full_message, plain_name, temp_folder
 
 Int8 = Literal["dynamic", "static"]
 
 HALF_WRITTEN = """
 import sys, time
-from kd_lightning.files import written_whole
-with written_whole(sys.argv[1]) as path:
+from kd_lightning.files import atomic_write
+with atomic_write(sys.argv[1]) as path:
     path.write_bytes(b"half")
     print("half", flush=True)
     time.sleep(60)
@@ -30,21 +30,21 @@ with written_whole(sys.argv[1]) as path:
 
 def test_a_file_is_there_only_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "net.pth"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(b"half")
         assert not list(path.parent.glob("*.pth"))  # not even as a hidden file
         assert temporary.suffix == path.suffix  # writers go by it
         temporary.write_bytes(b"whole")
     assert path.read_bytes() == b"whole"
     assert path.stat().st_mode & 0o777 == 0o666 & ~current_umask()
-    with pytest.raises(OverflowError), written_whole(path) as temporary:
+    with pytest.raises(OverflowError), atomic_write(path) as temporary:
         temporary.write_bytes((1).to_bytes(0))  # broken off
     assert path.read_bytes() == b"whole"
     assert list(path.parent.iterdir()) == [path]
 
 
 def write(path: Path, size: int) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(bytes(size))
 
 
@@ -61,14 +61,14 @@ def test_what_a_killed_process_leaves_is_removed_and_what_a_living_one_writes_is
     with killed:
         assert killed.stdout is not None
         assert killed.stdout.readline() == "half\n"
-        (left,) = tmp_path.glob(f"{WORKPLACE}*")
-        with written_whole(tmp_path / "other.pth") as temporary:
+        (left,) = tmp_path.glob(f"{TEMP_FOLDER}*")
+        with atomic_write(tmp_path / "other.pth") as temporary:
             temporary.write_bytes(b"whole")
         assert (left / "net.pth").read_bytes() == b"half"
         killed.send_signal(signal.SIGKILL)
-    with workplace(tmp_path) as work:
+    with temp_folder(tmp_path) as work:
         assert not left.exists()
-        with workplace(tmp_path):
+        with temp_folder(tmp_path):
             assert work.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["other.pth"]
 
@@ -77,8 +77,8 @@ def test_a_link_that_is_named_like_a_leftover_leads_nowhere(tmp_path: Path) -> N
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.txt").write_text("mine")
     (tmp_path / "here").mkdir()
-    (tmp_path / "here" / f"{WORKPLACE}x").symlink_to(tmp_path / "mine")
-    with workplace(tmp_path / "here"):
+    (tmp_path / "here" / f"{TEMP_FOLDER}x").symlink_to(tmp_path / "mine")
+    with temp_folder(tmp_path / "here"):
         assert [path.name for path in (tmp_path / "mine").iterdir()] == ["photo.txt"]
 
 
@@ -108,12 +108,15 @@ def test_a_read_only_disk_is_a_sentence(tmp_path: Path) -> None:
 def test_an_error_that_a_full_disk_has_caused_is_told_from_others() -> None:
     full = ValueError("you tried to log 1")
     full.__cause__ = OSError(28, "No space left on device", "events.out")
-    assert no_room(full) == "cannot write events.out: No space left on device; free space, or choose another folder."
+    assert (
+        disk_full_message(full)
+        == "cannot write events.out: No space left on device; free space, or choose another folder."
+    )
     full.__cause__.__context__ = UserError("cannot write last.ckpt.")
-    assert no_room(full) == "cannot write last.ckpt."
+    assert disk_full_message(full) == "cannot write last.ckpt."
     wrong = ValueError("a mistake of ours")
     wrong.__context__ = UserError("a sentence")
-    assert no_room(wrong) is None
+    assert disk_full_message(wrong) is None
 
 
 NAMES = ["../../x", "/x", "a/x", "a\\x", "..", ".", "", ".x", "C:x", "x\n", "x\0", "x" * 300, "\udcff"]

@@ -34,7 +34,7 @@ from kd_lightning.training.config_files import SHIPPED, ConfigFile
 from kd_lightning.training.parser import Parser
 
 QUICK, MANY = 25, 1000
-MOST_SECONDS, MOST_GIGABYTES = 10, 2
+MAX_SECONDS, MAX_GIGABYTES = 10, 2
 
 
 class Kind(NamedTuple):
@@ -189,7 +189,7 @@ KINDS = {
     "ckpt": Kind(checkpoint, read_weights, (archived, archived, archived)),
     "onnx": Kind(exported, read_onnx, (graph, graph, graph)),
     "config": Kind(shipped("cosine.yaml"), read_config, (text, text)),
-    "study": Kind(shipped("seed_table.yaml"), lambda path: read_request(["--config", str(path)]), (text, text)),
+    "study": Kind(shipped("notebook_table.yaml"), lambda path: read_request(["--config", str(path)]), (text, text)),
     "png": Kind(image("a.png", "RGBA"), lambda path: read_image(path, 16), (picture,)),
     "jpeg": Kind(image("a.jpg", "RGB"), lambda path: read_image(path, 16)),
     "tiff": Kind(image("a.tif", "F"), read_wide),
@@ -224,9 +224,9 @@ def faults(kind: Kind, cases: int, folder: Path) -> Iterator[str]:
                 yield f"case {case}: a message of {len(str(error))} letters"
         except BaseException as error:
             yield f"case {case}: {error!r:.300}"
-        if time.monotonic() - start > MOST_SECONDS:
+        if time.monotonic() - start > MAX_SECONDS:
             yield f"case {case}: {time.monotonic() - start:.0f} s"
-        if peak() - before > MOST_GIGABYTES:
+        if peak() - before > MAX_GIGABYTES:
             yield f"case {case}: {peak() - before:.1f} GB"
 
 

@@ -24,8 +24,8 @@ from kd_lightning.data.loader import Batch
 from kd_lightning.fast.callback import is_wanted
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
-from kd_lightning.teacher import CannotRememberError, Remembered
-from kd_lightning.teacher.remembered import check_views
+from kd_lightning.teacher import NotCacheableError, TeacherCache
+from kd_lightning.teacher.cache import check_views
 
 SPARE = 16
 """Batches behind the last measured one, so that the usual loop's workers are busy to the end."""
@@ -90,7 +90,7 @@ class Measured:
     validation: list[float] = field(default_factory=list)
     floor: Loop | None = None
     live: str | None = None
-    remembered: Remembered | None = None
+    remembered: TeacherCache | None = None
     slow: str | None = None
 
 
@@ -178,7 +178,7 @@ class Bench:
         asked = self.asked
         self.task.fast = asked if fast else False
         if isinstance(self.task, Distill):
-            self.task.remember_teacher = remember
+            self.task.cache_teacher = remember
         with redirect_stdout(StringIO()):  # what a fit says of itself
             self.make_trainer(callbacks=[clock], max_epochs=2, **options).fit(self.task, datamodule=self.noise)
 
@@ -218,7 +218,7 @@ def measure(bench: Bench, rounds: int) -> Measured:
 def _reason_to_ask(data: ImageDataModule) -> str | None:
     try:
         check_views(data)
-    except CannotRememberError as reason:
+    except NotCacheableError as reason:
         return str(reason)
     return None
 
@@ -245,5 +245,5 @@ def _work(task: Task, data: ImageDataModule, device: torch.device) -> tuple[Work
         optimizer.step()
         optimizer.zero_grad()
 
-    teachers = work_of(lambda: task.ask_teacher(batch)) if isinstance(task, Distill) else Work(0, 0)
+    teachers = work_of(lambda: task.teacher_outputs(batch)) if isinstance(task, Distill) else Work(0, 0)
     return work_of(step), teachers

@@ -13,8 +13,8 @@ from kd_lightning.benchmark.limits import Work
 from kd_lightning.benchmark.measure import Loop, Measured
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
-from kd_lightning.teacher import Remembered
-from kd_lightning.teacher.table import choose_place
+from kd_lightning.teacher import TeacherCache
+from kd_lightning.teacher.table import choose_storage
 from kd_lightning.wording import counted
 
 
@@ -69,7 +69,7 @@ def to_plain(run: Run, measured: Measured) -> dict[str, Any]:
         "image_shape": [network.image_size, network.image_size, network.in_channels],
         "images": run.images,
         "epochs": run.epochs,
-        "teacher_not_remembered": measured.live,
+        "teacher_not_cached": measured.live,
         "tables": None if measured.remembered is None else _tables(run, measured.remembered, measured.device),
         "usual_loop_leaves_out": list(run.left_out),
         "steps_one_by_one": measured.slow,
@@ -108,10 +108,10 @@ def _loop(run: Run, loop: Loop, measured: Measured) -> dict[str, Any]:
     }
 
 
-def _tables(run: Run, remembered: Remembered, device: torch.device) -> dict[str, Any]:
+def _tables(run: Run, remembered: TeacherCache, device: torch.device) -> dict[str, Any]:
     """Return what a remembered teacher of the whole run costs in memory."""
     size = round(run.rows * remembered.size / remembered.rows)
-    place = choose_place(size, device)
+    place = choose_storage(size, device)
     return {"views": run.views, "answers": run.answers, "bytes": size, "place": None if place is None else place.value}
 
 
@@ -176,8 +176,8 @@ def to_text(result: dict[str, Any]) -> str:
     ]
     if result["steps_one_by_one"]:
         lines.append(f"The run does its steps one by one: {result['steps_one_by_one']}.")
-    if result["teacher_not_remembered"]:
-        lines.append(f"The teacher runs in every step: {result['teacher_not_remembered']}.")
+    if result["teacher_not_cached"]:
+        lines.append(f"The teacher runs in every step: {result['teacher_not_cached']}.")
     if result["usual_loop_leaves_out"]:
         lines.append(f"The usual loop does without {', '.join(result['usual_loop_leaves_out'])}.")
     return "\n".join([*lines, *_tables_text(result), *_validation(result), *_full_run(result)])

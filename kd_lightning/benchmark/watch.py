@@ -64,7 +64,7 @@ class Watch:
     @contextmanager
     def teacher(self, task: Task) -> Iterator[None]:
         """Measure the teacher of a task that has one."""
-        with self.calls(task, "ask_teacher", "teacher") if isinstance(task, Distill) else nullcontext():
+        with self.calls(task, "teacher_outputs", "teacher") if isinstance(task, Distill) else nullcontext():
             yield
 
     def restart(self) -> None:

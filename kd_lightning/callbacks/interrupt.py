@@ -65,22 +65,22 @@ class SaveOnInterrupt(Callback):
         """Say from now on what a fit has saved, whenever it is stopped at once."""
         if stage == "fit":
             self._folder, self._speaks = run_folder(trainer), trainer.is_global_zero
-            stopping.expect(
+            stopping.set_resume_hint(
                 lambda: what_is_saved(self._folder, "what was reached at the end of the last epoch is saved")
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave what is prepared before the first step to be stopped at once."""
-        stopping.take_back()
+        stopping.reinstall_handlers()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop a validation of its own at once; one inside of training ends with its epoch."""
         if not self._previous:
-            stopping.take_back()
+            stopping.reinstall_handlers()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop a test at once."""
-        stopping.take_back()
+        stopping.reinstall_handlers()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop behind an epoch, whose checkpoint has just been written; else listen while it is trained."""

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 from kd_lightning.networks.torch_file import read_file
 from kd_lightning.networks.weights import REFUSED_KEY, read_weights
 from kd_lightning.tasks import Task
@@ -48,5 +48,5 @@ class KeepCheckpoint(ModelCheckpoint):
         """Let nobody predict with the checkpoint; training can go on from it."""
         if self.best_model_path:
             content = read_file(Path(self.best_model_path)) | {REFUSED_KEY: reason}
-            with written_whole(self.best_model_path) as temporary:
+            with atomic_write(self.best_model_path) as temporary:
                 torch.save(content, temporary)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.base import in_single
+from kd_lightning.losses.base import to_float32
 from kd_lightning.tasks import Task
 
 
@@ -119,7 +119,7 @@ def gradient_of(value: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
             "use_reentrant=False there, or leave the callback out."
         )
     parts = torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
-    return torch.cat([in_single(part).flatten() for part in parts])
+    return torch.cat([to_float32(part).flatten() for part in parts])
 
 
 def _is_reentrant(value: Tensor) -> bool:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from kd_lightning.data.same_data import check_data
+from kd_lightning.data.compatibility import check_data
 from kd_lightning.errors import UserError
-from kd_lightning.networks.folding import fold
+from kd_lightning.networks.fusable import fuse
 from kd_lightning.networks.weights import load_weights
 from kd_lightning.tasks import Task
 
@@ -37,4 +37,4 @@ class MeasuredWeights(Callback):
                 f"have learned ({beside}), too; give "
                 "--ckpt_path a checkpoint of its run (last or best), or measure the network with --model Classifier."
             )
-        check_data(self.path, load_weights(fold(pl_module.network), self.path), pl_module.data)
+        check_data(self.path, load_weights(fuse(pl_module.network), self.path), pl_module.data)

@@ -11,11 +11,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kd_lightning.callbacks.export_onnx import ExportONNX
-from kd_lightning.callbacks.measure_alone import ACCURACY, MeasureAlone, no_gain_reason
+from kd_lightning.callbacks.measure_baseline import ACCURACY, MeasureBaseline, no_gain_reason
 from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.callbacks.summary_text import summary_text
 from kd_lightning.export import GateError
-from kd_lightning.files import WORKPLACE, written_whole
+from kd_lightning.files import TEMP_FOLDER, atomic_write
 from kd_lightning.networks import Network
 from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.strict_json import strict_json
@@ -97,9 +97,9 @@ class RunSummary(Callback):
         assert isinstance(pl_module, Task)
         summary = self._summary(trainer, pl_module, folder)
         text = summary_text(summary, _report(trainer))
-        with written_whole(folder / "summary.json") as path:
+        with atomic_write(folder / "summary.json") as path:
             path.write_text(strict_json(summary, indent=2) + "\n", encoding="utf-8")
-        with written_whole(folder / "summary.txt") as path:
+        with atomic_write(folder / "summary.txt") as path:
             path.write_text(text, encoding="utf-8")
         self.text = text
 
@@ -140,7 +140,7 @@ class RunSummary(Callback):
 
     def _no_gain(self, trainer: Trainer, task: Task) -> str:
         own = replace(task.model_info(), **self._record)
-        infos = [callback.network.info for callback in _callbacks(trainer) if isinstance(callback, MeasureAlone)]
+        infos = [callback.network.info for callback in _callbacks(trainer) if isinstance(callback, MeasureBaseline)]
         return next((no_gain_reason(own, info) for info in infos if info is not None), "")
 
 
@@ -153,7 +153,7 @@ def _callbacks(trainer: Trainer) -> list[Callback]:
 
 
 def _alone(trainer: Trainer, metrics: dict[str, float]) -> dict[str, Any] | None:
-    measured = [callback.network for callback in _callbacks(trainer) if isinstance(callback, MeasureAlone)]
+    measured = [callback.network for callback in _callbacks(trainer) if isinstance(callback, MeasureBaseline)]
     if not measured:
         return None
     network, info = measured[0], measured[0].info
@@ -184,7 +184,7 @@ def _teacher(task: Task, metrics: dict[str, float]) -> dict[str, Any] | None:
 
 def _files(folder: Path) -> list[Path]:
     paths = (path for path in sorted(folder.rglob("*")) if path.suffix in SHOWN and path.name != "hparams.yaml")
-    return [path for path in paths if not any(part.startswith(WORKPLACE) for part in path.parts)]
+    return [path for path in paths if not any(part.startswith(TEMP_FOLDER) for part in path.parts)]
 
 
 def _device(trainer: Trainer) -> str:

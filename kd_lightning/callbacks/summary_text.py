@@ -36,7 +36,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("accuracy", f"{_percent(metrics.get('test/accuracy'))} on the test images"),
         ("", _validation(metrics)),
         ("teacher", "" if teacher is None else _teacher_line(teacher, metrics)),
-        ("alone", "" if alone is None else _alone_line(alone)),
+        ("alone", "" if alone is None else _baseline_line(alone)),
         ("gain", "" if alone is None else _gain(summary)),
         ("time", f"{_time(summary['seconds']['training'])} of training, {_time(summary['seconds']['total'])} in all"),
         ("device", summary["device"]),
@@ -67,7 +67,7 @@ def _teacher_line(teacher: dict[str, Any], metrics: dict[str, float]) -> str:
     return f"{_network(teacher)}: {accuracy} on the test images; the student agrees with it on {agreement}"
 
 
-def _alone_line(alone: dict[str, Any]) -> str:
+def _baseline_line(alone: dict[str, Any]) -> str:
     trained = epochs_in_words(alone["epochs"], alone["limits"])
     accuracy = _percent(alone["test_accuracy"])
     return f"{_network(alone)} by {alone['run']} for {trained}: {accuracy} on the test images"
@@ -76,10 +76,10 @@ def _alone_line(alone: dict[str, Any]) -> str:
 def _gain(summary: dict[str, Any]) -> str:
     if summary["no_gain"]:
         return f"not given: {summary['no_gain']}"
-    accuracy, of_alone = summary["metrics"].get("test/accuracy"), summary["alone"]["test_accuracy"]
-    if accuracy is None or of_alone is None:
+    accuracy, of_baseline = summary["metrics"].get("test/accuracy"), summary["alone"]["test_accuracy"]
+    if accuracy is None or of_baseline is None:
         return ""
-    gain = f"{100 * (accuracy - of_alone):+.2f} points over the student alone"
+    gain = f"{100 * (accuracy - of_baseline):+.2f} points over the student alone"
     return f"{gain}, in one run each (compare tells gain from chance)"
 
 

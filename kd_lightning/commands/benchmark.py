@@ -13,7 +13,7 @@ from kd_lightning.benchmark.report import Run, to_plain, to_text
 from kd_lightning.benchmark.usual import usual_transforms
 from kd_lightning.errors import UserError
 from kd_lightning.fast.callback import TrainAhead
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 from kd_lightning.machine.threads import use_own_cores
 from kd_lightning.strict_json import strict_json
 from kd_lightning.training.cli import TrainingCLI, run
@@ -100,6 +100,6 @@ def main(args: Sequence[str]) -> int:
     result = to_plain(cli.run(), measure(cli.bench(), cli.config.rounds))
     print(to_text(result))
     if cli.config.output is not None:
-        with written_whole(cli.config.output) as path:
+        with atomic_write(cli.config.output) as path:
             path.write_text(strict_json(result, indent=2) + "\n", encoding="utf-8")
     return 0

@@ -11,18 +11,18 @@ from rich.console import Console
 from kd_lightning.compare.assemble import assemble
 from kd_lightning.compare.costs import add_costs
 from kd_lightning.compare.estimate import estimate_rows, expectation
-from kd_lightning.compare.identity import fingerprint
 from kd_lightning.compare.make_plan import FILE as PLAN
 from kd_lightning.compare.make_plan import PROGRAM, ensure_plan, new_study_command, row_digests
 from kd_lightning.compare.plan import PlannedRow, plan_rows
 from kd_lightning.compare.progress import Progress
+from kd_lightning.compare.run_key import fingerprint
 from kd_lightning.compare.runner import Results, Runner, cells
 from kd_lightning.compare.store import write_study
 from kd_lightning.compare.study import Request, read_request
 from kd_lightning.compare.study_folder import claimed
 from kd_lightning.compare.study_plan import StudyPlan
 from kd_lightning.data import ImageDataModule
-from kd_lightning.data.same_data import check_data
+from kd_lightning.data.compatibility import check_data
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.machine import stopping
@@ -35,7 +35,7 @@ from kd_lightning.report.text import to_terminal
 from kd_lightning.training.console import quieten
 from kd_lightning.training.teacher_first import print_weights
 
-MOST_JOBS = 8
+MAX_JOBS = 8
 
 
 def main(args: Sequence[str]) -> int:
@@ -43,7 +43,7 @@ def main(args: Sequence[str]) -> int:
     quieten()
     request = read_request(args[1:])
     console = Console()
-    stopping.expect(lambda: "every finished run is kept, and the same command goes on from here.")
+    stopping.set_resume_hint(lambda: "every finished run is kept, and the same command goes on from here.")
     return compare(request, args, console)
 
 
@@ -161,7 +161,7 @@ def jobs_at_once(rows: Sequence[PlannedRow], threads: int) -> int:
     """Return how many runs this machine has room for: one on an accelerator, or as the cores allow."""
     if torch.accelerator.is_available() and any(row.config["trainer"]["accelerator"] != "cpu" for row in rows):
         return 1
-    return max(1, min(MOST_JOBS, cores() // threads))
+    return max(1, min(MAX_JOBS, cores() // threads))
 
 
 def _runner(

@@ -10,7 +10,7 @@ from kd_lightning.data import ImageDataModule
 from kd_lightning.data.contact_sheet import training_sheet
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.source import Split
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 from kd_lightning.training.data_options import data_parser, parse
 from kd_lightning.wording import shown
 
@@ -23,7 +23,7 @@ def main(args: Sequence[str]) -> int:
     data: ImageDataModule = config.data
     print("\n".join(describe(data)))
     sheet = Path(config.output)
-    with written_whole(sheet) as path:
+    with atomic_write(sheet) as path:
         training_sheet(data).save(path, format="PNG")
     print(f"sheet: {shown(sheet)}")
     return 0

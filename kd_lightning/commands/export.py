@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from kd_lightning.data import ImageDataModule
-from kd_lightning.data.same_data import check_images
+from kd_lightning.data.compatibility import check_images
 from kd_lightning.errors import UserError
 from kd_lightning.export import ExportReport, ExportSettings, GateError, QuantizationSettings, export_variants
 from kd_lightning.export.verify import Variant

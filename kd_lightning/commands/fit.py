@@ -7,7 +7,7 @@ from kd_lightning.callbacks import StoppedByUser
 from kd_lightning.machine import stopping
 from kd_lightning.machine.threads import use_own_cores
 from kd_lightning.training.cli import run
-from kd_lightning.training.console import full_disk_said_once, quieten, say
+from kd_lightning.training.console import full_disk_said_once, print_rank_zero, quieten
 from kd_lightning.training.processes import lost_process
 
 
@@ -19,13 +19,13 @@ def main(args: Sequence[str]) -> int:
         with full_disk_said_once():
             run(args)
     except StoppedByUser as stopped:
-        say(str(stopped))
-        stopping.let_main_end(seconds=10)
+        print_rank_zero(str(stopped))
+        stopping.wait_for_rank_zero(seconds=10)
         return stopped.status
     except RuntimeError as error:
         if (lost := lost_process(error)) is None:
             raise
-        stopping.let_main_end(seconds=10)
+        stopping.wait_for_rank_zero(seconds=10)
         print(f"error: {lost}", file=sys.stderr)
         return 1
     return 0

@@ -15,14 +15,14 @@ from kd_lightning.errors import UserError
 from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
-from kd_lightning.teacher import CannotRememberError
-from kd_lightning.training.try_fit import TrialOverError, try_fit
+from kd_lightning.teacher import NotCacheableError
+from kd_lightning.training.dry_run import StopDryRunError, dry_run
 from kd_lightning.wording import counted
 
 ENOUGH = 1.0
-"""Seconds of training that are measured of each row, but at least two batches and at most ``MOST_BATCHES``."""
+"""Seconds of training that are measured of each row, but at least two batches and at most ``MAX_BATCHES``."""
 
-MOST_BATCHES = 50
+MAX_BATCHES = 50
 
 START = process_time()
 """Seconds until here, where torch and Lightning have been imported: what a worker takes before its first run."""
@@ -56,8 +56,8 @@ class _TimeSteps(Callback):
         """Note the time; the first batch is there to warm up."""
         self.times.append((trainer.global_step, _now(pl_module.device)))
         measured = self.times[-1][1] - self.times[0][1]
-        if len(self.times) > MOST_BATCHES or (len(self.times) > 2 and measured >= ENOUGH):
-            raise TrialOverError
+        if len(self.times) > MAX_BATCHES or (len(self.times) > 2 and measured >= ENOUGH):
+            raise StopDryRunError
 
     @property
     def of_step(self) -> float:
@@ -116,8 +116,8 @@ def _estimate(row: PlannedRow, threads: int) -> Estimate | None:
 def _tried(row: PlannedRow, trainer: Trainer, task: Task) -> Estimate | None:
     clock, data = _TimeSteps(), row.built.data_source()  # each run loads its own
     trainer.callbacks[:] = [TrainAhead()]  # type: ignore[attr-defined]  # others are not known to leave nothing
-    remembers = task.remember_teacher if isinstance(task, Distill) else False
-    try_fit(trainer, task, data, clock)
+    remembers = task.cache_teacher if isinstance(task, Distill) else False
+    dry_run(trainer, task, data, clock)
     steps = trainer.estimated_stepping_batches
     if len(clock.times) < 2 or not math.isfinite(steps * clock.of_step):
         return None
@@ -128,14 +128,14 @@ def _tried(row: PlannedRow, trainer: Trainer, task: Task) -> Estimate | None:
     seconds += evaluated / data.batch_size * _seconds(task, images)
     if not isinstance(task, Distill) or remembers is False:
         return Estimate(seconds)
-    task.remember_teacher = remembers
+    task.cache_teacher = remembers
     try:
-        task.check_remembering()
-    except CannotRememberError:
+        task.check_cacheable()
+    except NotCacheableError:
         return Estimate(seconds)
     of_teacher = _seconds(task.teacher, images)
     saved = steps * min(of_teacher * trainer.accumulate_grad_batches, clock.of_step)
-    if task.is_kept():
+    if task.is_cached():
         return Estimate(seconds - saved)
     views = len(data.train_rows()[1]) * (data.seen_views.count or 1)
     tables = [row.config["data"], row.config["model"]["init_args"]["teacher"], sorted(task.targets.shapes)]

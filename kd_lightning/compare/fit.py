@@ -6,8 +6,8 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from kd_lightning.compare.identity import own_callbacks
 from kd_lightning.compare.measure import Measure
+from kd_lightning.compare.run_key import own_callbacks
 from kd_lightning.errors import UserError
 from kd_lightning.training.cli import TrainingCLI
 from kd_lightning.training.parser import plain
@@ -34,17 +34,17 @@ class StudyFit(TrainingCLI):
 
     def before_instantiate_classes(self) -> None:
         """Set what is the same in all runs of a study."""
-        self.settle()
+        self.apply_study_settings()
         super().before_instantiate_classes()
 
-    def settle(self) -> None:
+    def apply_study_settings(self) -> None:
         """Set what a study decides for its runs: as config values, for text on a command line can be read otherwise."""
         trainer = self.own.trainer
         names = {"save_dir": str(self.folder.parent), "name": "", "version": self.folder.name}
         trainer.logger = _class(TensorBoardLogger, **names, default_hp_metric=False)
         trainer.callbacks = [*own_callbacks(trainer.callbacks), _class(Measure)]
         self.own.files = Namespace(weights="weights.pth", onnx=None, dynamic=None, static=None)
-        self.own.alone = None  # a study has its own
+        self.own.baseline = None  # a study has its own
         trainer.enable_checkpointing = False
         trainer.enable_progress_bar = False
         trainer.devices = 1
@@ -79,7 +79,7 @@ class BuiltOnly(StudyFit):
             self.found = find_teacher(self._parser("fit"), self.own, self.logs)
             settings.weights = None if self.found is None else str(self.found)
         self.parsed = plain(self._parser("fit"), self.own)
-        self.settle()
+        self.apply_study_settings()
         if settings is not None and self.learns:
             settings.weights = None
 

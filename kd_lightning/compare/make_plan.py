@@ -8,12 +8,12 @@ from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 
-from kd_lightning.compare.identity import code_version, run_key
 from kd_lightning.compare.plan import PlannedRow
+from kd_lightning.compare.run_key import code_version, run_key
 from kd_lightning.compare.study import StudyConfig
 from kd_lightning.compare.study_plan import StudyPlan
 from kd_lightning.errors import UserError
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 
 FILE = "plan.json"
 PROGRAM = ("python", "-m", "kd_lightning")
@@ -59,7 +59,7 @@ def ensure_plan(study: StudyConfig, digests: dict[str, str], folder: Path) -> St
         plan = StudyPlan(study.first_seed or 0, study.planned_looks, digests)
         plan = replace(plan, exploratory=_seen_before(plan, folder, begun))
     plan = replace(plan, started=max(plan.started, study.seeds or plan.looks[-1]))
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(asdict(plan), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return plan
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd_lightning.compare.hyperparameters import hyperparameters
-from kd_lightning.compare.identity import code_versions, relevant, run_key
 from kd_lightning.compare.plan import PlannedRow
 from kd_lightning.compare.pool import Pool
 from kd_lightning.compare.progress import Progress, in_words
 from kd_lightning.compare.results import Run
+from kd_lightning.compare.run_key import code_versions, relevant, run_key
 from kd_lightning.compare.store import classes_file, read_classes, read_run, weights_file
 from kd_lightning.compare.worker import Job
 from kd_lightning.errors import UserError

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from kd_lightning.compare.results import Run, Study
 from kd_lightning.errors import UserError
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 from kd_lightning.wording import shown
 
-MOST_BYTES = 2**30
+MAX_BYTES = 2**30
 """Of a study's arrays when they are unpacked."""
 
 
@@ -23,7 +23,7 @@ def write_run(run: Run, path: Path) -> None:
 
     The JSON keeps the SHA-256 of the predictions beside it, so that no others are taken for the run's.
     """
-    with written_whole(_correct_file(path)) as temporary:
+    with atomic_write(_correct_file(path)) as temporary:
         np.save(temporary, run.correct)
     kept = [file for file in (_correct_file(path), classes_file(path)) if file.exists()]
     _write_json(run.to_plain() | {"sha256": {file.name: _sha256(file) for file in kept}}, path)
@@ -90,7 +90,7 @@ def _sha256(path: Path) -> str:
 
 def write_study(study: Study, path: Path) -> None:
     """Write a whole study as JSON to ``path``, after what its runs got right (``.npz`` beside it)."""
-    with written_whole(path.with_suffix(".npz")) as temporary:
+    with atomic_write(path.with_suffix(".npz")) as temporary:
         empty = np.zeros((0, 0), dtype=np.bool_)
         arrays = [np.stack([run.correct for run in row.runs]) if row.runs else empty for row in study.rows]
         np.savez_compressed(temporary, *arrays)
@@ -105,7 +105,7 @@ def read_study(path: Path) -> Study:
     """
     try:
         with ZipFile(path.with_suffix(".npz")) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
                 raise ValueError("its arrays are too large")
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
             correct = [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
@@ -115,6 +115,6 @@ def read_study(path: Path) -> Study:
 
 
 def _write_json(plain: dict[str, Any], path: Path) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         text = json.dumps(plain, allow_nan=False, ensure_ascii=False) + "\n"
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -189,10 +189,10 @@ def read_request(args: Sequence[str]) -> Request:
     own, each_run = split_options(args)
     parser = Parser(prog="kd_lightning compare", description=DESCRIPTION)
     parser.builds = False  # the parser of `fit` reads a row's options again
-    parser.add_argument("-c", "--config", action=StudyFile, help="The study, such as seed_table.yaml (required).")
+    parser.add_argument("-c", "--config", action=StudyFile, help="The study, such as notebook_table.yaml (required).")
     parser.add_class_arguments(StudyConfig)
     if not {"-h", "--help", "-c"} & set(own) and not any(word.startswith("--config") for word in own):
-        raise UserError("compare needs a study: give --config seed_table.yaml, or one of your own like it.")
+        raise UserError("compare needs a study: give --config notebook_table.yaml, or one of your own like it.")
     parsed = parser.parse_args(own)
     values = {item.name: parsed[item.name] for item in fields(StudyConfig)}  # jsonargparse would build what rows name
     rows = {name: None if values[name] is None else RowConfig(**vars(values[name])) for name in ("teacher", "baseline")}
@@ -240,5 +240,5 @@ class StudyFile(ConfigFile):
         """Read the study that is meant into the namespace."""
         path = find_config(values)
         if "baseline" not in read_yaml(path):
-            raise UserError(f"{path} is no study, for it names no `baseline`; look at seed_table.yaml for one.")
+            raise UserError(f"{path} is no study, for it names no `baseline`; look at notebook_table.yaml for one.")
         super().__call__(parser, namespace, values, option_string)

@@ -22,7 +22,7 @@ from kd_lightning.compare.measure import Measure
 from kd_lightning.compare.results import Run, finite
 from kd_lightning.compare.store import classes_file, weights_file, write_run
 from kd_lightning.errors import UserError
-from kd_lightning.files import no_room, writing, written_whole
+from kd_lightning.files import atomic_write, disk_full_message, writing
 from kd_lightning.training.cli import TrainingCLI, run
 from kd_lightning.training.console import quieten
 from kd_lightning.wording import shown
@@ -82,11 +82,11 @@ def _attempt(job: Job) -> str | None:
     try:
         clear(job.folder)
         _print_to(job.folder / PRINTED)
-        carry_out(job)
+        run_job(job)
     except UserError as error:
         return shown(" ".join(str(error).split()))
     except BaseException as error:  # whatever a network or a data source of the user's raises
-        if (full := no_room(error)) is not None:
+        if (full := disk_full_message(error)) is not None:
             return shown(full)
         traceback.print_exc()
         reason = shown(" ".join(str(error).split()))
@@ -118,16 +118,16 @@ def _print_to(path: Path) -> None:
             os.dup2(file.fileno(), number)
 
 
-def carry_out(job: Job) -> None:
+def run_job(job: Job) -> None:
     """Fit and test; keep predicted classes and weights, and at last what was measured."""
     done = run(job.args, StudyFit, folder=job.folder)
     measure = next(callback for callback in done.callbacks if isinstance(callback, Measure))
     measured = measure.run(job.seed)
     _log_hyperparameters(done, job.hyperparameters, measured)
-    with written_whole(classes_file(job.result)) as temporary, temporary.open("wb") as file:
+    with atomic_write(classes_file(job.result)) as temporary, temporary.open("wb") as file:
         np.save(file, measure.classes)
     saved = next(callback for callback in done.callbacks if isinstance(callback, SaveWeights))
-    with written_whole(weights_file(job.result)) as temporary:
+    with atomic_write(weights_file(job.result)) as temporary:
         shutil.copyfile(saved.files[0], temporary)
     write_run(measured, job.result)
 

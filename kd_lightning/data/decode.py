@@ -19,7 +19,7 @@ from kd_lightning.data.decoder import decoder, digest
 from kd_lightning.data.file_state import file_state
 from kd_lightning.data.pixel_range import Found, decode_by_range
 from kd_lightning.errors import UserError
-from kd_lightning.files import cache_folder, written_whole
+from kd_lightning.files import atomic_write, cache_folder
 from kd_lightning.inference.image_worker import decode
 from kd_lightning.inference.images import BrokenImageError, PixelRange, Pixels
 from kd_lightning.wording import shown
@@ -190,7 +190,7 @@ class _Files:
 
     def write(self, path: Path) -> tuple[Pixels, Found]:
         """Decode into a cache: a NumPy file with what is found, as JSON, behind the pixels, and a CRC-32 of both."""
-        with written_whole(path) as temporary, temporary.open("r+b") as file:
+        with atomic_write(path) as temporary, temporary.open("r+b") as file:
             checksum = 0
 
             def take(pixels: Pixels) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_lightning.errors import UserError
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 
 MOST = 2**28
 """Bytes that are read of a file which may be anything; the largest of the well-known files has 47 million."""
@@ -53,7 +53,7 @@ def unpack(archive: Path, names: Container[str], folder: Path) -> None:
         for member in tar:
             name = Path(member.name).name
             if name in names and (source := tar.extractfile(member)) is not None:
-                with written_whole(folder / name) as path:
+                with atomic_write(folder / name) as path:
                     path.write_bytes(source.read())
 
 

@@ -8,7 +8,7 @@ what it says of all views can be computed once.
 import torch
 from torch import Tensor
 
-from kd_lightning.data import draws
+from kd_lightning.data import counter_rng
 from kd_lightning.data.augment import Pipeline
 
 EPOCHS = 2**32
@@ -62,7 +62,7 @@ class Views:
             return epoch
         cycle = (epoch % EPOCHS) // self.limit
         seed = epoch - epoch % EPOCHS
-        first = draws.bits(rows, seed + cycle, 0, 1, "views").squeeze(1)
+        first = counter_rng.bits(rows, seed + cycle, 0, 1, "views").squeeze(1)
         return (first % self.limit + epoch % self.limit) % self.limit
 
     def numbers(self, rows: Tensor, drawn: int | Tensor) -> Tensor | None:

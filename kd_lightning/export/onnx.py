@@ -14,7 +14,7 @@ import torch
 
 from kd_lightning.errors import UserError
 from kd_lightning.export.preprocess import put_preprocessing_inside
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
 
@@ -39,7 +39,7 @@ def export_onnx(network: Network, info: ModelInfo, path: Path, *, preprocess: Pr
     model = _translate(on_cpu(network), info)
     if preprocess == "inside":
         put_preprocessing_inside(model, info)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         save(model, info, temporary)
 
 

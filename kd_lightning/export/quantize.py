@@ -11,7 +11,7 @@ from onnxruntime import quantization
 
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import silence
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 from kd_lightning.inference.onnx_predictor import Floats
 
 DynamicLayers = Literal["linear", "all"]
@@ -30,7 +30,7 @@ def quantize_dynamic(source: Path, target: Path, *, layers: DynamicLayers = "lin
     """
     # The library turns Gemm into MatMul first. int8 weights would not load before onnxruntime 1.24.
     kinds = ["MatMul"] if layers == "linear" else None
-    with written_whole(target) as temporary, silence():
+    with atomic_write(target) as temporary, silence():
         quantization.quantize_dynamic(
             onnx.load(source), temporary, op_types_to_quantize=kinds, weight_type=quantization.QuantType.QUInt8
         )
@@ -61,7 +61,7 @@ def quantize_static(
     batches = list(calibration)
     if not batches:
         raise UserError("static quantization has no calibration images; give it training images, 512 or so.")
-    with written_whole(target) as temporary, silence():
+    with atomic_write(target) as temporary, silence():
         quantization.quantize_static(
             onnx.load(source),
             temporary,
@@ -93,7 +93,7 @@ def convert_fp16(source: Path, target: Path) -> None:
     nodes += model.graph.node
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         onnx.save(model, temporary)
 
 

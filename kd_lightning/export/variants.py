@@ -16,7 +16,7 @@ from kd_lightning.export.report import ExportReport, GateError, Row
 from kd_lightning.export.settings import ExportSettings
 from kd_lightning.export.speed import measure_speeds, noise
 from kd_lightning.export.verify import Reference, Variant, torch_reference
-from kd_lightning.files import put_in_place, workplace, writing
+from kd_lightning.files import put_in_place, temp_folder, writing
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import Floats
 from kd_lightning.networks import Network
@@ -49,7 +49,7 @@ def export_variants(
     """
     settings = settings or ExportSettings()
     calibration = _calibration(info, train, settings) if "static" in names else []
-    with writing(folder), workplace(folder) as work:
+    with writing(folder), temp_folder(folder) as work:
         export_onnx(network, info, work / "fp32.onnx")
         builder = Builder(work / "fp32.onnx", info, settings, calibration, _reference(network, info, test))
         rows = [_make(builder, variant, folder / name) for variant, name in names.items()]

@@ -79,7 +79,7 @@ class Measured:
 
 def torch_reference(network: Network, info: ModelInfo, images: Pixels, labels: Labels | None) -> Reference:
     """Run the network in torch on the CPU in full float32 precision on images (N, S, S, C), uint8."""
-    network = on_cpu(network).laid_out()
+    network = on_cpu(network).to_channels_last()
     normalization = Normalization(info.mean, info.std)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")  # "medium", which training may have set, means bfloat16

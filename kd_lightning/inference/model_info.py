@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from typing import Any, Self
 
-MOST_CLASSES, MOST_PIXELS, MOST_LETTERS = 100_000, 1024, 1000
+MAX_CLASSES, MAX_PIXELS, MAX_CHARACTERS = 100_000, 1024, 1000
 """What a file can say: classes, pixels of an image's side, letters of a name."""
 
-MOST_METADATA = 2**24
+MAX_METADATA = 2**24
 """Letters of a value of an ONNX file's metadata."""
 
 
@@ -24,7 +24,7 @@ class ModelInfo:
     """Everything that prediction needs to know about a trained network.
 
     Attributes:
-        network: Import path of the network's class, such as ``kd_lightning.networks.seed.LightNN``.
+        network: Import path of the network's class, such as ``kd_lightning.networks.tutorial.LightNN``.
         arguments: The network's constructor arguments, plain values.
         class_names: Names of the classes, in the order of the logits.
         mean: Per-channel mean of pixels in [0, 1] that normalization subtracts; one value a channel.
@@ -87,14 +87,14 @@ class ModelInfo:
         """Say what is out of range or contradicts itself."""
         if not re.fullmatch(r"[\w.<>]+", self.network):
             yield "its network has no name of a class"
-        if not 2 <= len(self.class_names) <= MOST_CLASSES:
-            yield f"it names {len(self.class_names)} classes, not 2 to {MOST_CLASSES:,}"
+        if not 2 <= len(self.class_names) <= MAX_CLASSES:
+            yield f"it names {len(self.class_names)} classes, not 2 to {MAX_CLASSES:,}"
         if len(self.mean) not in (1, 3) or len(self.mean) != len(self.std):
             yield f"it has {len(self.mean)} means and {len(self.std)} deviations, not 1 or 3 of each"
         if not all(abs(value) < 1e6 for value in self.mean) or not all(1e-6 < value < 1e6 for value in self.std):
             yield f"a mean {self.mean} and deviation {self.std} of pixels in [0, 1] cannot be"
-        if type(self.image_size) is not int or not 1 <= self.image_size <= MOST_PIXELS:
-            yield f"its image size is not 1 to {MOST_PIXELS:,} pixels"
+        if type(self.image_size) is not int or not 1 <= self.image_size <= MAX_PIXELS:
+            yield f"its image size is not 1 to {MAX_PIXELS:,} pixels"
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             yield f"its accuracy is {self.accuracy}, not 0 to 1"
         if not all(map(_is_plain, self.arguments.values())):
@@ -112,7 +112,7 @@ class ModelInfo:
     def from_metadata(cls, metadata: Mapping[str, str]) -> Self:
         """Build it from ONNX metadata; raise ``KeyError``, ``TypeError`` or ``ValueError`` as ``from_plain`` does."""
         names = [item.name for item in fields(cls) if item.name in metadata]
-        if any(len(metadata[name]) > MOST_METADATA for name in names):
+        if any(len(metadata[name]) > MAX_METADATA for name in names):
             raise ValueError("its metadata are too long")
         try:
             return cls.from_plain({name: json.loads(metadata[name]) for name in names})
@@ -121,8 +121,8 @@ class ModelInfo:
 
 
 def _text(what: str, value: Any) -> str:
-    if not isinstance(value, str) or len(value) > MOST_LETTERS or re.search("[\ud800-\udfff]", value):
-        raise ValueError(f"the name of {what} is no text of at most {MOST_LETTERS:,} letters")
+    if not isinstance(value, str) or len(value) > MAX_CHARACTERS or re.search("[\ud800-\udfff]", value):
+        raise ValueError(f"the name of {what} is no text of at most {MAX_CHARACTERS:,} letters")
     return value
 
 
@@ -155,5 +155,5 @@ def _range(values: Any) -> tuple[float, float] | None:
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, str):
-        return len(value) <= MOST_LETTERS and value.isprintable()
+        return len(value) <= MAX_CHARACTERS and value.isprintable()
     return value is None or (isinstance(value, bool | int | float) and -(2**63) < value < 2**63)

@@ -17,7 +17,7 @@ from kd_lightning.wording import shown
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-MOST_MEMORY = 2**31
+MAX_MEMORY = 2**31
 """Bytes that bounded sessions may take."""
 
 
@@ -149,11 +149,11 @@ def _fits(found: Sequence[int | str | None], expected: Sequence[int]) -> bool:
 
 @cache
 def _limit_memory() -> None:
-    """Let all bounded sessions of this process share ``MOST_MEMORY``."""
+    """Let all bounded sessions of this process share ``MAX_MEMORY``."""
     place = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"max_mem": MOST_MEMORY}))
+    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"max_mem": MAX_MEMORY}))
 
 
 def factor_and_offset(info: ModelInfo) -> tuple[Floats, Floats]:

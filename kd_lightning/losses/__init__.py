@@ -2,7 +2,6 @@
 
 from kd_lightning.losses.attention import AttentionTransfer
 from kd_lightning.losses.base import Loss, Targets
-from kd_lightning.losses.cell_cosine import CellCosine
 from kd_lightning.losses.crd import CRD
 from kd_lightning.losses.cross_entropy import CrossEntropy
 from kd_lightning.losses.dist import DIST
@@ -18,6 +17,7 @@ from kd_lightning.losses.review import ReviewKD
 from kd_lightning.losses.rkd import RKD
 from kd_lightning.losses.similarity import SimilarityPreserving
 from kd_lightning.losses.soft_targets import SoftTargets
+from kd_lightning.losses.spatial_cosine import SpatialCosine
 from kd_lightning.losses.srd import SRD
 from kd_lightning.losses.ttm import TTM, WTTM
 from kd_lightning.losses.vid import VID
@@ -34,7 +34,6 @@ __all__ = [
     "VID",
     "WTTM",
     "AttentionTransfer",
-    "CellCosine",
     "CrossEntropy",
     "FeatureLoss",
     "FeatureRegression",
@@ -45,5 +44,6 @@ __all__ = [
     "ReviewKD",
     "SimilarityPreserving",
     "SoftTargets",
+    "SpatialCosine",
     "Targets",
 ]

@@ -6,10 +6,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.base import Targets, in_single
+from kd_lightning.losses.base import Targets, to_float32
 from kd_lightning.losses.features import shape_text, smaller_size
+from kd_lightning.losses.multi_layer import MultiLayerLoss
 from kd_lightning.losses.pooled import averaged
-from kd_lightning.losses.stages import StagesLoss
 from kd_lightning.networks.layers import Outputs, Shapes
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ def attention_map(feature_map: Tensor, power: float, size: tuple[int, int]) -> T
     Returns:
         (B, H' * W'), each of length one.
     """
-    strength = averaged(in_single(feature_map), size).abs().pow(power).mean(1)  # (B, C, H, W) -> (B, H', W')
+    strength = averaged(to_float32(feature_map), size).abs().pow(power).mean(1)  # (B, C, H, W) -> (B, H', W')
     return functional.normalize(strength.flatten(1), dim=1)
 
 
-class AttentionTransfer(StagesLoss):
+class AttentionTransfer(MultiLayerLoss):
     """The mean squared difference between attention maps of student and teacher, summed over pairs of layers.
 
     Zagoruyko and Komodakis, ICLR 2017, https://arxiv.org/abs/1612.03928: ``sum over pairs of mean (Q_s - Q_t)^2``, Q

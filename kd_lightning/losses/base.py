@@ -33,13 +33,13 @@ class Loss(nn.Module, ABC):
     Attributes:
         weight: The weight of the running epoch, a 0-d buffer that is filled in place: a captured step reads it anew.
         short: The name that the field's papers and tables have for it, such as ``kd``; empty where there is none.
-        needs_unmixed: Whether it is undefined for images that were mixed (Mixup, CutMix): it needs one label, or one
-            row, of each. Training is then refused before it starts.
+        needs_hard_labels: Whether it is undefined for images that were mixed (Mixup, CutMix): it needs one label, or
+            one row, of each. Training is then refused before it starts.
     """
 
     weight: Tensor
     short: ClassVar[str] = ""
-    needs_unmixed: ClassVar[bool] = False
+    needs_hard_labels: ClassVar[bool] = False
 
     def __init__(self, weight: float = 1.0, warm_up: int = 0) -> None:
         super().__init__()
@@ -115,6 +115,6 @@ def require_teacher(loss: Loss, teacher: object | None) -> None:
         raise UserError(f"{type(loss).__name__} learns from a teacher; use it with the task Distill.")
 
 
-def in_single(values: Tensor) -> Tensor:
+def to_float32(values: Tensor) -> Tensor:
     """Return values of half precision in single precision, and others as they are."""
     return values.float() if values.dtype.itemsize < 4 else values

@@ -9,7 +9,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.base import Targets, in_single, require_teacher
+from kd_lightning.losses.base import Targets, require_teacher, to_float32
 from kd_lightning.losses.features import FeatureLoss
 from kd_lightning.losses.logits import require_positive
 from kd_lightning.losses.pooled import averaged, map_shape
@@ -112,7 +112,7 @@ class CRD(FeatureLoss):
 
     works_with_fast_path = True
     short = "crd"
-    needs_unmixed = True
+    needs_hard_labels = True
     student_memory: Tensor
     teacher_memory: Tensor
     by_class: Tensor
@@ -192,12 +192,12 @@ class CRD(FeatureLoss):
         own = self.student_embedding(averaged(student.maps[self.student], CELL).flatten(1))
         other = self.teacher_embedding(target[self.key].flatten(1))
         with torch.autocast(own.device.type, enabled=False):
-            own, other = (functional.normalize(in_single(values), dim=1) for values in (own, other))
+            own, other = (functional.normalize(to_float32(values), dim=1) for values in (own, other))
             if not self.training:
                 places = torch.arange(len(own), device=own.device)
                 return self._compared((own, other), (other, own), (places.unsqueeze(1) + places) % len(own))
             drawn = rows_of_other_classes(batch.labels, self.negatives, self.by_class, self.ends)
-            memories = (in_single(memory.clone()) for memory in (self.teacher_memory, self.student_memory))
+            memories = (to_float32(memory.clone()) for memory in (self.teacher_memory, self.student_memory))
             loss = self._compared((own, other), tuple(memories), torch.cat([batch.rows.unsqueeze(1), drawn], 1))
             self._remember(batch.rows, own, other)
         return loss

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.base import Loss, Targets, in_single
+from kd_lightning.losses.base import Loss, Targets, to_float32
 from kd_lightning.networks.layers import Outputs
 
 if TYPE_CHECKING:
@@ -44,4 +44,4 @@ class CrossEntropy(Loss):
 
     def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
         """Return the mean over the batch, a scalar."""
-        return functional.cross_entropy(in_single(student.logits), batch.labels, label_smoothing=self.label_smoothing)
+        return functional.cross_entropy(to_float32(student.logits), batch.labels, label_smoothing=self.label_smoothing)

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional
 
-from kd_lightning.losses.base import in_single
+from kd_lightning.losses.base import to_float32
 from kd_lightning.losses.features import ProjectedLoss, Projection, same_shape
 
 
@@ -21,7 +21,7 @@ def feature_map_loss(regressed_map: Tensor, teacher_map: Tensor) -> Tensor:
         ValueError: The shapes differ.
     """
     same_shape(regressed_map, teacher_map)
-    return functional.mse_loss(in_single(regressed_map), in_single(teacher_map))
+    return functional.mse_loss(to_float32(regressed_map), to_float32(teacher_map))
 
 
 class FeatureRegression(ProjectedLoss):

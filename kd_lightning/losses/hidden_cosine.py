@@ -8,7 +8,7 @@ from torch import Tensor, linalg
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.base import Targets, in_single
+from kd_lightning.losses.base import Targets, to_float32
 from kd_lightning.losses.features import FeatureLoss, same_shape, shape_text
 from kd_lightning.networks.layers import Outputs, Shapes
 
@@ -38,7 +38,7 @@ def cosine_loss(student_map: Tensor, direction: Tensor) -> Tensor:
     """
     same_shape(student_map, direction)
     # (B, C, H, W) -> (B, H*W*C)
-    student, target = (in_single(values).permute(0, 2, 3, 1).flatten(1) for values in (student_map, direction))
+    student, target = (to_float32(values).permute(0, 2, 3, 1).flatten(1) for values in (student_map, direction))
     return 1 - ((student * target).sum(1) / _length(student)).mean()
 
 
@@ -55,7 +55,7 @@ def pooled_direction(teacher_map: Tensor, shape: Sequence[int]) -> Tensor:
     Raises:
         ValueError: The teacher's values are no multiple of the student's.
     """
-    pooled = in_single(pooled_values(teacher_map, prod(shape)))
+    pooled = to_float32(pooled_values(teacher_map, prod(shape)))
     directions = pooled / _length(pooled).unsqueeze(1)
     return directions.to(teacher_map.dtype).view(-1, *shape)
 
@@ -82,7 +82,7 @@ class HiddenCosine(FeatureLoss):
     """One minus the cosine between the flattened maps, the teacher's averaged over neighbours to the student's length.
 
     The loss of PyTorch's knowledge distillation tutorial and of the seed. The averaging mixes columns and rows, so most
-    of the teacher's values meet student values of other places: measured, it does not help; ``CellCosine`` does.
+    of the teacher's values meet student values of other places: measured, it does not help; ``SpatialCosine`` does.
 
     The seed's weight is 0.25 beside labels at 0.75, for 10 classes; nothing is measured for 100. It has no parameters;
     a remembered teacher keeps as many numbers an image as the student's map has. It is defined for a batch of one; a

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional
 
-from kd_lightning.losses.base import in_single
+from kd_lightning.losses.base import to_float32
 from kd_lightning.losses.logits import LogitLoss
 
 
@@ -19,7 +19,7 @@ def logit_regression_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         A scalar, 0 or more.
     """
-    return functional.mse_loss(in_single(student), in_single(teacher))
+    return functional.mse_loss(to_float32(student), to_float32(teacher))
 
 
 class LogitRegression(LogitLoss):

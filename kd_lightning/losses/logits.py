@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.base import Loss, Targets, in_single, require_teacher
+from kd_lightning.losses.base import Loss, Targets, require_teacher, to_float32
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class DecoupledLoss(LogitLoss):
         UserError: ``temperature`` is not above 0.
     """
 
-    needs_unmixed = True
+    needs_hard_labels = True
 
     def __init__(self, temperature: float, standardize: bool, weight: float | Literal["auto"], warm_up: int) -> None:
         super().__init__(standardize, 1.0 if weight == "auto" else weight, warm_up)
@@ -129,14 +129,14 @@ def standardized(logits: Tensor) -> Tensor:
     Returns:
         (B, C), in single precision at least. Constant logits are 0 and get no gradient: it would be some 1e7.
     """
-    values = in_single(logits)
+    values = to_float32(logits)
     deviation = values.std(1, keepdim=True) + 1e-7  # (B, 1)
     return (values - values.mean(1, keepdim=True)) / deviation.masked_fill(deviation < FLAT, inf)
 
 
 def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Return the logarithms of softened probabilities, (B, C) -> (B, C), in single precision at least."""
-    return functional.log_softmax(in_single(logits) / temperature, dim=1)
+    return functional.log_softmax(to_float32(logits) / temperature, dim=1)
 
 
 def divergences(student: Tensor, teacher: Tensor) -> Tensor:

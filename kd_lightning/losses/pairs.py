@@ -11,12 +11,12 @@ from kd_lightning.losses.base import Loss
 from kd_lightning.losses.features import FeatureLoss, shape_text
 from kd_lightning.losses.logits import DecoupledLoss
 from kd_lightning.networks import Network
-from kd_lightning.networks.layers import LOGITS, LayerError, Shapes, TappedNetwork
+from kd_lightning.networks.layers import LOGITS, FeatureExtractor, LayerError, Shapes
 
 
-def tapped(
+def feature_extractor(
     network: nn.Module, built: Network, losses: Mapping[str, Loss], layers: Callable[[Loss], Sequence[str]]
-) -> TappedNetwork:
+) -> FeatureExtractor:
     """Watch the layers that losses need.
 
     Args:
@@ -30,7 +30,7 @@ def tapped(
     """
     wanted = {name: layers(loss) for name, loss in losses.items()}
     try:
-        found = TappedNetwork(network, chain(*wanted.values()), built.layer_root(), built.image_shape)
+        found = FeatureExtractor(network, chain(*wanted.values()), built.layer_root(), built.image_shape)
     except LayerError as error:
         name = next(name for name, needed in wanted.items() if error.layer in needed)
         raise UserError(f"the loss '{name}': {error}") from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, linalg
 
-from kd_lightning.losses.base import Targets, in_single, require_teacher
+from kd_lightning.losses.base import Targets, require_teacher, to_float32
 from kd_lightning.losses.features import FeatureLoss
 from kd_lightning.networks.layers import Outputs, Shapes
 
@@ -53,4 +53,4 @@ class RelationLoss(FeatureLoss):
 
 
 def _vectors(values: Tensor) -> Tensor:
-    return in_single(values).reshape(len(values), -1)  # (B, ...) -> (B, D)
+    return to_float32(values).reshape(len(values), -1)  # (B, ...) -> (B, D)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.base import Targets, in_single
+from kd_lightning.losses.base import Targets, to_float32
 from kd_lightning.losses.features import Norm, same_shape
+from kd_lightning.losses.multi_layer import MultiLayerLoss
 from kd_lightning.losses.pooled import as_map
-from kd_lightning.losses.stages import StagesLoss
 from kd_lightning.networks.layers import Outputs, Shapes
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SIZES = (4, 2, 1)
 """Heights and widths that maps are averaged down to."""
 
-MOST_CHANNELS = 512
+MAX_CHANNELS = 512
 """Channels of what one fusion hands to the next, at most."""
 
 
@@ -41,7 +41,7 @@ def pyramid_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         ValueError: The shapes differ.
     """
     same_shape(student_map, teacher_map)
-    own, other = in_single(student_map), in_single(teacher_map)
+    own, other = to_float32(student_map), to_float32(teacher_map)
     total, weight, weights = functional.mse_loss(own, other), 1.0, 1.0
     for size in (size for size in SIZES if size < min(own.shape[-2:])):
         weight /= 2
@@ -95,7 +95,7 @@ def _resized(values: Tensor, size: Sequence[int]) -> Tensor:
     return values if values.shape[-2:] == tuple(size) else functional.interpolate(values, size=list(size))
 
 
-class ReviewKD(StagesLoss):
+class ReviewKD(MultiLayerLoss):
     """The squared difference between each stage of the teacher and the student's stages from there on, fused.
 
     Chen et al., CVPR 2021, https://arxiv.org/abs/2104.09044. From the deepest stage to the shallowest, a fusion weighs
@@ -144,7 +144,7 @@ class ReviewKD(StagesLoss):
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
         """Make a fusion for each stage."""
         pairs = self.maps(student, teacher)
-        between = min(MOST_CHANNELS, pairs[-1][0][0])
+        between = min(MAX_CHANNELS, pairs[-1][0][0])
         self.sizes = [other[1:] for _, other in pairs]
         self.fusions = nn.ModuleList(
             Fusion(own[0], between, other[0], deepest=stage == len(pairs) - 1)

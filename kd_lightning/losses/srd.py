@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.base import in_single
+from kd_lightning.losses.base import to_float32
 from kd_lightning.losses.features import same_shape
 from kd_lightning.losses.pooled import PooledLoss
 
@@ -26,7 +26,7 @@ def normalized_channels(feature_map: Tensor) -> Tensor:
     Returns:
         (B, C, H, W).
     """
-    values = in_single(feature_map)
+    values = to_float32(feature_map)
     centred = values - values.mean((0, 2, 3), keepdim=True)
     return centred * (centred.square().mean((0, 2, 3), keepdim=True) + EPSILON).rsqrt()
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kd_lightning.losses.base import in_single
+from kd_lightning.losses.base import to_float32
 from kd_lightning.losses.features import same_shape
 from kd_lightning.losses.pooled import PooledLoss
 
 FIRST_VARIANCE = 5.0
-LEAST_VARIANCE = 1e-5
+MIN_VARIANCE = 1e-5
 
 
 def negative_log_likelihood(mean: Tensor, teacher_map: Tensor, variances: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def negative_log_likelihood(mean: Tensor, teacher_map: Tensor, variances: Tensor
         ValueError: The shapes of the maps differ.
     """
     same_shape(mean, teacher_map)
-    errors = (in_single(mean) - in_single(teacher_map)).square().mean((0, 2, 3))  # (B, C, H, W) -> (C,)
+    errors = (to_float32(mean) - to_float32(teacher_map)).square().mean((0, 2, 3))  # (B, C, H, W) -> (C,)
     return (errors / variances + variances.log()).mean() / 2
 
 
@@ -74,11 +74,11 @@ class VID(PooledLoss):
             nn.ReLU(),
             nn.Conv2d(target, target, kernel_size=1, bias=False),
         )
-        self.raw_variances = nn.Parameter(torch.full((target,), log(expm1(FIRST_VARIANCE - LEAST_VARIANCE))))
+        self.raw_variances = nn.Parameter(torch.full((target,), log(expm1(FIRST_VARIANCE - MIN_VARIANCE))))
 
     def variances(self) -> Tensor:
         """Return the variance of each channel, (C',)."""
-        return functional.softplus(in_single(self.raw_variances)) + LEAST_VARIANCE
+        return functional.softplus(to_float32(self.raw_variances)) + MIN_VARIANCE
 
     def compare(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
         """Return the mean over batch and map, a scalar."""

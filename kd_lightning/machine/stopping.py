@@ -35,7 +35,7 @@ HANDLER_SECONDS = 0.5
 SHOW_CURSOR = b"\x1b[?25h"
 """A progress bar may have hidden it."""
 
-Outlook = Callable[[], str]
+ResumeHint = Callable[[], str]
 """Says what is kept of a command that is stopped, and how to go on."""
 
 
@@ -43,7 +43,7 @@ Outlook = Callable[[], str]
 class _Command:
     process: int
     follows: bool
-    outlook: Outlook
+    resume_hint: ResumeHint
     then: str = ""
 
 
@@ -66,7 +66,7 @@ def stoppable() -> Iterator[None]:
         threading.Thread(target=_end_with_main, daemon=True).start()
     else:
         os.environ[MAIN] = str(os.getpid())
-    take_back()
+    reinstall_handlers()
     try:
         with _second_signal_ends():
             yield
@@ -78,7 +78,7 @@ def stoppable() -> Iterator[None]:
             os.environ.pop(MAIN, None)
 
 
-def take_back() -> None:
+def reinstall_handlers() -> None:
     """Listen to the signals again, where a command runs and Lightning has put a handler of its own before ours."""
     if _running:
         for number in listened_to():
@@ -90,10 +90,10 @@ def listened_to() -> list[signal.Signals]:
     return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def expect(outlook: Outlook) -> None:
+def set_resume_hint(hint: ResumeHint) -> None:
     """Choose what is said when the running command is stopped from now on."""
     if _running:
-        _running[-1].outlook = outlook
+        _running[-1].resume_hint = resume_hint
 
 
 @contextmanager
@@ -111,9 +111,9 @@ def then() -> str:
     return _running[-1].then if _running else ""
 
 
-def outlook() -> str:
+def resume_hint() -> str:
     """Return what is kept of the running command, and how to go on."""
-    return _running[-1].outlook() if _running else AGAIN
+    return _running[-1].resume_hint() if _running else AGAIN
 
 
 def status(number: int) -> int:
@@ -135,7 +135,7 @@ def _end(number: int, streams: Sequence[TextIO] = ()) -> NoReturn:
             for stream in streams:
                 with suppress(Exception):
                     stream.flush()
-            write(f"Stopped by {NAMES[number]}; {outlook()}")
+            write(f"Stopped by {NAMES[number]}; {resume_hint()}")
     os._exit(status(number))
 
 
@@ -190,7 +190,7 @@ def speaks() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
-def let_main_end(seconds: float) -> None:
+def wait_for_rank_zero(seconds: float) -> None:
     """Give the first of several processes time to end, and this one with it: it speaks for all.
 
     It, or the launcher of both, would take an early end of this one for a crash.

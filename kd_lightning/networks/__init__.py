@@ -5,10 +5,10 @@ from kd_lightning.networks.mobilenet import MobileNetV2
 from kd_lightning.networks.module import ModuleNetwork
 from kd_lightning.networks.resnet import ResNet
 from kd_lightning.networks.resnet9 import ResNet9
-from kd_lightning.networks.seed import DeepNN, LightNN
 from kd_lightning.networks.shufflenet import ShuffleNetV1, ShuffleNetV2
 from kd_lightning.networks.timm import TimmNetwork
 from kd_lightning.networks.torchvision import TorchvisionNetwork
+from kd_lightning.networks.tutorial import DeepNN, LightNN
 from kd_lightning.networks.vgg import VGG
 from kd_lightning.networks.wide_resnet import WideResNet
 

@@ -94,7 +94,7 @@ class Network(nn.Module, ABC):
         """Return the module in which layers are looked up by their names; a wrapper returns what it wraps."""
         return self
 
-    def laid_out(self) -> Self:
+    def to_channels_last(self) -> Self:
         """Lay weights and inputs out in channels_last memory, which convolutions are fast with, or contiguously."""
         self.needs_contiguous = not self._takes_channels_last()
         return self.to(memory_format=torch.contiguous_format if self.needs_contiguous else torch.channels_last)

@@ -8,7 +8,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
 
 
-class ChannelMeans(nn.Module):
+class GlobalAvgPool(nn.Module):
     """The mean of each channel of a map: a layer of its own, so that losses can watch what the classifier sees."""
 
     works_with_fast_path = True
@@ -18,7 +18,7 @@ class ChannelMeans(nn.Module):
         return values.mean((2, 3))
 
 
-class ChannelMaxima(nn.Module):
+class GlobalMaxPool(nn.Module):
     """The largest value of each channel of a map."""
 
     works_with_fast_path = True
@@ -57,7 +57,7 @@ def stage(
     )
 
 
-def initialize_as_he(network: nn.Module) -> None:
+def init_kaiming(network: nn.Module) -> None:
     """Draw convolutions so that ReLU layers keep the size of gradients (He et al. 2015); biases begin at 0."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -41,7 +41,7 @@ class Outputs(NamedTuple):
 
     Attributes:
         logits: (B, num_classes).
-        maps: What the tapped layers give, (B, ...) each, by the layer's name.
+        maps: What the extractor layers give, (B, ...) each, by the layer's name.
     """
 
     logits: Tensor
@@ -66,7 +66,7 @@ class Seen(NamedTuple):
     grad: bool
 
 
-class TappedNetwork:
+class FeatureExtractor:
     """Runs a network and shows what some of its layers give, in training as in evaluation mode.
 
     The layers are watched by forward hooks while a pass runs, and by nothing otherwise: the network is left as it is. A
@@ -171,7 +171,7 @@ class TappedNetwork:
     def _watched(self, keep: Callable[[str, Any], None]) -> Iterator[None]:
         with ExitStack() as stack:
             for name in self.names:
-                layer = self.root.get_submodule(name)  # now: a layer may have been replaced by the one it folds into
+                layer = self.root.get_submodule(name)  # now: a layer may have been replaced by the one it fuses into
                 hook = layer.register_forward_hook(lambda _, __, value, name=name: keep(name, value))
                 stack.callback(hook.remove)
             yield

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.blocks import (
-    ChannelMeans,
+    GlobalAvgPool,
     convolution,
     depthwise_convolution,
-    initialize_as_he,
+    init_kaiming,
     initialize_classifier,
     pointwise_convolution,
     stage,
@@ -19,7 +19,7 @@ from kd_lightning.networks.blocks import (
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Expansion, channels at width 1, blocks and stride of the first block of each stage."""
 
-LEAST_WIDTH, GREATEST_WIDTH = 0.1, 4.0
+MIN_WIDTH, GREATEST_WIDTH = 0.1, 4.0
 
 
 class _InvertedResidual(nn.Module):
@@ -72,9 +72,9 @@ class MobileNetV2(Network):
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, width: float = 0.5) -> None:
         super().__init__(num_classes, in_channels, image_size, width=width)
-        if not LEAST_WIDTH <= width <= GREATEST_WIDTH:
+        if not MIN_WIDTH <= width <= GREATEST_WIDTH:
             raise UserError(
-                f"the width of MobileNetV2 is a factor from {LEAST_WIDTH:g} to {GREATEST_WIDTH:g}, not {width:g}; "
+                f"the width of MobileNetV2 is a factor from {MIN_WIDTH:g} to {GREATEST_WIDTH:g}, not {width:g}; "
                 "set width to such a number."
             )
         channels, last = int(32 * width), int(1280 * max(width, 1))
@@ -85,10 +85,10 @@ class MobileNetV2(Network):
             self.blocks.append(stage(block, channels, int(out_channels * width), blocks, stride))
             channels = int(out_channels * width)
         self.conv2 = nn.Sequential(*_normalized(pointwise_convolution(channels, last)))
-        self.pool = ChannelMeans()
+        self.pool = GlobalAvgPool()
         head = nn.Linear(last, num_classes)
         self.classifier = nn.Sequential(head)
-        initialize_as_he(self)
+        init_kaiming(self)
         initialize_classifier(head)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-MOST_BYTES = 4 * 2**20
+MAX_BYTES = 4 * 2**20
 """Of a pickle; that of a network with 5,000 tensors and Adam's state takes 3 MB."""
 
-MOST_STEPS = 1_000_000
+MAX_STEPS = 1_000_000
 """Instructions of a pickle."""
 
-MOST_COPIED = 100_000
+MAX_COPIED = 100_000
 """Entries that a pickle may have copied: by repeated copies a file of some hundred bytes could fill the memory."""
 
 VALUE_BYTES = {
@@ -70,7 +70,7 @@ def storages_of(file: io.BytesIO) -> list[Storage]:
     follower = _Follower()
     try:
         for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-            if step == MOST_STEPS:
+            if step == MAX_STEPS:
                 raise UnsafePickleError("it is too long")
             follower.follow(opcode.name, argument)
     except UnsafePickleError:
@@ -177,7 +177,7 @@ class _Follower:
 
     def _count(self, entries: Sequence[Any]) -> None:
         self._copied += len(entries)
-        if self._copied > MOST_COPIED:
+        if self._copied > MAX_COPIED:
             raise UnsafePickleError("it copies too much")
 
     def _storage(self) -> None:

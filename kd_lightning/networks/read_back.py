@@ -12,9 +12,9 @@ from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.building import builder_of
-from kd_lightning.networks.draws import other_draws
-from kd_lightning.networks.folding import folded
+from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.layers import evaluated
+from kd_lightning.networks.random_state import other_draws
 from kd_lightning.networks.weights import network_of, parse_info
 
 TOLERANCE = 1e-4
@@ -43,7 +43,7 @@ def check_weights(
     kind = trained.class_path.rpartition(".")[2]
     with torch.inference_mode(False), torch.no_grad(), other_draws(), evaluated(trained):
         try:
-            read = network_of(builder_of(trained), info, state_dict, path).to(images).laid_out()
+            read = network_of(builder_of(trained), info, state_dict, path).to(images).to_channels_last()
         except UserError as error:
             raise ReadBackError(
                 f"{kind} cannot be read from its own weights: {error} (A network is built again from the arguments "
@@ -79,7 +79,7 @@ def check_before_training(network: Network, info: ModelInfo, path: str | Path) -
         images = torch.randn((2, *network.image_shape)).to(parameter)
         with suppress(Exception):  # training says it better
             trained.train()(images)
-    weights = {name: values.cpu() for name, values in folded(trained).state_dict().items()}
+    weights = {name: values.cpu() for name, values in fused(trained).state_dict().items()}
     try:
         check_weights(trained, weights, parse_info(info.to_plain(), path), images, path)
     except ReadBackError as error:

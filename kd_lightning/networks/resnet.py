@@ -4,9 +4,9 @@ from torch import Tensor, nn
 
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.blocks import (
-    ChannelMeans,
+    GlobalAvgPool,
     convolution,
-    initialize_as_he,
+    init_kaiming,
     require_depth,
     require_image_size,
     require_width,
@@ -79,9 +79,9 @@ class ResNet(Network):
         self.layer1 = stage(_Block, stem, 16 * width, blocks, stride=1)
         self.layer2 = stage(_Block, 16 * width, 32 * width, blocks, stride=2)
         self.layer3 = stage(_Block, 32 * width, 64 * width, blocks, stride=2)
-        self.pool = ChannelMeans()
+        self.pool = GlobalAvgPool()
         self.fc = nn.Linear(64 * width, num_classes)
-        initialize_as_he(self)
+        init_kaiming(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""

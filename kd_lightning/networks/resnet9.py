@@ -4,9 +4,9 @@ from torch import Tensor, nn
 
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.blocks import (
-    ChannelMaxima,
+    GlobalMaxPool,
     activated_convolution,
-    initialize_as_he,
+    init_kaiming,
     require_image_size,
     require_width,
 )
@@ -53,9 +53,9 @@ class ResNet9(Network):
         self.layer1 = nn.Sequential(activated_convolution(width, 2 * width), nn.MaxPool2d(2), _Residual(2 * width))
         self.layer2 = nn.Sequential(activated_convolution(2 * width, 4 * width), nn.MaxPool2d(2))
         self.layer3 = nn.Sequential(activated_convolution(4 * width, 8 * width), nn.MaxPool2d(2), _Residual(8 * width))
-        self.pool = ChannelMaxima()
+        self.pool = GlobalMaxPool()
         self.head = nn.Linear(8 * width, num_classes)
-        initialize_as_he(self)
+        init_kaiming(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""

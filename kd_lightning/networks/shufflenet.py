@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.blocks import ChannelMeans, depthwise_convolution, pointwise_convolution
+from kd_lightning.networks.blocks import GlobalAvgPool, depthwise_convolution, pointwise_convolution
 
 STEM = 24
 """Channels of the stem."""
@@ -107,7 +107,7 @@ class ShuffleNetV1(Network):
         self.layer1 = _grouped_stage(STEM, 240, 4)
         self.layer2 = _grouped_stage(240, 480, 8)
         self.layer3 = _grouped_stage(480, 960, 4)
-        self.pool = ChannelMeans()
+        self.pool = GlobalAvgPool()
         self.linear = nn.Linear(960, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -227,7 +227,7 @@ class ShuffleNetV2(Network):
         self.conv2 = pointwise_convolution(third, last)
         self.bn2 = nn.BatchNorm2d(last)
         self.relu2 = nn.ReLU(inplace=True)
-        self.pool = ChannelMeans()
+        self.pool = GlobalAvgPool()
         self.linear = nn.Linear(last, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:

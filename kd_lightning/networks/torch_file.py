@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks.pickle_check import MOST_BYTES, UnsafePickleError, storages_of
+from kd_lightning.networks.pickle_check import MAX_BYTES, UnsafePickleError, storages_of
 
 ZIP_START = b"PK\x03\x04"
 
@@ -40,7 +40,7 @@ def read_file(path: Path) -> Any:
 def _check(path: Path) -> None:
     """Raise ``ValueError`` for a file that torch had better not open."""
     with path.open("rb") as file:
-        head = file.read(MOST_BYTES)
+        head = file.read(MAX_BYTES)
     if head.startswith(ZIP_START):
         _check_archive(path)
         return
@@ -57,7 +57,7 @@ def _check_archive(path: Path) -> None:
         if len(sizes) < len(archive.infolist()) or sum(sizes.values()) > path.stat().st_size:
             raise ValueError("an entry is there twice, or compressed")
         pickle = next(iter(sizes)).partition("/")[0] + "/data.pkl"
-        if sizes[pickle] > MOST_BYTES:
+        if sizes[pickle] > MAX_BYTES:
             raise UnsafePickleError("it is too long")
         if damaged := archive.testzip():
             raise ValueError(f"{damaged} is damaged")

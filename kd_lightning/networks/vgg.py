@@ -7,7 +7,7 @@ from torch.nn.functional import max_pool2d
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.blocks import ChannelMeans, initialize_as_he, initialize_classifier, require_image_size
+from kd_lightning.networks.blocks import GlobalAvgPool, init_kaiming, initialize_classifier, require_image_size
 
 CHANNELS = (64, 128, 256, 512, 512)
 """Channels of the five blocks."""
@@ -54,9 +54,9 @@ class VGG(Network):
             _block(before, after, count)
             for (before, after), count in zip(pairwise((in_channels, *CHANNELS)), CONVOLUTIONS[depth], strict=True)
         )
-        self.pool = ChannelMeans()
+        self.pool = GlobalAvgPool()
         self.classifier = nn.Linear(CHANNELS[-1], num_classes)
-        initialize_as_he(self)
+        init_kaiming(self)
         initialize_classifier(self.classifier)
 
     def forward(self, images: Tensor) -> Tensor:

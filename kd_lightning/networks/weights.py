@@ -11,8 +11,8 @@ from torch import Tensor
 from kd_lightning.data.class_names import CIFAR10_CLASSES
 from kd_lightning.data.normalize import IMAGENET
 from kd_lightning.errors import UserError
-from kd_lightning.files import written_whole
-from kd_lightning.inference.model_info import MOST_CLASSES, MOST_PIXELS, ModelInfo, unnamed
+from kd_lightning.files import atomic_write
+from kd_lightning.inference.model_info import MAX_CLASSES, MAX_PIXELS, ModelInfo, unnamed
 from kd_lightning.networks import DeepNN, LightNN, Network
 from kd_lightning.networks.building import build_network, find_network
 from kd_lightning.networks.parts import fitting_part
@@ -23,7 +23,7 @@ INFO_KEY = "model_info"
 
 
 PLAIN_KEY = "plain_network"
-"""Where a checkpoint keeps the weights of the plain network that the trained one folds into."""
+"""Where a checkpoint keeps the weights of the plain network that the trained one fuses into."""
 
 REFUSED_KEY = "refused"
 """Where a checkpoint keeps why its weights alone do not give the network that was measured."""
@@ -49,7 +49,7 @@ def save_weights(
     state_dict = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     content = io.BytesIO()  # torch turns the system's errors into others where it writes to a file itself
     torch.save({INFO_KEY: info.to_plain(), "state_dict": state_dict}, content)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content.getvalue())  # a view would crash some Python 3.12 where writing fails
         if check is not None:
             check(temporary)
@@ -156,7 +156,7 @@ def _recognize(state_dict: Mapping[str, Tensor], path: str | Path) -> ModelInfo:
         raise UserError(
             f"{path} is a state dict of neither DeepNN nor LightNN; give the .pth that fit wrote."
         ) from error
-    if in_channels not in (1, 3) or not 2 <= num_classes <= MOST_CLASSES or not 4 <= image_size <= MOST_PIXELS:
+    if in_channels not in (1, 3) or not 2 <= num_classes <= MAX_CLASSES or not 4 <= image_size <= MAX_PIXELS:
         raise UserError(
             f"{path} is for {num_classes} classes and images of {in_channels} x {image_size} x {image_size}, which "
             "cannot be; give the .pth that fit wrote."

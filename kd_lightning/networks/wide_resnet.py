@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.blocks import (
-    ChannelMeans,
+    GlobalAvgPool,
     convolution,
-    initialize_as_he,
+    init_kaiming,
     require_depth,
     require_image_size,
     require_width,
@@ -81,9 +81,9 @@ class WideResNet(Network):
         self.block3 = _group(32 * width, 64 * width, blocks, stride=2)
         self.bn1 = nn.BatchNorm2d(64 * width)
         self.relu = nn.ReLU()
-        self.pool = ChannelMeans()
+        self.pool = GlobalAvgPool()
         self.fc = nn.Linear(64 * width, num_classes)
-        initialize_as_he(self)
+        init_kaiming(self)
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, images: Tensor) -> Tensor:

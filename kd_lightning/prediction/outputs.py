@@ -7,7 +7,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import TextIO
 
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 from kd_lightning.prediction.stream import Prediction
 from kd_lightning.strict_json import strict_json
 from kd_lightning.wording import in_csv
@@ -28,7 +28,7 @@ def results_file(
     Raises:
         UserError: The file cannot be written.
     """
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         if path.suffix.lower() == ".csv":
             yield _csv(file, class_names, threshold)
         elif path.suffix.lower() == ".jsonl":

@@ -20,7 +20,7 @@ from kd_lightning.prediction.table import Table
 from kd_lightning.wording import counted, shown
 
 Show = Callable[[Prediction], None]
-MOST_THREADS = 8  # above, Python's lock lets threads that decode small images wait
+MAX_THREADS = 8  # above, Python's lock lets threads that decode small images wait
 
 
 def run(options: Options) -> int:
@@ -82,7 +82,7 @@ def _outputs(stack: ExitStack, predictor: Predictor, files: Sequence[str], optio
 def _predict_all(predictor: Predictor, files: Sequence[str], options: Options, outputs: Sequence[Show]) -> int:
     """Send each prediction to all outputs, name each broken image, and return how many of these there are."""
     broken = 0
-    threads = options.threads or min(MOST_THREADS, cores())
+    threads = options.threads or min(MAX_THREADS, cores())
     with closing(predict_files(predictor, files, options.batch_size, threads)) as results:
         for result in results:
             if isinstance(result, BrokenImageError):

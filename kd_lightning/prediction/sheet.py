@@ -10,13 +10,13 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw
 
 from kd_lightning.drawing import FAINT, INK, PAPER, cut, font
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 from kd_lightning.inference.images import PixelRange, read_image
 from kd_lightning.prediction.stream import Prediction
 from kd_lightning.prediction.table import percent
 
-MOST_IMAGES = 120
-MOST_COLUMNS = 12
+MAX_IMAGES = 120
+MAX_COLUMNS = 12
 TILE, GAP, MARGIN = 128, 18, 28
 """Pixels: an image's side, between two of them, around them all."""
 HEAD, CAPTION = 40, 76
@@ -50,18 +50,18 @@ def contact_sheet(
     Raises:
         UserError: The file cannot be written.
     """
-    chosen = {files[number * len(files) // MOST_IMAGES] for number in range(MOST_IMAGES)}
+    chosen = {files[number * len(files) // MAX_IMAGES] for number in range(MAX_IMAGES)}
     tiles: list[Tile] = []
 
     def add(prediction: Prediction) -> None:
-        if prediction.image in chosen and len(tiles) < MOST_IMAGES:
+        if prediction.image in chosen and len(tiles) < MAX_IMAGES:
             tiles.append(Tile(_picture(prediction.image, pixel_range), prediction))
 
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         yield add
         title = f"{model}: {len(tiles)} of {len(files):,} images" + (f", ? below {threshold:.0%}" if threshold else "")
         draw_sheet(tiles, title, threshold).save(temporary)
-    if len(files) > MOST_IMAGES:
+    if len(files) > MAX_IMAGES:
         print(f"{path} shows {len(tiles)} of {len(files):,} images, evenly spaced.", file=sys.stderr)
 
 
@@ -73,7 +73,7 @@ def draw_sheet(tiles: Sequence[Tile], title: str, threshold: float) -> Image.Ima
         title: What stands above them.
         threshold: Probability in [0, 1] below which a label is drawn as not sure.
     """
-    columns = min(MOST_COLUMNS, max(4, math.ceil(math.sqrt(1.6 * len(tiles)))))
+    columns = min(MAX_COLUMNS, max(4, math.ceil(math.sqrt(1.6 * len(tiles)))))
     rows = math.ceil(len(tiles) / columns)
     width = 2 * MARGIN + columns * (TILE + GAP) - GAP
     sheet = Image.new("RGB", (width, 2 * MARGIN + HEAD + rows * (TILE + CAPTION)), PAPER)

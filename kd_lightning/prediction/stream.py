@@ -12,7 +12,7 @@ from kd_lightning.inference.images import BrokenImageError, Pixels
 from kd_lightning.inference.onnx_predictor import Floats
 from kd_lightning.prediction.predictors import Predictor
 
-MOST_PIXELS = 2**25
+MAX_PIXELS = 2**25
 """Pixels of a batch, of all channels: 134 MB as the network sees them."""
 
 Decoded = list[Pixels | BrokenImageError]
@@ -51,7 +51,7 @@ def predict_files(
         batch_size: Images that go through the network at once, 1 or more; fewer where they are very large.
         threads: Threads that decode, 1 or more.
     """
-    batch_size = max(1, min(batch_size, MOST_PIXELS // (predictor.info.image_size**2 * predictor.info.in_channels)))
+    batch_size = max(1, min(batch_size, MAX_PIXELS // (predictor.info.image_size**2 * predictor.info.in_channels)))
     pool = ThreadPoolExecutor(threads)
     waiting: deque[tuple[Sequence[str], list[Future[Decoded]]]] = deque()
     try:

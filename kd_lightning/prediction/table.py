@@ -9,7 +9,7 @@ from kd_lightning.prediction.stream import Prediction
 from kd_lightning.wording import shown
 
 GAP = "  "
-LEAST_NAME = 20  # columns of the image's name that are kept in a narrow terminal
+MIN_NAME = 20  # columns of the image's name that are kept in a narrow terminal
 
 
 class Table:
@@ -50,7 +50,7 @@ class Table:
         if not sys.stdout.isatty():
             return longest
         others = self._label + len("probability") + (self._top - 1) * (self._follower + len(GAP)) + 2 * len(GAP)
-        return min(longest, max(LEAST_NAME, shutil.get_terminal_size().columns - others))
+        return min(longest, max(MIN_NAME, shutil.get_terminal_size().columns - others))
 
     def _cut(self, name: str) -> str:
         return name if len(name) <= self._image else "…" + name[len(name) - self._image + 1 :]

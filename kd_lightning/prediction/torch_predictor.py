@@ -32,7 +32,7 @@ class TorchPredictor:
         loaded, self.info = load_model(path, network)
         self._path = path
         self.clipped: set[str] = set()
-        self._network = loaded.laid_out()
+        self._network = loaded.to_channels_last()
         self._normalization = Normalization(self.info.mean, self.info.std)
         if threads:
             torch.set_num_threads(threads)

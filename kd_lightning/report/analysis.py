@@ -23,7 +23,7 @@ MEASURES = (
     "latency_ms",
 )
 CURVES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
-MOST_CLASSES = 30  # the most classes that a picture shows
+MAX_CLASSES = 30  # the most classes that a picture shows
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,12 @@ def spread_of_class(values: Sequence[float] | NDArray[np.float64]) -> Spread | N
 
 
 def shown_classes(study: Study) -> list[int]:
-    """Return the classes that pictures show: all, or the ``MOST_CLASSES`` whose accuracy differs most."""
-    if len(study.class_names) <= MOST_CLASSES:
+    """Return the classes that pictures show: all, or the ``MAX_CLASSES`` whose accuracy differs most."""
+    if len(study.class_names) <= MAX_CLASSES:
         return list(range(len(study.class_names)))
     found = [class_differences(row, study.baseline) for row in study.rows if row.role == "student"]
     size = np.sum([[abs(value.mean) if value else 0.0 for value in of_row] for of_row in found if of_row], axis=0)
-    return sorted(np.argsort(size, kind="stable")[-MOST_CLASSES:].tolist())
+    return sorted(np.argsort(size, kind="stable")[-MAX_CLASSES:].tolist())
 
 
 def confusion(row: Row) -> NDArray[np.int_] | None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_lightning.compare.results import Row, Run, Study
-from kd_lightning.report.looks import Judged, judge
+from kd_lightning.report.looks import Judged, give_verdicts
 from kd_lightning.report.statistics import (
     LEVEL,
     MAX_RUNS,
@@ -96,7 +96,7 @@ def compare_rows(study: Study) -> list[Comparison]:
     plan, students = study.settings.plan, [row for row in study.rows if row.role == "student"]
     in_plan = {row.name: row for row in students if not row.exploratory}
     differences = [_planned_differences(in_plan.get(name), study) for name in plan.rows]
-    judged = dict(zip(plan.rows, judge(differences, plan.looks), strict=True))
+    judged = dict(zip(plan.rows, give_verdicts(differences, plan.looks), strict=True))
     return [_exploratory(row, study) if row.exploratory else _planned(row, study, judged[row.name]) for row in students]
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from kd_lightning.compare.results import Row, finite
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 from kd_lightning.report.analysis import (
     CURVES,
     Analysis,
@@ -172,15 +172,15 @@ FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
 LISTS = ("accuracy", "differences")
 """Pictures with a line for each row; the others become unreadable, and slow to draw, where rows are many."""
 
-MOST_ROWS = 12
+MAX_ROWS = 12
 """Rows that the others show."""
 
 
 def fewer_rows(analysis: Analysis) -> Analysis:
-    """Leave out all compared rows but those that differ most from the baseline, ``MOST_ROWS`` rows in all."""
+    """Leave out all compared rows but those that differ most from the baseline, ``MAX_ROWS`` rows in all."""
     students = sorted(analysis.compared, key=lambda found: -abs(finite(found[1].test.difference) or 0.0))
     others = len(analysis.rows) - len(students)
-    left_out = {row.name for row, _ in students[max(0, MOST_ROWS - others) :]}
+    left_out = {row.name for row, _ in students[max(0, MAX_ROWS - others) :]}
     rows = tuple(found for found in analysis.rows if found.row.name not in left_out)
     return replace(analysis, study=replace(analysis.study, rows=tuple(found.row for found in rows)), rows=rows)
 
@@ -197,7 +197,7 @@ def write_figures(analysis: Analysis, folder: Path) -> list[Path]:
                 figure.suptitle(note, fontsize="small")
     drawn = {path: figure for path, figure in figures.items() if figure is not None}
     for path, figure in drawn.items():
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             figure.savefig(temporary, format="png", dpi=120)
     return list(drawn)
 

@@ -49,7 +49,7 @@ def levels(looks: Sequence[int]) -> list[float]:
     return [after - before for before, after in pairwise(spent)]
 
 
-def judge(differences: Sequence[NDArray[np.float64]], looks: Sequence[int]) -> list[Judged]:
+def give_verdicts(differences: Sequence[NDArray[np.float64]], looks: Sequence[int]) -> list[Judged]:
     """Judge all rows of a study together at every look that is complete.
 
     The chance that any row without an effect is called helps or hurts, at any look, is at most ``LEVEL``. At each look

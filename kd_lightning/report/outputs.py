@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 from kd_lightning.report.analysis import Analysis
 from kd_lightning.report.figures import write_figures
 from kd_lightning.report.page import to_page
@@ -21,6 +21,6 @@ TEXTS: dict[str, Callable[[Analysis], str]] = {
 def write_report(analysis: Analysis, folder: Path) -> list[Path]:
     """Write the page, Markdown, CSV, JSON and, under ``figures``, the pictures; return their paths, the page first."""
     for name, form in TEXTS.items():
-        with written_whole(folder / name) as temporary:
+        with atomic_write(folder / name) as temporary:
             temporary.write_text(form(analysis), encoding="utf-8", errors="backslashreplace")
     return [*(folder / name for name in TEXTS), *write_figures(analysis, folder / "figures")]

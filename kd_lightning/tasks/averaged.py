@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import (
 from torch import Size, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks.folding import is_unfolded
+from kd_lightning.networks.fusable import is_reparameterized
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
@@ -92,10 +92,10 @@ def _check_pruning(task: "Task") -> None:
                 f"{type(callback).__name__} would leave its masks in the network, which files do not hold; set "
                 "make_pruning_permanent true."
             )
-        if isinstance(callback, ModelPruning) and is_unfolded(task.network):
+        if isinstance(callback, ModelPruning) and is_reparameterized(task.network):
             raise UserError(
-                f"{type(callback).__name__} would prune the form for training, and not the network that it folds into; "
-                "set --model.folding 0, or leave the callback out."
+                f"{type(callback).__name__} would prune the form for training, and not the network that it fuses into; "
+                "set --model.reparameterize 0, or leave the callback out."
             )
 
 

@@ -11,21 +11,22 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from kd_lightning.data.base import ImageDataModule
+from kd_lightning.data.compatibility import check_network
 from kd_lightning.data.loader import Batch, BatchLoader
-from kd_lightning.data.same_data import check_network
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses import Loss
 from kd_lightning.machine.host_memory import keep_freed_memory, return_freed_memory
 from kd_lightning.networks import Network
-from kd_lightning.networks.folding import folded, folded_weights, is_unfolded
+from kd_lightning.networks.fusable import fused, fused_weights, is_reparameterized
 from kd_lightning.networks.layers import Shapes
-from kd_lightning.networks.unfolding import unfold
+from kd_lightning.networks.reparameterize import reparameterize_network
 from kd_lightning.networks.weights import INFO_KEY, PLAIN_KEY, network_weights
 from kd_lightning.tasks.averaged import end_training, shape_averages, start_averages
 from kd_lightning.tasks.compiled import CompiledNetworks
 from kd_lightning.tasks.epoch_metrics import Stage
 from kd_lightning.tasks.finite import LossWatch
+from kd_lightning.tasks.monitors import check_callbacks
 from kd_lightning.tasks.objective import IMAGES_KEY, Objective
 from kd_lightning.tasks.optimization import (
     Interval,
@@ -42,7 +43,6 @@ from kd_lightning.tasks.single_images import check_last_batch
 from kd_lightning.tasks.speed_hints import speed_hints
 from kd_lightning.tasks.step_output import LabelledOutput, StepOutput
 from kd_lightning.tasks.trained import info_of, training_record
-from kd_lightning.tasks.watched import check_callbacks
 
 
 class Task(Objective):
@@ -64,8 +64,8 @@ class Task(Objective):
             part in a step is known to fit, ``true`` insists.
         compiled: Whether torch.compile translates what is trained on full batches: half a minute at the start, fewer
             and larger kernels on a GPU from then on; on a CPU it does not pay.
-        folding: Trains the network in a larger form that folds into it: 4 puts a BatchNorm behind each layer but the
-            last and factors convolutions through 4 times their channels (worth 2 points to LightNN), 1 adds
+        reparameterize: Trains the network in a larger form that is fused into it: 4 puts a BatchNorm after each layer
+            but the last and factors convolutions through 4 times their channels (worth 2 points to LightNN), 1 adds
             BatchNorm alone, 0 trains the network as it is. What is tested, saved and exported is the plain network.
     """
 
@@ -79,10 +79,10 @@ class Task(Objective):
         lr_interval: Interval = "auto",
         fast: bool | Literal["auto"] = "auto",
         compiled: bool = False,
-        folding: int = 0,
+        reparameterize: int = 0,
     ) -> None:
-        network = unfold(network, folding) if folding else network
-        super().__init__(network.laid_out(), losses, teacher_shapes)
+        network = reparameterize_network(network, reparameterize) if reparameterize else network
+        super().__init__(network.to_channels_last(), losses, teacher_shapes)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
@@ -180,8 +180,8 @@ class Task(Objective):
             metrics.reset()  # a run that was stopped may have left something in them
 
     def plain_network(self) -> Network:
-        """Return the network that files hold: what the trained one folds into, or that itself."""
-        return folded(self.network)
+        """Return the network that files hold: what the trained one fuses into, or that itself."""
+        return fused(self.network)
 
     def model_info(self) -> ModelInfo:
         """Return what a file must say about the trained network besides its weights."""
@@ -195,8 +195,8 @@ class Task(Objective):
         checkpoint[IMAGES_KEY] = self.images
         checkpoint[ENDED_KEY] = self.ended
         checkpoint[INFO_KEY] = replace(self.model_info(), **training_record(self.trainer)).to_plain()
-        if is_unfolded(self.network):  # the averaged ones where a callback has put these into the checkpoint
-            checkpoint[PLAIN_KEY] = folded_weights(self.network, network_weights(checkpoint["state_dict"]))
+        if is_reparameterized(self.network):  # the averaged ones where a callback has put these into the checkpoint
+            checkpoint[PLAIN_KEY] = fused_weights(self.network, network_weights(checkpoint["state_dict"]))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other data, another network or another task."""

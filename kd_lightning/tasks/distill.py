@@ -15,8 +15,8 @@ from kd_lightning.networks import Network
 from kd_lightning.tasks.base import Task
 from kd_lightning.tasks.epoch_metrics import Stage
 from kd_lightning.tasks.step_output import StepOutput
-from kd_lightning.teacher import CannotRememberError, Remembered, Teacher, TeacherOutput, TeacherTargets, remember
-from kd_lightning.teacher.remembered import Asked, check_views, is_kept
+from kd_lightning.teacher import NotCacheableError, Teacher, TeacherCache, TeacherOutput, TeacherTargets, remember
+from kd_lightning.teacher.cache import CacheRequest, check_views, is_cached
 
 TEACHER_KEY = "teacher"
 """Where checkpoints keep which teacher they learn from."""
@@ -30,7 +30,7 @@ class Distill(Task):
         teacher: The teacher; it never changes.
         losses: The losses by name; labels are one like any other. The names are those of curves and options, as in
             ``--model.losses.kd.temperature 2``.
-        remember_teacher: Whether the teacher's targets are computed once and looked up from then on (cached), which is
+        cache_teacher: Whether the teacher's targets are computed once and looked up from then on (cached), which is
             exact where the views of the training images can be counted: without augmentation, where they are only
             flipped, or with ``--data.views``. ``auto`` does so wherever it is exact, saves time and fits into memory or
             on the disk.
@@ -50,15 +50,15 @@ class Distill(Task):
         network: Network,
         teacher: Teacher,
         losses: dict[str, Loss],
-        remember_teacher: bool | Literal["auto"] = "auto",
+        cache_teacher: bool | Literal["auto"] = "auto",
         **options: Any,
     ) -> None:
-        teacher.network.laid_out()
+        teacher.network.to_channels_last()
         targets = TeacherTargets(teacher, losses)
         super().__init__(network, losses, targets.shapes, **options)
         self._beside = teacher, targets  # no modules: of no business to Lightning
-        self.remember_teacher = remember_teacher
-        self.remembered: Remembered | None = None
+        self.cache_teacher = cache_teacher
+        self.remembered: TeacherCache | None = None
 
     @property
     def teacher(self) -> Teacher:
@@ -85,31 +85,31 @@ class Distill(Task):
 
     def model_step(self, batch: Batch) -> StepOutput:
         """Return the student's logits, the losses, and the teacher's logits where it was asked."""
-        student, teacher = self.tapped(batch.images), self.ask_teacher(batch)
+        student, teacher = self.extractor(batch.images), self.teacher_outputs(batch)
         return StepOutput(student.logits, self.compute_losses(student, teacher.targets, batch), teacher.logits)
 
-    def ask_teacher(self, batch: Batch) -> TeacherOutput:
+    def teacher_outputs(self, batch: Batch) -> TeacherOutput:
         """Return what the losses need of the teacher for the images that the student sees, remembered or not."""
         return self.targets(batch)
 
     def prepare(self) -> None:
         """Show what the losses compare; remember the teacher's targets where that is exact and pays, or say why not."""
-        for line in pair_lines(self.named_losses, self.tapped.shapes, self.targets.shapes):
+        for line in pair_lines(self.named_losses, self.extractor.shapes, self.targets.shapes):
             self.print(f"Losses: {line}.")
         self.remembered = None
-        if self.remember_teacher is not False:
-            with self._remembering():
+        if self.cache_teacher is not False:
+            with self._caching():
                 self.remembered = self._remember()
 
     @contextmanager
-    def _remembering(self) -> Iterator[None]:
+    def _caching(self) -> Iterator[None]:
         """Say why the teacher cannot be remembered; refuse to go on where that was asked for."""
         try:
             yield
-        except CannotRememberError as reason:
-            if self.remember_teacher is True:
+        except NotCacheableError as reason:
+            if self.cache_teacher is True:
                 raise UserError(
-                    f"the teacher cannot be remembered: {reason}; set --model.remember_teacher auto or change that."
+                    f"the teacher cannot be remembered: {reason}; set --model.cache_teacher auto or change that."
                 ) from reason
             self.print(f"Teacher: runs in every step; {reason}.")
 
@@ -119,30 +119,30 @@ class Distill(Task):
             return "what is remembered of the teacher has no room on the GPU"
         return super().host_sync_reason()
 
-    def check_remembering(self) -> None:
-        """Raise ``CannotRememberError`` where the teacher's targets cannot be remembered, or that does not pay."""
+    def check_cacheable(self) -> None:
+        """Raise ``NotCacheableError`` where the teacher's targets cannot be remembered, or that does not pay."""
         data, trainer = self.data, self.trainer
         check_views(data)
         asked = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches * data.batch_size
-        if self.remember_teacher == "auto" and asked < len(data.train_rows()[1]) * (data.seen_views.count or 1):
+        if self.cache_teacher == "auto" and asked < len(data.train_rows()[1]) * (data.seen_views.count or 1):
             views = f" in {data.seen_views.count} views" if data.views else ""
-            raise CannotRememberError(f"this fit asks it for fewer images than there are{views}")
+            raise NotCacheableError(f"this fit asks it for fewer images than there are{views}")
 
-    def _remember(self) -> Remembered:
-        self.check_remembering()
+    def _remember(self) -> TeacherCache:
+        self.check_cacheable()
         with self.trainer.precision_plugin.forward_context():
-            return remember(self._asked(), self.trainer.world_size, self.print)
+            return remember(self._cache_request(), self.trainer.world_size, self.print)
 
-    def is_kept(self) -> bool:
-        """Say whether an earlier run has kept all that would be remembered; ``check_remembering`` lets it pass."""
+    def is_cached(self) -> bool:
+        """Say whether an earlier run has kept all that would be remembered; ``check_cacheable`` lets it pass."""
         with self.trainer.precision_plugin.forward_context():
-            return is_kept(self._asked())
+            return is_cached(self._cache_request())
 
-    def _asked(self) -> Asked:
+    def _cache_request(self) -> CacheRequest:
         network, info = self.teacher.network, self.teacher.info
         seen = () if info is None else (info.mean, info.std, info.class_names, self.data.class_names)
         identity = (network.class_path, network.arguments, *seen, *chain(*network.state_dict().items()))
-        return Asked(self.targets, self.data, identity, self.device, self.trainer.precision_plugin.convert_input)
+        return CacheRequest(self.targets, self.data, identity, self.device, self.trainer.precision_plugin.convert_input)
 
     def on_train_end(self) -> None:
         """Forget what was remembered."""
@@ -184,8 +184,8 @@ class Distill(Task):
         """Check that student, teacher and data fit."""
         super().setup(stage)
         self.targets.forget()  # a fit that was stopped may have left it
-        if stage == "fit" and self.remember_teacher is True:
-            with self._remembering():
+        if stage == "fit" and self.cache_teacher is True:
+            with self._caching():
                 check_views(self.data)
         done = self.teacher.adapt(self.data)
         if done and stage == "fit":

@@ -10,7 +10,7 @@ from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.losses import Loss, Targets
-from kd_lightning.losses.pairs import of_loss, tapped
+from kd_lightning.losses.pairs import feature_extractor, of_loss
 from kd_lightning.networks import Network
 from kd_lightning.networks.layers import Outputs, Shapes
 from kd_lightning.tasks.epoch_metrics import MetricsModule
@@ -38,16 +38,16 @@ class Objective(MetricsModule):
         if not any(values.requires_grad for values in network.parameters()):
             raise UserError(f"{type(network.layer_root()).__name__} has no parameters to train; give another network.")
         super().__init__(network, losses)
-        self.tapped = tapped(network, network, losses, lambda loss: loss.student_layers)
+        self.extractor = feature_extractor(network, network, losses, lambda loss: loss.student_layers)
         for name, loss in losses.items():
             with of_loss(name):
-                loss.build(self.tapped.shapes, teacher_shapes)
+                loss.build(self.extractor.shapes, teacher_shapes)
         self.losses = nn.ModuleDict({_key(name): loss for name, loss in losses.items()})
         self.images = 0
 
     def model_step(self, batch: Batch) -> StepOutput:
         """Return the logits and the losses of a batch."""
-        student = self.tapped(batch.images)
+        student = self.extractor(batch.images)
         return StepOutput(student.logits, self.compute_losses(student, {}, batch))
 
     def compute_losses(self, student: Outputs, targets: Mapping[str, Targets], batch: Batch) -> dict[str, Tensor]:
@@ -95,7 +95,7 @@ class Objective(MetricsModule):
         """
         mixing = ", ".join(type(step).__name__ for step in data.augment if step.mixes_labels)
         for name, loss in self.named_losses.items():
-            if loss.needs_unmixed and mixing:
+            if loss.needs_hard_labels and mixing:
                 raise UserError(
                     f"the loss '{name}' ({type(loss).__name__}) is undefined for mixed images, but --data.augment has "
                     f"{mixing}; leave that out, or take another loss, such as SoftTargets."

@@ -9,8 +9,8 @@ from torch.optim import LBFGS, Adam, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from kd_lightning.errors import UserError
+from kd_lightning.tasks.monitors import check_mode, check_watched
 from kd_lightning.tasks.schedules import OneCycle
-from kd_lightning.tasks.watched import check_mode, check_watched
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task

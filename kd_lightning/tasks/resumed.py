@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kd_lightning.data.same_data import check_data
+from kd_lightning.data.compatibility import check_data
 from kd_lightning.errors import UserError
 from kd_lightning.networks.weights import INFO_KEY, parse_info
 from kd_lightning.tasks.averaged import averages

@@ -13,7 +13,7 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from kd_lightning.files import cache_folder, written_whole
+from kd_lightning.files import atomic_write, cache_folder
 
 ROWS_AT_ONCE = 4096
 """Rows that are hashed or written at once."""
@@ -27,11 +27,11 @@ CHECKSUM = 4
 NOWHERE = Path(os.devnull)
 """In place of a folder of caches: nothing is found below it, and nothing can be written there."""
 
-MOST_BYTES = 8 * 2**30
+MAX_BYTES = 8 * 2**30
 """Bytes of tables that are kept for later runs, the newest one aside."""
 
 
-class Place(Enum):
+class Storage(Enum):
     """Where a table lies; the value says so in a sentence."""
 
     DEVICE = "on the GPU"
@@ -39,7 +39,7 @@ class Place(Enum):
     DISK = "on the disk"
 
 
-def choose_place(size: int, device: torch.device, processes: int = 1) -> Place | None:
+def choose_storage(size: int, device: torch.device, processes: int = 1) -> Storage | None:
     """Return the fastest place for a table; it may take half of what is free there.
 
     Args:
@@ -48,10 +48,10 @@ def choose_place(size: int, device: torch.device, processes: int = 1) -> Place |
         processes: Processes that each keep such a table in this machine's memory.
     """
     if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 2:
-        return Place.DEVICE
+        return Storage.DEVICE
     if size * processes <= free_memory() // 2:
-        return Place.MEMORY
-    return Place.DISK if size <= free_disk() // 2 else None
+        return Storage.MEMORY
+    return Storage.DISK if size <= free_disk() // 2 else None
 
 
 def free_memory() -> int:
@@ -113,7 +113,7 @@ class TableFile:
             UserError: The folder cannot be written to, or the disk is full.
         """
         checksum = 0
-        with written_whole(self.path) as temporary, temporary.open("wb") as file:
+        with atomic_write(self.path) as temporary, temporary.open("wb") as file:
 
             def append(part: Tensor) -> None:
                 nonlocal checksum
@@ -141,7 +141,7 @@ def _remove_oldest(kept: Path) -> None:
     tables = {path: path.stat() for path in kept.parent.glob("teacher-*.bin")}
     size = sum(status.st_size for status in tables.values())
     for path, status in sorted(tables.items(), key=lambda item: item[1].st_mtime_ns):
-        if size > MOST_BYTES and path != kept:
+        if size > MAX_BYTES and path != kept:
             with suppress(OSError):  # Windows keeps a file that another process reads
                 path.unlink()
                 size -= status.st_size

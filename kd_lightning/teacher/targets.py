@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.losses import Loss, Targets
-from kd_lightning.losses.pairs import tapped
+from kd_lightning.losses.pairs import feature_extractor
 from kd_lightning.networks.layers import Shapes
 from kd_lightning.teacher.teacher import Teacher
 
@@ -45,7 +45,7 @@ class TeacherTargets:
 
     def __init__(self, teacher: Teacher, losses: Mapping[str, Loss]) -> None:
         self.losses = dict(losses)
-        self.network = tapped(teacher, teacher.network, losses, lambda loss: loss.teacher_layers)
+        self.network = feature_extractor(teacher, teacher.network, losses, lambda loss: loss.teacher_layers)
         self.tables: Tables = {}
         self.images = 0
         self._first: dict[tuple[str, str], tuple[str, str]] = {}

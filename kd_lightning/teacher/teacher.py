@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kd_lightning.data.base import ImageDataModule
+from kd_lightning.data.compatibility import check_channels_and_classes, same_values
 from kd_lightning.data.normalize import Normalization
-from kd_lightning.data.same_data import check_channels_and_classes, same_values
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
-from kd_lightning.losses.base import in_single
+from kd_lightning.losses.base import to_float32
 from kd_lightning.networks import Network
 from kd_lightning.networks.weights import load_weights, read_weights
 from kd_lightning.teacher.table import digest
@@ -107,7 +107,7 @@ class Teacher(nn.Module):
             factor, offset = (part.to(images) for part in self._scale)
             images = torch.addcmul(offset, images, factor)
         if self._size is not None:
-            large = functional.interpolate(in_single(images), size=self._size, mode="bilinear", antialias=True)
+            large = functional.interpolate(to_float32(images), size=self._size, mode="bilinear", antialias=True)
             images = large.to(images.dtype)  # which a CPU cannot do in half precision
         logits: Tensor = self.network(images)
         return logits if self._order is None else logits.index_select(1, self._order.to(logits.device))

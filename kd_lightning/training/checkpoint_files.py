@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 
 from kd_lightning.errors import UserError
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -61,7 +61,7 @@ def _write(checkpoint: dict[str, Any], path: Path) -> None:
     content = io.BytesIO()  # torch turns the system's errors into others where it writes to a file itself
     torch.save(checkpoint, content)
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content.getvalue())  # a view would crash some Python 3.12 where writing fails
     except UserError as error:
         if not path.is_file():

@@ -16,7 +16,7 @@ import kd_lightning.networks
 import kd_lightning.tasks.schedules
 import kd_lightning.teacher  # noqa: F401  bare class names are those of imported classes
 from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt, SaveWeights
-from kd_lightning.callbacks.measure_alone import MeasureAlone
+from kd_lightning.callbacks.measure_baseline import MeasureBaseline
 from kd_lightning.callbacks.measured_weights import MeasuredWeights
 from kd_lightning.callbacks.run_folder import RunFolder
 from kd_lightning.data.base import ImageDataModule
@@ -26,10 +26,11 @@ from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.trained import images_tested, images_validated
-from kd_lightning.training import alone_first, teacher_first
+from kd_lightning.training import baseline_first, teacher_first
 from kd_lightning.training.checkpoint_files import write_whole_checkpoints
 from kd_lightning.training.config_files import own_run, run_name
-from kd_lightning.training.console import say
+from kd_lightning.training.console import print_rank_zero
+from kd_lightning.training.dry_run import EndAtFirstStep, dry_run
 from kd_lightning.training.mistakes import explained
 from kd_lightning.training.parser import Parser
 from kd_lightning.training.run_checks import (
@@ -42,7 +43,6 @@ from kd_lightning.training.run_checks import (
 from kd_lightning.training.run_files import RunFiles, checkpoints
 from kd_lightning.training.save_config import SaveConfig
 from kd_lightning.training.teacher_checks import check_teacher
-from kd_lightning.training.try_fit import EndAtFirstStep, try_fit
 from kd_lightning.training.which_checkpoint import choose_checkpoint
 
 LOGS = "lightning_logs"
@@ -66,7 +66,7 @@ class TrainingCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Name the run's files, and let the data say what networks are built for."""
         parser.add_class_arguments(RunFiles, "files")
-        parser.add_argument("--alone", type=str | None, default=None, help=alone_first.HELP)
+        parser.add_argument("--baseline", type=str | None, default=None, help=baseline_first.HELP)
         for network in ("network", "teacher.init_args.network"):
             for name in ("num_classes", "in_channels", "image_size"):
                 target = f"model.init_args.{network}.init_args.{name}"
@@ -109,14 +109,14 @@ class TrainingCLI(LightningCLI):
         if by_hand := set_by_hand(self.own.model):
             check_against_data(by_hand, self.data_source())
         if self.subcommand == "fit":
-            alone_first.check_alone(self._parser("fit"), self.own)
+            baseline_first.check_baseline(self._parser("fit"), self.own)
         settings = teacher_first.teacher_settings(self.own)
         if settings is not None:
             settings.weights = self.teacher_weights(settings)
             if self.subcommand == "fit" and settings.weights is not None:
                 teacher_first.print_weights("Teacher", Path(settings.weights))
-        if self.subcommand == "fit" and self.own.alone is not None and not self.own.trainer.fast_dev_run:
-            self.alone = (alone_first.find_or_train(self._parser("fit"), self.own, self.logs, fit),)
+        if self.subcommand == "fit" and self.own.baseline is not None and not self.own.trainer.fast_dev_run:
+            self.baseline = (baseline_first.find_or_train(self._parser("fit"), self.own, self.logs, fit),)
 
     def teacher_weights(self, settings: Namespace) -> str | None:
         """Return the teacher's file, trained first where ``fit`` may; ``None``: an untrained one, in a smoke test."""
@@ -129,7 +129,7 @@ class TrainingCLI(LightningCLI):
         changes = teacher_first.overrides(parser, self.own)
         check_teacher(settings, teacher_first.resolved(parser, settings.config, changes))
         if self.own.trainer.fast_dev_run:
-            say("There is no teacher yet; the smoke test takes an untrained one.")
+            print_rank_zero("There is no teacher yet; the smoke test takes an untrained one.")
             return None
         self.check_first(settings)
         trained = teacher_first.train_teacher(settings, self.logs, changes, fit)
@@ -140,7 +140,7 @@ class TrainingCLI(LightningCLI):
         """Find what would be refused of this run before its teacher is trained; build it with an untrained one."""
         target, settings.weights = settings.weights, None
         self.instantiate_classes()
-        try_fit(self.trainer, self.model, self.datamodule, EndAtFirstStep())
+        dry_run(self.trainer, self.model, self.datamodule, EndAtFirstStep())
         del self.trainer, self.model, self.datamodule
         settings.weights = target
 
@@ -168,7 +168,7 @@ class TrainingCLI(LightningCLI):
             files = self.config_init[str(self.subcommand)].files.callbacks(own)
             # an interrupt saves behind what averages weights behind a step; the summary lists what others have written
             kwargs["callbacks"] = [folder, LogContactSheet(), *kept, *files, *own, SaveOnInterrupt(), TrainAhead()]
-            kwargs["callbacks"] += [*(MeasureAlone(str(path)) for path in self.alone), RunSummary(self.name)]
+            kwargs["callbacks"] += [*(MeasureBaseline(str(path)) for path in self.baseline), RunSummary(self.name)]
         built = super().instantiate_trainer(**kwargs)
         folder.give_versions(built.loggers)
         write_whole_checkpoints(built)
@@ -182,7 +182,7 @@ class TrainingCLI(LightningCLI):
         except (GateError, ReadBackError) as error:
             failed = error
         self.trainer.test(model, datamodule=self.datamodule, verbose=False)
-        say(next(callback.text for callback in self.callbacks if isinstance(callback, RunSummary)))
+        print_rank_zero(next(callback.text for callback in self.callbacks if isinstance(callback, RunSummary)))
         if failed is not None:
             raise failed
 
@@ -203,7 +203,7 @@ class TrainingCLI(LightningCLI):
     def say_if_partial(self, used: int, images: int) -> None:
         """Say so where not all images were measured."""
         if 0 < used < images:
-            say(f"Measured on {used:,} of {images:,} images.")
+            print_rank_zero(f"Measured on {used:,} of {images:,} images.")
 
     def load_measured_weights(self) -> None:
         """Measure a file that holds weights alone, where that is what was given."""

@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import ActionConfigFile
 
 from kd_lightning.errors import UserError
-from kd_lightning.training.own_defaults import drop_replaced
+from kd_lightning.training.class_change import drop_replaced
 from kd_lightning.training.yaml_check import read_yaml
 from kd_lightning.wording import did_you_mean
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from kd_lightning.files import no_room
+from kd_lightning.files import disk_full_message
 from kd_lightning.wording import shown_lines
 
 QUIET_WARNINGS = (
@@ -27,7 +27,7 @@ QUIET_WARNINGS = (
 
 
 @rank_zero_only
-def say(text: str) -> None:
+def print_rank_zero(text: str) -> None:
     """Print a line, once however many processes there are."""
     print(shown_lines(text), flush=True)
 
@@ -38,7 +38,7 @@ def full_disk_said_once() -> Iterator[None]:
     before = threading.excepthook
 
     def report(failure: threading.ExceptHookArgs) -> None:
-        if failure.exc_value is None or no_room(failure.exc_value) is None:
+        if failure.exc_value is None or disk_full_message(failure.exc_value) is None:
             before(failure)
 
     threading.excepthook = report

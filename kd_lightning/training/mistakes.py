@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kd_lightning.errors import UserError
-from kd_lightning.files import no_room
+from kd_lightning.files import disk_full_message
 from kd_lightning.training.processes import lost_process
 
 KEYS: dict[type, str] = {
@@ -76,7 +76,7 @@ def _mistake(error: Exception) -> UserError | None:
             f"memory ran out ({reason or 'none is left'}): take a smaller --data.batch_size, --data.eval_batch_size or "
             "network."
         )
-    if no_room(error) or lost_process(error) or not _is_about_settings(error):
+    if disk_full_message(error) or lost_process(error) or not _is_about_settings(error):
         return None
     return UserError(_about(error, reason or type(error).__name__))
 

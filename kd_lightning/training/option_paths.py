@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-MOST_LETTERS = 100_000
+MAX_CHARACTERS = 100_000
 """Letters of a value that are read at most: it is the user's, and may be anything."""
 
 
@@ -26,7 +26,7 @@ def whole_path(keys: Sequence[str], message: str, leaf: str | None = None) -> st
 def _given(message: str) -> Any:
     """Return the outermost value that was given, as plain values."""
     found = re.findall(r"Given value: (.*)", message)
-    if not found or len(found[-1]) > MOST_LETTERS:
+    if not found or len(found[-1]) > MAX_CHARACTERS:
         return None
     text = re.sub(r"<function [^>]*>", "None", found[-1].strip())  # a default that prints as no expression
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):

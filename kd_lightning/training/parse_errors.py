@@ -141,7 +141,7 @@ def _wrong_name(message: str, option: str) -> str | None:
     if "surrogates not allowed" in message:
         return f"an option of --{option} has bytes that are not UTF-8, which no config can hold; rename what it names."
     if name := re.search(r"Option '([^']+)' is not accepted", message):
-        return f"there is no '{name[1]}' in a study; seed_table.yaml shows what there is."
+        return f"there is no '{name[1]}' in a study; notebook_table.yaml shows what there is."
     if name := re.search(r"(Group '[^']+' )?does not accept option '([^']+)'", message):
         if name[1]:
             return f"there is no '{name[2]}' in '{name[1].split(chr(39))[1]}'; mend the config."

@@ -13,9 +13,9 @@ import kd_lightning.data.image_folder
 import kd_lightning.data.shapes
 import kd_lightning.data.torchvision_sets  # noqa: F401  bare class names are those of imported classes
 from kd_lightning.errors import UserError
+from kd_lightning.training.class_change import as_settings, drop_replaced
 from kd_lightning.training.class_checks import check_classes, import_path
 from kd_lightning.training.config_files import ConfigFile
-from kd_lightning.training.own_defaults import as_settings, drop_replaced
 from kd_lightning.training.parse_errors import IS_FUNCTION, explain
 from kd_lightning.wording import shortened
 

@@ -18,7 +18,7 @@ class ProcessLost(Exception):  # noqa: N818 - it says what happened, not what is
     def __init__(self, reason: str) -> None:
         super().__init__(
             f"another process of this run has ended ({reason}): see what it said, and whether it was killed because "
-            f"memory ran out; {stopping.outlook()}"
+            f"memory ran out; {stopping.resume_hint()}"
         )
 
 

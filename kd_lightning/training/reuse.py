@@ -8,7 +8,7 @@ from typing import Any
 from kd_lightning.errors import UserError
 from kd_lightning.networks.weights import read_weights
 from kd_lightning.training.config_files import newest_first
-from kd_lightning.training.console import say
+from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.yaml_check import read_yaml
 from kd_lightning.wording import shortened
 
@@ -18,7 +18,7 @@ Wanted = Mapping[str, Sequence[Any] | None]
 SILENT = (
     *(f"trainer.{name}" for name in ("default_root_dir", "enable_", "log_every_n_steps", "logger", "profiler")),
     *("trainer.limit_test_batches", "trainer.limit_predict_batches", "data.eval_batch_size", "data.cache_dir"),
-    *("model.fast", "model.compiled", "model.remember_teacher"),
+    *("model.fast", "model.compiled", "model.cache_teacher"),
 )
 """How the options begin that change nothing of what is trained."""
 
@@ -72,7 +72,7 @@ def find_run(runs: Path, wanted: Wanted, what: str, remedy: str = "") -> Path | 
         if not reason:
             return weights
         if number == 0:
-            say(f"{what}: {weights} is left out, for {reason}{remedy}.")
+            print_rank_zero(f"{what}: {weights} is left out, for {reason}{remedy}.")
     return None
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 
 from kd_lightning.data import ImageDataModule
 from kd_lightning.errors import UserError
-from kd_lightning.training.console import say
+from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.teacher_checks import FROM_DATA
 from kd_lightning.training.yaml_check import read_yaml
 
@@ -146,4 +146,6 @@ def say_what_is_gone(own: Namespace) -> None:
         if gone := [name for name in given or () if name not in taken]:
             kind = own.model.class_path.rpartition(".")[2]
             name = Path(config.relative).name
-            say(f"Settings: {kind} takes the place of the task of {name}, whose {', '.join(gone)} are gone.")
+            print_rank_zero(
+                f"Settings: {kind} takes the place of the task of {name}, whose {', '.join(gone)} are gone."
+            )

@@ -4,7 +4,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from kd_lightning.callbacks.run_folder import run_folder
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 
 
 class SaveConfig(SaveConfigCallback):
@@ -16,5 +16,5 @@ class SaveConfig(SaveConfigCallback):
         """Write it; the first process does that."""
         folder = run_folder(trainer)
         if folder is not None:
-            with written_whole(folder / self.config_filename) as path:
+            with atomic_write(folder / self.config_filename) as path:
                 path.write_text(self.parser.dump(self.config, skip_unset=False), encoding="utf-8")

@@ -13,13 +13,13 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from kd_lightning.errors import UserError
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 from kd_lightning.machine import stopping
 from kd_lightning.networks.torch_file import read_file
 from kd_lightning.networks.weights import read_weights
 from kd_lightning.tasks.distill import TEACHER_KEY
 from kd_lightning.training.config_files import find_config, run_name
-from kd_lightning.training.console import say
+from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.parser import plain
 from kd_lightning.training.reuse import find_run, newest_weights, wanted_by
 from kd_lightning.training.yaml_check import read_yaml
@@ -29,8 +29,8 @@ Fit = Callable[[Sequence[str]], Path]
 """Runs ``fit`` with arguments and returns the weights file that it wrote."""
 
 HELP = """Train a network, with a teacher or without; test it, export it, sum up. A teacher that is not there yet is
-trained first, and so is the student without one (--alone): each by its own config, with this run's data and seed, and
-with the --trainer options that are given on the command line or in a second config. A finished run of its config is
+trained first, and so is the student without one (--baseline): each by its own config, with this run's data and seed,
+and with the --trainer options that are given on the command line or in a second config. A finished run of its config is
 taken instead where each of its settings is what that config or this run's options say now; a line says what differs
 where none is. --model.teacher.weights takes any file."""
 
@@ -73,7 +73,7 @@ def find_teacher(parser: LightningArgumentParser, own: Namespace, logs: Path) ->
         found is not None
         and (seed := read_yaml(found.with_name("config.yaml"))["seed_everything"]) != own.seed_everything
     ):
-        say(f"Teacher: {found} was trained with seed {seed}; a teacher serves all seeds.")
+        print_rank_zero(f"Teacher: {found} was trained with seed {seed}; a teacher serves all seeds.")
     return found
 
 
@@ -128,7 +128,7 @@ def train_teacher(settings: Namespace, logs: Path, changes: dict[str, Any], fit:
         fit: Runs ``fit``.
     """
     target = settings.weights or f"{logs / run_name(Path(settings.config))}/version_*/*.pth"
-    say(f"There is no teacher yet: {settings.config} trains one first and writes it to {target}.")
+    print_rank_zero(f"There is no teacher yet: {settings.config} trains one first and writes it to {target}.")
     with fit_options(settings.config, changes) as options, stopping.followed_by(_afterwards(settings)):
         weights = fit(["fit", *options])
     if settings.weights is None:
@@ -145,7 +145,7 @@ def _afterwards(settings: Namespace) -> str:
 
 @rank_zero_only
 def _copy(source: Path, target: Path) -> None:
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         shutil.copyfile(source, temporary)
 
 
@@ -153,12 +153,12 @@ def print_weights(what: str, weights: Path) -> None:
     """Print which teacher or student is used and how good it is."""
     _, info = read_weights(weights)
     if info is None:
-        say(f"{what}: {weights} (a bare state dict; its accuracy is measured at the end)")
+        print_rank_zero(f"{what}: {weights} (a bare state dict; its accuracy is measured at the end)")
         return
     network = info.network.rpartition(".")[2]
     accuracy = "not measured" if info.accuracy is None else f"{100 * info.accuracy:.2f} %"
     time = "" if info.epochs is None else f" for {epochs_in_words(info.epochs, info.limits)}"
-    say(f"{what}: {weights} ({network} trained on {info.data}{time}, test accuracy {accuracy})")
+    print_rank_zero(f"{what}: {weights} ({network} trained on {info.data}{time}, test accuracy {accuracy})")
 
 
 def require_teacher(parser: LightningArgumentParser, own: Namespace, logs: Path) -> Path:

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 from kd_lightning.errors import UserError
 from kd_lightning.networks.torch_file import read_file
 from kd_lightning.training.config_files import newest_first
-from kd_lightning.training.console import say
+from kd_lightning.training.console import print_rank_zero
 
 
 def choose_checkpoint(own: Namespace, command: str, runs: Path) -> Path | None:
@@ -35,7 +35,7 @@ def choose_checkpoint(own: Namespace, command: str, runs: Path) -> Path | None:
         raise UserError(f"there is no {given} checkpoint; {_advice(runs, own)}.")
     content = read_file(path)
     own.ckpt_path = str(path)
-    say(f"Checkpoint: {path}")
+    print_rank_zero(f"Checkpoint: {path}")
     holds = content if isinstance(content, Mapping) else {}
     whole = "pytorch-lightning_version" in holds
     only_weights = not whole or ("loops" in holds and "optimizer_states" not in holds)  # of save_weights_only

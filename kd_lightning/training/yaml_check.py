@@ -11,7 +11,7 @@ from jsonargparse import get_loader, set_loader
 from kd_lightning.errors import UserError
 from kd_lightning.wording import shortened, shown
 
-MOST_BYTES, MOST_VALUES, MOST_LEVELS = 2**18, 20_000, 50
+MAX_BYTES, MAX_VALUES, MAX_LEVELS = 2**18, 20_000, 50
 """Of a config: 256 KiB, and values and levels with every alias written out; a run's own config has 200 values."""
 
 
@@ -24,9 +24,9 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     """
     try:
         with path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1).decode()
-        if len(text) > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES // 1024} KiB")
+            text = file.read(MAX_BYTES + 1).decode()
+        if len(text) > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES // 1024} KiB")
         _check_size(text)
         check_keys(text, f"the config {path}")
         content = yaml.safe_load(text)
@@ -60,8 +60,8 @@ def _check_size(text: str) -> None:
             sizes[anchor] = values - before
         elif isinstance(event, yaml.ScalarEvent):
             sizes[event.anchor or ""] = 1
-        if values > MOST_VALUES or len(open_nodes) > MOST_LEVELS:
-            raise ValueError(f"it has more than {MOST_VALUES:,} values or {MOST_LEVELS} levels, aliases included")
+        if values > MAX_VALUES or len(open_nodes) > MAX_LEVELS:
+            raise ValueError(f"it has more than {MAX_VALUES:,} values or {MAX_LEVELS} levels, aliases included")
 
 
 def _is_text(value: str) -> bool:

@@ -31,7 +31,7 @@ def benchmark(config: str, *options: str) -> dict[str, Any]:
 
 
 def test_a_distillation_is_timed_as_usual_with_the_teacher_and_with_a_remembered_one(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = benchmark("cosine.yaml", "--workers=1", "--images=6400", "--data.val_size=0", FAST)
     usual, ours, remembered, fast = result["loops"]
@@ -50,11 +50,11 @@ def test_a_distillation_is_timed_as_usual_with_the_teacher_and_with_a_remembered
     saved = ours["work_of_a_step"]["flops"] - remembered["work_of_a_step"]["flops"]
     assert saved == 2 * 32 * (convolutions + linear)
     assert remembered["seconds_once"] == pytest.approx(6400 / 32 * ours["seconds_of_a_step"]["teacher"])
-    assert not [path for path in workplace.iterdir() if path.name != "out.json"]  # no run, no weights, no teacher
+    assert not [path for path in temp_folder.iterdir() if path.name != "out.json"]  # no run, no weights, no teacher
 
 
 def test_a_teacher_that_is_remembered_in_views_is_timed_so_and_its_tables_are_counted(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     augment = "--data.augment=[RandomCrop, HorizontalFlip, Cutout]"
     options = ["--workers=0", "--images=6400", "--data.val_size=100", "--data.batch_size=80", "--data.views=8"]
@@ -79,19 +79,19 @@ def test_the_usual_loop_augments_each_image_as_torchvision_does() -> None:
 
 
 def test_a_teacher_that_cannot_be_remembered_is_timed_in_every_step_and_it_says_why(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = benchmark("regress.yaml", "--workers=0", "--data.augment=[RandomCrop]", FAST)
     assert len(result["loops"]) == 3
-    assert "RandomCrop in --data.augment" in result["teacher_not_remembered"]
+    assert "RandomCrop in --data.augment" in result["teacher_not_cached"]
     assert "The teacher runs in every step: RandomCrop" in capsys.readouterr().out
 
 
 def test_a_classifier_has_no_teacher_to_time_and_on_a_cpu_its_run_is_the_plain_one(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = benchmark("student.yaml", "--workers=0")
-    assert (result["teacher"], result["teacher_not_remembered"]) == (None, None)
+    assert (result["teacher"], result["teacher_not_cached"]) == (None, None)
     assert [loop["name"] for loop in result["loops"]][1:] == ["ours, plain"]
     text = capsys.readouterr().out
     assert "steps one by one: on a CPU many in one call save less than a tenth; --model.fast true measures" in text
@@ -99,7 +99,7 @@ def test_a_classifier_has_no_teacher_to_time_and_on_a_cpu_its_run_is_the_plain_o
     assert [loop["seconds_of_a_step"]["teacher"] for loop in result["loops"][:2]] == [0, 0]
 
 
-def test_the_fast_path_is_held_against_the_bare_step(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_fast_path_is_held_against_the_bare_step(temp_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = benchmark("student.yaml", "--workers=0", "--images=6400", FAST)
     floor, fast = result["floor"], result["loops"][-1]
     ratios = [own / bare for own, bare in zip(fast["seconds_a_step"], floor["seconds_a_step"], strict=True)]
@@ -109,7 +109,7 @@ def test_the_fast_path_is_held_against_the_bare_step(workplace: Path, capsys: py
 
 
 def test_a_validation_is_measured_as_lightning_does_it_and_counted_in_the_full_run(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = benchmark("cosine.yaml", "--workers=0", "--images=6400", "--data.val_size=0.05")
     measured = result["seconds_validation"]
@@ -121,7 +121,7 @@ def test_a_validation_is_measured_as_lightning_does_it_and_counted_in_the_full_r
 
 
 def test_a_number_that_makes_no_sense_is_answered_in_one_sentence(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["benchmark", "--config=student.yaml", *QUICK, "--rounds=0"]) == 2
     assert capsys.readouterr().err == "error: --rounds is 0, but it must be 1 or more.\n"

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 
 from kd_lightning.callbacks.run_folder import claim_version
 from kd_lightning.cli import main
-from kd_lightning.files import WORKPLACE
+from kd_lightning.files import TEMP_FOLDER
 
 TINY = [
     "--data=tiny.TinyDataModule",
@@ -50,18 +50,18 @@ def files() -> set[Path]:
 
 
 @pytest.mark.parametrize("options", [["--config=student.yaml", "--trainer.logger=false"], ["--config=cosine.yaml"]])
-def test_a_smoke_test_writes_nothing(options: list[str], workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_smoke_test_writes_nothing(options: list[str], temp_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.yaml").touch()
     assert main(["fit", *options, *TINY, "--trainer.fast_dev_run=true"]) == 0
     assert "Smoke test: " in capsys.readouterr().out
-    assert sorted(workplace.rglob("*")) == [workplace / "config.yaml"]
+    assert sorted(temp_folder.rglob("*")) == [temp_folder / "config.yaml"]
 
 
 @pytest.mark.parametrize("loggers", LOGGERS)
 def test_whatever_logs_a_run_has_one_folder_and_writes_nothing_outside_of_it(
-    loggers: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+    loggers: str, temp_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(workplace / "home"))
+    monkeypatch.setenv("HOME", str(temp_folder / "home"))
     before = [Path("config.yaml"), Path("weights.pth"), Path("checkpoints/last.ckpt")]
     before[2].parent.mkdir()
     for path in before:
@@ -76,7 +76,7 @@ def test_whatever_logs_a_run_has_one_folder_and_writes_nothing_outside_of_it(
 
 
 def test_a_logger_is_given_no_folder_that_holds_other_files(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("NNLight.pth").write_text("mine")
     here = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=.", "--trainer.logger.name="]
@@ -85,17 +85,17 @@ def test_a_logger_is_given_no_folder_that_holds_other_files(
         "error: the logger's folder ./ holds NNLight.pth, which is another run's or yours; "
         "give the logger another version, or none.\n"
     )
-    assert [path.name for path in workplace.iterdir()] == ["NNLight.pth"]
+    assert [path.name for path in temp_folder.iterdir()] == ["NNLight.pth"]
 
 
 def test_runs_that_start_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "version_4").mkdir()
     (tmp_path / "version_x").mkdir()
-    (tmp_path / "version_4" / "checkpoints" / f"{WORKPLACE}dead").mkdir(parents=True)
+    (tmp_path / "version_4" / "checkpoints" / f"{TEMP_FOLDER}dead").mkdir(parents=True)
     with ThreadPoolExecutor(16) as pool:
         numbers = list(pool.map(lambda _: claim_version(tmp_path), range(64)))
     assert sorted(numbers) == list(range(5, 69))
-    assert not list(tmp_path.rglob(f"{WORKPLACE}*"))
+    assert not list(tmp_path.rglob(f"{TEMP_FOLDER}*"))
 
 
 def test_a_read_only_folder_of_runs_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +106,7 @@ def test_a_read_only_folder_of_runs_is_a_sentence(tmp_path: Path, capsys: pytest
 
 
 def test_a_disk_that_is_too_full_for_tensorboard_is_one_sentence(
-    tmp_path: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with small_disk(tmp_path / "disk", 12_000) as disk:
         assert main(["fit", "--config=student.yaml", *TINY, f"--trainer.default_root_dir={disk}"]) == 2
@@ -115,7 +115,7 @@ def test_a_disk_that_is_too_full_for_tensorboard_is_one_sentence(
 
 
 def test_a_full_disk_stops_training_with_a_sentence_and_the_last_good_checkpoint(
-    tmp_path: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with small_disk(tmp_path / "disk", 700_000) as disk:  # room for two checkpoints, and none beside them
         root = [f"--trainer.default_root_dir={disk}", "--files.onnx=null", "--trainer.max_epochs=3"]
@@ -126,7 +126,7 @@ def test_a_full_disk_stops_training_with_a_sentence_and_the_last_good_checkpoint
         assert resume is not None
         checkpoints = sorted(path.name for path in disk.rglob("checkpoints/*"))
         assert checkpoints == ["best.ckpt", "last.ckpt"]
-        root[0] = f"--trainer.default_root_dir={workplace}"
+        root[0] = f"--trainer.default_root_dir={temp_folder}"
         assert main(["fit", "--config=student.yaml", *TINY, *root, *resume[1].split()]) == 0
     summary = json.loads(Path("lightning_logs/student/version_0/summary.json").read_text())
     assert (summary["epochs"], summary["steps"]) == (3, 3)

@@ -38,7 +38,7 @@ def summary(run: Path = STUDENT) -> tuple[dict[str, Any], str]:
     ],
 )
 def test_the_summary_counts_the_images_that_were_used(
-    options: list[str], used: tuple[int, int, int], trained: float, workplace: Path
+    options: list[str], used: tuple[int, int, int], trained: float, temp_folder: Path
 ) -> None:
     fit("student.yaml", NO_EXPORT, "--data.eval_batch_size=8", *(f"--trainer.{option}" for option in options))
     content, text = summary()
@@ -55,7 +55,7 @@ def test_the_summary_counts_the_images_that_were_used(
     assert (info.accuracy is None) == (used[2] < 120)  # of some of the test images only
 
 
-def test_without_test_images_the_summary_says_so_and_the_weights_claim_nothing(workplace: Path) -> None:
+def test_without_test_images_the_summary_says_so_and_the_weights_claim_nothing(temp_folder: Path) -> None:
     fit("student.yaml", NO_EXPORT, "--trainer.limit_test_batches=0")
     content, text = summary()
     assert "accuracy  not measured on the test images" in text
@@ -64,7 +64,7 @@ def test_without_test_images_the_summary_says_so_and_the_weights_claim_nothing(w
 
 
 def test_a_finished_run_that_is_resumed_says_so_and_does_again_what_comes_after_training(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit("student.yaml", NO_EXPORT)
     capsys.readouterr()
@@ -80,7 +80,7 @@ def test_a_finished_run_that_is_resumed_says_so_and_does_again_what_comes_after_
 
 
 def test_a_run_whose_export_fails_is_summed_up_whole_and_says_which_file_it_was(
-    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    temp_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(network: Any, info: Any, folder: Path, *_: Any, **__: Any) -> None:
         measured = Measured(difference=1.0, agreement=0.5, accuracy=0.5, change=0.0)
@@ -99,14 +99,16 @@ def test_a_run_whose_export_fails_is_summed_up_whole_and_says_which_file_it_was(
 
 
 @pytest.mark.parametrize("option", ["max_epochs", "max_steps", "limit_train_batches"])
-def test_a_fit_that_trains_nothing_is_refused(option: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fit_that_trains_nothing_is_refused(
+    option: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["fit", "--config=student.yaml", *TINY, NO_EXPORT, f"--trainer.{option}=0"]) == 2
     assert f"--trainer.{option} is 0, so that nothing would be trained" in capsys.readouterr().err
-    assert not list(workplace.iterdir())
+    assert not list(temp_folder.iterdir())
 
 
 def test_an_untrained_network_is_not_written_from_python_either(
-    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    temp_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_onnx, "rehearse_export", lambda *_: None)
     callbacks = [SaveWeights(), ExportONNX(), RunSummary("x")]
@@ -114,7 +116,7 @@ def test_an_untrained_network_is_not_written_from_python_either(
     trainer = Trainer(max_epochs=0, accelerator="cpu", callbacks=callbacks, enable_model_summary=False, **options)
     trainer.fit(Classifier(TinyNetwork()), datamodule=TinyDataModule())
     assert "Nothing was trained, so no weights and no ONNX files are written" in capsys.readouterr().out
-    assert not list(workplace.iterdir())
+    assert not list(temp_folder.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -125,10 +127,10 @@ def test_an_untrained_network_is_not_written_from_python_either(
     ],
 )
 def test_the_summary_says_which_views_were_used_and_how_the_teacher_was_asked(
-    views: int | None, remember: Any, line: str, kept: tuple[int, int] | None, workplace: Path
+    views: int | None, remember: Any, line: str, kept: tuple[int, int] | None, temp_folder: Path
 ) -> None:
     data = TinyDataModule(augment=[RandomCrop(padding=1)], views=views, val_size=20)
-    task = Distill(TinyNetwork(), Teacher(TinyNetwork()), {"kd": SoftTargets()}, remember_teacher=remember)
+    task = Distill(TinyNetwork(), Teacher(TinyNetwork()), {"kd": SoftTargets()}, cache_teacher=remember)
     options: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(max_epochs=1, callbacks=[RunSummary("run")], **options)
     trainer.fit(task, datamodule=data)

@@ -26,14 +26,14 @@ def test_stats_prints_the_exact_statistics_as_text_and_as_a_config(capsys: pytes
 
 
 def test_data_counts_the_images_of_each_class_and_draws_a_sheet(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["data", *TINY, "--data.augment=[HorizontalFlip]", "--output=sheets/tiny.png"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "shade 0                         18        20         2" in lines
     assert "all                             72        80         8" in lines
     assert "augmentation: HorizontalFlip" in lines
-    with Image.open(workplace / "sheets" / "tiny.png") as sheet:
+    with Image.open(temp_folder / "sheets" / "tiny.png") as sheet:
         assert sheet.width > sheet.height > 100
 
 
@@ -43,9 +43,9 @@ def save_model(path: Path, image_size: int = 8) -> None:
 
 
 def test_export_writes_verified_files_beside_the_model_or_where_it_is_told(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_model(workplace / "net.pth")
+    save_model(temp_folder / "net.pth")
     assert main(["export", "--model=net.pth", "--output=out", "--preprocess=inside"]) == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["net.onnx", "net_dynamic.onnx"]
     assert OnnxPredictor("out/net.onnx").inside
@@ -53,11 +53,11 @@ def test_export_writes_verified_files_beside_the_model_or_where_it_is_told(
 
 
 def test_export_refuses_data_of_other_classes_and_static_without_any(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_model(workplace / "net.pth")
+    save_model(temp_folder / "net.pth")
     assert main(["export", "--model=net.pth", *TINY]) == 2
     assert "a class 0 that is called 'kind 0' (x), but the data has 'shade 0' there" in capsys.readouterr().err
     assert main(["export", "--model=net.pth", "--variants=[static]"]) == 2
     assert "training images to calibrate" in capsys.readouterr().err
-    assert list(workplace.iterdir()) == [workplace / "net.pth"]
+    assert list(temp_folder.iterdir()) == [temp_folder / "net.pth"]

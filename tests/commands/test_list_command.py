@@ -56,9 +56,9 @@ class Odd(losses.SoftTargets):
 
 
 @pytest.fixture
-def own_losses(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_losses(temp_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of a user's in the working directory."""
-    monkeypatch.syspath_prepend(str(workplace))
+    monkeypatch.syspath_prepend(str(temp_folder))
     Path("listed_losses.py").write_text(OWN)
 
 
@@ -113,7 +113,9 @@ def test_a_config_is_shown_with_what_runs_it(capsys: pytest.CaptureFixture[str])
     assert lines[:-2] == config.text.splitlines()
 
 
-def test_a_config_of_ones_own_is_run_by_its_kinds_command(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_config_of_ones_own_is_run_by_its_kinds_command(
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("my study.yaml").write_text("# What I want to know.\nbaseline: {config: student.yaml}\n")
     Path("mine.yaml").write_text("model: Classifier\x1b[2J\n")
     assert main(["list", "configs", "my study"]) == main(["list", "configs", "mine.yaml"]) == 0

@@ -20,7 +20,7 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import OnnxPredictor
 from kd_lightning.networks import LightNN
 from kd_lightning.networks.weights import save_weights
-from kd_lightning.prediction.sheet import MOST_IMAGES, Tile, draw_sheet
+from kd_lightning.prediction.sheet import MAX_IMAGES, Tile, draw_sheet
 from kd_lightning.prediction.stream import Prediction
 
 CLASSES = ("ant", "bee", "wasp, hornet", "fly")
@@ -289,7 +289,7 @@ def test_a_sheet_of_many_images_is_bounded_and_says_so(
 ) -> None:
     main(["predict", "images", "--model", "light.onnx", "--sheet", str(tmp_path / "few.png")])
     assert capsys.readouterr().err == ""
-    for number in range(MOST_IMAGES + 30):
+    for number in range(MAX_IMAGES + 30):
         (tmp_path / f"{number:03}.png").symlink_to(here / "images" / "1.png")
     main(["predict", str(tmp_path), "--model", "light.onnx", "--sheet", str(tmp_path / "many.png")])
     assert capsys.readouterr().err == f"{tmp_path}/many.png shows 120 of 151 images, evenly spaced.\n"

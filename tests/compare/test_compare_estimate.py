@@ -12,7 +12,7 @@ from kd_lightning.compare import estimate
 from kd_lightning.compare.estimate import Estimate, estimate_rows, expectation
 from kd_lightning.compare.plan import PlannedRow, plan_rows
 from kd_lightning.compare.study import read_request
-from kd_lightning.teacher import remembered
+from kd_lightning.teacher import cache
 
 TINY = ["--data=tiny.TinyDataModule", "--data.batch_size=32", "--trainer.max_epochs=10", "--trainer.accelerator=cpu"]
 
@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_run_takes_its_steps_and_the_teacher_is_asked_once_where_it_is_remembered(workplace: Path) -> None:
+def test_a_run_takes_its_steps_and_the_teacher_is_asked_once_where_it_is_remembered(temp_folder: Path) -> None:
     # 114 images train in 4 batches, 6 validate and 120 are tested: one second each for a step and a forward pass
     # seven seconds to parse and to build, and one until the end of the first batch, when the data are loaded
     rest = 7 + 1 + (120 + 10 * 6) / 32
@@ -50,9 +50,9 @@ def test_a_run_takes_its_steps_and_the_teacher_is_asked_once_where_it_is_remembe
 
 @pytest.mark.usefixtures("clock")
 def test_a_teacher_that_an_earlier_run_has_asked_takes_no_time(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
+    temp_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remembered, "KEPT_FROM", 0.0)
+    monkeypatch.setattr(cache, "KEPT_FROM", 0.0)
     assert main(["fit", "--config=teacher.yaml", *TINY]) == 0
     assert estimate_rows(planned(teacher=None), threads=1)["cosine"].asking > 0
     assert main(["fit", "--config=cosine.yaml", *TINY]) == 0
@@ -60,7 +60,7 @@ def test_a_teacher_that_an_earlier_run_has_asked_takes_no_time(
     assert estimate_rows(planned(), threads=1)["cosine"].asking > 0  # of a teacher that the study has yet to train
 
 
-def test_what_cannot_be_tried_has_no_estimate_and_callbacks_take_no_part(workplace: Path) -> None:
+def test_what_cannot_be_tried_has_no_estimate_and_callbacks_take_no_part(temp_folder: Path) -> None:
     trouble = {"class_path": "test_compare_runner.Trouble", "init_args": {"kind": "fail"}}
     Path("fail").touch()
     rows = planned(baseline={"config": "student.yaml", "options": {"trainer.callbacks": [trouble]}})
@@ -72,7 +72,7 @@ def test_what_cannot_be_tried_has_no_estimate_and_callbacks_take_no_part(workpla
 
 
 def test_rows_that_differ_in_fractions_of_losses_and_optimizer_are_tried_once(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
+    temp_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = planned(
         compared=[
@@ -81,7 +81,7 @@ def test_rows_that_differ_in_fractions_of_losses_and_optimizer_are_tried_once(
                 ("rate", "model.optimizer.lr", 0.5),
                 ("dropout", "model.network.init_args.dropout", 0.25),
                 ("batch", "data.batch_size", 8),
-                ("folding", "model.folding", 2),
+                ("folding", "model.reparameterize", 2),
             )
         ],
         teacher=None,

@@ -27,7 +27,7 @@ from kd_lightning.compare.plan import plan_rows
 from kd_lightning.compare.results import Row, Study
 from kd_lightning.compare.store import read_study
 from kd_lightning.compare.study import RowConfig, as_text, read_request
-from kd_lightning.compare.worker import Job, carry_out
+from kd_lightning.compare.worker import Job, run_job
 from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, Network
 from kd_lightning.report import figures, outputs
@@ -81,7 +81,7 @@ class InThisProcess:
         InThisProcess.started.append(f"{job.row} {job.seed}")
         shutil.rmtree(job.folder, ignore_errors=True)  # as in a process of its own
         try:
-            carry_out(job)
+            run_job(job)
             self._ended.append((job, None))
         except Exception as error:
             self._ended.append((job, str(error)))
@@ -92,7 +92,7 @@ class InThisProcess:
 
 
 @pytest.fixture
-def in_process(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def in_process(temp_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Run in this process, in an empty folder; gives the runs that were really done."""
     InThisProcess.started = []
     monkeypatch.setattr(runner, "Pool", InThisProcess)
@@ -255,7 +255,7 @@ def test_a_failed_run_is_reported_with_those_that_need_it_and_does_not_end_the_o
 
 
 @pytest.fixture
-def killed_study(workplace: Path) -> Iterator[Callable[[], str]]:
+def killed_study(temp_folder: Path) -> Iterator[Callable[[], str]]:
     """Start a study of two rows in trouble with two processes; kill it while one hangs, and give what it printed."""
     write_configs()
     write_study("die", "hang")
@@ -432,16 +432,16 @@ MISTAKES = {
     "no study": ([], "compare needs a study"),
     "a config": (["--config=student.yaml"], "is no study"),
     "nowhere": (["--config=nope.yaml"], "there is no config 'nope.yaml'"),
-    "no seeds": (["--config=seed_table.yaml", "--seeds=0"], "--seeds is 0"),
-    "no option": (["--config=seed_table.yaml", "--foo=1"], "there is no option --foo"),
-    "no such option of a run": (["--config=seed_table.yaml", "--data.foo=1"], "there is no option --data.foo"),
+    "no seeds": (["--config=notebook_table.yaml", "--seeds=0"], "--seeds is 0"),
+    "no option": (["--config=notebook_table.yaml", "--foo=1"], "there is no option --foo"),
+    "no such option of a run": (["--config=notebook_table.yaml", "--data.foo=1"], "there is no option --data.foo"),
     "same names": (["--config=twice.yaml"], "two rows of the study are called 'student'"),
     "no option of a row": (["--config=other.yaml"], "the row 'student' has the option 'seeds'"),
     "no teacher": (["--config=alone.yaml"], "learns from a teacher"),
-    "a smoke test": (["--config=seed_table.yaml", "--trainer.fast_dev_run=1"], "has trainer.fast_dev_run 1"),
-    "some test images": (["--config=seed_table.yaml", "--trainer.limit_test_batches=.5"], "limit_test_batches 0.5"),
-    "no training": (["--config=seed_table.yaml", "--trainer.max_epochs=0"], "has trainer.max_epochs 0"),
-    "no such strategy": (["--config=seed_table.yaml", "--trainer.strategy=tpu"], "--trainer options do not fit"),
+    "a smoke test": (["--config=notebook_table.yaml", "--trainer.fast_dev_run=1"], "has trainer.fast_dev_run 1"),
+    "some test images": (["--config=notebook_table.yaml", "--trainer.limit_test_batches=.5"], "limit_test_batches 0.5"),
+    "no training": (["--config=notebook_table.yaml", "--trainer.max_epochs=0"], "has trainer.max_epochs 0"),
+    "no such strategy": (["--config=notebook_table.yaml", "--trainer.strategy=tpu"], "--trainer options do not fit"),
     "another teacher": (
         ["--config=another.yaml"],
         "the study's teacher is a LightNN(",
@@ -451,7 +451,7 @@ MISTAKES = {
         "the row 'cosine' was trained on pixels",
     ),
     "a set": (["--config=set.yaml"], "but it must be a number, a text, a list or a mapping"),
-    "no data": (["--config=seed_table.yaml", "--data=ImageFolderDataModule", "--data.root=nowhere"], "nowhere"),
+    "no data": (["--config=notebook_table.yaml", "--data=ImageFolderDataModule", "--data.root=nowhere"], "nowhere"),
 }
 
 
@@ -479,12 +479,12 @@ def test_a_mistake_is_answered_in_one_sentence_before_anything_runs(
 
 def test_options_of_runs_are_told_from_those_of_the_study() -> None:
     request = read_request(
-        ["--config", "seed_table.yaml", "--data.val_size", "0", "--seeds", "3", "--trainer.max_epochs=2"]
+        ["--config", "notebook_table.yaml", "--data.val_size", "0", "--seeds", "3", "--trainer.max_epochs=2"]
     )
     assert request.each_run == ("--data.val_size", "0", "--trainer.max_epochs=2")
-    assert (request.name, request.study.seeds) == ("seed_table", 3)
+    assert (request.name, request.study.seeds) == ("notebook_table", 3)
     assert [row.reported for row in request.study.rows] == [71.77, 66.32, 65.00, 65.98]
-    first_line = (CONFIGS / "seed_table.yaml").read_text().splitlines()[0]
+    first_line = (CONFIGS / "notebook_table.yaml").read_text().splitlines()[0]
     assert read_request(first_line.removeprefix("# python -m kd_lightning compare ").split()).study.seeds == 5
     with pytest.raises(UserError, match="needs a study"):
         read_request(["--seeds=3"])
@@ -511,9 +511,9 @@ def test_a_study_without_a_teacher_takes_the_newest_that_fit_has_trained(
     assert in_process[2:] == ["cosine 0"]  # another teacher
 
 
-def test_the_shipped_studies_can_be_planned(workplace: Path) -> None:
+def test_the_shipped_studies_can_be_planned(temp_folder: Path) -> None:
     studies = [path.name for path in CONFIGS.glob("*.yaml") if "baseline" in yaml.safe_load(path.read_text())]
-    names = ("levers", "losses", "quickstart_compare", "seed_table", "variants", "views")
+    names = ("levers", "losses", "quickstart_compare", "notebook_table", "variants", "views")
     assert sorted(studies) == [f"{name}.yaml" for name in names]
     for name in studies:
         request = read_request([f"--config={name}", *TINY])
@@ -522,7 +522,7 @@ def test_the_shipped_studies_can_be_planned(workplace: Path) -> None:
         assert any(row.learns for row in rows)
 
 
-def test_a_row_names_a_class_by_its_import_path(workplace: Path) -> None:
+def test_a_row_names_a_class_by_its_import_path(temp_folder: Path) -> None:
     losses = {"labels": {"class_path": "kd_lightning.losses.CrossEntropy", "init_args": {"weight": 0.5}}}
     options = {"model.losses": losses, "trainer.callbacks": [{"class_path": "lightning.pytorch.callbacks.Timer"}]}
     row = {"config": "cosine.yaml", "options": options}

@@ -115,7 +115,7 @@ def test_the_sources_are_those_of_the_layers_and_their_bases_and_neither_torchs_
 
     monkeypatch.setattr(rehearsal, "getsource", getsource)
     rehearse()
-    assert sorted(read) == ["kd_lightning.networks.base", "kd_lightning.networks.seed"]
+    assert sorted(read) == ["kd_lightning.networks.base", "kd_lightning.networks.tutorial"]
 
 
 def test_without_a_cache_that_can_be_written_it_is_rehearsed_every_time(rehearsed: list[int], tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_captured_steps_have_the_gradients_of_plain_ones(
 
     def make(fast: bool) -> Task:
         options = {"optimizer": lambda p: SGD(p, lr=0.25, fused=True)}  # a step is a quarter of the gradient
-        task = classifier(fast, **options) if remember is None else cosine(fast, remember_teacher=remember, **options)
+        task = classifier(fast, **options) if remember is None else cosine(fast, cache_teacher=remember, **options)
         return without_dropout(task)
 
     settings: dict[str, Any] = {"max_steps": 6, "max_epochs": -1, "accelerator": device, "devices": 1}

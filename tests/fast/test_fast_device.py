@@ -74,7 +74,7 @@ def test_a_step_asks_nothing_of_the_host(name: str) -> None:
     "augmentation", [RandomCrop(2), RandomTranslate(), Cutout(2), ColorJitter(), Mixup(), CutMix()], ids=repr
 )
 def test_an_augmentation_asks_nothing_of_the_host(augmentation: Augmentation) -> None:
-    _, task = train(lambda fast: cosine(fast, remember_teacher=False), False, {"augment": [augmentation]}, max_epochs=1)
+    _, task = train(lambda fast: cosine(fast, cache_teacher=False), False, {"augment": [augmentation]}, max_epochs=1)
     do_twice(on_device(task))
 
 

@@ -25,7 +25,7 @@ from kd_lightning.training.teacher_checks import FROM_DATA
 
 ALL = [entry for kind in KINDS.values() for entry in entries(kind)]
 LOSSES = entries(KINDS["losses"])
-NO_PAPER = {"CellCosine", "HiddenCosine"}
+NO_PAPER = {"SpatialCosine", "HiddenCosine"}
 """Losses that no paper has."""
 LONGEST = 140
 

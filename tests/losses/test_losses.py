@@ -85,7 +85,7 @@ def regression_loss(loss: Any) -> float:
     return float(sum(error * error for error in errors) / len(errors))
 
 
-def cell_cosine(loss: Any) -> float:
+def spatial_cosine(loss: Any) -> float:
     weight, bias = loss.projector.weight[:, :, 0, 0].tolist(), loss.projector.bias.tolist()
     source, target = outputs(STUDENT, seed=2).maps["body"], outputs(TEACHER, seed=1).maps["body"]
     total = 0.0
@@ -122,7 +122,7 @@ def attention_loss() -> float:
         ("soft targets", lambda _: soft_targets_loss(3.0)),
         ("hidden cosine", lambda _: hidden_cosine_loss()),
         ("feature regression", regression_loss),
-        ("cell cosine", cell_cosine),
+        ("cell cosine", spatial_cosine),
         ("attention", lambda _: attention_loss()),
     ],
 )

@@ -13,7 +13,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.losses import AttentionTransfer, FeatureRegression, Loss, ReviewKD
 from kd_lightning.losses.features import regressor
 from kd_lightning.networks import Network, ResNet, ShuffleNetV1, WideResNet
-from kd_lightning.networks.layers import LOGITS, Outputs, TappedNetwork
+from kd_lightning.networks.layers import LOGITS, FeatureExtractor, Outputs
 
 Stages = Callable[[Any, Tensor], tuple[list[Tensor], list[Tensor]]]
 
@@ -22,12 +22,12 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def tapped(network: nn.Module, layers: Sequence[str]) -> TappedNetwork:
+def extractor(network: nn.Module, layers: Sequence[str]) -> FeatureExtractor:
     assert isinstance(network, Network)
-    return TappedNetwork(network, layers, network, network.image_shape)
+    return FeatureExtractor(network, layers, network, network.image_shape)
 
 
-def shifted(network: Network) -> Network:
+def add_bias(network: Network) -> Network:
     """A network whose normalization is not the one that it begins with."""
     for number, module in enumerate(network.modules()):
         if isinstance(module, nn.BatchNorm2d):
@@ -125,8 +125,8 @@ def gradients(total: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
 def test_review_of_stages_before_their_relu_and_of_the_pooled_vector_is_the_authors(pair: str) -> None:
     make, stages, names, make_teacher, teacher_stages, teacher_names = REVIEWS[pair]
     torch.manual_seed(0)
-    student, teacher, images = shifted(make()), shifted(make_teacher()), drawn(2, 3, 16, 16)
-    own, other = tapped(student, names), tapped(teacher, teacher_names)
+    student, teacher, images = add_bias(make()), add_bias(make_teacher()), drawn(2, 3, 16, 16)
+    own, other = extractor(student, names), extractor(teacher, teacher_names)
     student.double()
     teacher.double()
     loss: Any = ReviewKD(names, teacher_names)
@@ -150,7 +150,7 @@ def test_preact_of_a_stage_is_its_map_before_the_relu_and_has_no_weights() -> No
     images = drawn(2, 3, 16, 16).float()
     network.eval()
     with torch.no_grad():
-        seen = tapped(network, names)(images)
+        seen = extractor(network, names)(images)
         before, after = residual_stages(network, images)
     assert all(torch.equal(seen.maps[name], value) for name, value in zip(names, before, strict=True))
     assert all((value < 0).any() and (other >= 0).all() for value, other in zip(before, after, strict=True))

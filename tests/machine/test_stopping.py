@@ -34,7 +34,7 @@ def test_a_signal_ends_a_command_with_one_sentence_and_the_status_that_shells_ex
 from pathlib import Path
 with stopping.stoppable():
     stopping.unfinished.update(map(Path, ({str(tmp_path / ".half")!r}, {str(tmp_path / ".work")!r})))
-    stopping.expect(lambda: "all of it is kept.")
+    stopping.set_resume_hint(lambda: "all of it is kept.")
     print("printed before")
     try:
         signal.raise_signal({int(number)})

@@ -12,7 +12,7 @@ from weights_example import info_of
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks import VGG, MobileNetV2, Network, ResNet, ResNet9, ShuffleNetV1, ShuffleNetV2, WideResNet
-from kd_lightning.networks.layers import TappedNetwork
+from kd_lightning.networks.layers import FeatureExtractor
 from kd_lightning.networks.weights import load_model, save_weights
 
 SMALL: dict[str, Callable[..., Network]] = {
@@ -54,7 +54,7 @@ def small_network(family: str, classes: int = 5, channels: int = 3, size: int = 
 @pytest.mark.parametrize("family", SMALL)
 @pytest.mark.parametrize(("channels", "size"), [(3, 32), (1, 28), (3, 64)])
 def test_a_step_on_images_of_a_size_moves_every_parameter(family: str, channels: int, size: int) -> None:
-    network = small_network(family, 5, channels, size).laid_out()
+    network = small_network(family, 5, channels, size).to_channels_last()
     before = [values.detach().clone() for values in network.parameters()]
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     logits = network(torch.randn(2, channels, size, size))
@@ -84,7 +84,7 @@ def test_layers_give_in_training_what_they_give_in_evaluation(family: str) -> No
         if isinstance(module, nn.BatchNorm2d):
             module.eval()  # a batch's statistics; every other layer stays in training
     layers = [name for name, _ in network.named_modules() if name]
-    watched = TappedNetwork(network, layers, network.layer_root(), network.image_shape)
+    watched = FeatureExtractor(network, layers, network.layer_root(), network.image_shape)
     images = torch.randn(3, 3, 32, 32)
     training = watched(images)
     network.eval()
@@ -96,7 +96,7 @@ def test_layers_give_in_training_what_they_give_in_evaluation(family: str) -> No
 @pytest.mark.parametrize("family", STAGES)
 def test_stages_have_their_channels_and_sizes(family: str) -> None:
     network = SMALL[family]()
-    found = TappedNetwork(network, STAGES[family], network, network.image_shape).shapes
+    found = FeatureExtractor(network, STAGES[family], network, network.image_shape).shapes
     for name, (channels, size) in STAGES[family].items():
         assert found[name] == (channels, size, size), name
 
@@ -106,7 +106,7 @@ def test_pool_gives_the_vectors_that_the_last_layer_sees(family: str) -> None:
     network = small_network(family).eval()
     last = list(network.modules())[-1]
     assert isinstance(last, nn.Linear)
-    outputs = TappedNetwork(network, ["pool"], network.layer_root(), network.image_shape)(torch.randn(2, 3, 32, 32))
+    outputs = FeatureExtractor(network, ["pool"], network.layer_root(), network.image_shape)(torch.randn(2, 3, 32, 32))
     assert torch.allclose(last(outputs.maps["pool"]), outputs.logits, atol=1e-6)
 
 
@@ -128,7 +128,7 @@ def test_the_last_map_grows_with_the_images(image_size: int) -> None:
 def shapes(family: str, image_size: int, layer: str) -> tuple[int, ...]:
     with torch.device("meta"):
         network = SMALL[family](10, 3, image_size)
-    return TappedNetwork(network, [layer], network, network.image_shape).shapes[layer]
+    return FeatureExtractor(network, [layer], network, network.image_shape).shapes[layer]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def shapes(family: str, image_size: int, layer: str) -> tuple[int, ...]:
 )
 def test_maps_are_behind_a_relu_where_their_networks_say_so(family: str, layer: str, signed: bool) -> None:
     network = small_network(family)
-    maps = TappedNetwork(network, [layer], network, network.image_shape)(torch.randn(2, 3, 32, 32)).maps
+    maps = FeatureExtractor(network, [layer], network, network.image_shape)(torch.randn(2, 3, 32, 32)).maps
     assert bool((maps[layer] < 0).any()) == signed
     assert (maps[layer] > 0).any()
 

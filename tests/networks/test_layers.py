@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, LightNN, Network, TorchvisionNetwork
-from kd_lightning.networks.layers import TappedNetwork, find_layer
+from kd_lightning.networks.layers import FeatureExtractor, find_layer
 
 SHIPPED: list[type[Network]] = [LightNN, DeepNN]
 
 
-def tapped(network: Network, layers: list[str]) -> TappedNetwork:
-    return TappedNetwork(network, layers, network.layer_root(), network.image_shape)
+def extractor(network: Network, layers: list[str]) -> FeatureExtractor:
+    return FeatureExtractor(network, layers, network.layer_root(), network.image_shape)
 
 
 def layer_names(network: Network) -> list[str]:
@@ -28,7 +28,7 @@ def test_every_layer_gives_in_training_what_it_gives_in_evaluation(kind: type[Ne
             module.p = 0.0  # the only random layer
     images = torch.randn(3, 3, 8, 8)
     for name in layer_names(network):
-        watched = tapped(network, [name])
+        watched = extractor(network, [name])
         training = watched(images)
         network.eval()
         evaluated = watched(images)
@@ -47,7 +47,7 @@ def test_layers_of_torchvision_give_in_training_what_they_give_in_evaluation(nam
             module.eval()  # what a batch's statistics and chance change; every other layer stays in training
     layers = layers_that_run_once(network, images)
     assert len(layers) > 40
-    watched = tapped(network, layers)
+    watched = extractor(network, layers)
     training = watched(images)
     network.eval()
     evaluated = watched(images)
@@ -77,7 +77,7 @@ def test_a_map_that_a_later_layer_overwrites_is_seen_as_it_was() -> None:
 
     torch.manual_seed(0)
     network, images = Net(), 5 * torch.randn(16, 3, 8, 8)
-    seen = tapped(network, ["first"])(images).maps["first"]
+    seen = extractor(network, ["first"])(images).maps["first"]
     assert torch.equal(seen, network.first(images.mean((2, 3))))
     assert (seen < 0).any()
 
@@ -87,7 +87,7 @@ def test_the_network_is_left_as_it_was() -> None:
     network.body.layer1.eval()  # type: ignore[union-attr]
     modes = [module.training for module in network.modules()]
     state = {name: values.clone() for name, values in network.state_dict().items()}
-    tapped(network, ["layer1", "layer2.0"])
+    extractor(network, ["layer1", "layer2.0"])
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(values, state[name]) for name, values in network.state_dict().items())
     assert not any(module._forward_hooks for module in network.modules())
@@ -103,7 +103,7 @@ def test_the_network_is_left_as_it_was() -> None:
 )
 def test_a_layer_that_cannot_be_watched_is_one_sentence(layer: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        tapped(TorchvisionNetwork(), [layer])
+        extractor(TorchvisionNetwork(), [layer])
 
 
 def test_layers_are_found_by_their_dotted_paths() -> None:
@@ -113,6 +113,6 @@ def test_layers_are_found_by_their_dotted_paths() -> None:
 
 def test_gradients_of_a_watched_layer_reach_the_layers_before_it() -> None:
     network = LightNN(image_size=8)
-    tapped(network, ["features.2"])(torch.randn(2, 3, 8, 8)).maps["features.2"].sum().backward()
+    extractor(network, ["features.2"])(torch.randn(2, 3, 8, 8)).maps["features.2"].sum().backward()
     assert network.features[0].weight.grad is not None
     assert network.classifier[0].weight.grad is None

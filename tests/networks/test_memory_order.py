@@ -51,7 +51,7 @@ def test_a_network_that_calls_view_trains_teaches_predicts_and_is_verified(
     kind: type[Views | Flat], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = TinyDataModule()
-    task = CosineDistill(kind(), Teacher(kind()), remember_teacher=True)
+    task = CosineDistill(kind(), Teacher(kind()), cache_teacher=True)
     trainer = quick_trainer()
     trainer.fit(task, datamodule=data)
     assert f"Memory: {kind.__name__} calls view; with flatten" in capsys.readouterr().out
@@ -67,14 +67,14 @@ def test_a_network_that_calls_view_trains_teaches_predicts_and_is_verified(
 
 def test_networks_of_both_kinds_learn_from_each_other() -> None:
     for student, teacher in ((TinyNetwork(), Views()), (Views(), TinyNetwork())):
-        task = FeatureRegressDistill(student, Teacher(teacher), remember_teacher=False)
+        task = FeatureRegressDistill(student, Teacher(teacher), cache_teacher=False)
         quick_trainer().fit(task, datamodule=TinyDataModule())
 
 
 def test_a_network_that_can_do_with_it_gets_channels_last_memory_and_statistics_as_before() -> None:
     network = TinyNetwork()
     before = {name: values.clone() for name, values in network.named_buffers()}
-    assert not network.laid_out().needs_contiguous
+    assert not network.to_channels_last().needs_contiguous
     assert network.training
     assert next(network.features.parameters()).is_contiguous(memory_format=torch.channels_last)
     assert all(torch.equal(values, before[name]) for name, values in network.named_buffers())

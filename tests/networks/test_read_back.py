@@ -19,9 +19,9 @@ from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.inference.onnx_predictor import OnnxPredictor
 from kd_lightning.networks import LightNN, ModuleNetwork, Network
-from kd_lightning.networks.folding import folded
+from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.read_back import ReadBackError, check_before_training, check_weights
-from kd_lightning.networks.unfolding import unfold
+from kd_lightning.networks.reparameterize import reparameterize_network
 from kd_lightning.networks.weights import load_model, read_weights, save_weights
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -43,9 +43,9 @@ def own(name: str) -> Network:
     return ModuleNetwork(4, 3, 16, f"odd_networks.{name}")
 
 
-def trained(network: Network, folding: int = 0, steps: int = 3) -> Network:
+def trained(network: Network, factor: int = 0, steps: int = 3) -> Network:
     """The network behind some steps, which move its statistics too."""
-    network = (unfold(network, folding) if folding else network).laid_out()
+    network = (reparameterize_network(network, factor) if factor else network).to_channels_last()
     optimizer = SGD([values for values in network.parameters() if values.requires_grad], lr=0.01)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -60,7 +60,7 @@ def written(network: Network, path: Path, images: Tensor) -> None:
         assert info is not None
         check_weights(network, state_dict, info, images, path)
 
-    save_weights(path, folded(network), info_of(network), check)
+    save_weights(path, fused(network), info_of(network), check)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -69,21 +69,21 @@ def test_a_shipped_networks_file_gives_its_logits_bit_for_bit(name: str, tmp_pat
     check_before_training(network, info_of(network), "net.pth")
     written(network, tmp_path / "net.pth", images)
     loaded, _ = load_model(tmp_path / "net.pth", network.class_path)
-    assert torch.equal(loaded.laid_out()(images), network.eval()(images))
+    assert torch.equal(loaded.to_channels_last()(images), network.eval()(images))
 
 
 READ = ["Plain", "Tied", "Frozen", "Given", "Lazy", "WeightNormed", "SpectralNormed", "Parametrized"]
 FOLDS = ["Plain", "Tied", "Frozen", "Given"]
 
 
-@pytest.mark.parametrize("folding", [0, 1, 4])
+@pytest.mark.parametrize("factor", [0, 1, 4])
 @pytest.mark.parametrize("name", READ)
-def test_an_own_networks_files_give_its_logits_or_it_is_refused(name: str, folding: int, tmp_path: Path) -> None:
-    if folding and (name not in FOLDS or (name, folding) == ("Given", 1)):
-        with pytest.raises(UserError, match="folding"):
-            unfold(own(name), folding)
+def test_an_own_networks_files_give_its_logits_or_it_is_refused(name: str, factor: int, tmp_path: Path) -> None:
+    if factor and (name not in FOLDS or (name, factor) == ("Given", 1)):
+        with pytest.raises(UserError, match="reparameterize"):
+            reparameterize_network(own(name), factor)
         return
-    network, images = trained(own(name), folding), torch.randn(8, 3, 16, 16)
+    network, images = trained(own(name), factor), torch.randn(8, 3, 16, 16)
     check_before_training(network, info_of(network), "net.pth")
     written(network, tmp_path / "net.pth", images)
     loaded, _ = load_model(tmp_path / "net.pth", network.class_path)
@@ -95,7 +95,7 @@ def test_an_own_networks_files_give_its_logits_or_it_is_refused(name: str, foldi
 @pytest.mark.parametrize("name", ["Tied", "WeightNormed"])
 def test_an_onnx_file_gives_an_own_networks_logits(name: str, tmp_path: Path) -> None:
     network = trained(own(name), 4 if name in FOLDS else 0)
-    export_onnx(folded(network), info_of(network), tmp_path / "net.onnx")
+    export_onnx(fused(network), info_of(network), tmp_path / "net.onnx")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.1) / 0.2
     expected = network.eval()(images).softmax(1).detach().numpy()
@@ -181,7 +181,7 @@ def test_folding_begins_with_weights_that_were_given_in_both_modes(how: str, tra
     for layer in network.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
-    images, form = torch.randn(8, *network.image_shape), unfold(deepcopy(network), 4)
+    images, form = torch.randn(8, *network.image_shape), reparameterize_network(deepcopy(network), 4)
     logits = network.train(training)(images)
     found = form.train(training)(images)
     torch.testing.assert_close(found, logits, rtol=0, atol=1e-5 * logits.abs().max().item())
@@ -193,6 +193,6 @@ def test_folding_begins_with_weights_that_were_given_in_both_modes(how: str, tra
 def test_folding_leaves_what_is_frozen_and_what_is_shared() -> None:
     frozen = own("Frozen")
     before = frozen.get_parameter("body.stem.weight").clone()
-    assert torch.equal(folded(trained(frozen, 4)).get_parameter("body.stem.weight"), before)
-    tied = folded(trained(own("Tied"), 4))
+    assert torch.equal(fused(trained(frozen, 4)).get_parameter("body.stem.weight"), before)
+    tied = fused(trained(own("Tied"), 4))
     assert tied.get_parameter("body.body.weight") is tied.get_parameter("body.again.weight")

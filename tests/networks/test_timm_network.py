@@ -12,7 +12,7 @@ from weights_example import info_of
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import TimmNetwork
-from kd_lightning.networks.layers import TappedNetwork
+from kd_lightning.networks.layers import FeatureExtractor
 from kd_lightning.networks.weights import load_model, save_weights
 
 
@@ -36,16 +36,16 @@ def test_a_network_of_timm_trains_and_comes_back_from_a_file(
     name: str, layer: str, channels: int, size: int, tmp_path: Path
 ) -> None:
     pytest.importorskip("timm")
-    network = TimmNetwork(4, channels, size, name).laid_out()
+    network = TimmNetwork(4, channels, size, name).to_channels_last()
     images = torch.randn(2, channels, size, size)
     functional.cross_entropy(network(images), torch.tensor([0, 3])).backward()
     assert any(values.grad is not None and values.grad.any() for values in network.parameters())
-    watched = TappedNetwork(network, [layer], network.layer_root(), network.image_shape)
+    watched = FeatureExtractor(network, [layer], network.layer_root(), network.image_shape)
     assert watched(images).maps[layer].shape[1:] == watched.shapes[layer]
     if channels == 3:  # as an example's info has it
         save_weights(tmp_path / "net.pth", network, info_of(network))
         loaded, _ = load_model(tmp_path / "net.pth")
-        assert torch.equal(loaded.laid_out()(images), network.eval()(images))
+        assert torch.equal(loaded.to_channels_last()(images), network.eval()(images))
         assert loaded.arguments == network.arguments
 
 

@@ -178,7 +178,7 @@ def test_resnet18_for_small_images_has_the_parameters_that_everybody_counts() ->
 
 @pytest.mark.parametrize(("name", "size"), [("mobilenet_v3_small", 64), ("googlenet", 32)])
 def test_a_network_of_torchvision_trains(name: str, size: int) -> None:
-    network = TorchvisionNetwork(3, 3, size, name).laid_out()
+    network = TorchvisionNetwork(3, 3, size, name).to_channels_last()
     functional.cross_entropy(network(torch.randn(2, 3, size, size)), torch.tensor([0, 2])).backward()
     assert all(values.grad is not None for values in network.parameters())
 

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from kd_lightning.errors import UserError
 from kd_lightning.losses import PKT, CrossEntropy, Loss, SoftTargets
 from kd_lightning.networks import Network, TorchvisionNetwork
-from kd_lightning.networks.layers import TappedNetwork
+from kd_lightning.networks.layers import FeatureExtractor
 from kd_lightning.tasks import Classifier, Distill
 from kd_lightning.teacher import Teacher
 
@@ -130,8 +130,8 @@ def test_a_trial_leaves_statistics_modes_random_numbers_and_replaced_buffers_as_
     modes, seen = [module.training for module in network.modules()], network.seen
     before = {name: values.clone() for name, values in network.state_dict().items()}
     states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # type: ignore[index]
-    network.laid_out()
-    TappedNetwork(network, ["body"], network, network.image_shape)
+    network.to_channels_last()
+    FeatureExtractor(network, ["body"], network, network.image_shape)
     assert random.getstate() == states[0]
     assert (np.random.get_state()[1] == states[1]).all()  # type: ignore[index]
     assert torch.equal(torch.get_rng_state(), states[2])
@@ -155,8 +155,8 @@ class Layered(Network):
         return self.head(self.dropout(self.pool(self.run(self, self.stem(images))).flatten(1)))  # type: ignore[no-any-return]
 
 
-def watched(network: Network, *layers: str) -> TappedNetwork:
-    return TappedNetwork(network, layers, network.layer_root(), network.image_shape)
+def watched(network: Network, *layers: str) -> FeatureExtractor:
+    return FeatureExtractor(network, layers, network.layer_root(), network.image_shape)
 
 
 def test_dropout_in_place_after_a_watched_layer_leaves_no_zeros_in_what_losses_see() -> None:

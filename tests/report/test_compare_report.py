@@ -24,7 +24,7 @@ from kd_lightning.report import outputs
 from kd_lightning.report.analysis import Analysis, analyse
 from kd_lightning.report.chart_data import chart_data
 from kd_lightning.report.figures import (
-    MOST_ROWS,
+    MAX_ROWS,
     accuracy_figure,
     classes_figure,
     curves_figure,
@@ -341,7 +341,7 @@ def test_pictures_of_many_rows_show_those_that_differ_most() -> None:
     ]
     few = fewer_rows(analyse(with_rows(study, teacher, baseline, *rows)))
     assert [found.row.name for found in few.rows] == [row.name for row in few.study.rows]
-    assert len(few.rows) == MOST_ROWS
+    assert len(few.rows) == MAX_ROWS
     assert few.study.rows[:2] == (teacher, baseline)
     kept = [int(row.name.removeprefix("row ")) for row in few.study.rows[2:]]
     assert kept == sorted(kept)  # in the study's order

@@ -12,7 +12,7 @@ from scipy import stats
 from kd_lightning.compare.results import Row, Study
 from kd_lightning.report.analysis import analyse, class_differences, shown_classes
 from kd_lightning.report.comparison import points
-from kd_lightning.report.looks import Judged, judge
+from kd_lightning.report.looks import Judged, give_verdicts
 from kd_lightning.report.statistics import (
     MAX_RUNS,
     Interval,
@@ -27,7 +27,7 @@ from kd_lightning.report.statistics import (
 
 
 def judge_once(differences: Sequence[NDArray[np.float64]]) -> list[Judged]:
-    return judge(differences, looks=[len(differences[0])])
+    return give_verdicts(differences, looks=[len(differences[0])])
 
 
 def simulated_studies(studies: int, rows: int, seeds: int, effect: float) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from kd_lightning.compare.results import Study
 from kd_lightning.report.analysis import analyse
 from kd_lightning.report.comparison import Comparison
 from kd_lightning.report.error_control import error_sentence, worse_teachers
-from kd_lightning.report.looks import judge, levels
+from kd_lightning.report.looks import give_verdicts, levels
 from kd_lightning.report.statistics import LEVEL, MAX_RUNS, Verdict, paired_test, seeds_needed
 from kd_lightning.report.text import to_markdown
 
@@ -37,7 +37,7 @@ def draws(generator: np.random.Generator, rows: int, effect: float) -> Draw:
 
 
 def called(differences: NDArray[np.float64], looks: Sequence[int]) -> bool:
-    return any(row.verdict in CALLED for row in judge(list(differences), looks))
+    return any(row.verdict in CALLED for row in give_verdicts(list(differences), looks))
 
 
 def planned(looks: Sequence[int]) -> Callable[[Draw], bool]:
@@ -87,23 +87,23 @@ def test_levels_add_up_rise_and_leave_one_look_all() -> None:
 
 def test_one_look_is_the_t_test_and_later_runs_change_nothing() -> None:
     differences = draws(np.random.default_rng(1), 1, 1.0)(9)
-    (found,) = judge(list(differences), [5])
+    (found,) = give_verdicts(list(differences), [5])
     assert found.adjusted == pytest.approx(stats.ttest_1samp(differences[0, :5], 0).pvalue)
-    assert judge(list(differences[:, :5]), [5]) == [found]
+    assert give_verdicts(list(differences[:, :5]), [5]) == [found]
 
 
 def test_a_look_calls_at_its_own_level_and_shows_the_interval_of_that_level() -> None:
     looks = [4, 6]
     first, _ = levels(looks)
     values = np.array([1.0, 1.1, 1.3, 0.9, 1.0, 1.2])
-    (found,) = judge([values], looks)
+    (found,) = give_verdicts([values], looks)
     assert (found.look, found.verdict) == (4, Verdict.HELPS)
     expected = stats.ttest_1samp(values[:4], 0)
     assert found.test.interval == pytest.approx(tuple(expected.confidence_interval(1 - first)))
     assert found.adjusted == pytest.approx(expected.pvalue * LEVEL / first)
     between = np.array([0.3, 1.1, 1.3, 0.5])
     assert first < stats.ttest_1samp(between, 0).pvalue < LEVEL
-    (found,) = judge([np.array([*between, np.nan, np.nan])], looks)
+    (found,) = give_verdicts([np.array([*between, np.nan, np.nan])], looks)
     assert (found.look, found.verdict, found.adjusted) == (4, Verdict.NONE, None)
 
 
@@ -111,7 +111,7 @@ def test_a_called_row_keeps_its_verdict_and_leaves_the_rest_of_the_error_to_the_
     strong = np.array([1.0, 1.1, 1.05, 0.95, 1.0, -9.0, -9.0, -9.0])
     late = np.array([0.5, -0.5, 0.4, 0.9, 1.0, 0.7, 0.8, 0.6])
     looks = [5, 8]
-    kept, other = judge([strong, late], looks)
+    kept, other = give_verdicts([strong, late], looks)
     assert (kept.look, kept.verdict) == (5, Verdict.HELPS)
     assert other.look == 8
     assert other.adjusted == pytest.approx(stats.ttest_1samp(late, 0).pvalue * LEVEL / levels(looks)[1])  # alone by now
@@ -119,9 +119,9 @@ def test_a_called_row_keeps_its_verdict_and_leaves_the_rest_of_the_error_to_the_
 
 def test_a_missing_run_takes_the_verdict_from_its_row_and_counts_against_the_others() -> None:
     rows = draws(np.random.default_rng(5), 2, 2.0)(5)
-    whole = judge(list(rows), [5])
+    whole = give_verdicts(list(rows), [5])
     rows[1, 2] = np.nan
-    first, second = judge(list(rows), [5])
+    first, second = give_verdicts(list(rows), [5])
     assert (second.verdict, second.adjusted) == (Verdict.NONE, None)
     assert first.adjusted is not None
     assert first.adjusted == pytest.approx(2 * (first.test.p_value or 0))
@@ -174,7 +174,7 @@ def test_every_form_says_how_the_error_is_held() -> None:
 
 def test_the_report_names_the_command_of_a_new_study_where_this_one_can_say_no_more() -> None:
     text = to_markdown(analyse(example_study()))
-    assert "seed_table.yaml --output new --first_seed 5 --seeds 54" in text
+    assert "notebook_table.yaml --output new --first_seed 5 --seeds 54" in text
     assert "--first_seed" not in to_markdown(
         analyse(with_failure(example_study(), "no memory"))
     )  # the same one goes on

@@ -38,7 +38,7 @@ class Steps(Callback):
         self.networks.append({name: values.clone() for name, values in pl_module.network.state_dict().items()})
 
 
-def test_what_is_validated_kept_and_written_is_the_average(workplace: Path) -> None:
+def test_what_is_validated_kept_and_written_is_the_average(temp_folder: Path) -> None:
     run = fit("student.yaml", *OPTIONS, f"--trainer.callbacks=[test_averaged.Steps, {AVERAGE}]")
     steps = next(callback for callback in run.callbacks if type(callback).__name__ == "Steps").networks
     average = {name: values for name, values in steps[0].items() if values.is_floating_point()}

@@ -30,7 +30,7 @@ def translations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize(
     ("make", "count"),
-    [(classifier, 1), (partial(cosine, remember_teacher=True), 1), (partial(cosine, remember_teacher=False), 2)],
+    [(classifier, 1), (partial(cosine, cache_teacher=True), 1), (partial(cosine, cache_teacher=False), 2)],
     ids=["classifier", "remembered teacher", "live teacher"],
 )
 def test_compiled_networks_train_as_they_are_and_are_translated_once(

@@ -22,12 +22,12 @@ from kd_lightning.losses import (
     SRD,
     VID,
     AttentionTransfer,
-    CellCosine,
     CrossEntropy,
     FeatureRegression,
     HiddenCosine,
     Loss,
     SoftTargets,
+    SpatialCosine,
 )
 from kd_lightning.networks import DeepNN, LightNN, ModuleNetwork, Network, TorchvisionNetwork
 from kd_lightning.networks.layers import LOGITS
@@ -42,14 +42,14 @@ def seeds_networks() -> tuple[Network, Network, Losses]:
         "kd": SoftTargets(weight=0.9),
         "maps": FeatureRegression("features", weight=2.0),
         "early": AttentionTransfer(["features.1", "features"], ["features.3", "features"], weight=10.0, warm_up=2),
-        "cells": CellCosine("features"),
+        "cells": SpatialCosine("features"),
     }
     return LightNN(4, 3, 8), DeepNN(4, 3, 8), losses
 
 
 def plain_modules() -> tuple[Network, Network, Losses]:
     student, teacher = (ModuleNetwork(4, 3, 8, "plain_module.PlainNet", {"width": width}) for width in (4, 8))
-    return student, teacher, {"kd": SoftTargets(), "stem": CellCosine("stem"), "norm": HiddenCosine("norm")}
+    return student, teacher, {"kd": SoftTargets(), "stem": SpatialCosine("stem"), "norm": HiddenCosine("norm")}
 
 
 def torchvision_networks() -> tuple[Network, Network, Losses]:
@@ -83,7 +83,7 @@ def distill(
         student,
         Teacher(teacher),
         losses,
-        remember_teacher=remember,
+        cache_teacher=remember,
         fast=fast,
         optimizer=lambda parameters: SGD(parameters, lr=2**-6, momentum=0.5, fused=True),
     )
@@ -114,7 +114,7 @@ def test_losses_are_the_same_live_remembered_and_captured(
 
 
 def test_losses_that_need_the_same_tensor_share_a_table() -> None:
-    losses: Losses = {"one": FeatureRegression("features"), "two": CellCosine("features"), "kd": SoftTargets()}
+    losses: Losses = {"one": FeatureRegression("features"), "two": SpatialCosine("features"), "kd": SoftTargets()}
     losses |= {"dkd": DKD(), "srd": SRD("classifier.1"), "vid": VID("classifier.1")}
     task = Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses)
     kept = task.targets.distinct(torch.zeros(3, 3, 8, 8))
@@ -125,7 +125,7 @@ def test_a_weight_that_rises_is_what_the_step_multiplies_with(captured_on_cpu: C
     def make(fast: bool) -> Distill:
         torch.manual_seed(1)
         losses: Losses = {"kd": SoftTargets(weight=8.0, warm_up=4)}
-        return Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses, remember_teacher=True, fast=fast)
+        return Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses, cache_teacher=True, fast=fast)
 
     for epochs in (1, 3):
         trainer, _ = train(make, True, {"count": 100}, max_epochs=epochs)
@@ -220,7 +220,7 @@ def test_a_weight_that_rises_goes_on_in_the_middle_of_an_epoch(tmp_path: Path) -
 
     def make(fast: bool) -> Distill:
         losses: Losses = {"kd": SoftTargets(weight=8.0, warm_up=4)}
-        return Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses, remember_teacher=True)
+        return Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses, cache_teacher=True)
 
     data = {"count": 64, "val_size": 0}  # 4 steps an epoch
     whole, resumed = Look(), Look()

@@ -26,7 +26,6 @@ from kd_lightning.losses import (
     VID,
     WTTM,
     AttentionTransfer,
-    CellCosine,
     CrossEntropy,
     FeatureRegression,
     HiddenCosine,
@@ -35,6 +34,7 @@ from kd_lightning.losses import (
     ReviewKD,
     SimilarityPreserving,
     SoftTargets,
+    SpatialCosine,
 )
 from kd_lightning.networks import DeepNN, LightNN
 from kd_lightning.tasks import Distill
@@ -52,7 +52,7 @@ TRAINED: dict[str, Callable[[], Loss]] = {
     "wttm": lambda: WTTM(weight=0.2),
     "cosine": lambda: HiddenCosine("features"),
     "fitnet": lambda: FeatureRegression("features", projector="3x3 normalized"),
-    "cells": lambda: CellCosine("features"),
+    "cells": lambda: SpatialCosine("features"),
     "at": lambda: AttentionTransfer(["features.1", "features"], ["features.3", "features"], weight=10.0, warm_up=2),
     "reviewkd": lambda: ReviewKD(["features.1", "features"], ["features.3", "features"], warm_up=2),
     "sp": lambda: SimilarityPreserving("features", weight=10.0),
@@ -65,7 +65,7 @@ TRAINED: dict[str, Callable[[], Loss]] = {
 """Losses between LightNN and DeepNN for images of 8 pixels: ``features`` is 16x2x2 and 32x2x2."""
 
 
-UNMIXED = [name for name, make in TRAINED.items() if make().needs_unmixed]
+UNMIXED = [name for name, make in TRAINED.items() if make().needs_hard_labels]
 
 
 def distill(fast: bool, remember: bool, names: Iterable[str] = TRAINED) -> Distill:
@@ -74,7 +74,7 @@ def distill(fast: bool, remember: bool, names: Iterable[str] = TRAINED) -> Disti
         LightNN(4, 3, 8),
         Teacher(DeepNN(4, 3, 8)),
         {name: TRAINED[name]() for name in names},
-        remember_teacher=remember,
+        cache_teacher=remember,
         fast=fast,
         optimizer=lambda parameters: SGD(parameters, lr=2**-9, momentum=0.5, fused=True),
     )

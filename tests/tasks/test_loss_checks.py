@@ -13,11 +13,11 @@ from torch import Tensor, distributed, nn
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.losses import CellCosine, CrossEntropy, FeatureLoss, FeatureRegression, Loss, SoftTargets, Targets
+from kd_lightning.losses import CrossEntropy, FeatureLoss, FeatureRegression, Loss, SoftTargets, SpatialCosine, Targets
 from kd_lightning.networks.layers import Outputs
 from kd_lightning.tasks import Distill
-from kd_lightning.teacher import Teacher, remembered
-from kd_lightning.teacher.table import Place
+from kd_lightning.teacher import Teacher, cache
+from kd_lightning.teacher.table import Storage
 
 Losses = dict[str, Loss]
 
@@ -38,7 +38,7 @@ class Own(FeatureLoss):
 
 def distill(losses: Losses, remember: bool = False) -> Distill:
     torch.manual_seed(1)
-    return Distill(TinyNetwork(), Teacher(TinyNetwork()), losses, remember_teacher=remember)
+    return Distill(TinyNetwork(), Teacher(TinyNetwork()), losses, cache_teacher=remember)
 
 
 def metrics(losses: Losses, remember: bool, **data: Any) -> dict[str, float]:
@@ -54,9 +54,9 @@ def test_what_a_loss_keeps_by_anothers_key_is_its_own(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     alone = metrics({"maps": FeatureRegression("features")}, remember=False)
     if kept == "on the disk":
-        monkeypatch.setattr(remembered, "choose_place", lambda *_: Place.DISK)
+        monkeypatch.setattr(cache, "choose_storage", lambda *_: Storage.DISK)
     if kept == "since an earlier run":
-        monkeypatch.setattr(remembered, "KEPT_FROM", 0.0)
+        monkeypatch.setattr(cache, "KEPT_FROM", 0.0)
         metrics({"own": Own(weight=0)}, remember=True)  # the only one of that key in its run
         assert len(list(tmp_path.rglob("teacher-*.bin"))) == 1
     maps: Losses = {"maps": FeatureRegression("features")}
@@ -120,7 +120,7 @@ def test_a_loss_may_be_called_as_a_method_of_a_module_is() -> None:
 
 def test_such_a_loss_is_resumed_with_what_it_has_learned(tmp_path: Path) -> None:
     def make(fast: bool) -> Distill:
-        return distill({"to": CellCosine("features"), "maps": FeatureRegression("features")})
+        return distill({"to": SpatialCosine("features"), "maps": FeatureRegression("features")})
 
     whole = train(make, False, max_epochs=2)
     half = train(make, False, max_epochs=1)

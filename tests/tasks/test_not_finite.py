@@ -120,7 +120,7 @@ def test_losses_on_validation_and_test_images_are_looked_at_before_anything_is_c
         quick_trainer().test(task, datamodule=data)
 
 
-def test_a_run_that_diverges_leaves_no_results(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_diverges_leaves_no_results(temp_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ["--data=tiny.TinyDataModule", "--data.batch_size=16"]
     trainer = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--files.onnx=null"]
     assert main(["fit", "--config=student.yaml", *data, *trainer, "--model.optimizer.lr=1e10"]) == 2

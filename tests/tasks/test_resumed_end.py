@@ -76,10 +76,10 @@ CALLBACKS: dict[str, Callable[[], Callback]] = {
 }
 
 
-def trained(folding: int, *callbacks: Callback, norm: bool = False, checkpoint: Path | None = None) -> Classifier:
+def trained(factor: int, *callbacks: Callback, norm: bool = False, checkpoint: Path | None = None) -> Classifier:
     torch.manual_seed(0)
     network = TinyNetwork() if norm else LightNN(4, 3, 8)
-    task = Classifier(network, folding=folding, optimizer=lambda parameters: Adam(parameters, lr=0.02))
+    task = Classifier(network, reparameterize=factor, optimizer=lambda parameters: Adam(parameters, lr=0.02))
     trainer = quick_trainer(2, callbacks=[*callbacks], enable_checkpointing=checkpoint is None)
     trainer.fit(task, datamodule=TinyDataModule(count=96), ckpt_path=checkpoint)
     return task
@@ -95,21 +95,21 @@ def assert_same_network(first: Classifier, second: Classifier) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "folding", "norm"),
-    [*((name, folding, False) for name in CALLBACKS for folding in (0, 4)), ("swa", 0, True), ("ema", 0, True)],
+    ("name", "factor", "norm"),
+    [*((name, factor, False) for name in CALLBACKS for factor in (0, 4)), ("swa", 0, True), ("ema", 0, True)],
 )
 def test_an_ended_run_gives_its_last_weights_again_bit_for_bit(
-    name: str, folding: int, norm: bool, tmp_path: Path
+    name: str, factor: int, norm: bool, tmp_path: Path
 ) -> None:
-    if (name, folding) == ("pruned", 4):
+    if (name, factor) == ("pruned", 4):
         with pytest.raises(UserError, match="would prune the form for training, and not the network"):
             trained(4, CALLBACKS[name]())
         return
-    whole = trained(folding, CALLBACKS[name](), saved(tmp_path), norm=norm)
-    again = trained(folding, CALLBACKS[name](), norm=norm, checkpoint=tmp_path / "last.ckpt")
+    whole = trained(factor, CALLBACKS[name](), saved(tmp_path), norm=norm)
+    again = trained(factor, CALLBACKS[name](), norm=norm, checkpoint=tmp_path / "last.ckpt")
     assert_same_network(whole, again)
     if not norm and name not in ("pruned", "swa"):
-        raw = trained(folding, norm=norm)
+        raw = trained(factor, norm=norm)
         assert not torch.equal(next(raw.parameters()), next(whole.parameters()))
 
 
@@ -123,9 +123,9 @@ OPTIONS = ("--model.network=LightNN", "--model.optimizer=Adam", "--model.optimiz
 
 @pytest.mark.parametrize("callback", ["{class_path: EMAWeightAveraging, init_args: {decay: 0.5}}", SWA])
 def test_the_command_that_goes_on_with_an_ended_run_tests_and_writes_what_it_had(
-    callback: str, workplace: Path
+    callback: str, temp_folder: Path
 ) -> None:
-    options = (*OPTIONS, NO_EXPORT, "--model.folding=4", f"--trainer.callbacks=[{callback}]")
+    options = (*OPTIONS, NO_EXPORT, "--model.reparameterize=4", f"--trainer.callbacks=[{callback}]")
     fit("student.yaml", *options)
     fit("student.yaml", *options, "--ckpt_path=last")
     first, second = (json.loads((RUNS / run / "summary.json").read_text()) for run in ("version_0", "version_1"))
@@ -134,19 +134,19 @@ def test_the_command_that_goes_on_with_an_ended_run_tests_and_writes_what_it_had
     assert_same_files()
 
 
-def test_the_last_checkpoint_gives_what_the_end_of_training_made_of_the_weights(workplace: Path) -> None:
+def test_the_last_checkpoint_gives_what_the_end_of_training_made_of_the_weights(temp_folder: Path) -> None:
     options = (*OPTIONS, NO_EXPORT, "--trainer.callbacks=[test_resumed_end.Halve]")
     run = fit("student.yaml", *options)
     checkpoint = RUNS / "version_0/checkpoints/last.ckpt"
     images = torch.randn(3, 3, 8, 8)
-    assert torch.equal(load_model(checkpoint)[0].laid_out()(images), run.model.eval()(images))
+    assert torch.equal(load_model(checkpoint)[0].to_channels_last()(images), run.model.eval()(images))
     fit("student.yaml", *options, f"--ckpt_path={checkpoint}")  # it halves them no second time
     assert_same_files()
     with pytest.raises(UserError, match="a callback has changed the weights then, so it cannot go on"):
         fit("student.yaml", *options, f"--ckpt_path={checkpoint}", "--trainer.max_epochs=3")
 
 
-def test_a_run_whose_weights_are_not_its_network_is_tested_and_fails_without_a_file(workplace: Path) -> None:
+def test_a_run_whose_weights_are_not_its_network_is_tested_and_fails_without_a_file(temp_folder: Path) -> None:
     network = (
         "--model.network=ModuleNetwork",
         "--model.network.module=odd_networks.Annealed",

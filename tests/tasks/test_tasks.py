@@ -153,7 +153,7 @@ def test_a_schedule_moves_the_learning_rate_on_every_step() -> None:
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
 def test_images_and_remembered_targets_have_the_precision_of_the_networks(precision: Any) -> None:
     trainer = quick_trainer(precision=precision)
-    task = CosineDistill(light(), Teacher(deep()), remember_teacher=precision == "bf16-true")
+    task = CosineDistill(light(), Teacher(deep()), cache_teacher=precision == "bf16-true")
     augment = [CutMix()] if precision == "64-true" else []
     trainer.fit(task, datamodule=TinyDataModule(count=200, augment=augment))
     expected = torch.bfloat16 if precision == "bf16-true" else torch.float64

@@ -20,8 +20,8 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses import PKT, AttentionTransfer, FeatureRegression, Loss, SoftTargets
 from kd_lightning.networks.weights import save_weights
 from kd_lightning.tasks import Distill
-from kd_lightning.teacher import Teacher, TeacherTargets, remember, remembered, table
-from kd_lightning.teacher.remembered import Asked
+from kd_lightning.teacher import Teacher, TeacherTargets, remember, table
+from kd_lightning.teacher.cache import CacheRequest
 from kd_lightning.teacher.table import TableFile
 
 NAMES = tuple(f"shade {i}" for i in range(4))
@@ -116,7 +116,7 @@ def test_a_teachers_layer_that_gives_the_logits_is_put_in_the_datas_order_with_t
 
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
 def test_a_teacher_of_another_image_size_works_in_half_precision(precision: Any, tmp_path: Path) -> None:
-    task = Distill(TinyNetwork(), teacher_of_a_file(tmp_path, size=16), {"kd": SoftTargets()}, remember_teacher=False)
+    task = Distill(TinyNetwork(), teacher_of_a_file(tmp_path, size=16), {"kd": SoftTargets()}, cache_teacher=False)
     trainer = quick_trainer(precision=precision)
     trainer.fit(task, datamodule=TinyDataModule())
     teacher, data = task.teacher.float(), tiny_data()
@@ -138,7 +138,7 @@ def test_what_is_remembered_of_such_a_teacher_is_what_it_says(file: str, tmp_pat
     teacher, data = teacher_of_a_file(tmp_path, **FILES[file]), tiny_data()
     teacher.adapt(data)
     targets = TeacherTargets(teacher, {"kd": SoftTargets(), "maps": FeatureRegression("features")})
-    remember(Asked(targets, data, (), CPU))
+    remember(CacheRequest(targets, data, (), CPU))
     _, rows = data.train_rows()
     raw, labels = pixels(data)[rows], data.split("train").labels[rows]
     for number in range(2):
@@ -154,13 +154,13 @@ def tables(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> set
     """Return the names of the tables that a fit keeps, which hold their keys."""
     cache = folder / f"cache {len(list(folder.iterdir()))}"
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setattr(remembered, "KEPT_FROM", -1.0)
+    monkeypatch.setattr(cache, "KEPT_FROM", -1.0)
     power, weight, width = (changes.pop(name, value) for name, value in (("power", 2), ("weight", 1), ("width", 2)))
     data = {"count": 40, "augment": [RandomCrop(padding=1)], "views": 2, "normalize": "auto"}
     data |= {name: changes.pop(name) for name in list(changes) if name in (*data, "batch_size", "shuffle_seed")}
     teacher = teacher_of_a_file(folder, **changes)
     loss = AttentionTransfer(["features"], power=power, weight=weight)
-    task = Distill(TinyNetwork(width=width), teacher, {"maps": loss}, remember_teacher=True)
+    task = Distill(TinyNetwork(width=width), teacher, {"maps": loss}, cache_teacher=True)
     train(lambda fast: task, False, data, max_epochs=1, limit_train_batches=1, limit_val_batches=0)
     return {path.name for path in cache.rglob("teacher-*.bin")}
 
@@ -188,7 +188,7 @@ def test_a_tables_key_changes_with_what_its_values_depend_on_and_with_nothing_el
 
 
 def test_the_tables_that_were_used_longest_ago_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(table, "MAX_BYTES", 10_000)
     files = [TableFile(str(number), (1000,), torch.float32) for number in range(3)]
     for age, file in enumerate(files[:2]):
         file.write([torch.zeros(1000)])
@@ -196,6 +196,6 @@ def test_the_tables_that_were_used_longest_ago_go_first(monkeypatch: pytest.Monk
     assert files[0].read() is not None  # now it is the second one that was used longest ago
     files[2].write([torch.zeros(1000)])
     assert [file.path.exists() for file in files] == [True, False, True]
-    monkeypatch.setattr(table, "MOST_BYTES", 10)
+    monkeypatch.setattr(table, "MAX_BYTES", 10)
     TableFile("large", (1000,), torch.float32).write([torch.zeros(1000)])
     assert [path.name for path in files[0].path.parent.glob("*.bin")] == ["teacher-large.bin"]

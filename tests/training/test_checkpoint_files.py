@@ -63,10 +63,10 @@ def stranger(path: Path, names: list[str]) -> None:
 
 @pytest.mark.parametrize("layer", ["nothing is restored", "nothing is removed"])
 def test_a_resumed_run_removes_nothing_that_its_checkpoint_names(
-    layer: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+    layer: str, temp_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(["fit", *TINY, "--trainer.max_epochs=1"])
-    kinds = kinds_of_path(workplace)
+    kinds = kinds_of_path(temp_folder)
     stranger(Path("lightning_logs/student/version_0/checkpoints/last.ckpt"), [name for name, _ in kinds.values()])
     if layer == "nothing is restored":
         monkeypatch.setattr(cli, "write_whole_checkpoints", lambda trainer: None)

@@ -146,13 +146,13 @@ REFUSED: dict[str, tuple[str, str]] = {
 @pytest.mark.filterwarnings("ignore:::jsonargparse")
 @pytest.mark.parametrize(("option", "answer"), REFUSED.values(), ids=REFUSED.keys())
 def test_a_fit_refuses_functions_in_one_sentence(
-    option: str, answer: str, strange: ModuleType, workplace: Path
+    option: str, answer: str, strange: ModuleType, temp_folder: Path
 ) -> None:
     with pytest.raises(UserError, match=answer) as refused:
         run(["fit", "--config=student.yaml", *TINY, option])
     assert "\n" not in str(refused.value)
     assert strange.called == []
-    assert list(workplace.iterdir()) == []
+    assert list(temp_folder.iterdir()) == []
 
 
 OWN = {
@@ -166,14 +166,14 @@ COMMANDS = {
     "test": ["test", "--config=own.yaml", *TINY],
     "benchmark": ["benchmark", "--config=own.yaml", *TINY[:1]],
     "teacher": ["fit", "--config=cosine.yaml", *TINY, "--model.teacher.config=own.yaml"],
-    "student alone": ["fit", "--config=cosine.yaml", *TINY, "--alone=own.yaml"],
+    "student alone": ["fit", "--config=cosine.yaml", *TINY, "--baseline=own.yaml"],
     "study": ["compare", "--config=study.yaml", "--data=tiny.TinyDataModule", "--seeds=2", "--output=out"],
 }
 
 
 @pytest.mark.parametrize("args", COMMANDS.values(), ids=COMMANDS.keys())
 def test_every_command_and_every_config_that_another_names_is_held_to_it(
-    args: list[str], strange: ModuleType, workplace: Path, capsys: pytest.CaptureFixture[str]
+    args: list[str], strange: ModuleType, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("own.yaml").write_text(yaml.safe_dump(OWN))
     Path("study.yaml").write_text(yaml.safe_dump({"baseline": {"config": "student.yaml"}, "compared": [ROW]}))

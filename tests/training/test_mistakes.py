@@ -101,7 +101,7 @@ if not torch.cuda.is_available():
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_what_libraries_refuse_is_answered_with_one_sentence_and_status_2(
-    mistake: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+    mistake: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save({"network.a": torch.zeros(1)}, "weights.pth")
     options, expected = MISTAKES[mistake]
@@ -114,7 +114,7 @@ def test_what_libraries_refuse_is_answered_with_one_sentence_and_status_2(
 
 @pytest.mark.parametrize("method", ["save", "log_graph"])
 def test_what_a_library_says_that_a_logger_of_lightnings_calls_is_a_sentence(
-    method: str, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    method: str, temp_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As wandb and mlflow do, which are neither Lightning's code nor the user's."""
     library: dict[str, Any] = {"__name__": "tracking"}
@@ -152,14 +152,14 @@ class BrokenCallback(Callback):
     ],
 )
 def test_what_a_users_own_code_raises_keeps_its_traceback(
-    options: list[str], error: type[Exception], workplace: Path
+    options: list[str], error: type[Exception], temp_folder: Path
 ) -> None:
     with pytest.raises(error) as raised:
         main([*FIT, *options])
     assert any(Path(str(entry.path)).name == "test_mistakes.py" for entry in raised.traceback[1:])
 
 
-def test_a_users_own_checkpoints_stand_beside_those_of_every_fit(workplace: Path) -> None:
+def test_a_users_own_checkpoints_stand_beside_those_of_every_fit(temp_folder: Path) -> None:
     best = callback("ModelCheckpoint", monitor="val/accuracy", mode="max", filename="best", save_last=True)
     assert main([*FIT, "--trainer.callbacks+=ModelCheckpoint", best]) == 0
     checkpoints = Path("lightning_logs/student/version_0/checkpoints")

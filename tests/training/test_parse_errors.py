@@ -81,7 +81,7 @@ KD = (
     "there is no option --model.losses.kd.temprature; "
     "SoftTargets has temperature, standardize, warm_up, weight (did you mean "
 )
-LOSSES = ("AttentionTransfer, ", "CellCosine, ", "CrossEntropy, ", "FeatureRegression, ", "SoftTargets, ")
+LOSSES = ("AttentionTransfer, ", "SpatialCosine, ", "CrossEntropy, ", "FeatureRegression, ", "SoftTargets, ")
 ANOTHER = ("--model.losses.at=AttentionTransfer", "--model.losses.at.student=[a]")
 OF_LOSSES = {
     "--model.losses.kd.temprature=2": f"{KD}temperature?).",
@@ -95,7 +95,7 @@ OF_LOSSES = {
     "--model.losses.kd=torch.nn.Linear": "--model.losses.kd is torch.nn.Linear, but that is no Loss; choose one of ",
     "--model.losses.kdd.temperature=2": "--model.losses.kdd has no class yet; mend its name, or give its class first; ",
     "model: {init_args: {losses: {kdd: {init_args: {weight: 3}}}}}": "--model.losses.kdd has no class yet; ",
-    "--model.losses.more=CellCosine": "student must be given in --model.losses.more, as in `student: features`.",
+    "--model.losses.more=SpatialCosine": "student must be given in --model.losses.more, as in `student: features`.",
     "--model.losses=3": "--model.losses is 3, but it must be a mapping.",
     "--model.loses.kd.weight=2": "there is no option --model.loses; Distill has losses, compiled, ",
     "--model.teacher.weigts=x": "there is no option --model.teacher.weigts; Teacher has weights, config, network, ",
@@ -167,7 +167,7 @@ CONFIGS = {
     "trainer: {max_epochs: 3}": "--data, --model must be given, best in a config: ",
 }
 STUDIES = {
-    "{baseline: {config: student.yaml}, compard: []}": "there is no 'compard' in a study; seed_table.yaml shows",
+    "{baseline: {config: student.yaml}, compard: []}": "there is no 'compard' in a study; notebook_table.yaml shows",
     "{baseline: {confg: student.yaml}}": "there is no 'confg' in 'baseline'; mend the config.",
     "{baseline: student.yaml}": "'baseline' is student.yaml, but it must be a mapping, such as `baseline: {config: ",
 }
@@ -178,7 +178,7 @@ STUDIES = {
     [*(("fit", *case) for case in CONFIGS.items()), *(("compare", *case) for case in STUDIES.items())],
 )
 def test_a_mistake_in_a_config_names_the_key(
-    command: str, content: str, expected: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+    command: str, content: str, expected: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("mine.yaml").write_text(content)
     assert main([command, "--config=mine.yaml"]) == 2
@@ -188,7 +188,7 @@ def test_a_mistake_in_a_config_names_the_key(
 
 
 def test_a_wrong_layer_is_answered_with_its_loss_before_a_teacher_is_trained(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("mine.yaml").write_text(DISTILL)
     layers = ["--model.losses.maps.student=featurs", "--model.losses.maps.teacher=features"]
@@ -199,7 +199,7 @@ def test_a_wrong_layer_is_answered_with_its_loss_before_a_teacher_is_trained(
     assert "trains one first" not in captured.out
 
 
-def test_a_mistaken_option_of_a_studys_row_names_the_row(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistaken_option_of_a_studys_row_names_the_row(temp_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yaml").write_text(DISTILL)
     row = "{config: mine.yaml, name: hot, options: {model.losses.kd.temprature: 2}}"
     Path("study.yaml").write_text(f"baseline: {row}\ncompared: []\n")

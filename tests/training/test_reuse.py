@@ -69,7 +69,7 @@ def finished(config: dict[str, Any], version: int = 0, accuracy: float | None = 
     ],
 )
 def test_a_run_that_was_trained_otherwise_is_left_out_and_the_option_is_named(
-    option: str, value: Any, words: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+    option: str, value: Any, words: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished(changed(option, value))
     assert find_run(Path("runs"), wanted_by(CONFIG), "Teacher", "; x") is None
@@ -90,13 +90,13 @@ def test_a_run_that_was_trained_otherwise_is_left_out_and_the_option_is_named(
         ("files.weights", "b.pth"),
     ],
 )
-def test_what_changes_nothing_of_what_is_trained_does_not_count(option: str, value: Any, workplace: Path) -> None:
+def test_what_changes_nothing_of_what_is_trained_does_not_count(option: str, value: Any, temp_folder: Path) -> None:
     weights = finished(changed(option, value))
     assert find_run(Path("runs"), wanted_by(CONFIG), "Teacher") == weights
 
 
 def test_an_older_run_is_taken_where_the_newest_was_stopped_is_damaged_or_another(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = finished(CONFIG)
     finished(changed("trainer.max_epochs", 3), version=1)

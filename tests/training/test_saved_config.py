@@ -56,7 +56,7 @@ TRAINERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", TRAINERS)
 def test_a_config_that_was_written_is_read_as_the_same(
-    name: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+    name: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, printed = {"trainer": TRAINERS[name]}, []
     for _ in range(2):
@@ -71,7 +71,7 @@ def test_a_config_that_was_written_is_read_as_the_same(
 
 
 @pytest.mark.parametrize("name", ["StochasticWeightAveraging", "ModelPruning", "Timer"])
-def test_a_run_is_run_again_by_its_own_config(name: str, workplace: Path) -> None:
+def test_a_run_is_run_again_by_its_own_config(name: str, temp_folder: Path) -> None:
     callback = yaml.safe_dump({"class_path": name, "init_args": GIVEN[name]}, default_flow_style=True).strip()
     fit("student.yaml", NO_EXPORT, f"--trainer.callbacks={callback}")  # one, without a list
     assert main(["fit", "--config=lightning_logs/student/version_0/config.yaml"]) == 0

@@ -74,7 +74,7 @@ def divergence(student: Rows, teacher: Rows) -> float:
 
 
 def test_the_first_batches_of_the_standard_pair_have_the_losses_that_papers_define(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
+    temp_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = write_cifar100(Path("data"), monkeypatch, train=6, test=2)["train"]
     seen, means = fit("cifar100_resnet32x4.yaml")

@@ -31,7 +31,7 @@ DISTILL = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT]
     ],
 )
 def test_a_place_for_a_teacher_that_cannot_be_meant_is_refused_before_one_is_trained(
-    path: str, words: str, workplace: Path
+    path: str, words: str, temp_folder: Path
 ) -> None:
     Path("runs").mkdir()
     Path("runs/teacher.pth").touch()
@@ -39,7 +39,7 @@ def test_a_place_for_a_teacher_that_cannot_be_meant_is_refused_before_one_is_tra
         check_target(Path(path), "teacher.yaml")
 
 
-def test_a_new_name_is_a_place_for_a_teacher_also_where_only_its_number_is_new(workplace: Path) -> None:
+def test_a_new_name_is_a_place_for_a_teacher_also_where_only_its_number_is_new(temp_folder: Path) -> None:
     Path("runs").mkdir()
     Path("runs/teacher_1.pth").touch()
     for path in ("runs/teacher_2.pth", "runs/wide.pth", "elsewhere/teacher.pth"):
@@ -47,7 +47,7 @@ def test_a_new_name_is_a_place_for_a_teacher_also_where_only_its_number_is_new(w
 
 
 def test_a_teacher_that_would_be_another_network_or_needs_itself_is_refused_before_it_is_trained(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*DISTILL, "--model.teacher.network=LightNN"]) == 2
     assert "the teacher is to be LightNN(), but teacher.yaml trains DeepNN(); name" in capsys.readouterr().err
@@ -58,7 +58,7 @@ def test_a_teacher_that_would_be_another_network_or_needs_itself_is_refused_befo
     assert not Path("lightning_logs/cosine").exists()
 
 
-def test_a_teachers_first_run_that_is_stopped_says_to_give_the_first_command_again(workplace: Path) -> None:
+def test_a_teachers_first_run_that_is_stopped_says_to_give_the_first_command_again(temp_folder: Path) -> None:
     Path("run/checkpoints").mkdir(parents=True)
     Path("run/checkpoints/last.ckpt").touch()
     said = []
@@ -90,13 +90,13 @@ WRONG_FOR_THE_STUDENT = {
         "--model=Distill",
         "--model.losses={kd: plain_module.ImageByImage}",
     ],
-    "the teacher cannot be remembered: RandomCrop": ["--model.remember_teacher=true", "--data.augment=[RandomCrop]"],
+    "the teacher cannot be remembered: RandomCrop": ["--model.cache_teacher=true", "--data.augment=[RandomCrop]"],
 }
 
 
 @pytest.mark.parametrize("words", WRONG_FOR_THE_STUDENT)
 def test_what_is_wrong_for_the_student_is_refused_before_its_teacher_is_trained(
-    words: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+    words: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*DISTILL, *WRONG_FOR_THE_STUDENT[words]]) == 2
     printed = capsys.readouterr()
@@ -172,7 +172,7 @@ def test_a_teacher_that_was_not_tested_is_left_out_and_one_that_is_trained_first
 
 
 def test_a_teacher_that_was_replaced_or_is_another_is_noticed_when_a_run_goes_on(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit("student.yaml", NO_EXPORT)
     teacher = Path("lightning_logs/student/version_0/NNLight.pth")
@@ -201,7 +201,7 @@ def test_a_teacher_that_was_replaced_or_is_another_is_noticed_when_a_run_goes_on
 def test_processes_of_a_launcher_that_know_nothing_of_each_other_are_refused(
     launcher: dict[str, str],
     words: str,
-    workplace: Path,
+    temp_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -212,7 +212,7 @@ def test_processes_of_a_launcher_that_know_nothing_of_each_other_are_refused(
 
 
 def test_what_the_data_say_of_a_network_is_not_overridden_without_a_word(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for option in ("--model.network.num_classes=7", "--model.teacher.network.image_size=64"):
         assert main([*DISTILL, option]) == 2

@@ -22,7 +22,7 @@ from kd_lightning.training.cli import run
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_every_config_says_how_to_run_it_and_does(config: str, workplace: Path) -> None:
+def test_every_config_says_how_to_run_it_and_does(config: str, temp_folder: Path) -> None:
     first_line = (CONFIG_FOLDER / config).read_text().splitlines()[0]
     assert first_line == f"# python -m kd_lightning fit --config {config}"
     if config not in WHOLE:
@@ -31,13 +31,13 @@ def test_every_config_says_how_to_run_it_and_does(config: str, workplace: Path) 
 
 @pytest.mark.parametrize("config", WHOLE)
 def test_a_config_runs_to_its_end_and_its_files_are_there(
-    config: str, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    config: str, temp_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed, "ROUNDS", 1)
     first_line = (CONFIG_FOLDER / config).read_text().splitlines()[0]
     name = config.removesuffix(".yaml")
     assert main([*first_line.split()[4:], *TINY]) == 0
-    folder = workplace / "lightning_logs" / name / "version_0"
+    folder = temp_folder / "lightning_logs" / name / "version_0"
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["epochs"] == 2
     assert (folder / "summary.txt").read_text() in capsys.readouterr().out
@@ -47,11 +47,11 @@ def test_a_config_runs_to_its_end_and_its_files_are_there(
     assert (folder / "checkpoints" / "last.ckpt").is_file()
     assert list(folder.glob("events.out.tfevents.*"))
     for file, size in summary["files"].items():
-        assert (workplace / file).stat().st_size == size
+        assert (temp_folder / file).stat().st_size == size
 
 
 def test_a_run_takes_one_device_so_that_its_batches_are_the_configs_on_every_machine(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for option, devices in ((), 1), (["--trainer.devices=2"], "2"):
         with pytest.raises(SystemExit):
@@ -97,7 +97,7 @@ def test_a_teacher_that_is_named_but_missing_is_trained_and_put_there(plain_teac
 
 
 def test_a_teacher_of_other_classes_or_another_network_is_refused_before_training(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit("teacher.yaml", NO_EXPORT)
     fit("student.yaml", NO_EXPORT)
@@ -132,7 +132,7 @@ class InterruptAt(Callback):
     ],
 )
 def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
-    step: int, number: signal.Signals, saved: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+    step: int, number: signal.Signals, saved: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     undisturbed = fit("student.yaml", NO_EXPORT)
     at = f"{{step: {step}, number: {int(number)}}}"
@@ -151,7 +151,7 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
 
 
 def test_a_stopped_run_has_saved_what_callbacks_do_behind_its_last_step(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     average = "{class_path: EMAWeightAveraging, init_args: {decay: 0.5}}"
     undisturbed = fit("student.yaml", NO_EXPORT, f"--trainer.callbacks=[SaveWeights, {average}]")
@@ -166,7 +166,7 @@ def test_a_stopped_run_has_saved_what_callbacks_do_behind_its_last_step(
         assert torch.equal(mine, other)
 
 
-def test_ctrl_c_in_the_last_step_stops_before_the_test(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_in_the_last_step_stops_before_the_test(temp_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     callbacks = "[{class_path: test_training.InterruptAt, init_args: {step: 7}}]"
     assert main(["fit", "--config=student.yaml", *TINY, NO_EXPORT, f"--trainer.callbacks={callbacks}"]) == 130
     assert "all epochs are trained and saved, but nothing is tested. Go on from there with:" in capsys.readouterr().out
@@ -175,7 +175,7 @@ def test_ctrl_c_in_the_last_step_stops_before_the_test(workplace: Path, capsys: 
 
 
 def test_ctrl_c_between_steps_that_lightning_does_not_see_stops_there_and_goes_on_the_same(
-    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    temp_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["--data.count=1100", "--data.batch_size=16", NO_EXPORT, "--model.fast=true"]  # 66 steps an epoch
     undisturbed = fit("student.yaml", *options)
@@ -200,7 +200,7 @@ def test_ctrl_c_between_steps_that_lightning_does_not_see_stops_there_and_goes_o
 
 
 def test_a_saved_run_is_tested_and_validated_from_its_own_config(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fitted = fit("student.yaml", NO_EXPORT)
     accuracy = float(fitted.trainer.callback_metrics["test/accuracy"])
@@ -213,7 +213,7 @@ def test_a_saved_run_is_tested_and_validated_from_its_own_config(
     assert "no validation images" in capsys.readouterr().err
 
 
-def test_without_validation_images_a_run_still_ends_with_all_its_files(workplace: Path) -> None:
+def test_without_validation_images_a_run_still_ends_with_all_its_files(temp_folder: Path) -> None:
     fit("student.yaml", NO_EXPORT, "--data.val_size=0")
     folder = Path("lightning_logs/student/version_0")
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["last.ckpt"]
@@ -222,7 +222,7 @@ def test_without_validation_images_a_run_still_ends_with_all_its_files(workplace
 
 MISTAKES = {
     "no config": (["--config=nope.yaml"], "there is no config 'nope.yaml'"),
-    "a study": (["--config=seed_table.yaml"], "is run by `compare`"),
+    "a study": (["--config=notebook_table.yaml"], "is run by `compare`"),
     "no YAML": (["--config=broken.yaml"], "broken.yaml is no valid YAML in line 1"),
     "no class": (["--config=student.yaml", "--model=Foo"], "there is no 'Foo' for --model; choose one of "),
     "no network": (
@@ -260,7 +260,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_answered_with_one_sentence_and_status_2(
-    mistake: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+    mistake: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("broken.yaml").write_text("trainer: [1")
     Path("empty").mkdir()

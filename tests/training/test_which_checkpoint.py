@@ -11,7 +11,7 @@ from kd_lightning.training.cli import run
 
 
 def test_test_and_validate_name_the_newest_checkpoint_instead_of_measuring_an_untrained_network(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["--config=student.yaml", *TINY]
     for options in (["validate"], ["test", "--ckpt_path=best"], ["fit", "--ckpt_path=last"]):
@@ -27,7 +27,7 @@ def test_test_and_validate_name_the_newest_checkpoint_instead_of_measuring_an_un
 
 
 def test_last_is_the_newest_run_of_the_config_and_a_runs_own_config_means_that_run(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = fit("student.yaml", NO_EXPORT, "--trainer.default_root_dir=here")
     runs = Path("here/lightning_logs/student")
@@ -43,7 +43,7 @@ def test_last_is_the_newest_run_of_the_config_and_a_runs_own_config_means_that_r
 
 
 def test_a_weight_file_is_measured_as_the_run_that_wrote_it_was(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fitted = fit("student.yaml", NO_EXPORT)
     weights = "--ckpt_path=lightning_logs/student/version_0/NNLight.pth"

@@ -51,7 +51,7 @@ def test_aliases_that_stay_small_are_let_through(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["fit", "compare"])
 def test_both_configs_and_studies_are_looked_through(
-    workplace: Path, capsys: pytest.CaptureFixture[str], command: str
+    temp_folder: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     Path("a.yaml").write_text(LAUGHS)
     assert main([command, "--config", "a.yaml"]) == 2
@@ -105,7 +105,7 @@ def test_a_merged_key_may_be_given_again(tmp_path: Path) -> None:
     ],
 )
 def test_a_key_that_stands_twice_is_refused_wherever_yaml_is_read(
-    args: list[str], workplace: Path, capsys: pytest.CaptureFixture[str]
+    args: list[str], temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("part.yaml").write_text("class_path: ShapesDataModule\ninit_args:\n  batch_size: 8\n  batch_size: 16\n")
     Path("twice.yaml").write_text("trainer: {max_epochs: 1}\ntrainer: {max_epochs: 2}\n")

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from kd_lightning.data import draws
+from kd_lightning.data import counter_rng
 from kd_lightning.errors import UserError
 
 
@@ -41,7 +41,7 @@ class Augmentation(ABC):
 
     def uniform(self, rows: Tensor, epoch: int | Tensor, count: int) -> Tensor:
         """Return ``(count, B)`` draws, float32, uniform in [0, 1)."""
-        return draws.uniform(rows, epoch, self.seed, count, type(self).__name__).T
+        return counter_rng.uniform(rows, epoch, self.seed, count, type(self).__name__).T
 
     def require(self, valid: bool, name: str, expected: str) -> None:
         """Raise a ``UserError`` that names the argument ``name`` and what was ``expected``, unless it is ``valid``."""

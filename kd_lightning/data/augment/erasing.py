@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kd_lightning.data.augment.base import Augmentation
-from kd_lightning.data.draws import integers
+from kd_lightning.data.counter_rng import integers
 
 
 class Boxes(NamedTuple):

@@ -13,7 +13,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from kd_lightning.data import draws
+from kd_lightning.data import counter_rng
 from kd_lightning.data.augment.base import Augmentation
 from kd_lightning.data.augment.erasing import Boxes
 
@@ -120,7 +120,7 @@ def _quantiles(alpha: float, device: torch.device, half: int = 2048) -> Tensor:
 
 def _partners(mixer: Augmentation, rows: Tensor, epoch: int | Tensor) -> Tensor:
     """Return the position in the batch of each image's partner: the batch in random order is one round."""
-    numbers = draws.bits(rows, epoch, mixer.seed, 1, f"{type(mixer).__name__} partners").squeeze(1)
+    numbers = counter_rng.bits(rows, epoch, mixer.seed, 1, f"{type(mixer).__name__} partners").squeeze(1)
     order = numbers.argsort(stable=True)
     return torch.empty_like(order).scatter_(0, order, order.roll(1))
 
@@ -137,5 +137,5 @@ def _weighted(own: Tensor, other: Tensor, mix: Mix) -> Tensor:
 
 def _span(centre: Tensor, half: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """Return first place and end of ``2 * half * length`` pixels around a random one, cut off at the borders."""
-    middle, reach = draws.integers(centre, length), (half * length).to(torch.int64)
+    middle, reach = counter_rng.integers(centre, length), (half * length).to(torch.int64)
     return (middle - reach).clamp(min=0), (middle + reach).clamp(max=length)

@@ -18,7 +18,7 @@ from PIL import Image
 from kd_lightning import pages
 from kd_lightning.errors import UserError
 from kd_lightning.export.web.runtime import MODULE, runtime_files
-from kd_lightning.files import written_whole
+from kd_lightning.files import atomic_write
 from kd_lightning.inference.images import MAX_PIXELS, Pixels
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import factor_and_offset
@@ -76,7 +76,7 @@ def _read(path: Path) -> bytes:
 
 
 def _write(path: Path, text: str) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -3,11 +3,11 @@
 from torch import Tensor
 from torch.nn import functional
 
-from kd_lightning.losses.base import in_single
+from kd_lightning.losses.base import to_float32
 from kd_lightning.losses.features import ProjectedLoss, Projection, same_shape
 
 
-def cell_cosine_loss(projected_map: Tensor, teacher_map: Tensor) -> Tensor:
+def spatial_cosine_loss(projected_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Return one minus the cosine over channels, averaged over cells and batch.
 
     Args:
@@ -21,10 +21,10 @@ def cell_cosine_loss(projected_map: Tensor, teacher_map: Tensor) -> Tensor:
         ValueError: The shapes differ.
     """
     same_shape(projected_map, teacher_map)
-    return 1 - functional.cosine_similarity(in_single(projected_map), in_single(teacher_map), dim=1, eps=1e-6).mean()
+    return 1 - functional.cosine_similarity(to_float32(projected_map), to_float32(teacher_map), dim=1, eps=1e-6).mean()
 
 
-class CellCosine(ProjectedLoss):
+class SpatialCosine(ProjectedLoss):
     """One minus the cosine over channels between each cell of the teacher's map and of the student's projected one.
 
     ``mean_(b, y, x) (1 - cos(p(f_s)[b, :, y, x], f_t[b, :, y, x]))``, this project's own: the directions of the
@@ -62,4 +62,4 @@ class CellCosine(ProjectedLoss):
 
     def compare(self, projected_map: Tensor, teacher_map: Tensor) -> Tensor:
         """Return one minus the cosine, averaged over batch and cells, a scalar in [0, 2]."""
-        return cell_cosine_loss(projected_map, teacher_map)
+        return spatial_cosine_loss(projected_map, teacher_map)

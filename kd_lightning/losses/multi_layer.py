@@ -10,7 +10,7 @@ from kd_lightning.losses.pooled import map_shape
 from kd_lightning.networks.layers import Shapes
 
 
-class StagesLoss(Loss):
+class MultiLayerLoss(Loss):
     """A loss between layers of the student and as many of the teacher.
 
     Args:

@@ -1,4 +1,4 @@
-"""Networks that are trained in a larger form fold into the plain ones."""
+"""Networks that are trained in a larger form fuse into the plain ones."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +16,8 @@ from weights_example import info_of
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, LightNN, ModuleNetwork, Network, TorchvisionNetwork
-from kd_lightning.networks.folding import FactoredWeight, FoldingLayer, folded
-from kd_lightning.networks.unfolding import unfold
+from kd_lightning.networks.fusable import FactoredWeight, FusableLayer, fused
+from kd_lightning.networks.reparameterize import reparameterize_network
 from kd_lightning.networks.weights import load_model, save_weights
 from kd_lightning.tasks import Classifier, Task
 
@@ -52,7 +52,7 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 def trained(network: Network, factor: int) -> Network:
     """The network in its form for training after some steps, with statistics that are far from those it began with."""
     torch.manual_seed(0)
-    unfold(network, factor)
+    reparameterize_network(network, factor)
     optimizer = SGD(network.parameters(), lr=0.05, momentum=0.9)
     for _ in range(8):
         images = 3 * torch.randn(16, *network.image_shape) + 1
@@ -63,11 +63,11 @@ def trained(network: Network, factor: int) -> Network:
     return network
 
 
-def unfolded_logits(network: Network, images: Tensor) -> Tensor:
+def reparameterized_logits(network: Network, images: Tensor) -> Tensor:
     """What the form for training gives, layer by layer, with its running statistics and without dropout."""
     network.eval()
     for layer in network.modules():
-        if isinstance(layer, FoldingLayer):
+        if isinstance(layer, FusableLayer):
             layer.training = True  # its norm, one level below, stays in evaluation mode
     logits: Tensor = network(images)
     network.eval()
@@ -78,10 +78,10 @@ def unfolded_logits(network: Network, images: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_folded_and_unfolded_logits_agree(name: str, factor: int) -> None:
     network = trained(NETWORKS[name](), factor)
-    plain = folded(network)
+    plain = fused(network)
     for count in (1, 7, 128):
         images = 3 * torch.randn(count, *network.image_shape) + 1
-        expected = unfolded_logits(network, images)
+        expected = reparameterized_logits(network, images)
         assert float(expected.detach().std()) > 0.01
         for found in (plain.eval()(images), network.eval()(images)):
             assert torch.allclose(found, expected, atol=1e-4)
@@ -89,7 +89,7 @@ def test_folded_and_unfolded_logits_agree(name: str, factor: int) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_it_folds_into_is_the_plain_network(name: str, tmp_path: Path) -> None:
-    plain, found = NETWORKS[name](), folded(trained(NETWORKS[name](), 3))
+    plain, found = NETWORKS[name](), fused(trained(NETWORKS[name](), 3))
     assert type(found) is type(plain)
     assert found.arguments == plain.arguments
     assert [type(layer) for layer in found.modules()] == [type(layer) for layer in plain.modules()]
@@ -101,8 +101,8 @@ def test_what_it_folds_into_is_the_plain_network(name: str, tmp_path: Path) -> N
 
 
 def test_a_convolution_is_the_product_of_its_factors() -> None:
-    network = unfold(ModuleNetwork(3, 2, 6, "test_folding.One"), 4)
-    (layer,) = (layer for layer in network.modules() if isinstance(layer, FoldingLayer))
+    network = reparameterize_network(ModuleNetwork(3, 2, 6, "test_reparameterize.One"), 4)
+    (layer,) = (layer for layer in network.modules() if isinstance(layer, FusableLayer))
     weight = layer.weight
     assert isinstance(weight, FactoredWeight)
     first, middle, last = weight.first, weight.middle, weight.last
@@ -127,10 +127,10 @@ def test_both_orders_of_pooling_and_normalization_fold_alike() -> None:
     network = trained(LightNN(4, 3, 8), 4)
     images = torch.randn(5, 3, 8, 8)
     network.eval()
-    expected = unfolded_logits(network, images)
+    expected = reparameterized_logits(network, images)
     network.get_submodule("features").training = True  # the quick order; the layers inside keep their own modes
     for layer in network.modules():
-        if isinstance(layer, FoldingLayer):
+        if isinstance(layer, FusableLayer):
             layer.training = True
     assert torch.allclose(network(images), expected, atol=1e-5)
 
@@ -138,7 +138,7 @@ def test_both_orders_of_pooling_and_normalization_fold_alike() -> None:
 def classifier(fast: bool) -> Classifier:
     torch.manual_seed(1)
     return Classifier(
-        LightNN(4, 3, 8), fast=fast, folding=4, optimizer=lambda p: SGD(p, lr=2**-6, momentum=0.5, fused=True)
+        LightNN(4, 3, 8), fast=fast, reparameterize=4, optimizer=lambda p: SGD(p, lr=2**-6, momentum=0.5, fused=True)
     )
 
 
@@ -165,15 +165,23 @@ def test_a_checkpoint_gives_the_plain_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "factor", "says"),
     [
-        (lambda: TorchvisionNetwork(4, 3, 32, "resnet18"), 4, "has a BatchNorm2d .'body.bn1'.; set --model.folding 0"),
+        (
+            lambda: TorchvisionNetwork(4, 3, 32, "resnet18"),
+            4,
+            "has a BatchNorm2d .'body.bn1'.; set --model.reparameterize 0",
+        ),
         (lambda: ModuleNetwork(4, 3, 8, "plain_module.PlainNet"), 4, "has a BatchNorm2d"),
-        (lambda: LightNN(4, 3, 8), -1, "folding is -1"),
-        (lambda: ModuleNetwork(4, 3, 8, "test_folding.ReadsWeights"), 2, "reads the weights of its layers itself"),
+        (lambda: LightNN(4, 3, 8), -1, "reparameterize is -1"),
+        (
+            lambda: ModuleNetwork(4, 3, 8, "test_reparameterize.ReadsWeights"),
+            2,
+            "reads the weights of its layers itself",
+        ),
     ],
 )
 def test_what_cannot_be_unfolded_is_one_sentence(make: Callable[[], Network], factor: int, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        unfold(make(), factor)
+        reparameterize_network(make(), factor)
 
 
 class ReadsWeights(nn.Module):

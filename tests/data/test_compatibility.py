@@ -13,8 +13,8 @@ from torch import nn
 from training_example import NO_EXPORT, TINY, fit
 
 from kd_lightning.cli import main
+from kd_lightning.data.compatibility import check_channels_and_classes, check_data, check_images
 from kd_lightning.data.normalize import IMAGENET, Normalization
-from kd_lightning.data.same_data import check_channels_and_classes, check_data, check_images
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import DeepNN
@@ -83,7 +83,7 @@ def test_a_checkpoint_is_never_run_on_other_data_and_the_sentence_mends_it(
 ) -> None:
     arguments = ["--config=student.yaml", *TINY, f"--ckpt_path={trained}/checkpoints/last.ckpt"]
     for command in ("fit", "validate", "test"):
-        assert main([command, *arguments, "--data=test_same_data.Renamed"]) == 2
+        assert main([command, *arguments, "--data=test_compatibility.Renamed"]) == 2
         assert "the same classes in another order, 'shade 3' there" in capsys.readouterr().err
     assert main(["test", *arguments, "--data.normalize=imagenet"]) == 2
     error = capsys.readouterr().err
@@ -107,14 +107,14 @@ def test_a_teacher_sees_images_as_its_file_says_and_answers_in_the_order_of_the_
 ) -> None:
     arguments = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT, "--model.teacher.network=LightNN"]
     arguments += [f"--model.teacher.weights={trained}/NNLight.pth"]
-    assert main([*arguments, "--data=test_same_data.Renamed"]) == 0
+    assert main([*arguments, "--data=test_compatibility.Renamed"]) == 0
     assert "Teacher: has its classes put in the data's order." in capsys.readouterr().out
     assert main([*arguments, "--data.normalize=imagenet"]) == 0
     assert "Teacher: normalizes images as its file says." in capsys.readouterr().out
 
 
 def test_a_bare_state_dict_is_a_teacher_that_sees_imagenets_normalization(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     teacher: nn.Module = DeepNN(num_classes=4, image_size=8)
     torch.save(teacher.state_dict(), "bare.pth")
@@ -129,7 +129,7 @@ def test_a_bare_state_dict_is_a_teacher_that_sees_imagenets_normalization(
 
 
 @pytest.fixture
-def trained(workplace: Path) -> Path:
+def trained(temp_folder: Path) -> Path:
     """The folder of a student's run."""
     fit("student.yaml", NO_EXPORT)
     return Path("lightning_logs/student/version_0")

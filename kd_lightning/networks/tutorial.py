@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.folding import FoldingLayer
+from kd_lightning.networks.fusable import FusableLayer
 
 
 class _Convolutions(nn.Sequential):
@@ -28,8 +28,8 @@ class _Convolutions(nn.Sequential):
         for layer, second_next in zip(layers, [*layers[2:], None, None], strict=True):
             if isinstance(layer, nn.Conv2d):
                 values = functional.conv2d(values, layer.weight, padding=layer.padding)
-            elif isinstance(layer, FoldingLayer):
-                values = layer.weighted(values, layer.weight())
+            elif isinstance(layer, FusableLayer):
+                values = layer.apply_weight(values, layer.weight())
             else:
                 continue
             if isinstance(second_next, nn.MaxPool2d):
@@ -38,10 +38,10 @@ class _Convolutions(nn.Sequential):
         return values
 
 
-def _shifted(values: Tensor, layer: nn.Conv2d | FoldingLayer) -> Tensor:
+def _shifted(values: Tensor, layer: nn.Conv2d | FusableLayer) -> Tensor:
     """Add a layer's bias to the values that its weight gives, behind a normalization where it has one."""
-    if isinstance(layer, FoldingLayer):
-        return layer.shifted(values)
+    if isinstance(layer, FusableLayer):
+        return layer.add_bias(values)
     assert layer.bias is not None
     return values.add_(layer.bias.view(-1, 1, 1))
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from training_example import NO_EXPORT, TINY, fit
 
-from kd_lightning.callbacks.measure_alone import no_gain_reason
+from kd_lightning.callbacks.measure_baseline import no_gain_reason
 from kd_lightning.cli import main
 from kd_lightning.compare.plan import plan_rows
 from kd_lightning.compare.study import read_request
 from kd_lightning.inference.model_info import ModelInfo
 
 LOGS = Path("lightning_logs")
-ALONE = ("cosine.yaml", NO_EXPORT, "--alone=student.yaml")
+BASELINE = ("cosine.yaml", NO_EXPORT, "--baseline=student.yaml")
 
 
 def runs(config: str) -> int:
@@ -28,15 +28,15 @@ def summary(config: str, version: int = 0) -> dict[str, Any]:
 
 
 def test_the_student_alone_is_trained_first_and_shown_beside_the_distilled_one(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit(*ALONE, "--data.batch_size=16")
+    fit(*BASELINE, "--data.batch_size=16")
     out = capsys.readouterr().out
     assert "There is no student alone yet: student.yaml trains it first" in out
     distilled, alone = summary("cosine"), summary("student")
     assert alone["data"] == distilled["data"]  # that of this run, changed options and all
     assert alone["steps"] == distilled["steps"] == 16
-    accuracy, of_alone = distilled["metrics"]["test/accuracy"], alone["metrics"]["test/accuracy"]
+    accuracy, of_baseline = distilled["metrics"]["test/accuracy"], alone["metrics"]["test/accuracy"]
     assert distilled["alone"] == {
         "name": "LightNN",
         "parameters": alone["network"]["parameters"],
@@ -44,38 +44,38 @@ def test_the_student_alone_is_trained_first_and_shown_beside_the_distilled_one(
         "epochs": 2.0,
         "limits": "",
         "weights": str(LOGS / "student/version_0/NNLight.pth"),
-        "test_accuracy": pytest.approx(of_alone),
+        "test_accuracy": pytest.approx(of_baseline),
     }
-    fit(*ALONE[:2], "--data.batch_size=16")
+    fit(*BASELINE[:2], "--data.batch_size=16")
     assert (
         summary("cosine", 1)["metrics"]["train/loss"] == distilled["metrics"]["train/loss"]
     )  # as if it had been there
     text = (LOGS / "cosine/version_0/summary.txt").read_text()
-    assert f"by student for 2 epochs: {100 * of_alone:.2f} % on the test images" in text
-    assert f"  gain      {100 * (accuracy - of_alone):+.2f} points over the student alone, in one run each" in text
+    assert f"by student for 2 epochs: {100 * of_baseline:.2f} % on the test images" in text
+    assert f"  gain      {100 * (accuracy - of_baseline):+.2f} points over the student alone, in one run each" in text
 
 
-def test_a_run_that_would_be_the_same_is_taken_and_another_one_is_not(workplace: Path) -> None:
+def test_a_run_that_would_be_the_same_is_taken_and_another_one_is_not(temp_folder: Path) -> None:
     fit("student.yaml", NO_EXPORT, "--trainer.max_epochs=1")
-    fit(*ALONE)
+    fit(*BASELINE)
     assert runs("student") == 2  # one epoch is not two
-    fit(*ALONE, "--trainer.enable_progress_bar=true")
+    fit(*BASELINE, "--trainer.enable_progress_bar=true")
     assert runs("student") == 2
     assert summary("cosine", 1)["alone"] == summary("cosine")["alone"]
     Path(LOGS, "student/version_1/config.yaml").write_text("{")
-    fit(*ALONE, "--seed_everything=1")
+    fit(*BASELINE, "--seed_everything=1")
     assert runs("student") == 3
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--alone=studnet.yaml"], "there is no config 'studnet.yaml'"),
-        (["--alone=seed_table.yaml"], "in seed_table.yaml, which trains the student alone, "),
+        (["--baseline=studnet.yaml"], "there is no config 'studnet.yaml'"),
+        (["--baseline=notebook_table.yaml"], "in notebook_table.yaml, which trains the student alone, "),
     ],
 )
 def test_a_config_that_cannot_train_it_is_refused_before_the_teacher_is_trained(
-    options: list[str], words: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str], words: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", "--config=cosine.yaml", *TINY, NO_EXPORT, *options]) == 2
     assert words in capsys.readouterr().err
@@ -83,10 +83,10 @@ def test_a_config_that_cannot_train_it_is_refused_before_the_teacher_is_trained(
 
 
 def test_there_is_no_gain_between_two_networks_and_what_another_task_leaves_out_is_said(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("other.yaml").write_text("model: {class_path: Classifier, init_args: {network: DeepNN}}")
-    fit(*ALONE, "--config=other.yaml")
+    fit(*BASELINE, "--config=other.yaml")
     gone = "whose teacher, ce_loss_weight, hidden_rep_loss_weight are gone.\n"
     assert f"Settings: Classifier takes the place of the task of cosine.yaml, {gone}" in capsys.readouterr().out
     text = (LOGS / "cosine/version_0/summary.txt").read_text()
@@ -121,12 +121,12 @@ def test_a_gain_is_told_between_the_same_networks_data_and_lengths_alone(change:
     assert no_gain_reason(replace(SAME, **change), SAME) == words
 
 
-def test_neither_a_smoke_test_nor_a_study_trains_a_student_alone(workplace: Path) -> None:
-    fit(*ALONE, "--trainer.fast_dev_run=true")
+def test_neither_a_smoke_test_nor_a_study_trains_a_student_alone(temp_folder: Path) -> None:
+    fit(*BASELINE, "--trainer.fast_dev_run=true")
     config = Path(__file__).parents[2] / "configs/cosine.yaml"
     Path("both.yaml").write_text(config.read_text() + "alone: student.yaml\n")
     Path("study.yaml").write_text("{teacher: {config: teacher.yaml}, baseline: {config: both.yaml}, compared: []}")
     _, both = plan_rows(read_request(["--config=study.yaml", *TINY[:4]]))
     assert both.learns
-    assert both.built.own.alone is None
+    assert both.built.own.baseline is None
     assert runs("student") == 0

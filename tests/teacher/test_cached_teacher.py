@@ -18,8 +18,8 @@ from kd_lightning.machine import progress
 from kd_lightning.networks import DeepNN, LightNN
 from kd_lightning.tasks import CosineDistill, FeatureRegressDistill
 from kd_lightning.tasks.distill import Distill
-from kd_lightning.teacher import Teacher, blocks, remembered, table
-from kd_lightning.teacher.table import Place, TableFile, choose_place
+from kd_lightning.teacher import Teacher, cache, cached_rows, table
+from kd_lightning.teacher.table import Storage, TableFile, choose_storage
 
 Kind = type[CosineDistill] | type[FeatureRegressDistill]
 KINDS: list[Kind] = [CosineDistill, FeatureRegressDistill]
@@ -72,7 +72,7 @@ def fit(
     torch.manual_seed(teacher_seed)
     teacher = CountingTeacher(DeepNN(num_classes=4, image_size=8))
     seed_everything(0, verbose=False)
-    task = kind(LightNN(num_classes=4, image_size=8), teacher, remember_teacher=remember)
+    task = kind(LightNN(num_classes=4, image_size=8), teacher, cache_teacher=remember)
     teacher.seen = 0  # a blank image when the task was built
     settings = {
         "max_epochs": 1,
@@ -158,7 +158,7 @@ def test_the_test_images_are_shown_to_the_teacher_even_after_a_fit_that_broke_of
 
     seed_everything(0, verbose=False)
     teacher = Teacher(TinyNetwork())
-    task = CosineDistill(TinyNetwork(width=2), teacher, remember_teacher=True)
+    task = CosineDistill(TinyNetwork(width=2), teacher, cache_teacher=True)
     options: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
     options |= {"enable_progress_bar": False, "enable_model_summary": False}
     with pytest.raises(ZeroDivisionError):
@@ -175,10 +175,10 @@ def test_a_table_goes_to_memory_then_to_the_disk_then_nowhere(monkeypatch: pytes
     assert table.free_memory() > 0
     monkeypatch.setattr(table, "free_memory", lambda: 1000)
     monkeypatch.setattr(table, "free_disk", lambda: 5000)
-    assert choose_place(500, cpu) is Place.MEMORY
-    assert choose_place(500, cpu, processes=2) is Place.DISK  # each keeps its own
-    assert choose_place(2500, cpu) is Place.DISK
-    assert choose_place(2501, cpu) is None
+    assert choose_storage(500, cpu) is Storage.MEMORY
+    assert choose_storage(500, cpu, processes=2) is Storage.DISK  # each keeps its own
+    assert choose_storage(2500, cpu) is Storage.DISK
+    assert choose_storage(2501, cpu) is None
 
 
 def test_a_table_too_large_for_memory_is_read_from_the_disk_and_gives_the_same_weights(
@@ -186,7 +186,7 @@ def test_a_table_too_large_for_memory_is_read_from_the_disk_and_gives_the_same_w
 ) -> None:
     in_memory = fit(FeatureRegressDistill, True)
     assert list(caches.iterdir()) == []  # what is computed in no time is not kept
-    monkeypatch.setattr(remembered, "choose_place", lambda *_: Place.DISK)
+    monkeypatch.setattr(cache, "choose_storage", lambda *_: Storage.DISK)
     assert_same(in_memory, fit(FeatureRegressDistill, True))
     assert [path.stat().st_size for path in caches.iterdir()] == [120 * 2 * 2 * 32 * 4 + 4]
 
@@ -194,10 +194,10 @@ def test_a_table_too_large_for_memory_is_read_from_the_disk_and_gives_the_same_w
 def test_without_room_anywhere_the_teacher_runs_in_every_step(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caches: Path
 ) -> None:
-    monkeypatch.setattr(remembered, "choose_place", lambda *_: None)
+    monkeypatch.setattr(cache, "choose_storage", lambda *_: None)
     fit(CosineDistill, "auto")
     assert "more than memory and disk have to spare" in capsys.readouterr().out
-    monkeypatch.setattr(remembered, "choose_place", lambda *_: Place.DISK)
+    monkeypatch.setattr(cache, "choose_storage", lambda *_: Storage.DISK)
     caches.rmdir()
     caches.write_text("a file where the folder would be")
     with pytest.raises(UserError, match="the disk is no help: cannot write"):
@@ -207,7 +207,7 @@ def test_without_room_anywhere_the_teacher_runs_in_every_step(
 def test_the_next_run_takes_the_kept_table_and_only_one_of_the_same_teacher_and_data(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caches: Path
 ) -> None:
-    monkeypatch.setattr(remembered, "KEPT_FROM", 0.0)
+    monkeypatch.setattr(cache, "KEPT_FROM", 0.0)
     first = fit(CosineDistill, True)
     second = fit(CosineDistill, True)
     (kept,) = caches.iterdir()
@@ -247,10 +247,10 @@ def test_what_takes_long_says_so_before_and_shows_how_far_it_is(
 ) -> None:
     seconds = iter(range(0, 1000, 60))
     clock = SimpleNamespace(monotonic=lambda: next(seconds))
-    monkeypatch.setattr(remembered, "monotonic", clock.monotonic)
+    monkeypatch.setattr(cache, "monotonic", clock.monotonic)
     monkeypatch.setattr(progress, "time", clock)
-    monkeypatch.setattr(blocks, "IMAGES_AT_ONCE", 40)
-    monkeypatch.setattr(remembered, "choose_place", lambda *_: Place.DISK)
+    monkeypatch.setattr(cached_rows, "IMAGES_AT_ONCE", 40)
+    monkeypatch.setattr(cache, "choose_storage", lambda *_: Storage.DISK)
     fit(CosineDistill, True)
     shown = capsys.readouterr()
     lines = [line for line in shown.out.splitlines() if line.startswith("Teacher:")]

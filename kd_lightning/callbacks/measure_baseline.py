@@ -11,11 +11,11 @@ from kd_lightning.tasks import Task
 from kd_lightning.teacher import Teacher
 from kd_lightning.wording import epochs_in_words
 
-ACCURACY = "test/alone_accuracy"
+ACCURACY = "test/baseline_accuracy"
 
 
-class MeasureAlone(Callback):
-    """Measure the student alone on a run's test images, as ``test/alone_accuracy``.
+class MeasureBaseline(Callback):
+    """Measure the student alone on a run's test images, as ``test/baseline_accuracy``.
 
     Args:
         weights: Its file.

@@ -11,7 +11,7 @@ from rich.console import Console
 from tiny import TinyDataModule
 
 from kd_lightning import sources
-from kd_lightning.compare import identity
+from kd_lightning.compare import run_key
 from kd_lightning.compare.hyperparameters import hyperparameters
 from kd_lightning.compare.measure import multiply_adds
 from kd_lightning.compare.progress import Progress
@@ -19,7 +19,7 @@ from kd_lightning.networks import DeepNN, LightNN
 
 
 def test_the_code_of_a_run_is_part_of_its_key_and_that_of_its_report_is_not() -> None:
-    found = sources.reached(identity.CODE, identity.never_trains)[0]
+    found = sources.reached(run_key.CODE, run_key.never_trains)[0]
     assert {"kd_lightning.losses", "kd_lightning.tasks.base", "kd_lightning.compare.measure"} <= found.keys()
     assert {"kd_lightning.data.loader", "kd_lightning.fast.step", "kd_lightning.training.cli"} <= found.keys()
     others = ("compare.page", "export.speed", "prediction", "commands.data", "callbacks.export_onnx", "wording")
@@ -44,15 +44,15 @@ def test_a_changed_module_of_ones_own_repeats_the_runs_that_it_is_imported_for(
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.syspath_prepend(tmp_path / "dynamic")
-    monkeypatch.setattr(identity, "CODE", ())  # of this package
+    monkeypatch.setattr(run_key, "CODE", ())  # of this package
     monkeypatch.setitem(sys.modules, "own_net", import_module("own_net"))
     config: dict[str, Any] = {"data": {}, "model": {"class_path": "own_net.Net.Inner"}, "trainer": {"callbacks": None}}
 
     def changes(file: str) -> bool:
-        before = identity.code_version(config)
+        before = run_key.code_version(config)
         with (tmp_path / file).open("a") as code:
             code.write("\n# changed")
-        return identity.code_version(config) != before
+        return run_key.code_version(config) != before
 
     for file in ("own_net.py", "own_parts/__init__.py", "own_parts/wide.py", "own_parts/narrow.py", "own_deep.py"):
         assert changes(file), file
@@ -61,11 +61,11 @@ def test_a_changed_module_of_ones_own_repeats_the_runs_that_it_is_imported_for(
     (tmp_path / "own_deep.py").write_text("import own_plugins")  # which may import whatever lies beside it
     assert changes("dynamic/plugin.py")
     assert not changes("own_other.py")
-    before = identity.code_version(config)
+    before = run_key.code_version(config)
     (tmp_path / "own_deep.py").write_text("import own_plugins, pygments")
-    with_library = identity.code_version(config)
+    with_library = run_key.code_version(config)
     monkeypatch.setattr(sources, "_version", lambda library: "another")
-    assert len({before, with_library, identity.code_version(config)}) == 3
+    assert len({before, with_library, run_key.code_version(config)}) == 3
 
 
 def test_the_key_holds_all_that_numbers_depend_on_and_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,12 +77,12 @@ def test_the_key_holds_all_that_numbers_depend_on_and_no_path(tmp_path: Path, mo
 
     def key(seed: int = 0, threads: int = 1, data: str = "x", code: str = "1", **changed: Any) -> str:
         parts = {name: {**part, **changed.get(name, {})} for name, part in config.items()}
-        return identity.run_key(parts, seed, data={"train": data}, teacher=None, threads=threads, code=code)
+        return run_key.run_key(parts, seed, data={"train": data}, teacher=None, threads=threads, code=code)
 
     assert key() == key(trainer={"enable_progress_bar": False, "logger": True})
     elsewhere = {"init_args": {"root": "b", "batch_size": 2}}
     moved = {**config, "data": {**config["data"], **elsewhere}}
-    assert identity.run_key(moved, 0, data={"train": "x"}, teacher=None, threads=1, code="1") == key()
+    assert run_key.run_key(moved, 0, data={"train": "x"}, teacher=None, threads=1, code="1") == key()
     others = [key(seed=1), key(threads=2), key(data="y"), key(trainer={"max_epochs": 2}), key(model={"init_args": 1})]
     assert len({key(), key(code="2"), *others}) == 7
     values = [{"init_args": {"f": f"<function <lambda> at 0x7f{address}>"}} for address in ("01ab", "12cd")]
@@ -100,21 +100,21 @@ def test_the_key_holds_all_that_numbers_depend_on_and_no_path(tmp_path: Path, mo
 
 
 def test_data_is_the_same_if_and_only_if_its_images_labels_and_split_are() -> None:
-    prints = identity.fingerprint(TinyDataModule())
-    assert prints == identity.fingerprint(TinyDataModule(batch_size=8))
-    fewer = identity.fingerprint(TinyDataModule(val_size=0))
+    prints = run_key.fingerprint(TinyDataModule())
+    assert prints == run_key.fingerprint(TinyDataModule(batch_size=8))
+    fewer = run_key.fingerprint(TinyDataModule(val_size=0))
     assert fewer["test"] == prints["test"]
     assert fewer["train"] != prints["train"]
     brighter = TinyDataModule()
     brighter.split("test").images[5, 3, 2, 1] += 1
-    assert identity.fingerprint(brighter) == {**prints, "test": identity.fingerprint(brighter)["test"]} != prints
+    assert run_key.fingerprint(brighter) == {**prints, "test": run_key.fingerprint(brighter)["test"]} != prints
 
 
 def test_class_names_that_read_alike_when_they_are_joined_are_different_data(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for names in (("a | b", "c"), ("a", "b | c")):
         monkeypatch.setattr(TinyDataModule, "class_names", names)
-        found.append(identity.fingerprint(TinyDataModule(classes=2))["classes"])
+        found.append(run_key.fingerprint(TinyDataModule(classes=2))["classes"])
     assert found[0] != found[1]
 
 

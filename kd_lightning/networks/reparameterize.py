@@ -1,4 +1,4 @@
-"""Giving a network the form for training that folds into it."""
+"""Giving a network the form for training that fuses into it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.draws import other_draws
-from kd_lightning.networks.folding import FactoredWeight, FoldingLayer, Plain, folded, replace_layers
+from kd_lightning.networks.fusable import FactoredWeight, FusableLayer, Plain, fused, replace_layers
 from kd_lightning.networks.layers import evaluated
 from kd_lightning.networks.libraries import reason
+from kd_lightning.networks.random_state import other_draws
 
 TOLERANCE = 1e-4
 """By how much logits of the two forms may differ."""
 
 
-def unfold(network: Network, factor: int) -> Network:
+def reparameterize_network(network: Network, factor: int) -> Network:
     """Give a network its form for training, in place.
 
     A layer without a bias, and the last one, whose values are the logits, have no BatchNorm. Neither has one whose
@@ -27,26 +27,26 @@ def unfold(network: Network, factor: int) -> Network:
 
     Args:
         network: Of convolutions and linear layers, and layers without weights.
-        factor: As ``FoldingLayer`` has it: 1 adds BatchNorm alone.
+        factor: As ``FusableLayer`` has it: 1 adds BatchNorm alone.
 
     Raises:
         UserError: The network has other layers with weights, or none to change; it reads its layers' weights itself, or
             ``factor`` is below 1.
     """
     if factor < 1:
-        raise UserError(f"folding is {factor}, but it must be 1 or more, or 0 to train the plain network.")
+        raise UserError(f"reparameterize is {factor}, but it must be 1 or more, or 0 to train the plain network.")
     layers = _plain_layers(network)
     last, given = _last_run(network, layers), _given(network)
     forms = {
-        layer: FoldingLayer(layer, factor, layer not in (last, *given) and layer.bias is not None, layer in given)
+        layer: FusableLayer(layer, factor, layer not in (last, *given) and layer.bias is not None, layer in given)
         for layer in _changeable(layers)
     }
     replace_layers(network, forms)
     _check(network)
     if not any(form.norm is not None or isinstance(form.weight, FactoredWeight) for form in forms.values()):
         raise UserError(
-            f"folding {factor} changes nothing of {type(network).__name__}: its layers are frozen, share their weights "
-            "or came with weights, to which no BatchNorm is added; set --model.folding 2 or more, or 0."
+            f"reparameterize {factor} changes nothing of {type(network).__name__}: its layers are frozen, share their "
+            "weights or came with weights, to which no BatchNorm is added; set --model.reparameterize 2 or more, or 0."
         )
     return network
 
@@ -60,8 +60,8 @@ def _plain_layers(network: Network) -> list[Plain]:
             layers.append(cast(Plain, module))
         elif own:
             raise UserError(
-                f"folding works on networks of convolutions and linear layers, but {type(network).__name__} has a "
-                f"{type(module).__name__} ('{name}'){_also(own) if plain else ''}; set --model.folding 0."
+                f"reparameterize works on networks of convolutions and linear layers, but {type(network).__name__} has "
+                f"a {type(module).__name__} ('{name}'){_also(own) if plain else ''}; set --model.reparameterize 0."
             )
     return layers
 
@@ -90,7 +90,7 @@ def _given(network: Network) -> set[nn.Module]:
     except Exception as error:  # the constructor is the user's
         raise UserError(
             f"{type(network).__name__} cannot be built a second time ({reason(error)}); hand all arguments of its "
-            "constructor to super().__init__, or set --model.folding 0."
+            "constructor to super().__init__, or set --model.reparameterize 0."
         ) from error
     alike = {
         name
@@ -120,13 +120,13 @@ def _check(network: Network) -> None:
     image = _image(network).normal_()
     with evaluated(network):
         try:
-            differ = not torch.allclose(network(image), folded(network)(image), atol=TOLERANCE)
+            differ = not torch.allclose(network(image), fused(network)(image), atol=TOLERANCE)
         except (AttributeError, TypeError):
             differ = True
     if differ:
         raise UserError(
             f"{type(network).__name__} reads the weights of its layers itself, or draws at random in evaluation mode, "
-            "so it cannot be trained in another form; set --model.folding 0."
+            "so it cannot be trained in another form; set --model.reparameterize 0."
         )
 
 

@@ -15,7 +15,7 @@ IMAGES_AT_ONCE = 256
 """Images that the teacher sees at once: more are no faster on a CPU and take their share of memory."""
 
 
-class Blocks:
+class CachedRows:
     """The rows of tables in their order: all images in one view, then in the next.
 
     Where random views are counted, a last block holds the images as they are, for those that validate.

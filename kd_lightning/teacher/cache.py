@@ -13,8 +13,8 @@ from torch import Tensor
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.machine.progress import with_progress
-from kd_lightning.teacher.blocks import Blocks
-from kd_lightning.teacher.table import ROWS_AT_ONCE, Place, TableFile, choose_place, digest
+from kd_lightning.teacher.cached_rows import CachedRows
+from kd_lightning.teacher.table import ROWS_AT_ONCE, Storage, TableFile, choose_storage, digest
 from kd_lightning.teacher.targets import Tables, TeacherTargets
 
 KEPT_FROM = 10.0
@@ -23,7 +23,7 @@ KEPT_FROM = 10.0
 Files = dict[tuple[str, str], TableFile]
 
 
-class Asked(NamedTuple):
+class CacheRequest(NamedTuple):
     """All that a remembered teacher's targets depend on.
 
     Attributes:
@@ -41,7 +41,7 @@ class Asked(NamedTuple):
     convert: Callable[[Tensor], Tensor] = lambda images: images
 
 
-class Remembered(NamedTuple):
+class TeacherCache(NamedTuple):
     """What is remembered of a teacher.
 
     Attributes:
@@ -52,23 +52,23 @@ class Remembered(NamedTuple):
 
     rows: int
     size: int
-    place: Place
+    place: Storage
 
 
-class CannotRememberError(Exception):
+class NotCacheableError(Exception):
     """The teacher has to run in every step; the message says why, as the end of a sentence."""
 
 
 def check_views(data: ImageDataModule) -> None:
-    """Raise ``CannotRememberError`` if the views of an image cannot be counted."""
+    """Raise ``NotCacheableError`` if the views of an image cannot be counted."""
     if data.seen_views.reason is not None:
-        raise CannotRememberError(data.seen_views.reason)
+        raise NotCacheableError(data.seen_views.reason)
     if type(data).on_after_batch_transfer is not ImageDataModule.on_after_batch_transfer:
-        raise CannotRememberError(f"{type(data).__name__} changes batches in an on_after_batch_transfer of its own")
+        raise NotCacheableError(f"{type(data).__name__} changes batches in an on_after_batch_transfer of its own")
 
 
 @torch.no_grad()
-def remember(asked: Asked, processes: int = 1, say: Callable[[str], None] = print) -> Remembered:
+def remember(asked: CacheRequest, processes: int = 1, say: Callable[[str], None] = print) -> TeacherCache:
     """Compute the teacher's targets in one pass, or take those of an earlier run with the same teacher and images.
 
     Args:
@@ -80,14 +80,14 @@ def remember(asked: Asked, processes: int = 1, say: Callable[[str], None] = prin
         What is remembered, and where.
 
     Raises:
-        CannotRememberError: There is no room for the targets.
+        NotCacheableError: There is no room for the targets.
     """
     device = asked.device
     blocks, first, files = _planned(asked)
     size = sum(len(blocks) * rows[0].numel() * rows.dtype.itemsize for rows in first.values())
-    place = choose_place(size, device, processes)
+    place = choose_storage(size, device, processes)
     if place is None:
-        raise CannotRememberError(f"its targets take {size / 1e9:.1f} GB, more than memory and disk have to spare")
+        raise NotCacheableError(f"its targets take {size / 1e9:.1f} GB, more than memory and disk have to spare")
     known = {}
     for key, file in files.items():
         table = file.read()
@@ -97,20 +97,20 @@ def remember(asked: Asked, processes: int = 1, say: Callable[[str], None] = prin
     since = "it runs once and not in every step" if missing else "since an earlier run"
     say(f"Teacher: remembered (cached) for {blocks.described}, {size / 1e6:,.1f} MB {place.value}; {since}.")
     tables = {**known, **(_computed(_shown(blocks, say), missing, place, device) if missing else {})}
-    home = device if place is Place.DEVICE else torch.device("cpu")
-    if place is not Place.DISK:  # those of earlier runs lie over a memory map
+    home = device if place is Storage.DEVICE else torch.device("cpu")
+    if place is not Storage.DISK:  # those of earlier runs lie over a memory map
         tables = {key: table.to(home, copy=key in known) for key, table in tables.items()}
     asked.targets.remember(tables, blocks.images)
-    return Remembered(len(blocks), size, place)
+    return TeacherCache(len(blocks), size, place)
 
 
 @torch.no_grad()
-def is_kept(asked: Asked) -> bool:
+def is_cached(asked: CacheRequest) -> bool:
     """Say whether an earlier run has kept all that ``remember`` would compute."""
     return all(file.path.is_file() for file in _planned(asked)[2].values())
 
 
-def _planned(asked: Asked) -> tuple[Blocks, Tables, Files]:
+def _planned(asked: CacheRequest) -> tuple[CachedRows, Tables, Files]:
     """Return what the teacher is asked about, what it says of the first of it, and the file of each table."""
     targets, data, identity, device, convert = asked
 
@@ -118,7 +118,7 @@ def _planned(asked: Asked) -> tuple[Blocks, Tables, Files]:
         found = targets.distinct(convert(data.normalization.apply(images)))
         return {place: _as_rows(target) for place, target in found.items()}
 
-    blocks = Blocks(data, ask, device)
+    blocks = CachedRows(data, ask, device)
     first = blocks.first()
     shapes = {key: (len(blocks), *rows.shape[1:]) for key, rows in first.items()}
     return blocks, first, _files(data, identity, shapes, first)
@@ -153,7 +153,7 @@ def _agree(kept: Tensor, now: Tensor) -> bool:
     return bool((kept.float() - now.float()).norm() <= 1e-3 * now.float().norm())
 
 
-def _shown(blocks: Blocks, say: Callable[[str], None]) -> Iterator[Tables]:
+def _shown(blocks: CachedRows, say: Callable[[str], None]) -> Iterator[Tables]:
     """Give all rows, some at a time; where that takes long, say beforehand how long, and show how far it is."""
     started = monotonic()
     for number, part in enumerate(with_progress(blocks, "Asking the teacher", len(blocks), _rows_in)):
@@ -171,11 +171,11 @@ def _about(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _computed(blocks: Iterable[Tables], files: Files, place: Place, device: torch.device) -> Tables:
+def _computed(blocks: Iterable[Tables], files: Files, place: Storage, device: torch.device) -> Tables:
     """Let the teacher run; keep what took long for later runs, and what memory has no room for."""
-    if place is Place.DISK:
+    if place is Storage.DISK:
         return _written(blocks, files)
-    home = device if place is Place.DEVICE else torch.device("cpu")
+    home = device if place is Storage.DEVICE else torch.device("cpu")
     tables = {key: torch.empty(file.shape, dtype=file.dtype, device=home) for key, file in files.items()}
     started, end = monotonic(), 0
     for part in blocks:
@@ -201,11 +201,11 @@ def _written(blocks: Iterable[Tables], files: Files) -> Tables:
                 for key, write in writers.items():
                     write(part[key])
     except UserError as error:
-        raise CannotRememberError(f"its targets are too many for memory and the disk is no help: {error}") from error
+        raise NotCacheableError(f"its targets are too many for memory and the disk is no help: {error}") from error
     tables = {}
     for key, file in files.items():
         table = file.read()
         if table is None:
-            raise CannotRememberError("another run with another teacher or other images takes its place in the cache")
+            raise NotCacheableError("another run with another teacher or other images takes its place in the cache")
         tables[key] = table
     return tables

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from kd_lightning.errors import UserError
 from kd_lightning.machine import stopping
 from kd_lightning.training.config_files import run_name
-from kd_lightning.training.console import say
+from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.parser import plain
 from kd_lightning.training.reuse import Wanted, find_run, wanted_by
 from kd_lightning.training.teacher_first import Fit, fit_options, overrides, print_weights
@@ -22,13 +22,13 @@ HELP = (
 )
 
 
-def check_alone(parser: LightningArgumentParser, own: Namespace) -> None:
+def check_baseline(parser: LightningArgumentParser, own: Namespace) -> None:
     """Refuse a config of the student alone that is not there or is wrong, before anything is trained.
 
     Raises:
         UserError: It says what.
     """
-    if own.alone is not None:
+    if own.baseline is not None:
         with _options(parser, own):
             pass
 
@@ -43,9 +43,11 @@ def find_or_train(parser: LightningArgumentParser, own: Namespace, logs: Path, f
         fit: Runs ``fit``.
     """
     with _options(parser, own) as (options, wanted):
-        weights = find_run(logs / run_name(Path(own.alone)), wanted, "Student alone")
+        weights = find_run(logs / run_name(Path(own.baseline)), wanted, "Student alone")
         if weights is None:
-            say(f"There is no student alone yet: {own.alone} trains it first, with this run's data and seed.")
+            print_rank_zero(
+                f"There is no student alone yet: {own.baseline} trains it first, with this run's data and seed."
+            )
             with stopping.followed_by("\nThat is the student alone. Then give the first command again."):
                 weights = fit(["fit", *options])
             seed_everything(own.seed_everything, verbose=False)  # as if it had been there
@@ -56,10 +58,10 @@ def find_or_train(parser: LightningArgumentParser, own: Namespace, logs: Path, f
 @contextmanager
 def _options(parser: LightningArgumentParser, own: Namespace) -> Iterator[tuple[list[str], Wanted]]:
     """Give the options of its own ``fit``, and what that trains."""
-    changes = overrides(parser, own) | {"alone": None}
-    with fit_options(own.alone, changes) as options:
+    changes = overrides(parser, own) | {"baseline": None}
+    with fit_options(own.baseline, changes) as options:
         try:
             wanted = wanted_by(plain(parser, parser.parse_args(options)))
         except UserError as error:
-            raise UserError(f"in {own.alone}, which trains the student alone, {error}") from error
+            raise UserError(f"in {own.baseline}, which trains the student alone, {error}") from error
         yield options, wanted

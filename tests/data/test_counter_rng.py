@@ -5,7 +5,7 @@ from hashlib import blake2b
 import pytest
 import torch
 
-from kd_lightning.data import draws
+from kd_lightning.data import counter_rng
 
 ROWS = torch.arange(50_000)
 
@@ -21,29 +21,29 @@ def _reference(row: int, epoch: int, seed: int, column: int, stream: str) -> int
 
 def test_bits_equal_splitmix64_in_exact_arithmetic() -> None:
     rows = [0, 1, 7, 49_999, 10**9]
-    result = draws.bits(torch.tensor(rows), epoch=12, seed=-3, count=4, stream="crop")
+    result = counter_rng.bits(torch.tensor(rows), epoch=12, seed=-3, count=4, stream="crop")
     wanted = [[_reference(row, 12, -3, column, "crop") for column in range(4)] for row in rows]
     assert [[value % 2**64 for value in line] for line in result.tolist()] == wanted
 
 
 def test_draws_of_today_are_the_draws_of_every_version() -> None:
-    result = draws.uniform(torch.tensor([0, 1, 2]), epoch=5, seed=42, count=2, stream="RandomCrop")
+    result = counter_rng.uniform(torch.tensor([0, 1, 2]), epoch=5, seed=42, count=2, stream="RandomCrop")
     assert (result * 2**24).tolist() == [[12659415, 2975029], [1700867, 9946422], [15546243, 14183908]]
 
 
 def test_an_epoch_in_a_tensor_draws_as_the_number_does() -> None:
-    assert torch.equal(draws.bits(ROWS, torch.tensor(9), 1, 2), draws.bits(ROWS, 9, 1, 2))
+    assert torch.equal(counter_rng.bits(ROWS, torch.tensor(9), 1, 2), counter_rng.bits(ROWS, 9, 1, 2))
 
 
 def test_draws_do_not_depend_on_the_batch() -> None:
     order = torch.randperm(len(ROWS), generator=torch.Generator().manual_seed(0))
-    whole = draws.uniform(ROWS, 1, 2, 3, "a")
-    assert torch.equal(draws.uniform(ROWS[order][:100], 1, 2, 3, "a"), whole[order][:100])
-    assert torch.equal(draws.uniform(ROWS, 1, 2, 1, "a"), whole[:, :1])
+    whole = counter_rng.uniform(ROWS, 1, 2, 3, "a")
+    assert torch.equal(counter_rng.uniform(ROWS[order][:100], 1, 2, 3, "a"), whole[order][:100])
+    assert torch.equal(counter_rng.uniform(ROWS, 1, 2, 1, "a"), whole[:, :1])
 
 
 def test_draws_are_uniform_in_zero_to_one() -> None:
-    values = draws.uniform(ROWS, 0, 0, 8).flatten()
+    values = counter_rng.uniform(ROWS, 0, 0, 8).flatten()
     assert values.dtype == torch.float32
     assert values.min() >= 0
     assert values.max() < 1
@@ -55,36 +55,36 @@ def test_draws_are_uniform_in_zero_to_one() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        draws.uniform(ROWS + 1, 3, 0, 2, "a"),
-        draws.uniform(ROWS, 4, 0, 2, "a"),
-        draws.uniform(ROWS, 3, 1, 2, "a"),
-        draws.uniform(ROWS, 3, 0, 2, "b"),
-        draws.uniform(ROWS, 3, 0, 2, "a").flip(1),
+        counter_rng.uniform(ROWS + 1, 3, 0, 2, "a"),
+        counter_rng.uniform(ROWS, 4, 0, 2, "a"),
+        counter_rng.uniform(ROWS, 3, 1, 2, "a"),
+        counter_rng.uniform(ROWS, 3, 0, 2, "b"),
+        counter_rng.uniform(ROWS, 3, 0, 2, "a").flip(1),
     ],
     ids=["row", "epoch", "seed", "stream", "column"],
 )
 def test_draws_of_another_row_epoch_seed_stream_and_column_are_independent(other: torch.Tensor) -> None:
-    cells = (draws.uniform(ROWS, 3, 0, 2, "a")[:, 0] * 16).long() * 16 + (other[:, 0] * 16).long()
+    cells = (counter_rng.uniform(ROWS, 3, 0, 2, "a")[:, 0] * 16).long() * 16 + (other[:, 0] * 16).long()
     counts = torch.bincount(cells, minlength=256).double()  # both together: all 16 x 16 pairs equally often
     chi_square = ((counts - len(cells) / 256) ** 2 / (len(cells) / 256)).sum()
     assert 170 < chi_square < 350
 
 
 def test_every_bit_is_set_half_of_the_time() -> None:
-    numbers = draws.bits(ROWS, 7, 7, 1).squeeze(1)
+    numbers = counter_rng.bits(ROWS, 7, 7, 1).squeeze(1)
     shares = ((numbers[:10_000, None] >> torch.arange(64)) & 1).double().mean(dim=0)
     assert (shares - 0.5).abs().max() < 0.02
 
 
 def test_no_two_counters_of_a_long_training_meet() -> None:
     sparse = torch.arange(0, 1_000_000, 997)
-    numbers = torch.cat([draws.bits(sparse, epoch, 0, 8, "a").flatten() for epoch in range(200)])
+    numbers = torch.cat([counter_rng.bits(sparse, epoch, 0, 8, "a").flatten() for epoch in range(200)])
     assert len(torch.unique(numbers)) == len(numbers)
 
 
 def test_integers_reach_all_values_and_never_the_count() -> None:
     largest = torch.tensor(1 - 2.0**-24)
-    assert all(draws.integers(largest, count) == count - 1 for count in (*range(1, 2000), 65_535, 65_537, 2**24))
-    values = draws.integers(draws.uniform(ROWS, 0, 0, 1), 9)
+    assert all(counter_rng.integers(largest, count) == count - 1 for count in (*range(1, 2000), 65_535, 65_537, 2**24))
+    values = counter_rng.integers(counter_rng.uniform(ROWS, 0, 0, 1), 9)
     assert torch.bincount(values.flatten()).min() > 0.95 * len(ROWS) / 9
     assert set(values.flatten().tolist()) == set(range(9))

@@ -23,7 +23,7 @@ WRITES: tuple[type[Any], ...] = (
 """Callbacks that write before the first step, or when a fit ends in an exception; they refuse nothing then."""
 
 
-class TrialOverError(Exception):
+class StopDryRunError(Exception):
     """A trial has seen what it wants to see."""
 
 
@@ -40,13 +40,13 @@ class EndAtFirstStep(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """End."""
-        raise TrialOverError
+        raise StopDryRunError
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """End where a task of the user's has no loss."""
-        raise TrialOverError
+        raise StopDryRunError
 
 
 class _AskInEveryStep(Callback):
@@ -54,10 +54,10 @@ class _AskInEveryStep(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if isinstance(pl_module, Distill):
-            pl_module.remember_teacher = False  # setup has looked whether it can be remembered
+            pl_module.cache_teacher = False  # setup has looked whether it can be remembered
 
 
-def try_fit(trainer: Trainer, task: Task, data: ImageDataModule, end: Callback) -> None:
+def dry_run(trainer: Trainer, task: Task, data: ImageDataModule, end: Callback) -> None:
     """Begin a fit and write nothing; whatever it refuses is raised.
 
     The teacher is asked in every step, for what an untrained one says is not worth a pass over all images. The trainer
@@ -67,10 +67,10 @@ def try_fit(trainer: Trainer, task: Task, data: ImageDataModule, end: Callback) 
         trainer: It has not run yet.
         task: Where it has a teacher, that need not be trained.
         data: The data.
-        end: Ends the fit by a ``TrialOverError``.
+        end: Ends the fit by a ``StopDryRunError``.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:] = [*(callback for callback in callbacks if not isinstance(callback, WRITES)), _AskInEveryStep(), end]
     trainer.loggers = [DummyLogger() for _ in trainer.loggers]
-    with redirect_stdout(StringIO()), suppress(TrialOverError):  # the fit itself says it all again
+    with redirect_stdout(StringIO()), suppress(StopDryRunError):  # the fit itself says it all again
         trainer.fit(task, datamodule=data)

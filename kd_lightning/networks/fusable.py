@@ -1,10 +1,10 @@
-"""Structure that exists only in training: BatchNorm and factored convolutions that fold into the plain network.
+"""Structure that exists only in training: BatchNorm and factored convolutions that fuse into the plain network.
 
 A network of plain convolutions and linear layers trains better in a larger form that computes functions of the same
 kind. A BatchNorm stands behind each layer but the last, and each convolution's weight is the product of a 1x1, a
 convolution of its own size and a 1x1, multiplied out in every step (Guo et al., "ExpandNets", NeurIPS 2020,
 https://arxiv.org/abs/1811.10495). Weights are multiplied and never larger maps, so a step costs little more. In
-evaluation mode each layer computes with the one weight and bias that it folds into, as the plain network of files does.
+evaluation mode each layer computes with the one weight and bias that it fuses into, as the plain network of files does.
 """
 
 from collections.abc import Mapping
@@ -84,14 +84,14 @@ class WholeWeight(nn.Module):
         return self.whole
 
 
-class FoldingLayer(nn.Module):
+class FusableLayer(nn.Module):
     """A convolution or linear layer in its form for training.
 
     Its BatchNorm scales by absolute values, so that the largest value stays the largest, and it may come behind a max
     pooling.
 
     Args:
-        plain: The layer that it folds into; it has a bias where it is normalized.
+        plain: The layer that it fuses into; it has a bias where it is normalized.
         factor: Channels of a convolution's inner factor, as a multiple of its own; 1 leaves its weight whole.
         normalized: Whether a BatchNorm stands behind it.
         given: Whether its weight begins as the plain layer's, and not as one that is drawn.
@@ -116,24 +116,24 @@ class FoldingLayer(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Return what the plain layer gives of values (B, C, ...), normalized while training."""
         if self.training:
-            return self.shifted(self.weighted(values, self.weight()))
-        return self.weighted(values, *self.folded())
+            return self.add_bias(self.apply_weight(values, self.weight()))
+        return self.apply_weight(values, *self.fused())
 
-    def weighted(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def apply_weight(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return the plain layer's values with another weight and bias."""
         (plain,) = self._plain
         if isinstance(plain, nn.Linear):
             return functional.linear(values, weight, bias)
         return functional.conv2d(values, weight, bias, plain.stride, plain.padding, plain.dilation, plain.groups)
 
-    def shifted(self, values: Tensor) -> Tensor:
+    def add_bias(self, values: Tensor) -> Tensor:
         """Return values (B, C', ...) normalized, scaled and with the bias, in training."""
         shape = -1, *[1] * (values.ndim - 2)  # (C') -> (C', 1, 1)
         if self.norm is not None and self.scale is not None and self.bias is not None:
             return torch.addcmul(self.bias.view(shape), self.norm(values), self.scale.abs().view(shape))
         return values if self.bias is None else values + self.bias.view(shape)
 
-    def folded(self) -> tuple[Tensor, Tensor | None]:
+    def fused(self) -> tuple[Tensor, Tensor | None]:
         """Return the plain layer's weight and bias."""
         weight: Tensor = self.weight()
         if self.norm is None or self.scale is None or self.bias is None:
@@ -145,8 +145,8 @@ class FoldingLayer(nn.Module):
 
     @torch.no_grad()
     def plain(self) -> Plain:
-        """Return the layer that this one folds into, with its weights."""
-        weight, bias = self.folded()
+        """Return the layer that this one fuses into, with its weights."""
+        weight, bias = self.fused()
         layer = deepcopy(self._plain[0]).to_empty(device=weight.device).to(weight.dtype)
         layer.weight.copy_(weight)
         if bias is not None and layer.bias is not None:
@@ -154,27 +154,27 @@ class FoldingLayer(nn.Module):
         return layer.train(self.training)
 
 
-def fold(network: Network) -> Network:
+def fuse(network: Network) -> Network:
     """Turn a network in its form for training into the plain one, in place; leave any other as it is."""
-    replace_layers(network, {layer: layer.plain() for layer in network.modules() if isinstance(layer, FoldingLayer)})
+    replace_layers(network, {layer: layer.plain() for layer in network.modules() if isinstance(layer, FusableLayer)})
     return network
 
 
-def is_unfolded(network: Network) -> bool:
-    """Say whether a network is in a form for training that folds into it."""
-    return any(isinstance(layer, FoldingLayer) for layer in network.modules())
+def is_reparameterized(network: Network) -> bool:
+    """Say whether a network is in a form for training that fuses into it."""
+    return any(isinstance(layer, FusableLayer) for layer in network.modules())
 
 
-def folded(network: Network) -> Network:
+def fused(network: Network) -> Network:
     """Return the plain network of one in its form for training; another one as it is, and not a copy."""
-    return fold(deepcopy(network)) if is_unfolded(network) else network
+    return fuse(deepcopy(network)) if is_reparameterized(network) else network
 
 
-def folded_weights(network: Network, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def fused_weights(network: Network, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the plain network's weights for those of its form for training."""
     other = deepcopy(network)
     other.load_state_dict(state_dict)
-    return fold(other).state_dict()
+    return fuse(other).state_dict()
 
 
 def replace_layers(network: Network, others: Mapping[Any, nn.Module]) -> None:
