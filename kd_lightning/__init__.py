@@ -9,7 +9,7 @@ __all__ = ["predict_image"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``predict_image`` when it is first asked for, so that importing the package costs nothing."""
+    """Import ``predict_image`` at its first use, so that importing the package costs nothing."""
     if name == "predict_image":
         from kd_lightning.prediction.one_image import predict_image
 

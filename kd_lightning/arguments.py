@@ -7,7 +7,7 @@ from kd_lightning.errors import UserError
 
 
 class PlainParser(argparse.ArgumentParser):
-    """The parser of a command that takes no configs, and so starts without importing what reads them."""
+    """The parser of a command that takes no configs, and so starts without importing the config parser."""
 
     def error(self, message: str) -> NoReturn:
         """Raise an error for users.

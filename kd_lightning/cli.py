@@ -14,22 +14,28 @@ from kd_lightning.wording import shown_lines
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": (
         "kd_lightning.commands.fit",
-        "train a network, with a teacher or without; test, export, sum up",
+        "train a network, with or without a teacher; test, export, summarize",
     ),
     "validate": ("kd_lightning.commands.fit", "measure a checkpoint on the validation images"),
     "test": ("kd_lightning.commands.fit", "measure a checkpoint on the test images"),
-    "compare": ("kd_lightning.commands.compare", "run a study over several seeds: does it help, and how sure are we?"),
+    "compare": (
+        "kd_lightning.commands.compare",
+        "run a study over several random seeds, with tests of significance",
+    ),
     "list": (
         "kd_lightning.commands.list",
-        "show losses, networks, tasks, data, augmentations, configs; or one as a whole",
+        "show losses, networks, tasks, data, augmentations, configs; or one in detail",
     ),
-    "benchmark": ("kd_lightning.commands.benchmark", "measure on this machine what training costs, and where it goes"),
+    "benchmark": (
+        "kd_lightning.commands.benchmark",
+        "measure the time of training on this machine, part by part",
+    ),
     "predict": ("kd_lightning.commands.predict", "classify image files and folders with a trained model"),
-    "data": ("kd_lightning.commands.data", "show what a data source holds, with a sheet of examples"),
-    "stats": ("kd_lightning.commands.stats", "the exact mean and standard deviation of a data source's channels"),
+    "data": ("kd_lightning.commands.data", "describe a data source, with a sheet of example images"),
+    "stats": ("kd_lightning.commands.stats", "print the exact mean and standard deviation of a data source's channels"),
     "export": ("kd_lightning.commands.export", "write the ONNX files of a trained model"),
 }
-"""Each command's module, which has a ``main(args)``, and what it does."""
+"""Each command's module, which has a ``main(args)``, and its help."""
 
 USAGE = """usage: python -m kd_lightning COMMAND [OPTION ...]
 
@@ -43,7 +49,7 @@ First run, without any download: python -m kd_lightning fit --config quickstart.
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, or 2 for a mistake that the user can mend.
+    """Run a command and return its exit status: 0, or 2 for a mistake that the user can fix.
 
     Ctrl-C and SIGTERM end the process, with 130 and 143.
     """
@@ -53,14 +59,14 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _status(args: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name may have letters that the terminal has not
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name may have characters that the terminal lacks
     try:
         return _main(args)
     except UserError as error:
-        stopping.wait_for_rank_zero(seconds=10)  # where all processes have made the same mistake, one says so
+        stopping.wait_for_rank_zero(seconds=10)  # where all processes fail alike, one prints
         print(f"error: {shown_lines(error)}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output, as in `| head`, has enough
+    except BrokenPipeError:  # the reader of our output, as in `| head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:

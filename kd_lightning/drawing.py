@@ -1,4 +1,4 @@
-"""What drawn sheets of images share: colours, type, and text that is cut to its place."""
+"""Colours, fonts and text that is cut to a width, for drawn sheets of images."""
 
 from functools import cache
 
@@ -16,12 +16,12 @@ def font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 
 def cut(text: str, size: int, width: float, *, keep_end: bool = False) -> str:
-    """Return as much of a text as fits into a place, as it can be shown.
+    """Return as much of a text as fits into a width, without control characters.
 
     Args:
         text: Any text.
         size: The font's height in pixels.
-        width: The place's width in pixels.
+        width: The width in pixels.
         keep_end: Whether the beginning is cut off and not the end.
     """
     text = shown(text)

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: one sentence with the value, what was expected and what mends it.
+    """A mistake that the user can fix: one sentence with the value, what was expected and the fix.
 
     The command line prints it without a traceback and exits with status 2.
     """

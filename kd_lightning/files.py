@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, names that stay in their folder, and where caches are kept."""
+"""Files that are written atomically, names that stay in their folder, and the folder of caches."""
 
 import errno
 import os
@@ -18,29 +18,29 @@ if sys.platform != "win32":
     import fcntl
 
 TEMP_FOLDER = ".kd_lightning-"
-"""How the names of workplaces begin. They are hidden folders: no pattern for results matches what is in them."""
+"""How the names of temporary folders begin. They are hidden: no glob for results matches their files."""
 
 LOCK = ".lock"
-"""The file in a temp_folder that its owner keeps locked; the system unlocks it when the owner dies, however it dies."""
+"""The file in a temporary folder that its owner keeps locked; the system unlocks it when the owner ends in any way."""
 
 LONGEST_NAME = 200
-"""Bytes of a name; file systems take 255."""
+"""Bytes of a name at most; file systems take 255."""
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""What the system answers where nothing more can be written."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""The system's errors where nothing more can be written."""
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path to write to; what is there when the block ends without an error becomes ``path``.
+    """Yield a temporary path to write to; it is renamed to ``path`` when the block ends without an error.
 
-    Not even a kill or a power cut leaves half a file at ``path``, or takes away the one that was there before.
+    A kill or a power cut leaves the old file, or none, at ``path``, never half a file.
 
     Args:
         path: The file to write; its folder is made where it is missing.
 
     Raises:
-        UserError: The folder cannot be written to, or the disk is full. Nothing is left behind.
+        UserError: The folder cannot be written to, or the disk is full. Nothing is left.
     """
     path = Path(path)
     with writing(path), temp_folder(path.parent) as work:
@@ -52,22 +52,24 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise ``UserError`` where the system does not let ``path`` be written."""
+    """Raise ``UserError`` where the system cannot write ``path``."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free or choose another folder.") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another folder."
+        ) from error
 
 
 @contextmanager
 def temp_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty hidden folder in ``folder``, so that finished files are only renamed; it is removed afterwards.
+    """Yield an empty hidden folder in ``folder``, so that finished files are only renamed; it is removed afterwards.
 
-    The workplaces that killed processes have left there are removed first.
+    The temporary folders of killed processes are removed first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
-    work, lock = _own_workplace(folder)
+    work, lock = _own_temp_folder(folder)
     stopping.unfinished.add(work)
     try:
         yield work
@@ -78,7 +80,7 @@ def temp_folder(folder: Path) -> Iterator[Path]:
 
 
 def put_in_place(source: Path, target: Path) -> None:
-    """Give a finished file its name, after its bytes have reached the disk."""
+    """Rename a finished file, after its bytes have reached the disk."""
     _sync(source, os.O_RDWR)
     source.replace(target)
     with suppress(OSError):  # Windows and some network disks cannot do that with a folder
@@ -94,11 +96,11 @@ def _sync(path: Path, access: int) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the workplaces in ``folder`` whose owners have died."""
+    """Remove the temporary folders in ``folder`` whose owners have ended."""
     for work in folder.glob(f"{TEMP_FOLDER}*"):
         if work.is_symlink() or not work.is_dir():
             continue
-        with suppress(OSError):  # its owner is at work, or this disk knows no locks, or it is another user's
+        with suppress(OSError):  # its owner still runs, or this disk has no locks, or it is another user's
             lock = os.open(work / LOCK, os.O_RDWR | os.O_CREAT)
             try:
                 _lock(lock, wait=False)
@@ -107,8 +109,8 @@ def sweep(folder: Path) -> None:
                 os.close(lock)
 
 
-def _own_workplace(folder: Path) -> tuple[Path, int]:
-    """Make a temp_folder and return it with its lock; one that was swept before it could be locked is made again."""
+def _own_temp_folder(folder: Path) -> tuple[Path, int]:
+    """Make a temporary folder and return it with its lock; try again where it is swept before it is locked."""
     while True:
         work = Path(tempfile.mkdtemp(prefix=TEMP_FOLDER, dir=folder))
         with suppress(FileNotFoundError):
@@ -121,7 +123,7 @@ def _own_workplace(folder: Path) -> tuple[Path, int]:
 
 
 def _lock(number: int, *, wait: bool) -> None:
-    """Lock an open file, or raise ``OSError``: another process has it, or this disk knows no locks."""
+    """Lock an open file, or raise ``OSError``: another process holds the lock, or this disk has no locks."""
     if sys.platform == "win32":
         raise OSError(errno.ENOLCK, "no locks that end with their process")
     fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -132,11 +134,11 @@ def plain_name(name: str, ending: str, key: str) -> str:
 
     Args:
         name: The name.
-        ending: How it must end, so that it takes no other file's place.
-        key: What names it, for the message.
+        ending: How it must end, so that it replaces no other file.
+        key: The option, for the message.
 
     Raises:
-        UserError: It is no plain name.
+        UserError: It is not a plain name.
     """
     plain = name.isprintable() and not name.startswith(".") and not {"/", "\\", ":"} & set(name)
     if not plain or not name.endswith(ending) or len(os.fsencode(name)) > LONGEST_NAME:
@@ -148,18 +150,18 @@ def plain_name(name: str, ending: str, key: str) -> str:
 
 
 def disk_full_message(error: BaseException) -> str | None:
-    """Return the sentence for an error that a full or read-only disk has caused; ``None`` for any other error."""
+    """Return the message for an error that a full or read-only disk has caused; ``None`` for any other error."""
     causes = list(_causes(error))
     for cause in causes:
-        if isinstance(cause, OSError) and cause.errno in NO_ROOM:
+        if isinstance(cause, OSError) and cause.errno in DISK_FULL:
             place = f" {cause.filename}" if cause.filename else ""
-            said = next((str(other) for other in causes if isinstance(other, UserError)), None)
-            return said or f"cannot write{place}: {cause.strerror}; free space, or choose another folder."
+            message = next((str(other) for other in causes if isinstance(other, UserError)), None)
+            return message or f"cannot write{place}: {cause.strerror}; free space, or choose another folder."
     return None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Give an error, what it came from, what that came from, and so on."""
+    """Yield an error, its cause, the cause of that, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
@@ -168,8 +170,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def cache_folder() -> Path | None:
     """Return ``kd_lightning`` in the user's folder of caches, which ``XDG_CACHE_HOME`` can name; it is made.
 
-    Others may not look into it, and one that others could have filled is not used. ``None``: there is none, which is
-    said once; all goes on without.
+    Only the user can read it, and another user's folder is not used. Without a folder a warning appears once, and the
+    answer is ``None``.
     """
     try:
         caches = os.environ.get("XDG_CACHE_HOME")
@@ -178,13 +180,13 @@ def cache_folder() -> Path | None:
         if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
             raise PermissionError(errno.EPERM, "it is another user's", str(folder))
         folder.chmod(0o700)
-    except (OSError, RuntimeError) as error:  # RuntimeError: no HOME, and no entry that says where it would be
-        _say_once(f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error).rstrip("."))
+    except (OSError, RuntimeError) as error:  # RuntimeError: no HOME, and no user entry
+        _warn_once(f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error).rstrip("."))
         return None
     return folder
 
 
 @cache
-def _say_once(reason: str) -> None:
-    if stopping.speaks():
+def _warn_once(reason: str) -> None:
+    if stopping.is_rank_zero():
         warnings.warn(f"nothing is cached ({reason}); name a folder of yours with XDG_CACHE_HOME.", stacklevel=1)

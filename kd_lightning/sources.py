@@ -1,4 +1,4 @@
-"""The code that a class leans on: the source files that its module imports, and these in turn, and the libraries."""
+"""The code that a class depends on: the source files that its module imports, directly or not, and the libraries."""
 
 import ast
 import re
@@ -15,17 +15,17 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 
 DYNAMIC = re.compile(rb"\b(importlib|__import__|import_module|exec|eval|resolve_name|runpy)\b")
-"""What can import a module whose name the source does not say."""
+"""What can import a module that the source does not name."""
 
 
 def code_digest(modules: Iterable[str], left_out: Callable[[str], bool] = lambda module: False) -> str:
-    """Return a digest of the sources that modules lead to, and of the versions of the libraries that these import.
+    """Return a digest of the sources that modules import, directly or not, and of the versions of their libraries.
 
-    A source of the user's own that imports by names made up while it runs stands for all sources in its folder.
+    A source of the user that imports dynamically counts for all sources in its folder.
 
     Args:
-        modules: Names of the modules to begin with.
-        left_out: Says of a module's name that its code does not count.
+        modules: Names of the first modules.
+        left_out: Returns whether a module, by its name, is left out.
     """
     digest, (sources, libraries) = blake2b(digest_size=16), reached(modules, left_out)
     for name in sorted(sources):
@@ -36,7 +36,7 @@ def code_digest(modules: Iterable[str], left_out: Callable[[str], bool] = lambda
 
 
 def reached(modules: Iterable[str], left_out: Callable[[str], bool]) -> tuple[dict[str, Path], set[str]]:
-    """Return the sources that modules lead to, by name, and the top names of the libraries that they import."""
+    """Return the sources that modules import, directly or not, by name, and the top names of their libraries."""
     sources: dict[str, Path] = {}
     libraries: set[str] = set()
     waiting, seen = list(modules), set[str]()
@@ -71,16 +71,16 @@ def _source(name: str) -> Path | None:
 
 
 def _is_installed(path: Path) -> bool:
-    """Say whether a distribution, wherever it lies, has installed a file; the user's own may be editable."""
+    """Return whether a distribution has installed a file, in any folder; the user's own may be editable."""
     return any(path.relative_to(folder).parts[0].removesuffix(".py") in _installed(folder) for folder in path.parents)
 
 
 @cache
 def _installed(folder: Path) -> frozenset[str]:
-    """Return the top names of what distributions have installed in a folder, as their own files there say."""
+    """Return the top names that distributions have installed in a folder, from their metadata there."""
     found = set[str]()
     for distribution in distributions(path=[str(folder)]):
-        if distribution.read_text("SOURCES.txt") is None:  # which stands beside sources that are not installed
+        if distribution.read_text("SOURCES.txt") is None:  # which is beside sources that are not installed
             names = distribution.read_text("top_level.txt")
             files = distribution.read_text("RECORD") or ""
             found |= set(names.split()) if names else {re.split("[/.,]", line)[0] for line in files.splitlines()}
@@ -94,7 +94,7 @@ def _spec(name: str) -> ModuleSpec | None:
         return loaded
     parent, _, last = name.rpartition(".")
     if not parent:
-        with suppress(ValueError, ImportError):  # a module that says nothing of where it is from
+        with suppress(ValueError, ImportError):  # a module without a spec
             return find_spec(name)
         return None
     around = _spec(parent)
@@ -120,7 +120,7 @@ def _imports(package: str, source: bytes) -> tuple[str, ...]:
 
 
 def _from(node: ast.ImportFrom, package: str) -> Iterator[str]:
-    """Give the module that a ``from`` names, and those of its names that are modules too."""
+    """Yield the module that a ``from`` names, and those of its names that are modules too."""
     parts = package.split(".")
     above = parts[: len(parts) - node.level + 1] if node.level else []
     base = ".".join([*above, *([node.module] if node.module else [])])

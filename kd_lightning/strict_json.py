@@ -1,4 +1,4 @@
-"""JSON that every program reads: Python's own writes bare ``NaN`` and ``Infinity``, which are none."""
+"""JSON that every program reads: Python's own writes bare ``NaN`` and ``Infinity``, which JSON lacks."""
 
 import json
 from math import isfinite

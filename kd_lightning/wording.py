@@ -1,13 +1,13 @@
-"""Words of sentences for people, and texts of others' making (names of files and classes) as they may be shown."""
+"""Words for messages, and untrusted texts (names of files and classes) made safe to print."""
 
 import re
 import unicodedata
 from collections.abc import Sequence
 
 STEERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Invisible letters that turn the direction of what follows, so that a text reads as another one."""
+"""Invisible characters that change the direction of text, so that it reads as another one."""
 NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}
-"""Unicode's categories of control characters, halves of letters, and ends of lines and paragraphs."""
+"""Unicode's categories of control characters, surrogates, and ends of lines and paragraphs."""
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What spreadsheets take for the beginning of a formula, their wide forms included."""
 
@@ -24,14 +24,14 @@ def epochs_in_words(epochs: float, limits: str) -> str:
 
 
 def did_you_mean(near: Sequence[str]) -> str:
-    """Return the question that an error asks in brackets about names that are there; nothing where none is near."""
+    """Return a hint with similar names, for the end of a message; empty where there is none."""
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def shown(text: object) -> str:
-    r"""Return a text as one line that steers no terminal and no page: an escape character becomes ``\x1b``."""
+    r"""Return a text as one line without control characters: an escape character becomes ``\x1b``."""
     line = str(text)
-    return line if line.isprintable() else "".join(map(_shown_letter, line))
+    return line if line.isprintable() else "".join(map(_shown_character, line))
 
 
 def shown_lines(text: object) -> str:
@@ -39,10 +39,10 @@ def shown_lines(text: object) -> str:
     return "\n".join(map(shown, str(text).split("\n")))
 
 
-def _shown_letter(letter: str) -> str:
-    if letter not in STEERING and unicodedata.category(letter) not in NOT_SHOWN:
-        return letter
-    return letter.encode("unicode_escape").decode()
+def _shown_character(character: str) -> str:
+    if character not in STEERING and unicodedata.category(character) not in NOT_SHOWN:
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 def in_csv(value: object) -> object:
@@ -60,5 +60,5 @@ def in_markdown(text: object) -> str:
 
 
 def shortened(text: str, most: int = 1000) -> str:
-    """Return a text without its middle where it is longer than ``most`` letters."""
+    """Return a text without its middle where it is longer than ``most`` characters."""
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"

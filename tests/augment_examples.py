@@ -26,7 +26,7 @@ ALL: list[Augmentation] = [
     Mixup(alpha=0.7),
     CutMix(),
 ]
-BASELINE = [step for step in ALL if not step.mixes_labels]
+UNMIXED = [step for step in ALL if not step.mixes_labels]
 
 
 def name(step: Augmentation) -> str:
@@ -34,7 +34,7 @@ def name(step: Augmentation) -> str:
 
 
 def make_batch(channels: int = 3, count: int = BATCH) -> tuple[Tensor, Tensor, Tensor]:
-    """Return uint8 images without black pixels, labels, and rows in no order."""
+    """Return uint8 images without black pixels, labels, and shuffled rows."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(1, 256, (count, HEIGHT, WIDTH, channels), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, CLASSES, (count,), generator=generator)

@@ -1,4 +1,4 @@
-"""Files in CIFAR's own layout, of images that are drawn."""
+"""Files in CIFAR's own layout, with drawn images."""
 
 import hashlib
 import pickle
@@ -31,7 +31,7 @@ def cifar_batch(planes: NDArray[np.uint8], labels: list[int], key: str) -> bytes
 
 
 def write_cifar100(root: Path, patch: pytest.MonkeyPatch, **counts: int) -> dict[str, list[int]]:
-    """Write a CIFAR-100 of drawn images whose checksums are then the expected ones.
+    """Write a CIFAR-100 of drawn images and expect its checksums.
 
     Args:
         root: The folder that its folder goes into.

@@ -28,7 +28,7 @@ PATIENCE = 60  # seconds
 
 
 class Browser:
-    """One page of a browser; remembers every error and every request of the page."""
+    """One page of a browser; records every error and every request of the page."""
 
     def __init__(self, commands: int, answers: int) -> None:
         self.commands, self.answers, self.count, self.session = commands, answers, 0, ""

@@ -82,7 +82,7 @@ def _row(name: str, seeds: Sequence[int], images: int, epochs: int) -> Row:
         example_run(seed, ACCURACY[name] + of_seed[seed] + of_run[seed], images, epochs, teacher=role == "teacher")
         for seed in seeds
     ]
-    return Row(name, f"seed_{name}", role, tuple(runs), reported=REPORTED[name])
+    return Row(name, f"notebook_{name}", role, tuple(runs), reported=REPORTED[name])
 
 
 def _rank(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""A folder with one image of each format and mode, and with files that are no images."""
+"""A folder with one image of each format and mode, and with files that are not images."""
 
 import struct
 import zlib
@@ -27,7 +27,7 @@ def picture(height: int = SIZE, width: int = SIZE) -> Pixels:
 
 
 def write_difficult_images(folder: Path) -> DifficultImages:
-    """Write them all into a folder, which is made, and return their paths, each list sorted."""
+    """Write them all into a new folder, and return their paths, each list sorted."""
     (folder / "nested" / "deeper").mkdir(parents=True)
     return DifficultImages(sorted(_write_good(folder)), sorted(_write_broken(folder)))
 

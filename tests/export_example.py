@@ -37,7 +37,7 @@ def held_out_split() -> tuple[Tensor, Tensor]:
 
 
 def info_of(network: Network) -> ModelInfo:
-    """Return what a file says about a network for digits."""
+    """Return the metadata of a network for digits."""
     path = f"{type(network).__module__}.{type(network).__qualname__}"
     return ModelInfo(path, network.arguments, tuple("0123456789"), (0.3,), (0.35,), network.image_size, "digits", 0.9)
 
@@ -63,7 +63,7 @@ def sensitive_network() -> LightNN:
 def _trained_weights() -> dict[str, Tensor]:
     images, labels = train_split()
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so small a network trains faster so
+    torch.set_num_threads(1)  # so small a network trains faster on one thread
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         network = LightNN(num_classes=10, in_channels=1, image_size=8)
@@ -91,7 +91,7 @@ def torch_logits(network: Network, images: Tensor) -> Tensor:
 
 
 class AlwaysDropping(Network):
-    """Forgets that evaluation has no dropout."""
+    """Applies dropout in evaluation, too."""
 
     def forward(self, images: Tensor) -> Tensor:
         return nn.functional.dropout(images + 1, 0.5, training=True).flatten(1)[:, : self.num_classes]

@@ -1,4 +1,4 @@
-"""Sets of options for Trainer, optimizer, schedule, callbacks and data that fit the fast path."""
+"""Sets of options for Trainer, optimizer, schedule, callbacks and data that work with the fast path."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -86,7 +86,7 @@ def cyclic(optimizer: Any, **options: Any) -> Any:
 
 
 class Assigns(OneCycle):
-    """A schedule that puts a number where torch's own ones fill what is there."""
+    """A schedule that assigns a number where torch's own ones fill a tensor."""
 
     def step(self, epoch: int | None = None) -> None:
         super().step(epoch)
@@ -99,7 +99,7 @@ class MarkedAssigns(Assigns):
 
 
 class OwnNetwork(TinyNetwork):
-    """Of a class that says that it fits, with a change of which that says nothing."""
+    """Subclass of a marked class, with a change that the mark does not cover."""
 
 
 class Shift(Augmentation):
@@ -116,7 +116,7 @@ class MarkedShift(Shift):
 
 
 class MarkedTask(Classifier):
-    """A task of a user's own that says that it fits."""
+    """A user's own task that is marked."""
 
     works_with_fast_path = True
 
@@ -173,9 +173,11 @@ def calling(*callbacks: Callable[[Path], Callback], **options: Any) -> Case:
     return Case(trainer=options, more=lambda folder: {"callbacks": [make(folder) for make in callbacks]})
 
 
-ASKED = "cannot be captured: operation not permitted"  # on a CPU, where torch reads counts of steps; not on a GPU
+READS_COUNTS = (
+    "cannot be captured: operation not permitted"  # on a CPU, where torch reads counts of steps; not on a GPU
+)
 UNKNOWN = "is not known to work with the fast path"
-SAYS = rf"{UNKNOWN} \(works_with_fast_path = True in it says that it does\)"
+NO_MARK = rf"{UNKNOWN} \(set works_with_fast_path = True in the class if it does\)"
 
 CASES: dict[str, Case] = {
     "plain": Case(),
@@ -184,18 +186,18 @@ CASES: dict[str, Case] = {
     "AdamW": Case(with_optimizer(optim.AdamW, weight_decay=0.125, fused=True)),
     "AMSGrad": Case(with_optimizer(Adam, amsgrad=True, fused=True)),
     "Adagrad": Case(with_optimizer(optim.Adagrad, fused=True)),
-    "ASGD": Case(with_optimizer(optim.ASGD), uncaptured=ASKED),
-    "Adadelta": Case(with_optimizer(optim.Adadelta), uncaptured=ASKED),
+    "ASGD": Case(with_optimizer(optim.ASGD), uncaptured=READS_COUNTS),
+    "Adadelta": Case(with_optimizer(optim.Adadelta), uncaptured=READS_COUNTS),
     "Adafactor": Case(with_optimizer(optim.Adafactor), uncaptured="Adafactor reads its learning rate on the host"),
-    "Adamax": Case(with_optimizer(optim.Adamax), uncaptured=ASKED),
-    "NAdam": Case(with_optimizer(optim.NAdam), uncaptured=ASKED),
-    "RAdam": Case(with_optimizer(optim.RAdam), uncaptured=ASKED),
-    "RMSprop": Case(with_optimizer(optim.RMSprop, momentum=0.5, centered=True), uncaptured=ASKED),
+    "Adamax": Case(with_optimizer(optim.Adamax), uncaptured=READS_COUNTS),
+    "NAdam": Case(with_optimizer(optim.NAdam), uncaptured=READS_COUNTS),
+    "RAdam": Case(with_optimizer(optim.RAdam), uncaptured=READS_COUNTS),
+    "RMSprop": Case(with_optimizer(optim.RMSprop, momentum=0.5, centered=True), uncaptured=READS_COUNTS),
     "Rprop": Case(with_optimizer(optim.Rprop)),
     "groups of parameters": Case(lambda fast: classifier(fast, optimizer=in_groups)),
     "one cycle": Case(with_schedule(OneCycle)),
-    "a schedule of a user's own": Case(with_schedule(Assigns), uncaptured=f"Assigns {SAYS}"),
-    "a schedule that says that it fits": Case(with_schedule(MarkedAssigns)),
+    "a schedule of a user's own": Case(with_schedule(Assigns), uncaptured=f"Assigns {NO_MARK}"),
+    "a marked schedule": Case(with_schedule(MarkedAssigns)),
     "plateaus of the loss": Case(
         with_schedule(lambda o: ReduceLROnPlateau(o, monitor="val/loss", patience=0, threshold=1.0), "epoch")
     ),
@@ -218,8 +220,8 @@ CASES: dict[str, Case] = {
     "moves": Case(data={"augment": [RandomCrop(2), HorizontalFlip(), RandomTranslate()]}),
     "colours": Case(data={"augment": [ColorJitter(), Cutout(2)]}),
     "mixed labels": Case(data={"augment": [CutMix(), Mixup()]}),
-    "an augmentation of a user's own": Case(data={"augment": [Shift()]}, uncaptured=f"Shift {SAYS}"),
-    "an augmentation that says that it fits": Case(data={"augment": [MarkedShift()]}),
+    "an augmentation of a user's own": Case(data={"augment": [Shift()]}, uncaptured=f"Shift {NO_MARK}"),
+    "a marked augmentation": Case(data={"augment": [MarkedShift()]}),
     "another normalization": Case(data={"normalize": "imagenet"}),
     "validation in the epoch": Case(trainer={"val_check_interval": 0.5}),
     "validation by steps": Case(trainer={"val_check_interval": 7, "check_val_every_n_epoch": None}),
@@ -235,15 +237,13 @@ CASES: dict[str, Case] = {
     "time without end": Case(trainer={"max_time": "00:10:00:00"}),
     "batch normalization": Case(lambda fast: Classifier(TinyNetwork(), fast=fast)),
     "a network of a user's own": Case(
-        lambda fast: Classifier(OwnNetwork(), fast=fast), uncaptured=f"OwnNetwork {SAYS}"
+        lambda fast: Classifier(OwnNetwork(), fast=fast), uncaptured=f"OwnNetwork {NO_MARK}"
     ),
     "layers with parametrizations": Case(normed, uncaptured=f"ParametrizedLinear {UNKNOWN}"),
-    "a task that says that it fits": Case(lambda fast: MarkedTask(light(), fast=fast)),
+    "a marked task": Case(lambda fast: MarkedTask(light(), fast=fast)),
     "a live teacher": Case(lambda fast: cosine(fast, cache_teacher=False)),
-    "a remembered teacher": Case(lambda fast: cosine(fast, cache_teacher=True)),
-    "a remembered teacher, mirrored": Case(
-        lambda fast: cosine(fast, cache_teacher=True), {"augment": [HorizontalFlip()]}
-    ),
+    "a cached teacher": Case(lambda fast: cosine(fast, cache_teacher=True)),
+    "a cached teacher, mirrored": Case(lambda fast: cosine(fast, cache_teacher=True), {"augment": [HorizontalFlip()]}),
     "a regressor": Case(regress),
     "the loss's weight changes": change(halve_loss),
     "dropout changes": change(drop_out_less),
@@ -261,7 +261,7 @@ CASES: dict[str, Case] = {
     "accumulation that changes": calling(
         lambda folder: theirs.GradientAccumulationScheduler({0: 1, 1: 2, 3: 1}), max_epochs=4
     ),
-    "what watches": calling(
+    "callbacks that only read": calling(
         lambda folder: theirs.RichProgressBar(),
         lambda folder: theirs.RichModelSummary(),
         lambda folder: theirs.OnExceptionCheckpoint(folder),

@@ -1,4 +1,4 @@
-"""Tasks that are trained on the plain and on the fast path, and what Lightning has counted of them."""
+"""Tasks that are trained on the plain and on the fast path, and what Lightning counts of them."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def progress(trainer: Trainer) -> dict[str, Any]:
 
 
 def assert_same(plain: tuple[Trainer, Task], fast: tuple[Trainer, Task], exact: bool = True) -> None:
-    """Compare two runs; a captured step has its learning rates in float32, so it is the same but for rounding."""
+    """Compare two runs; a captured step has its learning rates in float32, so it is the same except for rounding."""
     assert progress(plain[0]) == progress(fast[0])
     tolerance = 0.0 if exact else 2e-5
     for name, values in plain[1].state_dict().items():
@@ -66,7 +66,7 @@ class Calls(Callback):
 
     Attributes:
         batches: The batches that it sees.
-        hooks: How often each hook is called that is not of a batch.
+        hooks: Number of calls of each hook that does not belong to a batch.
     """
 
     works_with_fast_path = True

@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, b"x", {"Content-Length": str(2**40)})
 
     def _repeat(self, data: bytes, pause: float) -> None:
-        """Send the same again and again until nobody listens."""
+        """Send the same bytes until the client closes."""
         with suppress(OSError):
             while not self.server.go_on.wait(pause):
                 self.wfile.write(data)
@@ -130,4 +130,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: tests look at ``requests``."""
+        """Print nothing: tests read ``requests``."""

@@ -60,7 +60,7 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "feature regression, normalized": lambda: FeatureRegression("body", projector="3x3 normalized"),
     "feature regression, ConvReg": lambda: FeatureRegression("body", "deep", projector="ConvReg"),
     "feature regression, transposed": lambda: FeatureRegression("deep", "body", projector="ConvReg"),
-    "cell cosine": lambda: SpatialCosine("body"),
+    "spatial cosine": lambda: SpatialCosine("body"),
     "attention": lambda: AttentionTransfer(["body"], ["deep"]),
     "review": lambda: ReviewKD(["body", "deep"]),
     "review of vectors": lambda: ReviewKD(["body", "flat"]),
@@ -74,7 +74,7 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "contrast": lambda: CRD("body", dimensions=4, negatives=6, temperature=0.5),
     "contrast of vectors": lambda: CRD("flat", dimensions=4, negatives=6, temperature=0.5),
 }
-"""Every loss, in the forms that its own code tells apart, for ``STUDENT`` and ``TEACHER``."""
+"""Every loss, in each variant of its code, for ``STUDENT`` and ``TEACHER``."""
 
 
 def outputs(shapes: Shapes, count: int = 4, seed: int = 0, dtype: torch.dtype = torch.float64) -> Outputs:

@@ -1,4 +1,4 @@
-"""A seeded mutator of files: of their bytes, and of what stands in archives, pickles, metadata, graphs and YAML."""
+"""A seeded mutator of files: of their bytes, and of what is in archives, pickles, metadata, graphs and YAML."""
 
 import io
 import json
@@ -17,19 +17,19 @@ ODD: list[Any] = [
     None, True, -1, 0, 1, 2, 10**9, 2**63, 10**400, 0.0, -1.5, 1e308, float("nan"), float("inf"), "", "x" * 5000,
     "\ud800", "\0", "\x1b[1m", "../..", [], [1, [2]], {}, {"a": {}}, "[" * 3000,
 ]  # fmt: skip
-"""Values that are seldom meant."""
+"""Values that are seldom intended."""
 
 TEXTS = [
     "null", "[1]", "{a: b}", "-1", "1e999", ".nan", "9" * 50, '"\\ud800"', "'\\0'", "&a [*a]", "*a", "2001-99-99",
     "!!binary x", "!!python/name:os.system", "{" * 99, "[" * 9999, "&a {b: 1}", "<<: *a", "1:2:3", "0x_", "''",
 ]  # fmt: skip
-"""YAML that is seldom meant."""
+"""YAML that is seldom intended."""
 
 Mutate = Callable[[Random, bytes], bytes]
 
 
 def some_bytes(random: Random, data: bytes) -> bytes:
-    """Change, cut, insert, repeat or take away bytes at random places."""
+    """Change, cut, insert, repeat or remove bytes at random places."""
     content = bytearray(data)
     for _ in range(random.choice([1, 1, 1, 3, 10])):
         at, length = random.randrange(len(content) + 1), random.choice([1, 1, 4, 8, 64])
@@ -74,7 +74,7 @@ def pickled(random: Random, data: bytes) -> bytes:
 
 
 def archived(random: Random, data: bytes) -> bytes:
-    """Change an archive of torch's or NumPy's: an entry's content or name, its compression, its being there."""
+    """Change an archive of torch's or NumPy's: an entry's content or name, its compression, its presence."""
     target = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(target, "w") as changed:
         chosen = random.choice(source.infolist()).filename
@@ -97,7 +97,7 @@ def archived(random: Random, data: bytes) -> bytes:
 
 
 def graph(random: Random, data: bytes) -> bytes:
-    """Change an ONNX file: what it says of itself, shapes, names, nodes and their attributes."""
+    """Change an ONNX file: its metadata, shapes, names, nodes and their attributes."""
     model = onnx.load_from_string(data)
     for _ in range(random.choice([1, 1, 2])):
         random.choice([_metadata, _metadata, _metadata, _shape, _node, _tensor])(random, model)

@@ -1,4 +1,4 @@
-"""A network of a user's own that knows nothing of this project, and a loss that knows too little."""
+"""A user's network that is independent of this project, and a loss with a wrong shape."""
 
 from torch import Tensor, nn
 

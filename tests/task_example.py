@@ -29,7 +29,7 @@ QUIET = {
     "enable_model_summary": False,
     "num_sanity_val_steps": 0,
 }
-"""Options of a trainer that leaves nothing behind and prints little."""
+"""Options of a trainer that writes no files and prints little."""
 
 
 def quick_trainer(epochs: int = 1, **options: Any) -> Trainer:

@@ -33,7 +33,7 @@ def test_every_command_has_a_help(command: str, capsys: pytest.CaptureFixture[st
     assert "usage:" in capsys.readouterr().out
 
 
-def test_the_program_runs_as_a_module_and_says_its_version() -> None:
+def test_the_program_runs_as_a_module_and_prints_its_version() -> None:
     process = subprocess.run(
         [sys.executable, "-m", "kd_lightning", "--version"], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""README.md and docs/: what they show runs, and what they list is what there is."""
+"""README.md and docs/: their examples run, and their lists are complete."""
 
 import importlib
 import re
@@ -43,7 +43,7 @@ def own_files(temp_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_a_page_adds_in_files_of_its_own_runs_by_the_pages_commands(page: str, own_files: None) -> None:
+def test_the_files_that_a_page_adds_run_by_its_commands(page: str, own_files: None) -> None:
     write_files(page)
     own = [name for name in ("my_losses", "my_networks") if Path(f"{name}.py").exists()]
     assert tuple(own) == PAGES[page]
@@ -66,9 +66,9 @@ def test_the_readmes_loop_over_images_runs(temp_folder: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("page", write_docs.PAGES, ids=lambda page: page.name)
-def test_a_page_lists_what_there_is_as_the_docstrings_have_it(page: Path) -> None:
+def test_a_page_lists_what_the_docstrings_describe(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert text == write_docs.written(text), f"{page.name} is old; `python tests/write_docs.py` writes its tables anew"
+    assert text == write_docs.written(text), f"{page.name} is old; `python tests/write_docs.py` writes its tables again"
 
 
 def test_the_pages_list_every_kind_once() -> None:

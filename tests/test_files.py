@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the folder of caches."""
+"""Files that are written atomically, and the folder of caches."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ with atomic_write(sys.argv[1]) as path:
 """
 
 
-def test_a_file_is_there_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_is_there_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "new" / "net.pth"
     with atomic_write(path) as temporary:
         temporary.write_bytes(b"half")
@@ -54,7 +54,7 @@ def current_umask() -> int:
     return umask
 
 
-def test_what_a_killed_process_leaves_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_removed_and_those_of_a_running_one_are_not(tmp_path: Path) -> None:
     killed = subprocess.Popen(
         [sys.executable, "-c", HALF_WRITTEN, str(tmp_path / "net.pth")], stdout=subprocess.PIPE, text=True
     )
@@ -82,16 +82,16 @@ def test_a_link_that_is_named_like_a_leftover_leads_nowhere(tmp_path: Path) -> N
         assert [path.name for path in (tmp_path / "mine").iterdir()] == ["photo.txt"]
 
 
-def test_a_full_disk_is_a_sentence_and_what_was_there_stays(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_sentence_and_the_old_file_stays(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 100_000) as disk:
         (disk / "net.pth").write_text("good")
-        with pytest.raises(UserError, match=r"cannot write .*net\.pth: No space left on device; free or choose"):
+        with pytest.raises(UserError, match=r"cannot write .*net\.pth: No space left on device; free space or choose"):
             write(disk / "net.pth", 200_000)
         assert [path.name for path in disk.iterdir()] == ["net.pth"]
         assert (disk / "net.pth").read_text() == "good"
 
 
-def test_a_limit_on_the_size_of_files_is_a_sentence_and_what_was_there_stays(tmp_path: Path) -> None:
+def test_a_limit_on_the_size_of_files_is_a_sentence_and_the_old_file_stays(tmp_path: Path) -> None:
     (tmp_path / "net.pth").write_text("good")
     with files_of_at_most(1000), pytest.raises(UserError, match=r"cannot write .*net\.pth: File too large"):
         write(tmp_path / "net.pth", 2000)
@@ -105,7 +105,7 @@ def test_a_read_only_disk_is_a_sentence(tmp_path: Path) -> None:
         write(disk / "new" / "net.pth", 1)
 
 
-def test_an_error_that_a_full_disk_has_caused_is_told_from_others() -> None:
+def test_an_error_that_a_full_disk_has_caused_is_recognized() -> None:
     full = ValueError("you tried to log 1")
     full.__cause__ = OSError(28, "No space left on device", "events.out")
     assert (
@@ -143,9 +143,7 @@ def test_every_callback_that_writes_takes_plain_names_only() -> None:
         (("a.onnx", "static"), ("b.onnx", "static"), "two QuantizeONNX write the static file"),
     ],
 )
-def test_no_exported_file_takes_the_place_of_another(
-    first: tuple[str, Int8], second: tuple[str, Int8], expected: str
-) -> None:
+def test_no_exported_file_replaces_another(first: tuple[str, Int8], second: tuple[str, Int8], expected: str) -> None:
     callbacks = [ExportONNX("x.onnx"), QuantizeONNX(*first), QuantizeONNX(*second)]
     trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", callbacks=list(callbacks))
     for stage in ("fit", "test"):
@@ -154,7 +152,7 @@ def test_no_exported_file_takes_the_place_of_another(
         callbacks[2].setup(trainer, LightningModule(), "fit")
 
 
-def test_the_folder_of_caches_is_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_user_can_read_the_folder_of_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     for mode in (0o700, 0o755):
         folder = cache_folder()
@@ -168,10 +166,10 @@ def no_home() -> Path:
 
 
 @pytest.mark.parametrize("reason", ["home directory", "another user's", "File exists"])
-def test_without_a_folder_of_caches_of_ones_own_there_is_none_which_is_said_once(
+def test_without_a_folder_of_caches_a_warning_appears_once(
     reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files._say_once.cache_clear()
+    files._warn_once.cache_clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if reason == "home directory":
         monkeypatch.delenv("XDG_CACHE_HOME")
@@ -181,6 +179,6 @@ def test_without_a_folder_of_caches_of_ones_own_there_is_none_which_is_said_once
     else:
         owner = os.getuid()
         monkeypatch.setattr(os, "getuid", lambda: owner + 1)
-    with pytest.warns(UserWarning, match=f"nothing is cached .*{reason}.*XDG_CACHE_HOME") as said:
+    with pytest.warns(UserWarning, match=f"nothing is cached .*{reason}.*XDG_CACHE_HOME") as warned:
         assert [cache_folder(), cache_folder()] == [None, None]
-    assert len(said) == 1
+    assert len(warned) == 1

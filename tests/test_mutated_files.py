@@ -1,4 +1,4 @@
-"""Files of whoever's give their answer or one sentence, whatever is in them, and take no memory without end."""
+"""Untrusted files give their answer or one sentence, whatever is in them, in bounded memory."""
 
 import faulthandler
 import os
@@ -203,12 +203,12 @@ KINDS = {
 
 
 def peak() -> float:
-    """Gigabytes that this process has had at most."""
+    """Return the peak memory of this process in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def faults(kind: Kind, cases: int, folder: Path) -> Iterator[str]:
-    """Yield for each mutated file that is no answer and no ``UserError`` what happened."""
+    """Yield a description of each mutated file that gives neither an answer nor a ``UserError``."""
     path = kind.file(folder)
     good = path.read_bytes()
     for case in range(cases):
@@ -221,7 +221,7 @@ def faults(kind: Kind, cases: int, folder: Path) -> Iterator[str]:
             kind.read(path)
         except UserError as error:
             if not 0 < len(str(error)) < 5000:
-                yield f"case {case}: a message of {len(str(error))} letters"
+                yield f"case {case}: a message of {len(str(error))} characters"
         except BaseException as error:
             yield f"case {case}: {error!r:.300}"
         if time.monotonic() - start > MAX_SECONDS:

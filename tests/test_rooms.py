@@ -15,7 +15,7 @@ MODULES = {
 
 
 def imported(path: Path, everywhere: bool = False) -> Iterator[str]:
-    """Give the modules that a file imports when it is imported, or anywhere."""
+    """Yield the modules that a file imports when it is imported, or anywhere."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree) if everywhere else executed(tree):
         if isinstance(node, ast.Import):
@@ -26,7 +26,7 @@ def imported(path: Path, everywhere: bool = False) -> Iterator[str]:
 
 
 def executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """Give what runs at an import: neither functions nor what stands for type checkers alone."""
+    """Yield the statements that run at an import: neither functions nor the imports for type checkers."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue

@@ -18,7 +18,7 @@ def write(path: Path, text: str = "") -> Path:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of installed packages that is neither called so nor the interpreter's own, as `pip --target` makes."""
+    """A folder of installed packages that is not the interpreter's, as `pip --target` makes."""
     folder = tmp_path / "parts"
     write(folder / "dropped.py")
     for name, files in {"one_lib": ["one_lib/__init__.py", "one_lib/deep/part.py"], "two": ["two_lib.py"]}.items():
@@ -62,7 +62,7 @@ def test_a_module_in_folders_without_an_init_is_found_without_importing_them(
     assert "space" not in sys.modules
 
 
-def test_a_library_in_a_folder_that_another_path_names_is_no_less_one(
+def test_a_library_in_a_folder_that_another_path_names_is_still_a_library(
     install: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "link").symlink_to(install)

@@ -5,7 +5,7 @@ from kd_lightning.data.class_names import check_class_names
 from kd_lightning.errors import UserError
 from kd_lightning.wording import in_csv, in_markdown, shortened, shown, shown_lines
 
-LANGUAGES = "Größe 猫 🐈\u200d⬛ \u0645\u06cc\u200c\u062e a\xa0b"  # two of them join letters by invisible ones
+LANGUAGES = "Größe 猫 🐈\u200d⬛ \u0645\u06cc\u200c\u062e a\xa0b"  # two of them join characters by invisible ones
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ LANGUAGES = "Größe 猫 🐈\u200d⬛ \u0645\u06cc\u200c\u062e a\xa0b"  # two o
         ("\udcff", r"\udcff"),
     ],
 )
-def test_what_steers_a_terminal_is_shown_as_escapes_and_letters_of_all_languages_stay(text: str, line: str) -> None:
+def test_control_characters_are_shown_as_escapes_and_characters_of_all_languages_stay(text: str, line: str) -> None:
     assert shown(text) == line
     shown(text).encode()
 

@@ -13,7 +13,7 @@ from kd_lightning.networks import Network
 
 
 def tiny_images(count: int, classes: int, seed: int, channels: int = 3, size: int = 8) -> LabelledImages:
-    """Draw noise whose upper left quarter is as bright as the class number asks."""
+    """Draw noise whose upper left quarter is brighter for a larger class number."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % classes
     images = torch.randint(0, 100, (count, size, size, channels), generator=generator, dtype=torch.uint8)
@@ -22,7 +22,7 @@ def tiny_images(count: int, classes: int, seed: int, channels: int = 3, size: in
 
 
 class TinyDataModule(ImageDataModule):
-    """Tiny images, as many as are asked for."""
+    """The requested number of tiny images."""
 
     in_channels = 3
     image_size = 8

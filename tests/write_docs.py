@@ -12,7 +12,7 @@ LISTED = re.compile(r"<!-- list (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def written(text: str) -> str:
-    """Return a page with its tables written anew."""
+    """Return a page with its tables written again."""
     return LISTED.sub(lambda place: f"<!-- list {place[1]} -->\n\n{table(place[1])}\n\n<!-- end -->", text)
 
 

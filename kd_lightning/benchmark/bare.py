@@ -24,8 +24,8 @@ def bare_loop(task: Task, data: ImageDataModule, precision: Precision, steps: in
         task: Gives network and objective; it is trained further.
         data: Gives the images and the size of a batch.
         precision: Of the forward pass.
-        steps: Steps to measure, behind the first ones.
-        watch: Says where it runs.
+        steps: Steps to measure, after the warm-up.
+        watch: Gives the device.
     """
     device, images = watch.device, data.train_rows()[0]
     loader = data.train_dataloader()

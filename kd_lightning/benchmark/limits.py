@@ -1,4 +1,4 @@
-"""What a training step asks of the hardware, and what the hardware can give."""
+"""The work of a training step, and the peak rates of the hardware."""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -18,14 +18,14 @@ class Work(NamedTuple):
 
     Attributes:
         flops: Floating-point operations of convolutions and matrix products; a multiplication and an addition are two.
-        bytes: What all operations read and write, as if none were left in a cache by the one before.
+        bytes: What all operations read and write, as if there were no cache.
     """
 
     flops: float
     bytes: float
 
     def __sub__(self, other: "Work") -> "Work":
-        """Return the work without a part of it."""
+        """Subtract a part of the work."""
         return Work(self.flops - other.flops, self.bytes - other.bytes)
 
     def most(self, other: "Work") -> "Work":
@@ -48,7 +48,7 @@ class _Traffic(TorchDispatchMode):
 
 
 def work_of(step: Callable[[], object]) -> Work:
-    """Count what a call does."""
+    """Count the operations and bytes of a call."""
     with FlopCounterMode(display=False) as flops:
         step()
     with _Traffic() as traffic:
@@ -57,7 +57,7 @@ def work_of(step: Callable[[], object]) -> Work:
 
 
 def machine(device: torch.device, dtype: torch.dtype) -> Work:
-    """Measure what a device does in a second: a large matrix product, and a copy that no cache holds."""
+    """Measure a device's work in a second, by a large matrix product and a copy that exceeds the caches."""
     size, count = (8192, 2**28) if device.type == "cuda" else (1024, 2**25)
     matrix = torch.ones(size, size, device=device, dtype=dtype)
     source = torch.ones(count, device=device)

@@ -1,4 +1,4 @@
-"""Measures the loops against each other: in one process, alternating, with the same networks and images."""
+"""Compares the loops: in one process, alternating, with the same networks and images."""
 
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -28,7 +28,7 @@ from kd_lightning.teacher import NotCacheableError, TeacherCache
 from kd_lightning.teacher.cache import check_views
 
 SPARE = 16
-"""Batches behind the last measured one, so that the usual loop's workers are busy to the end."""
+"""Batches after the last measured one, so that the usual loop's workers are busy to the end."""
 
 USUAL = "the usual loop"
 
@@ -38,16 +38,16 @@ Time = Callable[[Watch], float]
 
 @dataclass
 class Loop:
-    """What was measured of one way to train.
+    """One way to train, and its measured times.
 
     Attributes:
-        name: What it is.
+        name: Its name in the report.
         time: Runs it.
         work: Of a step.
         seconds: Of a step, in each round.
         parts: Seconds of the parts of a step, from a round of its own; empty where it is fast and has none to measure.
-        remembers: Whether the teacher runs once, before.
-        fast: Whether many steps are done in one call.
+        caches: Whether teacher outputs are cached before training.
+        fast: Whether one call does many steps.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Loop:
     work: Work
     seconds: list[float] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
-    remembers: bool = False
+    caches: bool = False
     fast: bool = False
 
     @property
@@ -70,17 +70,17 @@ class Loop:
 
 @dataclass
 class Measured:
-    """What a benchmark has found out.
+    """The measurements of a benchmark.
 
     Attributes:
-        loops: The usual loop first, then ours: plain, with the teacher remembered where that is possible, and fast
+        loops: The usual loop first, then ours: plain, with teacher outputs cached where that is possible, and fast
             where the config's run is; the last one is that run's.
         limit: Work that the machine does in a second.
         device: Where it was measured.
         validation: Seconds that Lightning takes to validate, in each round; empty where nothing validates.
-        floor: The bare step; ``None`` where a teacher takes part in it.
-        live: Why the teacher has to run in every step; ``None`` where it has not, or where there is none.
-        remembered: What was remembered of the teacher for the noise; ``None`` where nothing was.
+        floor: The bare step; ``None`` with a teacher.
+        live: Why the teacher runs in every step; ``None`` where it is cached, or where there is none.
+        cache: The cached teacher outputs of the noise; ``None`` where none are.
         slow: Why the config's run does its steps one by one; ``None`` where it does many in one call.
     """
 
@@ -90,17 +90,17 @@ class Measured:
     validation: list[float] = field(default_factory=list)
     floor: Loop | None = None
     live: str | None = None
-    remembered: TeacherCache | None = None
+    cache: TeacherCache | None = None
     slow: str | None = None
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Runs loops over noise that stands for the images of a config.
+    """Runs loops over noise in place of the images of a config.
 
     Attributes:
         task: Gives the networks and the objective.
-        data: Says what the images are; none of them is loaded.
+        data: Gives size, classes and augmentation of the images; none of them is loaded.
         make_trainer: Makes the trainer of a fit, with further arguments of ``Trainer``.
         steps: Steps a round.
         workers: Processes that load images for the usual loop.
@@ -121,7 +121,7 @@ class Bench:
 
     @cached_property
     def trainer(self) -> Trainer:
-        """A trainer that says where and with which precision training runs."""
+        """A trainer that gives the device and the precision."""
         return self.make_trainer()
 
     @property
@@ -130,19 +130,19 @@ class Bench:
         return self.trainer.strategy.root_device
 
     @cached_property
-    def asked(self) -> bool | Literal["auto"]:
-        """What the config says of the fast path."""
+    def fast_option(self) -> bool | Literal["auto"]:
+        """The config's ``fast`` option."""
         return self.task.fast
 
     def reason_for_plain(self) -> str | None:
         """Return why the config's run does its steps one by one; ``None`` where it does many in one call."""
-        if self.asked is False:
+        if self.fast_option is False:
             return "--model.fast is false"
-        if not is_wanted(self.asked, self.device):
+        if not is_wanted(self.fast_option, self.device):
             return "on a CPU many in one call save less than a tenth; --model.fast true measures that"
-        asks = AsksWhy()
-        self._fit(asks, remember=False, fast=False, limit_train_batches=1)
-        return asks.reason
+        probe = AsksWhy()
+        self._fit(probe, cache=False, fast=False, limit_train_batches=1)
+        return probe.reason
 
     @cached_property
     def usual_task(self) -> Task:
@@ -162,24 +162,24 @@ class Bench:
         """Return the seconds of the bare steps."""
         return bare_loop(self.task.to(self.device), self.noise, self.trainer.precision_plugin, self.steps, watch)
 
-    def time_ours(self, watch: Watch, *, remember: bool, fast: bool) -> float:
+    def time_ours(self, watch: Watch, *, cache: bool, fast: bool) -> float:
         """Return the seconds of our steps."""
         clock = EpochClock(watch)
-        self._fit(clock, remember=remember, fast=fast, limit_train_batches=self.steps)
+        self._fit(clock, cache=cache, fast=fast, limit_train_batches=self.steps)
         return clock.seconds
 
-    def time_validation(self, *, remember: bool) -> float:
+    def time_validation(self, *, cache: bool) -> float:
         """Return the seconds of a validation between two epochs."""
         clock = ValidationClock(self.device)
-        self._fit(clock, remember=remember, fast=True, limit_train_batches=2, limit_val_batches=None)
+        self._fit(clock, cache=cache, fast=True, limit_train_batches=2, limit_val_batches=None)
         return clock.seconds
 
-    def _fit(self, clock: Callback, *, remember: bool, fast: bool, **options: Any) -> None:
-        asked = self.asked
-        self.task.fast = asked if fast else False
+    def _fit(self, clock: Callback, *, cache: bool, fast: bool, **options: Any) -> None:
+        option = self.fast_option
+        self.task.fast = option if fast else False
         if isinstance(self.task, Distill):
-            self.task.cache_teacher = remember
-        with redirect_stdout(StringIO()):  # what a fit says of itself
+            self.task.cache_teacher = cache
+        with redirect_stdout(StringIO()):  # what a fit prints
             self.make_trainer(callbacks=[clock], max_epochs=2, **options).fit(self.task, datamodule=self.noise)
 
 
@@ -188,17 +188,17 @@ def measure(bench: Bench, rounds: int) -> Measured:
     task, device, slow = bench.task, bench.device, bench.reason_for_plain()
     work, teachers = _work(bench.usual_task, bench.noise, device)
 
-    def ours(name: str, *, remember: bool = False, fast: bool = False) -> Loop:
-        own = work - teachers if remember else work
-        return Loop(name, partial(bench.time_ours, remember=remember, fast=fast), own, remembers=remember, fast=fast)
+    def ours(name: str, *, cache: bool = False, fast: bool = False) -> Loop:
+        own = work - teachers if cache else work
+        return Loop(name, partial(bench.time_ours, cache=cache, fast=fast), own, caches=cache, fast=fast)
 
     loops = [Loop(USUAL, bench.time_usual, work), ours("ours, plain")]
-    live = _reason_to_ask(bench.noise)
-    remember = isinstance(task, Distill) and live is None
-    if remember:
-        loops.append(ours("ours, teacher remembered", remember=True))
+    live = _reason_for_live_teacher(bench.noise)
+    cache = isinstance(task, Distill) and live is None
+    if cache:
+        loops.append(ours("ours, teacher cached", cache=True))
     if slow is None:
-        loops.append(ours("ours, fast", remember=remember, fast=True))
+        loops.append(ours("ours, fast", cache=cache, fast=True))
     measured = Measured(loops, Work(0, 0), device, live=live if isinstance(task, Distill) else None, slow=slow)
     if not isinstance(task, Distill):
         measured.floor = Loop("the bare step", bench.time_bare, work)
@@ -208,14 +208,14 @@ def measure(bench: Bench, rounds: int) -> Measured:
         for loop in [*loops, *([measured.floor] if measured.floor else [])]:
             loop.seconds.append(loop.time(Watch(device, on=False)) / bench.steps)
         if bench.val_images:
-            measured.validation.append(bench.time_validation(remember=remember))
-    measured.remembered = task.remembered if isinstance(task, Distill) and remember else None
+            measured.validation.append(bench.time_validation(cache=cache))
+    measured.cache = task.teacher_cache if isinstance(task, Distill) and cache else None
     for loop in loops:
         loop.parts = {} if loop.fast else _parts(loop, bench.steps, device)
     return measured
 
 
-def _reason_to_ask(data: ImageDataModule) -> str | None:
+def _reason_for_live_teacher(data: ImageDataModule) -> str | None:
     try:
         check_views(data)
     except NotCacheableError as reason:

@@ -1,4 +1,4 @@
-"""Images that stand for any data set in a benchmark: what a step costs does not depend on what they show."""
+"""Noise images in place of a data set in a benchmark: the cost of a step does not depend on the content."""
 
 import torch
 from torch import Tensor
@@ -8,17 +8,17 @@ from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.source import Split
 
 DISTINCT = 512
-"""Different images in all their views; rows repeat them, so that a teacher that is remembered has few to see."""
+"""Different images in all their views; rows repeat them, so that a cached teacher sees few images."""
 
-LEAST = 64
-"""Different images, however many views they have."""
+MIN_DISTINCT = 64
+"""Fewest different images, for any number of views."""
 
 
 class Noise(ImageDataModule):
     """Noise with the size, classes, augmentation, views and batches of another data source, of which nothing is loaded.
 
     Args:
-        like: The data source that it stands for.
+        like: The data source that it replaces.
         batches: Training batches an epoch.
         val_images: Validation images.
     """
@@ -36,7 +36,7 @@ class Noise(ImageDataModule):
         )
         self._like = like
         self._batches = batches
-        self.distinct = max(LEAST, DISTINCT // (self.seen_views.count or 1))
+        self.distinct = max(MIN_DISTINCT, DISTINCT // (self.seen_views.count or 1))
 
     @property
     def class_names(self) -> tuple[str, ...]:

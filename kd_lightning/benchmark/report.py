@@ -1,4 +1,4 @@
-"""What a benchmark says: plain values for programs, and for people a text made from them."""
+"""The results of a benchmark as plain values, and as text."""
 
 import os
 import platform
@@ -29,9 +29,9 @@ class Run:
         images: Training images an epoch.
         val_images: Validation images.
         epochs: Epochs of the whole run; ``None`` where they have no limit.
-        views: Views of an image that a remembered teacher sees: 2 with flips.
-        flips: Whether these are the images and their mirror images, in which validation images are seen, too.
-        left_out: Augmentations that the usual loop leaves out, as torchvision has none for one image.
+        views: Views of an image whose teacher outputs are cached: 2 with flips.
+        flips: Whether the views are the image and its mirror image, which are cached for validation images, too.
+        left_out: Augmentations that the usual loop leaves out, because torchvision has none for a single image.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Run:
 
     @property
     def answers(self) -> int:
-        """How often a remembered teacher is asked about an image."""
+        """Images that the teacher sees to fill the cache, each view once."""
         return self.views * self.images + self.val_images * (self.views if self.flips else 1)
 
     @property
     def rows(self) -> int:
-        """Rows of a remembered teacher's tables: one an image and view, and one more an image where some validate."""
+        """Rows of the cached tables: one an image and view, and one more an image where some validate."""
         plain = self.val_images > 0 and not self.flips
         return (self.views + plain) * (self.images + self.val_images)
 
@@ -70,7 +70,7 @@ def to_plain(run: Run, measured: Measured) -> dict[str, Any]:
         "images": run.images,
         "epochs": run.epochs,
         "teacher_not_cached": measured.live,
-        "tables": None if measured.remembered is None else _tables(run, measured.remembered, measured.device),
+        "tables": None if measured.cache is None else _tables(run, measured.cache, measured.device),
         "usual_loop_leaves_out": list(run.left_out),
         "steps_one_by_one": measured.slow,
         "machine": _machine(measured.device),
@@ -85,7 +85,7 @@ def to_plain(run: Run, measured: Measured) -> dict[str, Any]:
 def _loop(run: Run, loop: Loop, measured: Measured) -> dict[str, Any]:
     usual, plain = measured.loops[:2]
     once = 0.0
-    if loop.remembers:
+    if loop.caches:
         once = run.answers * plain.parts["teacher"] / run.batch_size
     epoch = loop.step * run.images / run.batch_size
     if loop is usual or not measured.validation:
@@ -108,9 +108,9 @@ def _loop(run: Run, loop: Loop, measured: Measured) -> dict[str, Any]:
     }
 
 
-def _tables(run: Run, remembered: TeacherCache, device: torch.device) -> dict[str, Any]:
-    """Return what a remembered teacher of the whole run costs in memory."""
-    size = round(run.rows * remembered.size / remembered.rows)
+def _tables(run: Run, cache: TeacherCache, device: torch.device) -> dict[str, Any]:
+    """Return the memory that the cached teacher outputs of the whole run take."""
+    size = round(run.rows * cache.size / cache.rows)
     place = choose_storage(size, device)
     return {"views": run.views, "answers": run.answers, "bytes": size, "place": None if place is None else place.value}
 
@@ -199,16 +199,16 @@ def _floor_text(floor: dict[str, Any] | None, ours: str) -> list[str]:
 
 
 def _tables_text(result: dict[str, Any]) -> list[str]:
-    """Say what it costs to remember the teacher."""
+    """Return the cost of caching the teacher's outputs, in words."""
     tables = result["tables"]
     if tables is None:
         return []
     once = _time(result["loops"][-1]["seconds_once"])
     size = f"{tables['bytes'] / 1e6:,.1f} MB"
-    place = tables["place"] or "for which there is no room: the run asks it in every step"
+    place = tables["place"] or "that fit nowhere: the teacher runs in every step"
     return [
-        f"Remembering the teacher ({counted(tables['views'], 'view')} an image) takes {once} once, for "
-        f"{tables['answers']:,} answers, and {size} {place}."
+        f"Caching the teacher's outputs ({counted(tables['views'], 'view')} an image) takes {once} once, for "
+        f"{tables['answers']:,} images, and {size} {place}."
     ]
 
 
@@ -224,7 +224,7 @@ def _full_run(result: dict[str, Any]) -> list[str]:
     loop = result["loops"][-1]
     if loop["seconds_full_run"] is None:
         return []
-    once = f", {_time(loop['seconds_once'])} of them to remember the teacher" if loop["seconds_once"] else ""
+    once = f", {_time(loop['seconds_once'])} of them to cache the teacher's outputs" if loop["seconds_once"] else ""
     usual, ours = _time(result["loops"][0]["seconds_full_run"]), _time(loop["seconds_full_run"])
     run = f"{counted(result['epochs'], 'epoch')} with validation"
     return [f"The whole run, {run}, takes about {ours}{once}; in the usual loop {usual}."]

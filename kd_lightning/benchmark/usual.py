@@ -26,7 +26,7 @@ WARMUP = 5
 
 
 def usual_transforms(data: ImageDataModule) -> tuple[list[Callable[[Any], Any]], list[str]]:
-    """Return torchvision's transforms that change an image as the augmentations do, and those that it has none for."""
+    """Return torchvision's transforms that change an image as the augmentations do, and the names of the others."""
     found, missing = [], []
     for step in data.augment:
         transform = _transform(step, data.image_size)
@@ -51,10 +51,10 @@ def _transform(step: Augmentation, size: int) -> Callable[[Any], Any] | None:
 
 
 class PerImage(Dataset[Sample]):
-    """Makes a PIL image of each row's pixels and takes it through torchvision's transforms, as torchvision's sets do.
+    """Makes a PIL image of each row's pixels and applies torchvision's transforms, as torchvision's sets do.
 
     Args:
-        data: Whose training images these are; they are decoded already, which spares this loop the decoding.
+        data: Gives the training images, already decoded, so that this loop does not decode.
     """
 
     def __init__(self, data: ImageDataModule) -> None:
@@ -79,7 +79,7 @@ def usual_loop(task: Task, data: ImageDataModule, steps: int, workers: int, watc
     Args:
         task: Gives the networks and the objective; it is trained further.
         data: Gives the images and the size of a batch.
-        steps: Steps to measure, behind the first ones.
+        steps: Steps to measure, after the warm-up.
         workers: Processes that load.
         watch: Measures the parts, if it is on.
     """

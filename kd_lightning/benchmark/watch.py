@@ -16,7 +16,7 @@ from kd_lightning.tasks.distill import Distill
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a device has done what was launched on it."""
+    """Wait until a device has finished all launched work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -35,7 +35,7 @@ class Watch:
         self.seconds: dict[str, float] = defaultdict(float)
 
     def part(self, name: str) -> AbstractContextManager[None]:
-        """Measure what is done in the block."""
+        """Measure the block."""
         return self._part(name) if self.on else nullcontext()
 
     @contextmanager
@@ -68,7 +68,7 @@ class Watch:
             yield
 
     def restart(self) -> None:
-        """Forget what was measured."""
+        """Clear the measured seconds."""
         self.seconds.clear()
 
 
@@ -90,7 +90,7 @@ class EpochClock(Callback):
         self._stack = ExitStack()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hang the watch on everything that has a name of its own in the report."""
+        """Wrap the methods of all parts that the report names."""
         assert isinstance(pl_module, Task)
         if not self.watch.on:
             return
@@ -122,15 +122,15 @@ class EpochClock(Callback):
         self.seconds = perf_counter() - self._started
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the watch off again."""
+        """Restore the wrapped methods."""
         self._stack.close()
 
 
 class AsksWhy(Callback):
-    """Asks, when a fit starts, why its steps have to be done one by one.
+    """Records, when a fit starts, why the fast path cannot run several steps in one call.
 
     Attributes:
-        reason: Why; ``None`` where they have not.
+        reason: The reason; ``None`` where it can.
     """
 
     works_with_fast_path = True
@@ -139,7 +139,7 @@ class AsksWhy(Callback):
         self.reason: str | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask."""
+        """Record the reason."""
         assert isinstance(pl_module, Task)
         self.reason = per_batch_reason(pl_module)
 
@@ -161,7 +161,7 @@ class ValidationClock(Callback):
         self.seconds = 0.0
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Start the clock: behind the epoch's last batch comes the validation."""
+        """Start the clock: the validation follows the epoch's last batch."""
         wait_for(self.device)
         self._started = perf_counter()
 

@@ -1,4 +1,4 @@
-"""ONNX files of the trained network, verified before they get their names."""
+"""ONNX files of the trained network, verified before they are saved under their names."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +27,9 @@ from kd_lightning.tasks.trained import is_untrained, training_record
 class ExportONNX(Callback):
     """Export the trained network to ONNX when training ends, and check before training that this will work.
 
-    The file holds the network alone (no teacher, no regressor), takes batches of any size, and says what prediction
-    needs to know. It is compared with the network on the test images; one that fails is kept as ``*.rejected.onnx``.
+    The file holds only the network (no teacher, no regressor), takes batches of any size, and stores the metadata that
+    prediction needs. It is compared with the network on the test images; one that fails is kept as
+    ``*.rejected.onnx``.
 
     Args:
         filename: Name of the fp32 file in the run's folder; it ends in ``.onnx``.
@@ -43,13 +44,13 @@ class ExportONNX(Callback):
         self.report: ExportReport | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Try it on one image before training, so that nobody learns only at the end that it cannot work."""
+        """Export with one image before training, so that an export that cannot work fails before training."""
         assert isinstance(pl_module, Task)
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             rehearse_export(pl_module.plain_network(), pl_module.model_info(), list(self.names), self.settings)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write all files of the run in one pass, so that they are measured side by side; none of an untrained one."""
+        """Write all files of the run in one pass, so that they are measured side by side; skip an untrained network."""
         assert isinstance(pl_module, Task)
         if is_untrained(trainer):
             return
@@ -83,7 +84,7 @@ class ExportONNX(Callback):
 
 
 class QuantizeONNX(Callback):
-    """Let ``ExportONNX``, which must stand beside it, write a smaller form of the network too.
+    """Let ``ExportONNX``, which must be in the callbacks too, write a smaller form of the network.
 
     Args:
         filename: Name of the file in the run's folder; it ends in ``.onnx``.
@@ -119,6 +120,6 @@ class QuantizeONNX(Callback):
         export.settings = replace(export.settings, quantization=self._joined(export.settings.quantization))
 
     def _joined(self, others: QuantizationSettings) -> QuantizationSettings:
-        """Return the settings of all ``QuantizeONNX`` of a run: each says how its own variant is made."""
+        """Return the settings of all ``QuantizeONNX`` of a run: each sets how its own variant is made."""
         dynamic, static = (self.settings, others) if self.variant == "dynamic" else (others, self.settings)
         return others if self.variant == "fp16" else replace(static, layers=dynamic.layers)

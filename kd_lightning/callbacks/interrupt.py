@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that lose nothing."""
+"""Ctrl-C and SIGTERM save a checkpoint, so that no training is lost."""
 
 import shlex
 import signal
@@ -15,12 +15,12 @@ from kd_lightning.machine import stopping
 from kd_lightning.wording import counted
 
 
-class StoppedByUser(Exception):  # noqa: N818 - as KeyboardInterrupt, it is no error
-    """The user stopped a fit; the message says what is saved and how to go on from there.
+class StoppedByUser(Exception):  # noqa: N818 - as KeyboardInterrupt, it is not an error
+    """The user stopped a fit; the message names what is saved and the command that resumes.
 
     Args:
         number: The signal that stopped it.
-        folder: The run's folder; its last checkpoint is what was reached. ``None`` where the run has none.
+        folder: The run's folder; its last checkpoint holds the training state. ``None`` where the run has none.
         saved: What that checkpoint holds, as a clause.
     """
 
@@ -47,34 +47,34 @@ def what_is_saved(folder: Path | None, saved: str) -> str:
 
 
 class SaveOnInterrupt(Callback):
-    """Answer Ctrl-C and SIGTERM by saving a checkpoint behind the running step and stopping there.
+    """Answer Ctrl-C and SIGTERM by saving a checkpoint after the running step and stopping there.
 
     Resumed from it, a run on one CPU gives the weights that an undisturbed run gives, bit for bit. A second signal
-    stops at once. Several processes agree behind every step, so it does not matter which of them is signalled.
+    stops at once. Several processes agree after every step, so it does not matter which of them is signalled.
     """
 
     works_with_fast_path = True
 
     def __init__(self) -> None:
-        self._asked = 0
+        self._requested = 0
         self._previous: dict[signal.Signals, Any] = {}
         self._folder: Path | None = None
-        self._speaks = True
+        self._is_rank_zero = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Say from now on what a fit has saved, whenever it is stopped at once."""
+        """Set the resume hint that is printed when a fit is stopped at once."""
         if stage == "fit":
-            self._folder, self._speaks = run_folder(trainer), trainer.is_global_zero
+            self._folder, self._is_rank_zero = run_folder(trainer), trainer.is_global_zero
             stopping.set_resume_hint(
                 lambda: what_is_saved(self._folder, "what was reached at the end of the last epoch is saved")
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave what is prepared before the first step to be stopped at once."""
+        """Stop at once until the first step."""
         stopping.reinstall_handlers()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop a validation of its own at once; one inside of training ends with its epoch."""
+        """Stop a validation outside of training at once; one inside of training ends with its epoch."""
         if not self._previous:
             stopping.reinstall_handlers()
 
@@ -83,7 +83,7 @@ class SaveOnInterrupt(Callback):
         stopping.reinstall_handlers()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop behind an epoch, whose checkpoint has just been written; else listen while it is trained."""
+        """Stop after an epoch, whose checkpoint has just been written; otherwise listen during this one."""
         if number := self._agreed(trainer):
             raise StoppedByUser(number, self._folder, f"{counted(trainer.current_epoch, 'epoch')} saved")
         self._listen()
@@ -100,7 +100,7 @@ class SaveOnInterrupt(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save and stop, if that was asked for and the step is whole."""
+        """Save and stop, if that was requested and the optimizer has stepped."""
         whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if not whole or trainer.is_last_batch:  # the epoch's end, validation and all, comes first
             return
@@ -110,31 +110,31 @@ class SaveOnInterrupt(Callback):
             raise StoppedByUser(number, self._folder, f"{counted(trainer.global_step, 'step')} saved")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back; stop here if that was asked for in the last epoch."""
+        """Restore the handlers; stop here if that was requested in the last epoch."""
         self._restore()
         if number := self._agreed(trainer):
             raise StoppedByUser(number, self._folder, "all epochs are trained and saved, but nothing is tested")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the signals back."""
+        """Restore the handlers."""
         self._restore()
 
     def _agreed(self, trainer: Trainer) -> int:
         """Return the signal that any of the processes was sent, or 0."""
         if trainer.world_size == 1:
-            return self._asked
-        asked = torch.tensor(self._asked, device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(asked, reduce_op="max"))
+            return self._requested
+        requested = torch.tensor(self._requested, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(requested, reduce_op="max"))
 
     def _listen(self) -> None:
-        if not self._previous and not self._asked and threading.current_thread() is threading.main_thread():
+        if not self._previous and not self._requested and threading.current_thread() is threading.main_thread():
             numbers = stopping.listened_to()
-            self._previous = {number: signal.signal(number, self._ask) for number in numbers}
+            self._previous = {number: signal.signal(number, self._request_stop) for number in numbers}
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._speaks:
-            stopping.write("stopping behind this step; a second signal stops at once")
-        self._asked = number
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:
+        if self._is_rank_zero:
+            stopping.write("stopping after this step; a second signal stops at once")
+        self._requested = number
         self._restore()
 
     def _restore(self) -> None:

@@ -16,7 +16,7 @@ from kd_lightning.tasks import Task
 class KeepCheckpoint(ModelCheckpoint):
     """A checkpoint that is replaced by the next one of its kind.
 
-    It is a class of its own, so that to Lightning a user's own ``ModelCheckpoint`` is another one.
+    It is a class of its own, so that Lightning tells it from a user's own ``ModelCheckpoint``.
 
     Args:
         name: The file's name without its ending.
@@ -45,7 +45,7 @@ class KeepCheckpoint(ModelCheckpoint):
         return own.keys() != saved.keys() or not all(torch.equal(saved[name], own[name].cpu()) for name in own)
 
     def refuse(self, reason: str) -> None:
-        """Let nobody predict with the checkpoint; training can go on from it."""
+        """Mark the checkpoint as unfit for prediction; training can go on from it."""
         if self.best_model_path:
             content = read_file(Path(self.best_model_path)) | {REFUSED_KEY: reason}
             with atomic_write(self.best_model_path) as temporary:

@@ -1,4 +1,4 @@
-"""How hard each loss pulls at the network, beside the losses."""
+"""The norm of each loss's gradient, logged beside the losses."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -41,12 +41,12 @@ class LogGradientNorms(Callback):
         self._hooks: list[RemovableHandle] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse networks that torch.compile translates: they go back through a graph only once."""
+        """Refuse networks that torch.compile translates: their graph allows only one backward pass."""
         assert isinstance(pl_module, Task)
         if pl_module.compiled:
             raise UserError(
-                "LogGradientNorms goes back through each step once for each loss, which what torch.compile makes "
-                "cannot do; set --model.compiled false, or leave the callback out."
+                "LogGradientNorms runs one backward pass a loss, and a graph of torch.compile allows only one "
+                "in all; set --model.compiled false, or leave the callback out."
             )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -66,7 +66,7 @@ class LogGradientNorms(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Measure the losses that were kept, and log their norms."""
-        losses = self._let_go()
+        losses = self._pop_losses()
         if not losses:
             return
         assert isinstance(pl_module, Task)
@@ -78,10 +78,10 @@ class LogGradientNorms(Callback):
             logger.log_metrics(logged, step)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Keep nothing of a step that broke off."""
-        self._let_go()
+        """Drop the losses of a step that failed."""
+        self._pop_losses()
 
-    def _let_go(self) -> dict[str, Tensor]:
+    def _pop_losses(self) -> dict[str, Tensor]:
         """Return the losses that were kept, and keep no more."""
         for hook in self._hooks:
             hook.remove()
@@ -115,7 +115,7 @@ def gradient_of(value: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
         return torch.zeros(sum(values.numel() for values in parameters), device=value.device)
     if _is_reentrant(value):
         raise UserError(
-            "LogGradientNorms sees no gradient behind torch.utils.checkpoint with use_reentrant=True; set "
+            "LogGradientNorms sees no gradient through torch.utils.checkpoint with use_reentrant=True; set "
             "use_reentrant=False there, or leave the callback out."
         )
     parts = torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
@@ -123,7 +123,7 @@ def gradient_of(value: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
 
 
 def _is_reentrant(value: Tensor) -> bool:
-    """Say whether a way to a gradient leads through a reentrant checkpoint."""
+    """Return whether the graph holds a reentrant checkpoint."""
     waiting, seen = [value.grad_fn], set[object]()
     while waiting:
         node = waiting.pop()

@@ -1,4 +1,4 @@
-"""How good the student alone is on the test images of a run, for the summary, and whether the two compare."""
+"""Measure the student without a teacher (baseline) on a run's test images, for the summary."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ ACCURACY = "test/baseline_accuracy"
 
 
 class MeasureBaseline(Callback):
-    """Measure the student alone on a run's test images, as ``test/baseline_accuracy``.
+    """Measure the student without a teacher (baseline) on a run's test images, as ``test/baseline_accuracy``.
 
     Args:
-        weights: Its file.
+        weights: Its weights file.
 
     Attributes:
-        network: The network, frozen; it sees images as its file says.
+        network: The network, frozen; its file gives the normalization and size of its images.
     """
 
     works_with_fast_path = True
@@ -30,7 +30,7 @@ class MeasureBaseline(Callback):
         self.network = Teacher(load_model(weights)[0], weights)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bring the network to where the images are."""
+        """Move the network to the device of the images."""
         assert isinstance(pl_module, Task)
         self.network.to(pl_module.device)
         self.network.adapt(pl_module.data)
@@ -44,7 +44,7 @@ class MeasureBaseline(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count what it gets right."""
+        """Log the share of correct predictions."""
         assert isinstance(batch, Batch)
         correct = self.network(batch.images.float()).argmax(1) == batch.labels
         pl_module.log(
@@ -52,19 +52,20 @@ class MeasureBaseline(Callback):
         )
 
 
-def no_gain_reason(own: ModelInfo, alone: ModelInfo) -> str:
-    """Say in a clause why a run's accuracy over that of the student alone says nothing; nothing where it says the gain.
+def no_gain_reason(own: ModelInfo, baseline: ModelInfo) -> str:
+    """Return a clause that explains why the accuracy gain over the baseline has no meaning; empty where it has one.
 
     Args:
         own: What the run has trained, on what, and how long.
-        alone: What the file of the student alone says.
+        baseline: The model info of the student without a teacher.
     """
-    if (own.network, own.arguments) != (alone.network, alone.arguments):
-        return f"the student alone is {_network(alone, own)}, and this run's network {_network(own, alone)}"
-    if (own.data, own.class_names, own.image_size) != (alone.data, alone.class_names, alone.image_size):
-        return f"the student alone was trained on other data, {alone.data}"
-    if (own.epochs, own.limits) != (alone.epochs, alone.limits):
-        return f"the student alone was trained for {_length(alone)}, and this run for {_length(own)}"
+    if (own.network, own.arguments) != (baseline.network, baseline.arguments):
+        networks = f"{_network(baseline, own)}, and this run's network {_network(own, baseline)}"
+        return f"the student without a teacher is {networks}"
+    if (own.data, own.class_names, own.image_size) != (baseline.data, baseline.class_names, baseline.image_size):
+        return f"the student without a teacher was trained on other data, {baseline.data}"
+    if (own.epochs, own.limits) != (baseline.epochs, baseline.limits):
+        return f"the student without a teacher was trained for {_length(baseline)}, and this run for {_length(own)}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""A weight file that is measured as a checkpoint is."""
+"""Test and validate a weights file as if it were a checkpoint."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ class MeasuredWeights(Callback):
     """Load a weight file into the task's network before it is tested or validated.
 
     Args:
-        path: A ``.pth``, of the network alone.
+        path: A ``.pth`` with only the network.
     """
 
     works_with_fast_path = True
@@ -33,8 +33,8 @@ class MeasuredWeights(Callback):
         beside = next((key for key in pl_module.state_dict() if not key.startswith("network.")), None)
         if beside is not None:
             raise UserError(
-                f"{self.path} holds the network alone, but {type(pl_module).__name__} measures what its losses "
-                f"have learned ({beside}), too; give "
+                f"{self.path} holds only the network, but {type(pl_module).__name__} also measures the trained "
+                f"parameters of its losses ({beside}); give "
                 "--ckpt_path a checkpoint of its run (last or best), or measure the network with --model Classifier."
             )
         check_data(self.path, load_weights(fuse(pl_module.network), self.path), pl_module.data)

@@ -23,8 +23,8 @@ def run_folder(trainer: Trainer) -> Path | None:
     """Return the folder of the run, usually ``lightning_logs/<config name>/version_N``.
 
     ``None`` where nothing is to be written: in a smoke test (``fast_dev_run``), or in a test without a logger.
-    Outside of the command line it is the logger's folder, which the first process tells to the others, so all
-    processes must ask together.
+    Outside of the command line it is the logger's folder, which the first process broadcasts, so all
+    processes must call this together.
     """
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
@@ -36,8 +36,8 @@ def run_folder(trainer: Trainer) -> Path | None:
 class RunFolder(Callback):
     """Gives a run a folder that no other run has: its logger's, or one beside the config's other runs.
 
-    A resumed run is a run of its own. What its checkpoint, which may be a stranger's, says of where the checkpoints of
-    the old one lie is not taken over.
+    A resumed run is a run of its own. Its checkpoint, which may be untrusted, names the paths of the old run's
+    checkpoints; these are ignored.
 
     Args:
         runs: The folder of the config's runs, for a fit without a logger that has folders.
@@ -72,15 +72,15 @@ class RunFolder(Callback):
     def claim(self, runs: Path) -> int:
         """Return the number of the run's own folder among others; the first process makes it."""
         if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
-            return 0  # never used: the first process says where to write
+            return 0  # never used: the first process broadcasts the folder
         if runs not in self._claimed:
             self._claimed[runs] = claim_version(runs)
         return self._claimed[runs]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let all processes know the folder, and let every checkpoint callback without a folder of its own write there.
+        """Broadcast the folder, and let every checkpoint callback without a folder of its own write there.
 
-        Those of the user's callbacks have a folder of their own: one that is called ``last`` or ``best`` is not ours.
+        The user's own checkpoint callbacks write to ``checkpoints/own``, so their ``last`` or ``best`` is not ours.
         """
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
@@ -101,7 +101,7 @@ class RunFolder(Callback):
         return self.runs / f"version_{self.claim(self.runs)}" if stage == "fit" else None
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Drop what the file says of the old run's checkpoints: Lightning would remove those that it names."""
+        """Drop the paths of the old run's checkpoints: Lightning would remove those files."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         for callback in callbacks:
             if isinstance(callback, Checkpoint):
@@ -110,12 +110,12 @@ class RunFolder(Callback):
 
 
 def _has_folders(logger: Logger) -> bool:
-    """Say whether a logger writes into folders of this machine that it counts."""
+    """Return whether a logger writes numbered folders on this machine."""
     return isinstance(logger, TensorBoardLogger | CSVLogger) and "://" not in str(logger.save_dir)
 
 
 def _runs(logger: TensorBoardLogger | CSVLogger) -> Path:
-    """Return the folder in which a logger counts its folders."""
+    """Return the folder that holds a logger's numbered folders."""
     if isinstance(logger, TensorBoardLogger):  # it means `~` and `$NAME` as a shell does
         return Path(os.path.expandvars(logger.root_dir)).expanduser()
     return Path(logger.root_dir)

@@ -1,4 +1,4 @@
-"""What a run did, for people and for programs."""
+"""The summary of a run, as text and as JSON."""
 
 import platform
 import time
@@ -53,7 +53,7 @@ class RunSummary(Callback):
         self.text = ""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that this process fits."""
+        """Record that this process fits."""
         self._fitted = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,18 +66,18 @@ class RunSummary(Callback):
         self._fit_metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note how much was trained, which Lightning forgets; say so where there was nothing to train."""
+        """Record how much was trained, which Lightning forgets; print a line where there was nothing to train."""
         self._note(trainer)
         if is_untrained(trainer):
             pl_module.print("Nothing was trained, so no weights and no ONNX files are written.")
         elif self._training_started is None:
             pl_module.print(
-                f"Nothing is left to train: the checkpoint has had {counted(trainer.current_epoch, 'epoch')} and "
-                f"{counted(trainer.global_step, 'step')}. What comes after training is done again."
+                f"Nothing is left to train: the checkpoint has done {counted(trainer.current_epoch, 'epoch')} and "
+                f"{counted(trainer.global_step, 'step')}. The steps after training run again."
             )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Note the same where a file was refused, which keeps ``on_fit_end`` from the callbacks behind it."""
+        """Record the same where a file was refused, because later callbacks get no ``on_fit_end`` then."""
         if isinstance(exception, GateError | ReadBackError):
             self._note(trainer)
 
@@ -85,7 +85,7 @@ class RunSummary(Callback):
         self._record, self._used = training_record(trainer), images_used(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write what the fit of this process did, when the test is over, or is left out (``limit_test_batches: 0``)."""
+        """Write the summary of this process's fit after the test, or without one (``limit_test_batches: 0``)."""
         if stage != "test":
             return
         folder = run_folder(trainer)
@@ -113,7 +113,7 @@ class RunSummary(Callback):
             "task": type(task).__name__,
             "network": _describe(task.plain_network()),
             "teacher": _teacher(task, metrics),
-            "alone": _alone(trainer, metrics),
+            "baseline": _baseline(trainer, metrics),
             "no_gain": self._no_gain(trainer, task),
             "data": {
                 "name": data.name,
@@ -152,7 +152,7 @@ def _callbacks(trainer: Trainer) -> list[Callback]:
     return trainer.callbacks  # type: ignore[attr-defined, no-any-return]
 
 
-def _alone(trainer: Trainer, metrics: dict[str, float]) -> dict[str, Any] | None:
+def _baseline(trainer: Trainer, metrics: dict[str, float]) -> dict[str, Any] | None:
     measured = [callback.network for callback in _callbacks(trainer) if isinstance(callback, MeasureBaseline)]
     if not measured:
         return None
@@ -172,13 +172,13 @@ def _teacher(task: Task, metrics: dict[str, float]) -> dict[str, Any] | None:
     if not isinstance(task, Distill):
         return None
     accuracy = metrics.get("test/teacher_accuracy")
-    kept = task.remembered
-    remembered = None if kept is None else {"rows": kept.rows, "bytes": kept.size, "place": kept.place.value}
+    kept = task.teacher_cache
+    cached = None if kept is None else {"rows": kept.rows, "bytes": kept.size, "place": kept.storage.value}
     return {
         **_describe(task.teacher.network),
         "weights": task.teacher.weights,
         "test_accuracy": accuracy,
-        "remembered": remembered,
+        "cached": cached,
     }
 
 

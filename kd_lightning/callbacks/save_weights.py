@@ -23,14 +23,14 @@ IMAGES = 8
 class SaveWeights(Callback):
     """Write the trained network's weights when training ends, and again with its accuracy when it has been tested.
 
-    The file holds what prediction needs (network, class names, normalization, image size) beside the weights, in
-    tensors and plain values only.
+    The file holds the weights and what prediction needs (network, class names, normalization, image size), all as
+    tensors and plain values.
 
     Args:
         filename: Name of the file in the run's folder; it ends in ``.pth``.
 
     Raises:
-        UserError: The name is none.
+        UserError: ``filename`` is not a plain file name.
     """
 
     works_with_fast_path = True
@@ -41,16 +41,16 @@ class SaveWeights(Callback):
         self._record: dict[str, Any] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a network whose file would not be it, before it is trained.
+        """Refuse a network that its own weights do not reproduce, before it is trained.
 
         Raises:
-            UserError: Read from its own weights, it would not give the logits that it gives itself.
+            UserError: Read back from its weights, it gives other logits.
         """
         assert isinstance(pl_module, Task)
         check_before_training(pl_module.network, pl_module.model_info(), self.filename)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the weights of the last epoch; an untrained network's are worth nothing, and are not written.
+        """Write the weights of the last epoch; skip an untrained network.
 
         Raises:
             ReadBackError: They do not give the trained network's logits, so there is no file.
@@ -65,7 +65,7 @@ class SaveWeights(Callback):
         self.files = [folder / self.filename]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the file of this process's own fit again, with the test accuracy."""
+        """Write the file of this process's fit again, with the test accuracy."""
         assert isinstance(pl_module, Task)
         for path in self.files:
             accuracy = float(trainer.callback_metrics["test/accuracy"]) if is_tested_whole(trainer) else None

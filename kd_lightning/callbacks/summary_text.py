@@ -9,11 +9,11 @@ WIDTH = 10
 
 
 def summary_text(summary: dict[str, Any], report: ExportReport | None) -> str:
-    """Return what a person wants to know of a run, line by line.
+    """Return the summary for people, line by line.
 
     Args:
-        summary: What ``summary.json`` holds.
-        report: What the export measured, where there was one.
+        summary: The content of ``summary.json``.
+        report: The export's report, where there was one.
     """
     lines = ["", f"Summary of {summary['name']} ({summary['folder']})", ""]
     lines += [f"  {title:{WIDTH}}{text}" for title, text in _rows(summary) if text]
@@ -25,7 +25,7 @@ def summary_text(summary: dict[str, Any], report: ExportReport | None) -> str:
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    data, metrics, teacher, alone = (summary[name] for name in ("data", "metrics", "teacher", "alone"))
+    data, metrics, teacher, baseline = (summary[name] for name in ("data", "metrics", "teacher", "baseline"))
     words = {"train": "training", "val": "validation", "test": "test images"}
     images = ", ".join(f"{_part(data[f'{name}_images'], data['images'][name])} {words[name]}" for name in words)
     trained = epochs_in_words(summary["epochs"], summary["limits"])
@@ -36,24 +36,24 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("accuracy", f"{_percent(metrics.get('test/accuracy'))} on the test images"),
         ("", _validation(metrics)),
         ("teacher", "" if teacher is None else _teacher_line(teacher, metrics)),
-        ("alone", "" if alone is None else _baseline_line(alone)),
-        ("gain", "" if alone is None else _gain(summary)),
+        ("baseline", "" if baseline is None else _baseline_line(baseline)),
+        ("gain", "" if baseline is None else _gain(summary)),
         ("time", f"{_time(summary['seconds']['training'])} of training, {_time(summary['seconds']['total'])} in all"),
         ("device", summary["device"]),
     ]
 
 
 def _views(count: int | None, teacher: dict[str, Any] | None) -> str:
-    """Say in how many ways each training image was seen, and whether the teacher had to see them in every step."""
+    """Return how many views each training image has, and whether the teacher's outputs are cached."""
     seen = "a new one in every epoch" if count is None else f"{count} of each training image"
     if count == 1:
         seen = "the training images as they are"
     if teacher is None:
         return "" if count == 1 else seen
-    kept = teacher["remembered"]
+    kept = teacher["cached"]
     if kept is None:
-        return f"{seen}, the teacher asked in every step"
-    return f"{seen}, the teacher remembered ({kept['bytes'] / 1e6:,.1f} MB {kept['place']})"
+        return f"{seen}, teacher outputs computed in every step"
+    return f"{seen}, teacher outputs cached ({kept['bytes'] / 1e6:,.1f} MB {kept['place']})"
 
 
 def _validation(metrics: dict[str, float]) -> str:
@@ -67,20 +67,21 @@ def _teacher_line(teacher: dict[str, Any], metrics: dict[str, float]) -> str:
     return f"{_network(teacher)}: {accuracy} on the test images; the student agrees with it on {agreement}"
 
 
-def _baseline_line(alone: dict[str, Any]) -> str:
-    trained = epochs_in_words(alone["epochs"], alone["limits"])
-    accuracy = _percent(alone["test_accuracy"])
-    return f"{_network(alone)} by {alone['run']} for {trained}: {accuracy} on the test images"
+def _baseline_line(baseline: dict[str, Any]) -> str:
+    trained = epochs_in_words(baseline["epochs"], baseline["limits"])
+    accuracy = _percent(baseline["test_accuracy"])
+    network = f"{_network(baseline)} by {baseline['run']} for {trained}"
+    return f"the student without a teacher: {network}: {accuracy} on the test images"
 
 
 def _gain(summary: dict[str, Any]) -> str:
     if summary["no_gain"]:
         return f"not given: {summary['no_gain']}"
-    accuracy, of_baseline = summary["metrics"].get("test/accuracy"), summary["alone"]["test_accuracy"]
-    if accuracy is None or of_baseline is None:
+    accuracy, baseline = summary["metrics"].get("test/accuracy"), summary["baseline"]["test_accuracy"]
+    if accuracy is None or baseline is None:
         return ""
-    gain = f"{100 * (accuracy - of_baseline):+.2f} points over the student alone"
-    return f"{gain}, in one run each (compare tells gain from chance)"
+    gain = f"{100 * (accuracy - baseline):+.2f} points over the student without a teacher"
+    return f"{gain}, in one run each (compare tests whether a gain is significant)"
 
 
 def _network(network: dict[str, Any]) -> str:

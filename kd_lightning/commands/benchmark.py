@@ -1,4 +1,4 @@
-"""``benchmark``: what a config costs on this machine, beside the loop that tutorials write."""
+"""``benchmark``: how fast a config trains on this machine, compared with the usual loop of tutorials."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from kd_lightning.training.mistakes import explained
 from kd_lightning.training.teacher_first import teacher_settings
 
 KEPT = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
-"""What a benchmark takes over of a config's trainer."""
+"""Trainer options that a benchmark takes over from a config."""
 
 
 class BenchmarkCLI(TrainingCLI):
@@ -38,19 +38,19 @@ class BenchmarkCLI(TrainingCLI):
         )
         parser.add_argument("--rounds", type=int, default=5, help="Rounds, 1 or more; the loops take turns.")
         parser.add_argument("--workers", type=int, default=2, help="Loading processes of the usual loop.")
-        parser.add_argument("--images", type=int, default=50_000, help="Training images that an epoch is counted with.")
+        parser.add_argument("--images", type=int, default=50_000, help="Training images of an epoch.")
 
     def before_instantiate_classes(self) -> None:
-        """Leave the teacher untrained: its weights cost no time."""
-        for name, least in (("steps", 1), ("rounds", 1), ("workers", 0), ("images", 1)):
-            if self.config[name] is not None and self.config[name] < least:
-                raise UserError(f"--{name} is {self.config[name]}, but it must be {least} or more.")
+        """Leave the teacher untrained: its weights do not change the time."""
+        for name, minimum in (("steps", 1), ("rounds", 1), ("workers", 0), ("images", 1)):
+            if self.config[name] is not None and self.config[name] < minimum:
+                raise UserError(f"--{name} is {self.config[name]}, but it must be {minimum} or more.")
         teacher = teacher_settings(self.config)
         if teacher is not None:
             teacher.weights = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build a trainer on one device that shows and keeps nothing."""
+        """Build a trainer on one device that prints and writes nothing."""
         settings = self.config_init.trainer
         with explained():
             return Trainer(
@@ -70,13 +70,13 @@ class BenchmarkCLI(TrainingCLI):
         return round(size * self.config.images if size < 1 else size)
 
     def bench(self) -> Bench:
-        """Return what is to be measured."""
+        """Return the objects to measure."""
         options = self.config
         steps = options.steps or (400 if isinstance(self.trainer.accelerator, CUDAAccelerator) else 20)
         return Bench(self.model, self.datamodule, self.instantiate_trainer, steps, options.workers, self.val_images)
 
     def run(self) -> Run:
-        """Return what the config would run."""
+        """Return the settings of the config's run."""
         data, config, epochs = self.datamodule, self.config, self.config.trainer.max_epochs
         return Run(
             name=run_name(Path(config.config[0].relative)) if config.config else type(self.model).__name__,
@@ -92,7 +92,7 @@ class BenchmarkCLI(TrainingCLI):
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure and print; ``--output`` keeps the numbers."""
+    """Measure and print; ``--output`` writes the numbers."""
     quieten()
     use_own_cores()
     cli = run(args[1:], BenchmarkCLI, run=False)

@@ -1,4 +1,4 @@
-"""``compare``: run a study and report what it shows."""
+"""``compare``: run a study and report its results."""
 
 import shlex
 import time
@@ -43,12 +43,12 @@ def main(args: Sequence[str]) -> int:
     quieten()
     request = read_request(args[1:])
     console = Console()
-    stopping.set_resume_hint(lambda: "every finished run is kept, and the same command goes on from here.")
+    stopping.set_resume_hint(lambda: "every finished run is kept, and the same command resumes.")
     return compare(request, args, console)
 
 
 def compare(request: Request, args: Sequence[str], console: Console) -> int:
-    """Do the runs that are missing, print the report and write it to the study's folder."""
+    """Do the missing runs, print the report and write it to the study's folder."""
     start = time.monotonic()
     rows = plan_rows(request)
     for weights in sorted({row.built.found for row in rows if row.built.found is not None}):
@@ -91,14 +91,14 @@ def compare(request: Request, args: Sequence[str], console: Console) -> int:
 
 
 def stages(plan: StudyPlan, seeds: int | None) -> list[range]:
-    """Return the seeds up to each look, one after another; all at once where another number of seeds is asked for."""
+    """Return the seeds up to each look, one after another; all at once where another number of seeds is requested."""
     most = seeds or plan.looks[-1]
     numbers = plan.looks if most == plan.looks[-1] and not plan.exploratory else (most,)
     return [range(plan.first_seed, plan.first_seed + number) for number in numbers]
 
 
 def print_plan(plan: StudyPlan, reasons: Mapping[str, str], folder: Path, new_command: str, console: Console) -> None:
-    """Print before the first run what will have a verdict, and what will not."""
+    """Print, before the first run, which rows get a verdict, and which do not."""
     lines = [f"Plan: {seeds_in_words(plan)} ({folder / PLAN})."]
     if plan.looks[-1] < MIN_RUNS:
         lines.append(f"{trial(plan.looks[-1])}.")
@@ -113,13 +113,13 @@ def print_plan(plan: StudyPlan, reasons: Mapping[str, str], folder: Path, new_co
 
 
 def read_data(rows: Sequence[PlannedRow]) -> tuple[ImageDataModule, dict[str, dict[str, str]]]:
-    """Read the data, which downloads and decodes it where that is needed, before any run wants it.
+    """Read the data, which downloads and decodes it where that is needed, before any run needs it.
 
     Returns:
         The baseline's data, and the fingerprint of each row's, by the row's name.
 
     Raises:
-        UserError: Two rows have different test images, or a row's data are not what its teacher learns.
+        UserError: Two rows have different test images, or a row's data differ from its teacher's.
     """
     known: list[tuple[object, ImageDataModule, dict[str, str]]] = []
     of_row: dict[str, tuple[ImageDataModule, dict[str, str]]] = {}
@@ -138,7 +138,7 @@ def read_data(rows: Sequence[PlannedRow]) -> tuple[ImageDataModule, dict[str, di
 
 
 def _check_teachers_data(rows: Sequence[PlannedRow], of_row: Mapping[str, ImageDataModule]) -> None:
-    """Hold what the teacher's file will say of its data against the data of those who learn from it."""
+    """Compare the teacher's data, as its file will describe them, with the data of the rows that learn from it."""
     teacher = next((of_row[row.row.title] for row in rows if row.role == "teacher"), None)
     if teacher is None:
         return
@@ -158,7 +158,7 @@ def _check_teachers_data(rows: Sequence[PlannedRow], of_row: Mapping[str, ImageD
 
 
 def jobs_at_once(rows: Sequence[PlannedRow], threads: int) -> int:
-    """Return how many runs this machine has room for: one on an accelerator, or as the cores allow."""
+    """Return how many runs fit on this machine at once: one on an accelerator, or as many as the cores allow."""
     if torch.accelerator.is_available() and any(row.config["trainer"]["accelerator"] != "cpu" for row in rows):
         return 1
     return max(1, min(MAX_JOBS, cores() // threads))
@@ -200,11 +200,11 @@ def _runner(
 
 
 def _add_costs(rows: Sequence[PlannedRow], results: Results, console: Console) -> dict[str, str]:
-    """Measure the network of each row's first run; return why that could not be done, by the row's name."""
+    """Measure the network of each row's first run; return the reasons of failures, by the row's name."""
     networks = {row.row.title: row.built.model.network.class_path for row in rows}
     last_to_first = sorted(results.files.items(), key=lambda item: -item[0].seed)
     with console.status("measuring ONNX size and latency"):
         failures = add_costs({cell.row: path for cell, path in last_to_first}, networks)
     for name, reason in failures.items():
-        console.print(f"{name}: no ONNX size and latency, for {reason}", markup=False, soft_wrap=True)
+        console.print(f"{name}: no ONNX size and latency: {reason}", markup=False, soft_wrap=True)
     return failures

@@ -1,4 +1,4 @@
-"""``data``: what a data source holds, and how it looks."""
+"""``data``: describe a data source, with a sheet of its images."""
 
 from collections.abc import Sequence
 from dataclasses import astuple
@@ -16,8 +16,8 @@ from kd_lightning.wording import shown
 
 
 def main(args: Sequence[str]) -> int:
-    """Print what is there and write a contact sheet."""
-    parser = data_parser("data", "Show what a data source holds, and write a sheet of examples.")
+    """Print the description and write a contact sheet."""
+    parser = data_parser("data", "Describe a data source, and write a sheet of example images.")
     parser.add_argument("--output", type=str, default="data.png", help="The PNG to write the sheet to.")
     config = parse(parser, args)
     data: ImageDataModule = config.data
@@ -30,7 +30,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def describe(data: ImageDataModule) -> list[str]:
-    """Return what there is to say about a data source, line by line."""
+    """Return the description of a data source, line by line."""
     parts: dict[Split, tuple[LabelledImages, torch.Tensor]] = {"train": data.train_rows(), "test": data.test_rows()}
     if data.has_val:
         parts["val"] = data.val_rows()

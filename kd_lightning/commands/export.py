@@ -1,4 +1,4 @@
-"""``export``: the ONNX files of a model that was trained before."""
+"""``export``: write the ONNX files of a trained model."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -20,8 +20,8 @@ from kd_lightning.training.data_options import data_parser, parse
 
 DESCRIPTION = """Write a trained model as ONNX files and compare each with the model.
 
-With --data the comparison is made on that data's test images, and static quantization can be calibrated on its training
-images; without, on noise."""
+With --data the comparison uses that data's test images, and static quantization can be calibrated on its training
+images; without, the comparison uses noise."""
 
 OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "output": (str | None, None, "Folder of the files; the model's own by default."),
@@ -46,7 +46,7 @@ def main(args: Sequence[str]) -> int:
     parser.add_class_arguments(QuantizationSettings)
     options = parse(parser, args)
     if options.runtime is not None and options.web is None:
-        raise UserError(f"--runtime {options.runtime} is for the web page; give its folder with --web, too.")
+        raise UserError(f"--runtime {options.runtime} belongs to the web page; give its folder with --web, too.")
     use_own_cores()
     model = Path(options.model)
     network, info = load_model(model, options.network)

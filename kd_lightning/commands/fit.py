@@ -7,7 +7,7 @@ from kd_lightning.callbacks import StoppedByUser
 from kd_lightning.machine import stopping
 from kd_lightning.machine.threads import use_own_cores
 from kd_lightning.training.cli import run
-from kd_lightning.training.console import full_disk_said_once, print_rank_zero, quieten
+from kd_lightning.training.console import full_disk_printed_once, print_rank_zero, quieten
 from kd_lightning.training.processes import lost_process
 
 
@@ -16,7 +16,7 @@ def main(args: Sequence[str]) -> int:
     quieten()
     use_own_cores()
     try:
-        with full_disk_said_once():
+        with full_disk_printed_once():
             run(args)
     except StoppedByUser as stopped:
         print_rank_zero(str(stopped))

@@ -1,4 +1,4 @@
-"""``list``: what there is to choose from, and all there is to say of one thing."""
+"""``list``: the available classes and configs, and the details of one."""
 
 import shutil
 import sys
@@ -17,10 +17,10 @@ NAMES = (*KINDS, text.CONFIGS)
 
 
 def main(args: Sequence[str]) -> int:
-    """Print all there is, one kind, or one thing.
+    """Print everything, one kind, or one class or config.
 
     Raises:
-        UserError: There is no such kind or thing.
+        UserError: There is no such kind, class or config.
     """
     parser = PlainParser(
         prog="python -m kd_lightning list",
@@ -47,7 +47,7 @@ def _lines(kind: str | None, name: str | None, width: int | None) -> Sequence[st
 
 
 def _meant(kind: str) -> str:
-    """Return what was meant by a kind that is not there: the name of a thing, or another spelling."""
+    """Return a hint for an unknown kind: the name of a class or config, or another spelling."""
     owners = kinds_with(kind)
     if any(kind in (config.name, Path(config.name).stem) for config in shipped_configs()):
         owners.append(text.CONFIGS)

@@ -1,4 +1,4 @@
-"""Puts a study's runs together, with all that a reader needs to judge them."""
+"""Collects a study's runs, with the settings that a reader needs to judge them."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -37,21 +37,21 @@ def assemble(
     new_study: str,
     seconds: float | None,
 ) -> Study:
-    """Return the study with everything that it has measured.
+    """Return the study with all its results.
 
     Args:
-        request: What was asked for.
+        request: The requested study.
         planned: The rows, the teacher first.
-        results: What has become of the runs.
+        results: The outcome of the runs.
         data: The baseline's data.
         no_costs: Why rows have no ONNX size and latency, by their names.
-        plan: What was fixed before the first run.
-        reasons: Why each compared row has no verdict; empty where it has its place in the plan.
-        seeds: The seeds that were asked for.
-        jobs: Runs that were done at once.
+        plan: The plan, fixed before the first run.
+        reasons: Why each compared row has no verdict; empty where the plan has it.
+        seeds: The requested seeds.
+        jobs: Largest number of runs at once.
         command: The command line that runs the study again.
-        new_study: The command line of a study of the same rows with new seeds, but for their number.
-        seconds: Time that it took in all; ``None`` where runs were there already.
+        new_study: The command line of a study of the same rows with new seeds, without their number.
+        seconds: Total time; ``None`` where some runs were finished before.
     """
     study = request.study
     rows = tuple(
@@ -82,7 +82,7 @@ def assemble(
 
 
 def protocol(data: ImageDataModule) -> str:
-    """Say which images train, which choose, and when the test images are looked at."""
+    """Describe which images train and validate, and when the test images are evaluated."""
     train, test = len(data.train_rows()[1]), len(data.test_rows()[1])
     if not data.has_val:
         parts = f"All {train:,} training images train, none validate"
@@ -119,7 +119,7 @@ def _row(planned: PlannedRow, results: Results, request: Request) -> Row:
 
 
 def _run(cell: Cell, results: Results, planned: PlannedRow, request: Request) -> Run:
-    """Read a run; one that has no teacher of its own is held against the study's, for the others' agreement."""
+    """Read a run; one without a teacher gets its agreement with the study's teacher."""
     run = replace(read_run(results.files[cell]), seed=cell.seed)
     teacher = request.study.teacher
     if planned.role == "teacher" or run.teacher_agreement is not None or teacher is None:

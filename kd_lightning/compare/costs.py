@@ -1,4 +1,4 @@
-"""What a row's network costs as an ONNX file: measured at the end, side by side, when nothing else runs."""
+"""Size and latency of each row's network as an ONNX file, measured at the end, when nothing else runs."""
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,23 +14,23 @@ from kd_lightning.networks.weights import load_model, read_weights
 
 
 def add_costs(results: Mapping[str, Path], networks: Mapping[str, str]) -> dict[str, str]:
-    """Export a run of each row, and add the file's size and latency to what is kept of the run.
+    """Export a run of each row, and add the file's size and latency to the run's results.
 
-    Rows with the same network cost the same, so it is measured once.
+    A network that several rows share is measured once.
 
     Args:
         results: A row's name to the file of one of its runs.
-        networks: A row's name to the import path of its network's class, which its config names.
+        networks: A row's name to the import path of its network's class.
 
     Returns:
-        Why a row could not be exported, by its name.
+        Why rows cannot be exported, by their names.
     """
     if all(read_run(path).latency_ms is not None for path in results.values()):
         return {}
     rows_of: dict[str, list[str]] = {}
     for name, result in results.items():
-        _, said = read_weights(weights_file(result))
-        rows_of.setdefault("" if said is None else f"{said.network} {said.arguments}", []).append(name)
+        _, metadata = read_weights(weights_file(result))
+        rows_of.setdefault("" if metadata is None else f"{metadata.network} {metadata.arguments}", []).append(name)
     failures: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         files: dict[str, Path] = {}

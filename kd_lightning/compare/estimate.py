@@ -1,4 +1,4 @@
-"""How long the runs of a study take on this machine, judged by a few steps of each row before the first run."""
+"""How long the runs of a study take on this machine, estimated from a few steps of each row before the first run."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,26 +20,25 @@ from kd_lightning.training.dry_run import StopDryRunError, dry_run
 from kd_lightning.wording import counted
 
 ENOUGH = 1.0
-"""Seconds of training that are measured of each row, but at least two batches and at most ``MAX_BATCHES``."""
+"""Seconds of training to time of each row, at least two batches and at most ``MAX_BATCHES``."""
 
 MAX_BATCHES = 50
 
 START = process_time()
-"""Seconds until here, where torch and Lightning have been imported: what a worker takes before its first run."""
+"""Seconds to import torch and Lightning: what a worker takes before its first run."""
 
 
 class Estimate(NamedTuple):
-    """What the runs of a row take.
+    """Time that the runs of a row take.
 
     Attributes:
-        run: Seconds of one run, from its config to its test, without what its teacher is asked once.
-        asking: Seconds in which the teacher is asked about all views, which later runs look up; 0 where an earlier one
-            has kept what it said.
-        tables: What is looked up; rows that look up the same share it.
+        run: Seconds of one run, from its config to its test, without caching teacher outputs.
+        caching: Seconds to compute the teacher outputs of all views once, for all runs; 0 where they are cached.
+        tables: Identifies the cached outputs; rows with the same value share them.
     """
 
     run: float
-    asking: float = 0.0
+    caching: float = 0.0
     tables: str = ""
 
 
@@ -49,11 +48,11 @@ class _TimeSteps(Callback):
     works_with_fast_path = True
 
     def __init__(self) -> None:
-        self.times: list[tuple[int, float]] = []  # optimizer steps that were done, and when
+        self.times: list[tuple[int, float]] = []  # optimizer steps done, and when
         self.before = _now(None)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Note the time; the first batch is there to warm up."""
+        """Note the time; the first batch warms up."""
         self.times.append((trainer.global_step, _now(pl_module.device)))
         measured = self.times[-1][1] - self.times[0][1]
         if len(self.times) > MAX_BATCHES or (len(self.times) > 2 and measured >= ENOUGH):
@@ -61,20 +60,20 @@ class _TimeSteps(Callback):
 
     @property
     def of_step(self) -> float:
-        """Seconds of an optimizer step; infinite where too few were done to tell."""
+        """Seconds of an optimizer step; infinite where too few were timed."""
         (first, start), (last, end) = self.times[0], self.times[-1]
         return (end - start) / (last - first) if last > first else math.inf
 
     @property
     def of_setup(self) -> float:
-        """Seconds until the end of the first batch: the data are loaded, all is set up."""
+        """Seconds until the end of the first batch: to load the data and set up."""
         return self.times[0][1] - self.before
 
 
 def estimate_rows(rows: Sequence[PlannedRow], threads: int) -> dict[str, Estimate]:
-    """Try rows, and return what their runs take by name, of those of which it can be told beforehand.
+    """Time a few steps of each row; return the estimates by name, without the rows that fail.
 
-    Of rows whose runs take the same time one is tried.
+    Of rows whose runs take the same time one is timed.
     """
     of_kind: dict[str, Estimate | None] = {}
     for row in rows:
@@ -85,7 +84,7 @@ def estimate_rows(rows: Sequence[PlannedRow], threads: int) -> dict[str, Estimat
 
 
 def _kind(config: dict[str, Any]) -> str:
-    """Return what the time of a run depends on: all of its config but fractions in its losses and its optimization."""
+    """Return what the time of a run depends on: its config without fractions in its losses and its optimization."""
     model = config["model"]
     parts = {
         name: value if name in ("network", "teacher") else _without_fractions(value)
@@ -115,8 +114,8 @@ def _estimate(row: PlannedRow, threads: int) -> Estimate | None:
 
 def _tried(row: PlannedRow, trainer: Trainer, task: Task) -> Estimate | None:
     clock, data = _TimeSteps(), row.built.data_source()  # each run loads its own
-    trainer.callbacks[:] = [TrainAhead()]  # type: ignore[attr-defined]  # others are not known to leave nothing
-    remembers = task.cache_teacher if isinstance(task, Distill) else False
+    trainer.callbacks[:] = [TrainAhead()]  # type: ignore[attr-defined]  # others may leave files
+    caches = task.cache_teacher if isinstance(task, Distill) else False
     dry_run(trainer, task, data, clock)
     steps = trainer.estimated_stepping_batches
     if len(clock.times) < 2 or not math.isfinite(steps * clock.of_step):
@@ -126,9 +125,9 @@ def _tried(row: PlannedRow, trainer: Trainer, task: Task) -> Estimate | None:
     evaluated = len(data.test_rows()[1]) + (trainer.max_epochs or 0) * (len(data.val_rows()[1]) if data.has_val else 0)
     seconds = row.seconds + clock.of_setup + steps * clock.of_step
     seconds += evaluated / data.batch_size * _seconds(task, images)
-    if not isinstance(task, Distill) or remembers is False:
+    if not isinstance(task, Distill) or caches is False:
         return Estimate(seconds)
-    task.cache_teacher = remembers
+    task.cache_teacher = caches
     try:
         task.check_cacheable()
     except NotCacheableError:
@@ -144,7 +143,7 @@ def _tried(row: PlannedRow, trainer: Trainer, task: Task) -> Estimate | None:
 
 @torch.no_grad()
 def _seconds(module: torch.nn.Module, images: torch.Tensor) -> float:
-    """Return the seconds of a forward pass behind one that warms up."""
+    """Return the seconds of a forward pass after one that warms up."""
     module(images)
     started = _now(images.device)
     module(images)
@@ -160,21 +159,21 @@ def _now(device: torch.device | None) -> float:
 def expectation(
     estimates: Mapping[str, Estimate], missing: Sequence[str], teachers: int, jobs: int, start: float = START
 ) -> str:
-    """Say how long what is missing of a study takes.
+    """Return how long the missing runs of a study take, in words.
 
     Args:
-        estimates: Of the rows that could be tried, by name.
-        missing: The rows of the runs to do, a name for each run.
-        teachers: Teachers that rows learn from; each is asked by itself.
+        estimates: By the row's name, without the rows that could not be timed.
+        missing: The rows of the missing runs, a name for each run.
+        teachers: Number of teachers; the outputs of each are cached separately.
         jobs: Runs at once.
         start: Seconds until a process can do its first run.
     """
     if not missing:
-        return "All runs are there already."
+        return "All runs are finished."
     runs = counted(len(missing), "run")
     known = [estimates[name] for name in missing if name in estimates]
     if not known:
-        return f"{runs} to do; the first one will tell how long it takes."
-    asking = teachers * sum({found.tables: found.asking for found in known}.values())
-    seconds = start + (sum(found.run for found in known) * len(missing) / len(known) + asking) / jobs
-    return f"{runs} to do, which takes about {in_words(seconds)} here, as a few steps of its rows say."
+        return f"{runs} to do; time left unknown until the first one ends."
+    caching = teachers * sum({found.tables: found.caching for found in known}.values())
+    seconds = start + (sum(found.run for found in known) * len(missing) / len(known) + caching) / jobs
+    return f"{runs} to do, which takes about {in_words(seconds)} here, estimated from a few steps of its rows."

@@ -1,4 +1,4 @@
-"""``fit`` as a study does it: nothing but the numbers of a run and its weights come out of it."""
+"""``fit`` as a study runs it: it gives only the numbers of a run and its weights."""
 
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,16 @@ class StudyFit(TrainingCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Offer ``fit`` alone: the parsers of the others take time to build, too."""
+        """Offer only ``fit``: the parsers of the other commands take time to build."""
         return {"fit": TrainingCLI.subcommands()["fit"]}
 
     def before_instantiate_classes(self) -> None:
-        """Set what is the same in all runs of a study."""
+        """Apply the settings that all runs of a study share."""
         self.apply_study_settings()
         super().before_instantiate_classes()
 
     def apply_study_settings(self) -> None:
-        """Set what a study decides for its runs: as config values, for text on a command line can be read otherwise."""
+        """Set what a study decides for its runs, as config values: a command line could parse the text differently."""
         trainer = self.own.trainer
         names = {"save_dir": str(self.folder.parent), "name": "", "version": self.folder.name}
         trainer.logger = _class(TensorBoardLogger, **names, default_hp_metric=False)
@@ -51,15 +51,15 @@ class StudyFit(TrainingCLI):
 
 
 class BuiltOnly(StudyFit):
-    """Builds data, networks and trainer as a run would, and runs nothing: what cannot be built is reported at once.
+    """Builds data, networks and trainer as a run would, and runs nothing: errors are reported at once.
 
     Args:
-        learns: Whether the run learns from the study's teacher, which is built without the weights that it has yet to
-            get. Another one is found as ``fit`` finds it.
+        learns: Whether the run learns from the study's teacher, which is built without weights until it is trained.
+            Another one is found as ``fit`` finds it.
         options: ``StudyFit``'s.
 
     Attributes:
-        parsed: The resolved config as it was asked for, as plain values, with the teacher that was found.
+        parsed: The resolved config as requested, as plain values, with the teacher that was found.
         found: That teacher's weights.
     """
 
@@ -70,7 +70,7 @@ class BuiltOnly(StudyFit):
         super().__init__(*args, **options)
 
     def before_instantiate_classes(self) -> None:
-        """Keep what was asked for; ask for no teacher that is not there."""
+        """Keep the requested config; do not require the weights of a teacher that the study trains later."""
         if self.own.ckpt_path is not None:
             raise UserError("a study's runs begin at their first step; leave ckpt_path out of its configs.")
         check_trainer(self.own.trainer)

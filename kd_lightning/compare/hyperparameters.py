@@ -1,4 +1,4 @@
-"""What TensorBoard's HParams tab shows of a study's runs: what tells the rows apart, and what everybody asks for."""
+"""Hyper-parameters in TensorBoard's HParams tab: those in which the rows of a study differ, and the usual ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ def hyperparameters(configs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the numbers, words and truth values in nested dicts, classes by their names alone."""
+    """Return the numbers, texts and booleans in nested dicts, and classes by their bare names."""
     if not isinstance(values, dict):
         return {prefix: _storable(values)} if isinstance(values, bool | int | float | str) else {}
     result: dict[str, Any] = {}
@@ -34,7 +34,7 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _storable(value: float | str) -> float | str:
-    """Return a value as TensorBoard can keep it, which has no room for long whole numbers and no half letters."""
+    """Return a value that TensorBoard can store: no integer from 2^53 on, no lone surrogate."""
     if isinstance(value, str):
         return shown(value)
     return str(value) if isinstance(value, int) and abs(value) >= 2**53 else value

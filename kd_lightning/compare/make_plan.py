@@ -22,7 +22,7 @@ PROGRAM = ("python", "-m", "kd_lightning")
 def row_digests(
     rows: Sequence[PlannedRow], data: Mapping[str, dict[str, str]], teachers: str, threads: int
 ) -> dict[str, str]:
-    """Return a digest of all that the difference of each compared row to the baseline depends on, but the seed.
+    """Return a digest of all that each compared row's difference to the baseline depends on, except the seed.
 
     Args:
         rows: The rows of the study.
@@ -47,10 +47,10 @@ def row_digests(
 
 
 def ensure_plan(study: StudyConfig, digests: dict[str, str], folder: Path) -> StudyPlan:
-    """Read the plan of a study's folder, or make it where no run of the study is finished yet; note what is asked for.
+    """Read the plan of a study's folder, or make it before the first run is finished; note the requested seeds.
 
     Raises:
-        UserError: The options say something else than the plan, or its file is damaged.
+        UserError: The options contradict the plan, or its file is damaged.
     """
     path, begun = folder / FILE, _begun(folder)
     if begun and path.exists():
@@ -77,17 +77,17 @@ def read_plan(path: Path) -> StudyPlan:
 
 
 def next_study(plan: StudyPlan, folder: Path) -> tuple[int, Path]:
-    """Return the first seed and the folder of a new study with seeds that no study of these rows beside it has used."""
+    """Return the first seed and the folder of a new study; no study of these rows beside it has used its seeds."""
     used = [other for _, other in _related(plan, folder)]
     free = next(other for number in count(2) if not (other := folder.with_name(f"{folder.name}_{number}")).exists())
     return max(other.first_seed + other.started for other in [plan, *used]), free
 
 
 def new_study_command(args: Sequence[str], plan: StudyPlan, folder: Path) -> str:
-    """Return the command line of a study of the same rows with new seeds, in a folder of its own, but for their number.
+    """Return the command line of a study of the same rows with new seeds, without their number, in a new folder.
 
     Args:
-        args: What this study was started with, the word ``compare`` first.
+        args: The command line of this study, from ``compare`` on.
         plan: Its plan.
         folder: Its folder.
     """
@@ -106,8 +106,8 @@ def _begun(folder: Path) -> bool:
 
 
 def _checked(plan: StudyPlan, study: StudyConfig, folder: Path) -> StudyPlan:
-    asked = {"--first_seed": (study.first_seed, plan.first_seed), "--looks": (study.looks, list(plan.looks))}
-    for option, (wanted, planned) in asked.items():
+    requested = {"--first_seed": (study.first_seed, plan.first_seed), "--looks": (study.looks, list(plan.looks))}
+    for option, (wanted, planned) in requested.items():
         if wanted is not None and wanted != planned:
             first, other = next_study(plan, folder)
             raise UserError(
@@ -118,12 +118,12 @@ def _checked(plan: StudyPlan, study: StudyConfig, folder: Path) -> StudyPlan:
 
 
 def _seen_before(plan: StudyPlan, folder: Path, begun: bool) -> str:
-    """Say why a new plan can give no verdict, because results that it would count were there before it."""
+    """Return why a new plan gives no verdict: some of its results are older than the plan; empty where it does."""
     if begun:
         return "its folder held finished runs before there was a plan"
     related = list(_related(plan, folder))
     if any(replace(other, started=plan.started, exploratory="") == plan for _, other in related):
-        return ""  # the same study once more
+        return ""  # the same study again
     for path, other in related:
         if set(plan.seeds) & set(range(other.first_seed, other.first_seed + other.started)):
             return f"some of its results were there before its plan, in {path}"

@@ -1,4 +1,4 @@
-"""What a comparison wants to know of a run, measured while Lightning runs it."""
+"""Measures of a run for a comparison, taken while Lightning runs it."""
 
 import time
 from typing import Any
@@ -27,10 +27,10 @@ CURVES = {  # the first of these names that a task logs: the cross-entropy can b
 
 
 class Measure(Callback):
-    """Measure a fit on one device: its curves and its time while it trains, the test images at its end.
+    """Measures a run on one device: curves and time while it trains, then the test images.
 
     Attributes:
-        classes: The predicted class of each test image, (N,), once the run has been tested.
+        classes: The predicted class of each test image, (N,), after the test.
     """
 
     works_with_fast_path = True
@@ -47,7 +47,7 @@ class Measure(Callback):
         self._started = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the epoch before."""
+        """Note the metrics of the previous epoch."""
         if trainer.current_epoch > 0:
             self._note(trainer)
 
@@ -64,7 +64,7 @@ class Measure(Callback):
         self._curves.append({curve: value for curve, value in found.items() if value is not None})
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count what the network costs."""
+        """Count parameters and multiply-adds."""
         assert isinstance(pl_module, Task)
         network = pl_module.plain_network()
         self._measured["parameters"] = sum(values.numel() for values in network.parameters())
@@ -79,14 +79,14 @@ class Measure(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the logits; the test images come in their order."""
+        """Keep the logits, in the order of the test split."""
         assert isinstance(outputs, StepOutput)
         assert isinstance(batch, Batch)
         teacher = None if outputs.teacher_logits is None else outputs.teacher_logits.argmax(1).cpu()
         self._batches.append((outputs.logits.float().cpu(), batch.labels.cpu(), teacher))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure all test images."""
+        """Compute the measures over all test images."""
         logits, labels = (torch.cat([batch[index] for batch in self._batches]) for index in (0, 1))  # type: ignore[misc]
         taught = [batch[2] for batch in self._batches if batch[2] is not None]
         teacher = torch.cat(taught) if taught else None
@@ -103,7 +103,7 @@ class Measure(Callback):
         self._batches.clear()
 
     def run(self, seed: int) -> Run:
-        """Return what was measured."""
+        """Return the results."""
         epochs = tuple(range(1, len(self._curves) + 1))
         names = {name for epoch in self._curves for name in epoch}
         curves = {name: tuple(epoch.get(name, float("nan")) for epoch in self._curves) for name in names}

@@ -1,4 +1,4 @@
-"""What the runs of a study are, before any of them is started: their arguments, their configs, their data."""
+"""The arguments, configs and data of a study's runs, before any of them starts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +20,16 @@ from kd_lightning.training.teacher_first import teacher_settings
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row whose config has been parsed, and its data, networks and trainer built once to see that they can be.
+    """A row whose config is parsed, and whose data, networks and trainer are built once to find errors early.
 
     Attributes:
-        row: What the study says of it.
-        role: What it is in the study.
+        row: Its entry in the study.
+        role: Its role in the study.
         args: Arguments of ``fit`` that all its runs share.
         config: The resolved config, as plain values.
         built: Its data, networks and trainer, which have not run.
         learns: Whether it learns from the study's teacher.
-        seconds: How long it took to parse and to build.
+        seconds: Time to parse and to build it.
     """
 
     row: RowConfig
@@ -54,7 +54,7 @@ def plan_rows(request: Request) -> list[PlannedRow]:
     """Parse the configs of all rows, the teacher's first, and build what they name.
 
     Raises:
-        UserError: There is something wrong in one of them, or they do not fit each other.
+        UserError: One of them is wrong, or they do not fit each other.
     """
     study, teacher = request.study, None
     planned: list[PlannedRow] = []
@@ -91,7 +91,7 @@ def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> Plan
 
 
 def _refuse_parts(title: str, config: dict[str, Any]) -> None:
-    """Refuse what would measure a part of a run, or of the test images."""
+    """Refuse options that would shorten a run, or test it on a part of the test images."""
     trainer = config["trainer"]
     tested = trainer["limit_test_batches"]
     partial = {
@@ -110,7 +110,7 @@ def _refuse_parts(title: str, config: dict[str, Any]) -> None:
 def _check_teacher(row: RowConfig, task: Task, teacher: Network) -> None:
     """Refuse a row whose teacher has another network than the one that the study trains."""
     if not isinstance(task, Distill):
-        return  # a task of the user's own, which says itself what it makes of its teacher
+        return  # a task of the user's own, which checks its teacher itself
     expected = task.teacher.network
     shapes, found = ({key: value.shape for key, value in net.state_dict().items()} for net in (expected, teacher))
     if type(expected) is not type(teacher) or shapes != found:

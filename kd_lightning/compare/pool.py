@@ -1,4 +1,4 @@
-"""Processes that do runs, several at once; one that dies takes only its own run along."""
+"""Processes that train several runs at once; when one dies, only its own run fails."""
 
 import signal
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ class _Worker:
 
 
 class Pool:
-    """Runs jobs in processes of its own, which are started when they are needed and run one job after another.
+    """Runs jobs in worker processes, which start when they are needed and run one job after another.
 
     Args:
-        size: Processes at most.
+        size: Largest number of processes.
         threads: CPU threads of each.
     """
 
@@ -39,7 +39,7 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End all processes at once; files are written whole or not at all."""
+        """Kill all processes; no file is left half written, because files are written atomically."""
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
@@ -57,13 +57,13 @@ class Pool:
         return len(self.running) < self.size
 
     def start(self, job: Job) -> None:
-        """Let a process that has nothing to do, or a new one, run a job."""
+        """Run a job in an idle process, or in a new one."""
         worker = next((worker for worker in self._workers if worker.job is None), None) or self._start_worker()
         worker.job = job
         worker.connection.send(job)
 
     def wait(self, seconds: float) -> list[tuple[Job, str | None]]:
-        """Return the jobs that end within a time, each with why it failed, or ``None``."""
+        """Return the jobs that end within a time, each with its failure, or ``None``."""
         busy = {worker.connection: worker for worker in self._workers if worker.job is not None}
         return [self._collect(busy[ready]) for ready in wait(list(busy), seconds) if isinstance(ready, Connection)]
 
@@ -71,7 +71,7 @@ class Pool:
         context = get_context("spawn")  # a fork would inherit the threads of torch
         ours, theirs = context.Pipe()
         process = context.Process(target=worker_loop, args=(theirs, self.threads))
-        with _held_back(signal.SIGINT):  # Ctrl-C is for this process; it can come before that one can ignore it
+        with _held_back(signal.SIGINT):  # Ctrl-C is for this process; it can arrive before the new one ignores it
             process.start()
         theirs.close()
         self._workers.append(_Worker(process, ours))
@@ -90,7 +90,7 @@ class Pool:
 
 @contextmanager
 def _held_back(number: signal.Signals) -> Iterator[None]:
-    """Let a signal wait for the end of the block; processes that are started in it never get it."""
+    """Block a signal until the end of the block; processes that start inside never receive it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

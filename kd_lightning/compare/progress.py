@@ -1,4 +1,4 @@
-"""What a study says while it runs: a line for each run that ends, and how far it is."""
+"""Progress of a study: a line for each run that ends, and the time left."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Progress:
         self.done = 0
         self.console = console
         self.expected = expected
-        self._seconds: dict[str, list[float]] = {}  # of the runs that were done now, by row
+        self._seconds: dict[str, list[float]] = {}  # of the runs done in this process, by row
         self._started: dict[tuple[str, int], float] = {}
         self._status = console.status("")
 
@@ -44,12 +44,12 @@ class Progress:
         self._started[row, seed] = time.monotonic()
 
     def ended(self, row: str, seed: int, text: str, waiting: Sequence[str]) -> None:
-        """Print what came of a run and the time left.
+        """Print the outcome of a run and the time left.
 
         Args:
             row: Its row.
             seed: Its seed.
-            text: What came of it.
+            text: Its outcome.
             waiting: The rows of the runs that have not been started.
         """
         self.done += 1
@@ -66,12 +66,12 @@ class Progress:
         self._status.update(escape(f"{self.done} of {self.total} runs done; running: {running}; {self.left(waiting)}"))
 
     def left(self, waiting: Sequence[str]) -> str:
-        """Return the time left in words, judged by the runs that are done; others take as much longer as these did."""
+        """Return the time left in words; delays of the finished runs are added to the expectation of the others."""
         done = {row: median(seconds) for row, seconds in self._seconds.items()}
         late = median([done[row] - self.expected[row] for row in done if row in self.expected] or [0.0])
         expected = {row: max(0.0, seconds + late) for row, seconds in self.expected.items()} | done
         if not expected:
-            return "the first run will tell how long it takes"
+            return "time left unknown until the first run ends"
         typical = mean(expected.values())
         now = time.monotonic()
         running = sum(max(0.0, expected.get(row, typical) - now + start) for (row, _), start in self._started.items())
@@ -80,7 +80,7 @@ class Progress:
 
 
 def in_words(seconds: float) -> str:
-    """Return a length of time in the unit that people would choose."""
+    """Return a duration in seconds, minutes or hours, by its length."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""What the numbers of a run that is read from a file must be."""
+"""Checks of a run's numbers when it is read from a file."""
 
 import math
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from typing import Any
 
 def _whole(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
-        raise ValueError(f"{str(value)[:40]} is no whole number from 0")
+        raise ValueError(f"{str(value)[:40]} is not a whole number from 0 on")
     return value
 
 
 def _size(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < math.inf:
-        raise ValueError(f"{str(value)[:40]} is no number from 0")
+        raise ValueError(f"{str(value)[:40]} is not a finite number from 0 on")
     return float(value)
 
 
@@ -25,4 +25,4 @@ READ_AS: dict[str, Callable[[Any], float | None]] = {
         ("teacher_agreement", "teacher_accuracy", "latency_ms"), lambda value: None if value is None else _size(value)
     ),
 }
-"""How each number is read: ``ValueError`` for anything that it cannot be."""
+"""How each number is read; raises ``ValueError`` for any other value."""

@@ -1,4 +1,4 @@
-"""What a study measured, as plain data: a runner fills it, every report reads it."""
+"""A study's results as plain data: the runner fills them, every report reads them."""
 
 import math
 from collections.abc import Mapping
@@ -56,9 +56,9 @@ class Run:
         test_loss: Mean cross-entropy on the test split.
         calibration_error: Expected calibration error in [0, 1].
         teacher_agreement: Share of test images where teacher and student predict the same class, in [0, 1].
-        teacher_accuracy: Share of test images that its teacher classifies rightly, in [0, 1].
+        teacher_accuracy: Test accuracy of its teacher, in [0, 1].
         confusion: Test images by (true class, predicted class), K x K counts.
-        correct: Which test image was classified rightly, (N,) bool, in the order of the test split.
+        correct: Whether each test image is classified correctly, (N,) bool, in the order of the test split.
         curves: Training and validation, an epoch at a time.
         parameters: Trained and fixed parameters of the network.
         multiply_adds: Multiply-adds of one image's forward.
@@ -88,11 +88,11 @@ class Run:
         if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or (counts < 0).any():
             raise ValueError(f"confusion must be counts in a square, got shape {counts.shape}")
         if (int(counts.trace()), int(counts.sum())) != (int(self.correct.sum()), len(self.correct)):
-            raise ValueError("confusion and correct disagree about how many test images were classified rightly")
+            raise ValueError("confusion and correct disagree about how many test images are classified correctly")
 
     @property
     def test_accuracy(self) -> float:
-        """Share of test images classified rightly, in [0, 1]."""
+        """Share of test images classified correctly, in [0, 1]."""
         return int(self.correct.sum()) / len(self.correct)
 
     @property
@@ -123,7 +123,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that did not finish, with the reason in one line."""
+    """A run that failed, with the reason in one line."""
 
     seed: int
     reason: str
@@ -134,14 +134,14 @@ class Row:
     """One config and its runs.
 
     Attributes:
-        name: Short name for people, unique in the study.
-        config: Name of the config that was run.
-        role: ``baseline`` is what students are held against; ``teacher`` is shown, but not compared.
+        name: Short name for reports, unique in the study.
+        config: Name of its config.
+        role: Students are compared with the ``baseline``; the ``teacher`` is shown, but not compared.
         runs: Finished runs, one a seed.
         failures: Runs that failed.
         reported: Test accuracy in [0, 1] that others reported for this row.
-        no_costs: Why its network has no ONNX size and latency; empty where it has, or where none were asked for.
-        exploratory: Why it has no part in the study's plan, and so no verdict; empty where it has.
+        no_costs: Why its network has no ONNX size and latency; empty where it has, or where none are requested.
+        exploratory: Why the study's plan leaves it out, so that it has no verdict; empty where the plan has it.
     """
 
     name: str
@@ -183,7 +183,7 @@ class Study:
 
     @property
     def baseline(self) -> Row:
-        """The row that the students are held against."""
+        """The row that the students are compared with."""
         return next(row for row in self.rows if row.role == "baseline")
 
     def to_plain(self) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def _row(values: Mapping[str, Any], correct: NDArray[np.bool_]) -> Row:
 
 
 def finite(value: float | None) -> float | None:
-    """Return the value, or ``None`` where it is NaN or infinite, which JSON cannot say."""
+    """Return the value, or ``None`` where it is NaN or infinite, which JSON cannot hold."""
     return value if value is not None and math.isfinite(value) else None
 
 

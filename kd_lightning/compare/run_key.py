@@ -1,4 +1,4 @@
-"""What a run depends on, as one key: two runs with the same key give the same numbers."""
+"""The key of a run, a hash of all that it depends on: runs with the same key give the same numbers."""
 
 import json
 import os
@@ -36,20 +36,19 @@ NEVER_TRAINS = tuple(
 """Packages and modules whose code takes no part in a run's numbers, except ``CODE``."""
 
 SETTINGS = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "NVIDIA_TF32_OVERRIDE")
-"""Variables of the environment that choose other arithmetic."""
+"""Environment variables that change the arithmetic."""
 
 LEFT_OUT = (ExportONNX, QuantizeONNX, SaveWeights, Checkpoint, ProgressBar)
-"""Callbacks that a study leaves out of a config: it keeps the weights itself, and exports one run of a row."""
+"""Callbacks that a study removes from a config: it saves the weights itself, and exports one run of a row."""
 
 SILENT = ("logger", "default_root_dir", "devices", "profiler", "log_every_n_steps")
-"""The trainer's options that change no number of a run; so do those that begin with ``enable_``."""
+"""The trainer's options that change no number of a run, besides those that begin with ``enable_``."""
 
 PATHS = ("root", "cache_dir", "mirrors")
-"""The data's options that say where it lies: what it is, its fingerprint says."""
-
+"""The data's options that locate it; the fingerprint covers its content."""
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-"""What the text of an object that is no plain value, such as a lambda in a signature, holds of one process alone."""
+"""The address in an object's ``repr``, such as a lambda's in a signature; it differs between processes."""
 
 
 def run_key(
@@ -63,7 +62,7 @@ def run_key(
         data: The data's fingerprint.
         teacher: Weights of the study's teacher, where the run learns from it.
         threads: CPU threads of the run.
-        code: What ``code_version`` says of the config.
+        code: ``code_version`` of the config.
     """
     matters = relevant(config, learns=teacher is not None)
     parts = {
@@ -75,12 +74,12 @@ def run_key(
         "code": code,
         "device": [*_devices(), threads, [os.environ.get(name) for name in SETTINGS]],
     }
-    text = yaml.safe_dump(parts, sort_keys=True)  # which has a form for all that a config can hold, dates and NaN too
+    text = yaml.safe_dump(parts, sort_keys=True)  # unlike JSON, it also takes dates and NaN
     return blake2b(ADDRESS.sub("", text).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _devices() -> list[str]:
-    """Return what computes: the CPU's instructions, and the accelerator."""
+    """Return the CPU's instruction set and the accelerator."""
     found = [torch.backends.cpu.get_cpu_capability()]
     if torch.accelerator.is_available():
         found.append(str(torch.accelerator.current_accelerator()))
@@ -95,16 +94,16 @@ def _files(config: dict[str, Any]) -> list[str]:
 def _is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
-    except (OSError, ValueError):  # no path at all
+    except (OSError, ValueError):  # not a path
         return False
 
 
 def relevant(config: dict[str, Any], *, learns: bool) -> dict[str, Any]:
-    """Return what of a config can change the numbers of a run.
+    """Return the part of a config that can change the numbers of a run.
 
     Args:
         config: The resolved config.
-        learns: Whether the run learns from the study's teacher, whose weights say all about it.
+        learns: Whether the run learns from the study's teacher, which its weights identify.
     """
     kept = {name: deepcopy(config[name]) for name in ("data", "model", "trainer")}
     kept["trainer"]["callbacks"] = own_callbacks(config["trainer"]["callbacks"])
@@ -133,7 +132,7 @@ def fingerprint(data: ImageDataModule) -> dict[str, str]:
 
 
 def weights_hash(path: Path) -> str:
-    """Return a hash of a file's weights, whatever else it says."""
+    """Return a hash of a file's weights without its metadata."""
     weights, _ = read_weights(path)
     return _hash(*(weights[name] for name in sorted(weights)))
 
@@ -156,7 +155,7 @@ def code_version(config: dict[str, Any]) -> str:
 
 
 def code_versions(configs: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """Return ``code_version`` of many configs by their names; those with the same classes share one look at it."""
+    """Return ``code_version`` of many configs by their names; configs with the same classes share one digest."""
     modules = {name: _first_modules(config) for name, config in configs.items()}
     digests = {names: code_digest(names, never_trains) for names in set(modules.values())}
     return {name: digests[names] for name, names in modules.items()}
@@ -169,7 +168,7 @@ def _first_modules(config: dict[str, Any]) -> frozenset[str]:
 
 
 def never_trains(module: str) -> bool:
-    """Say of a module's name whether its code takes no part in a run's numbers."""
+    """Return whether a module's code takes no part in a run's numbers."""
     return module not in CODE and f"{module}.".startswith(tuple(f"{name}." for name in NEVER_TRAINS))
 
 

@@ -1,4 +1,4 @@
-"""Does the runs of a study that are missing, in an order in which their teachers come first."""
+"""Runs the missing runs of a study, teachers first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,12 +26,12 @@ class Cell(NamedTuple):
 
 @dataclass
 class Results:
-    """What has become of the runs.
+    """The outcome of the runs.
 
     Attributes:
         files: The file of each finished run; its weights and predicted classes lie beside it.
         failures: Why the others failed, in one line each.
-        reused: Runs that were there already.
+        reused: Number of runs that were finished before.
     """
 
     files: dict[Cell, Path] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Results:
 
 
 class Runner:
-    """Does what is missing of a study.
+    """Runs the missing runs of a study.
 
     Args:
         rows: Its rows, the teacher first.
@@ -50,7 +50,7 @@ class Runner:
         shared_teacher: Whether the first seed's teacher teaches all seeds.
         jobs: Runs at once.
         threads: CPU threads of each.
-        progress: Says how far it is.
+        progress: Prints how far it is.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Runner:
         self._waiting = cells(rows, seeds, shared_teacher=shared_teacher)
 
     def missing(self) -> list[str]:
-        """Return the rows of the runs that are to be done, a name for each run."""
+        """Return the rows of the missing runs, a name for each run."""
         results: dict[object, Cell] = {}
         for cell in self._waiting:
             teacher = self._teacher_of(cell)
@@ -94,7 +94,7 @@ class Runner:
         return [cell.row for cell in results.values()]
 
     def run(self, seeds: Sequence[int]) -> Results:
-        """Do what is missing of some seeds; what fails does not end the others."""
+        """Run the missing runs of some seeds; one that fails does not end the others."""
         later = [cell for cell in self._waiting if cell.seed not in seeds]
         self._waiting = [cell for cell in self._waiting if cell.seed in seeds]
         with self.progress, self.pool:
@@ -107,7 +107,7 @@ class Runner:
         return self.results
 
     def _start(self) -> None:
-        """Start what can be started, and settle what need not be."""
+        """Start the runs whose teachers are ready, and reuse the finished ones."""
         for cell in list(self._waiting):
             teacher = self._teacher_of(cell)
             if teacher in self.results.failures:
@@ -125,7 +125,7 @@ class Runner:
         weights = weights_file(teacher) if teacher else None
         result = self._result(cell, weights)
         if any(job.result == result for job in self.pool.running):
-            return  # a row with the same config is at it
+            return  # a row with the same config runs already
         if (found := finished_run(result)) is not None:
             self._reuse(cell, result, found)
         elif self.pool.has_room:
@@ -134,7 +134,7 @@ class Runner:
             self.progress.started(*cell)
 
     def _result(self, cell: Cell, weights: Path | None) -> Path:
-        """Return the file where a run is kept, under the key of all that it depends on."""
+        """Return the file of a run's results, named by the key of all that it depends on."""
         if cell not in self._files:
             config, data = self.rows[cell.row].config, self.data[cell.row]
             code, threads = self._code[cell.row], self.pool.threads
@@ -152,7 +152,7 @@ class Runner:
         cell, found = Cell(job.row, job.seed), finished_run(job.result)
         if failure is None and found is not None:
             self.results.files[cell] = job.result
-            self._say(cell, f"{100 * found.test_accuracy:.2f} % after {in_words(found.training_seconds)} of training")
+            self._print(cell, f"{100 * found.test_accuracy:.2f} % after {in_words(found.training_seconds)} of training")
         else:
             self._fail(cell, failure or "it left no results")
 
@@ -160,13 +160,13 @@ class Runner:
         self._waiting.remove(cell)
         self.results.files[cell] = result
         self.results.reused += 1
-        self._say(cell, f"{100 * found.test_accuracy:.2f} %, there already")
+        self._print(cell, f"{100 * found.test_accuracy:.2f} %, reused")
 
     def _fail(self, cell: Cell, reason: str) -> None:
         self.results.failures[cell] = reason
-        self._say(cell, f"failed: {reason}")
+        self._print(cell, f"failed: {reason}")
 
-    def _say(self, cell: Cell, text: str) -> None:
+    def _print(self, cell: Cell, text: str) -> None:
         self.progress.ended(*cell, text, self._rows_waiting())
 
     def _rows_waiting(self) -> list[str]:
@@ -182,7 +182,7 @@ def cells(rows: Sequence[PlannedRow], seeds: Sequence[int], *, shared_teacher: b
 
 
 def finished_run(result: Path) -> Run | None:
-    """Return a run that has been kept whole, with its weights and its predicted classes."""
+    """Return a finished run; ``None`` where it, its weights or its predicted classes are missing or damaged."""
     if not all(path.is_file() for path in (result, weights_file(result), classes_file(result))):
         return None
     try:
@@ -190,5 +190,5 @@ def finished_run(result: Path) -> Run | None:
         read_weights(weights_file(result))
         read_classes(result)
         return run
-    except UserError:  # it was damaged since, or an older version wrote it
+    except UserError:  # damaged, or written by an older version
         return None

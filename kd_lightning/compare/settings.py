@@ -11,21 +11,21 @@ TeacherPolicy = Literal["one for all seeds", "one per seed"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How a study was run: what a reader needs to judge it and to run it again.
+    """How a study was run, to judge it and to run it again.
 
     Attributes:
         data: The data in words, such as ``CIFAR-10 (JPEG copy)``.
-        protocol: Which images train, which choose, and when the test split is evaluated, in one sentence.
+        protocol: Which images train and validate, and when the test split is evaluated, in one sentence.
         teacher: Whether all seeds share one teacher or each has its own.
         epochs: Epochs that the baseline was trained for, in the longest of its runs.
-        seeds: The seeds asked for, finished or not.
-        plan: What was fixed before the first run.
+        seeds: The requested seeds, finished or not.
+        plan: The plan, fixed before the first run.
         machine: Processor and accelerator.
         versions: Package name to version.
         command: The command line that runs the study again.
-        new_study: The command line of a study of the same rows with new seeds, but for their number.
+        new_study: The command line of a study of the same rows with new seeds, without their number.
         date: Day of the last run, as ``2026-01-31``.
-        seconds: Time that the study took in all, where known.
+        seconds: Total time of the study, where known.
     """
 
     data: str

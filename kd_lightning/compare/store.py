@@ -15,13 +15,13 @@ from kd_lightning.files import atomic_write
 from kd_lightning.wording import shown
 
 MAX_BYTES = 2**30
-"""Of a study's arrays when they are unpacked."""
+"""Largest size of a study's unpacked arrays."""
 
 
 def write_run(run: Run, path: Path) -> None:
     """Write a finished run as JSON to ``path``, after its ``correct`` as ``.npy`` beside it: ``path`` comes last.
 
-    The JSON keeps the SHA-256 of the predictions beside it, so that no others are taken for the run's.
+    The JSON keeps the SHA-256 of the predictions beside it, so that no other file passes for them.
     """
     with atomic_write(_correct_file(path)) as temporary:
         np.save(temporary, run.correct)
@@ -33,7 +33,7 @@ def read_run(path: Path) -> Run:
     """Read what ``write_run`` wrote.
 
     Raises:
-        UserError: It is not a whole run.
+        UserError: It is missing or damaged.
     """
     try:
         correct = _checked_array(_correct_file(path), path)
@@ -62,7 +62,7 @@ def read_classes(result: Path) -> NDArray[np.int64]:
     """Read the predicted class of each test image of a run.
 
     Raises:
-        UserError: The file is damaged, or another than the run's.
+        UserError: The file is damaged, or belongs to another run.
     """
     path = classes_file(result)
     try:
@@ -77,7 +77,7 @@ def read_classes(result: Path) -> NDArray[np.int64]:
 
 
 def _checked_array(path: Path, result: Path) -> NDArray[Any]:
-    """Read an array that is the one of which a run's JSON keeps the digest; raise ``ValueError`` for any other."""
+    """Read an array; raise ``ValueError`` where its digest is not the one in the run's JSON."""
     if json.loads(result.read_text(encoding="utf-8"))["sha256"][path.name] != _sha256(path):
         raise ValueError(f"{path.name} is not the file that the run wrote")
     return np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # a map is no larger than its file
@@ -89,7 +89,7 @@ def _sha256(path: Path) -> str:
 
 
 def write_study(study: Study, path: Path) -> None:
-    """Write a whole study as JSON to ``path``, after what its runs got right (``.npz`` beside it)."""
+    """Write a study as JSON to ``path``, after the ``correct`` of its runs as ``.npz`` beside it."""
     with atomic_write(path.with_suffix(".npz")) as temporary:
         empty = np.zeros((0, 0), dtype=np.bool_)
         arrays = [np.stack([run.correct for run in row.runs]) if row.runs else empty for row in study.rows]
@@ -101,7 +101,7 @@ def read_study(path: Path) -> Study:
     """Read what ``write_study`` wrote.
 
     Raises:
-        UserError: It is not a whole study.
+        UserError: It is missing or damaged.
     """
     try:
         with ZipFile(path.with_suffix(".npz")) as archive:

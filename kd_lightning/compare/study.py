@@ -1,4 +1,4 @@
-"""A study: the small file that names what is compared, and what the command line changes of it."""
+"""A study: a small config that names the runs to compare, and the options that override it."""
 
 import json
 import math
@@ -31,13 +31,12 @@ class RowConfig:
 
     Args:
         config: A config of ``fit``.
-        name: What people call the row; the config's name where it is not given.
-        reported: Test accuracy in per cent that others reported for it.
-        options: What the row changes of its config, by the names that the options of ``fit`` have, as in
-            ``model.ce_loss_weight: 0.5``.
+        name: Name of the row in reports; defaults to the config's name.
+        reported: Test accuracy in per cent that others report for it.
+        options: Options of ``fit`` that override the row's config, as in ``model.ce_loss_weight: 0.5``.
 
     Raises:
-        UserError: An option is none that a row can change, or the name cannot be shown, or is too long.
+        UserError: A row cannot override an option, or the name cannot be shown, or is too long.
     """
 
     config: str
@@ -48,13 +47,13 @@ class RowConfig:
     def __post_init__(self) -> None:
         if shown(self.title) != self.title:
             raise UserError(
-                f"a row of the study is called '{shown(self.title)}', with letters that no table can show; "
+                f"a row of the study is called '{shown(self.title)}', with characters that no table can show; "
                 "give it another `name`."
             )
         if len(os.fsencode(self.folder)) > LONGEST_NAME:
             raise UserError(
-                f"a row of the study is called '{self.title[:40]}...', {len(self.title)} letters in all, but its logs "
-                f"need a folder of that name; give it a `name` of at most {LONGEST_NAME} bytes."
+                f"a row of the study is called '{self.title[:40]}...', {len(self.title)} characters in all, but its "
+                f"logs need a folder of that name; give it a `name` of at most {LONGEST_NAME} bytes."
             )
         for name in self.options:
             if not f"--{name}".startswith(EACH_RUN):
@@ -71,7 +70,7 @@ class RowConfig:
 
     @property
     def title(self) -> str:
-        """What people call the row."""
+        """Name of the row in reports."""
         return self.name or Path(self.config).stem
 
     @property
@@ -85,19 +84,19 @@ class StudyConfig:
     """What is compared, and how.
 
     Args:
-        baseline: The row that the others are held against.
-        compared: The rows that are held against it.
+        baseline: The row that the others are compared with.
+        compared: The rows that are compared with it.
         teacher: The teacher of every row that learns from one.
         teachers: Whether all seeds share ``one`` teacher, that of the first seed, or each has its own (``per_seed``).
-        seeds: Number of seeds; every row is run once with each. The first start of a study makes it the plan, at which
-            verdicts are given: the last of ``looks``, or 5, where it is not given. More seeds later are exploratory.
-        first_seed: The first seed, 0 where it is not given; a new study on the same question takes new seeds.
+        seeds: Number of seeds; every row runs once with each. Defaults to the last of ``looks``, or 5. The first start
+            of a study makes it the planned number, at which verdicts are given. More seeds later are exploratory.
+        first_seed: The first seed; defaults to 0. A new study on the same question takes new seeds.
         looks: Numbers of seeds at which verdicts are given, as in ``[5, 10, 20]``, to stop as soon as each row has one;
-            where they are not given, the number of seeds alone.
-        output: Folder of the report, the finished runs and the logs; ``lightning_logs/STUDY`` where it is not given.
-        jobs: Runs at once; where it is not given, as many as the cores have room for, and one on an accelerator.
-        threads: CPU threads of each run; an eighth of the cores, but at least one, where it is not given. The last
-            digits of the results depend on it; they never depend on ``jobs``.
+            defaults to one look, at the number of seeds.
+        output: Folder of the report, the finished runs and the logs; defaults to ``lightning_logs/STUDY``.
+        jobs: Runs at once; defaults to as many as the cores have room for, and to one on an accelerator.
+        threads: CPU threads of each run; defaults to an eighth of the cores, but at least one. The last digits of the
+            results depend on it; they never depend on ``jobs``.
         onnx: Export a run of each row to ONNX at the end, for its size and its latency on this machine.
 
     Raises:
@@ -159,11 +158,11 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class Request:
-    """A study as it was asked for.
+    """A study as it is requested.
 
     Attributes:
         name: Name of the study: its file's.
-        study: What it says.
+        study: Its config.
         each_run: Options that every run gets.
     """
 
@@ -178,10 +177,10 @@ class Request:
 
 
 def read_request(args: Sequence[str]) -> Request:
-    """Read what ``compare`` was asked for.
+    """Read the study that a command line requests.
 
     Args:
-        args: The command line behind ``compare``.
+        args: The command line after ``compare``.
 
     Raises:
         UserError: No study is named, or something in it is wrong.
@@ -216,9 +215,9 @@ def as_text(value: Any) -> str:
     """Return a value of YAML as text in one line that is read as the same value.
 
     Raises:
-        UserError: It is none that an option can have, such as a set.
+        UserError: No option can have it, such as a set.
     """
-    if isinstance(value, Namespace):  # as jsonargparse reads what names a class
+    if isinstance(value, Namespace):  # jsonargparse's form of a config of a class
         return as_text(vars(value))
     if isinstance(value, dict):
         return "{" + ", ".join(f"{as_text(name)}: {as_text(item)}" for name, item in value.items()) + "}"
@@ -237,8 +236,8 @@ class StudyFile(ConfigFile):
     def __call__(
         self, parser: ArgumentParser, namespace: Namespace, values: Any, option_string: str | None = None
     ) -> None:
-        """Read the study that is meant into the namespace."""
+        """Find the study and read it into the namespace."""
         path = find_config(values)
-        if "baseline" not in read_yaml(path):
-            raise UserError(f"{path} is no study, for it names no `baseline`; look at notebook_table.yaml for one.")
+        if "compared" not in read_yaml(path):  # `baseline` is an option of ``fit``, too
+            raise UserError(f"{path} is not a study: it has no rows in `compared`; notebook_table.yaml shows one.")
         super().__call__(parser, namespace, values, option_string)

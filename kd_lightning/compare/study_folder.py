@@ -1,4 +1,4 @@
-"""The folder of a study, in which one compare is at work at a time."""
+"""The folder of a study; one ``compare`` at a time works in it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from kd_lightning.files import writing
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keep a study's folder for this process; the system frees it when the process ends, however it ends.
+    """Lock a study's folder for this process; the system releases the lock when the process ends, however it ends.
 
     Raises:
         UserError: Another compare is at work in it, or it cannot be written.

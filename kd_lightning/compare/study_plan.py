@@ -1,7 +1,7 @@
-"""The plan of a study: what is fixed before its first run, so that its verdicts err as seldom as they say.
+"""The plan of a study: it is fixed before the first run, so that verdicts keep their error rate.
 
-Whoever looks at results and then decides how many runs to add, or which rows to keep, finds a difference where there
-is none more often than the test says. So verdicts are given at the planned numbers of seeds and for the planned rows.
+To look at results and then decide how many runs to add, or which rows to keep, raises the rate of false positives
+above the test's level. So verdicts are given at the planned numbers of seeds and for the planned rows.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study has fixed.
+    """What a study fixes before its first run.
 
     Attributes:
         first_seed: Its first seed.
-        looks: Numbers of seeds at which it is judged, rising; the last is the planned number.
+        looks: Numbers of seeds at which verdicts are given, rising; the last is the planned number.
         rows: Each compared row's name, and a digest of all that its difference to the baseline depends on.
-        started: Number of seeds that runs were asked for so far; it may be more than planned.
+        started: Number of seeds requested so far; it may be more than planned.
         exploratory: Why it gives no verdict at all; empty where it does.
     """
 
@@ -33,7 +33,7 @@ class StudyPlan:
         return range(self.first_seed, self.first_seed + self.looks[-1])
 
     def reason(self, row: str, digest: str) -> str:
-        """Say why a row has no verdict in this plan; nothing where it has its place in it."""
+        """Return why a row has no verdict in this plan; empty where the plan has it."""
         if self.exploratory or self.rows.get(row) == digest:
             return self.exploratory
         if row not in self.rows:

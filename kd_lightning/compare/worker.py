@@ -1,4 +1,4 @@
-"""One run of a study, in a process that does many of them."""
+"""One run of a study, in a process that runs many of them."""
 
 import os
 import shutil
@@ -32,15 +32,15 @@ PRINTED = "output.txt"
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a study, as a worker process gets it.
+    """A run of a study for a worker process.
 
     Attributes:
         row: Name of its row.
         args: Arguments of ``fit``.
         seed: Its seed.
         folder: Folder of its logs.
-        result: The file that holds what was measured; its weights and predicted classes lie beside it.
-        hyperparameters: What TensorBoard shows of its config.
+        result: The file of its results; its weights and predicted classes lie beside it.
+        hyperparameters: Its hyper-parameters in TensorBoard.
     """
 
     row: str
@@ -52,9 +52,9 @@ class Job:
 
 
 def worker_loop(connection: Connection, threads: int) -> None:
-    """Run one job after another until the connection is closed; report for each ``None`` or why it failed.
+    """Run one job after another until the connection is closed; send ``None`` or the failure of each.
 
-    Ctrl-C in the terminal does not reach this process: it ends with the one that started it, which decides.
+    Ctrl-C in the terminal does not reach this process: it ends with its parent, which decides.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):
@@ -85,7 +85,7 @@ def _attempt(job: Job) -> str | None:
         run_job(job)
     except UserError as error:
         return shown(" ".join(str(error).split()))
-    except BaseException as error:  # whatever a network or a data source of the user's raises
+    except BaseException as error:  # anything that the user's network or data source raises
         if (full := disk_full_message(error)) is not None:
             return shown(full)
         traceback.print_exc()
@@ -95,14 +95,14 @@ def _attempt(job: Job) -> str | None:
 
 
 def clear(folder: Path) -> None:
-    """Make a run's folder of logs anew; one that was cut off, or a run of another config, may have left something.
+    """Empty a run's folder of logs, where an interrupted run or a run of another config may have left files.
 
     Raises:
         UserError: The folder lies outside of the study's logs, through a link, or cannot be written.
     """
     logs = folder.parents[1]
     if folder.is_symlink() or not folder.resolve().is_relative_to(logs.resolve()):
-        raise UserError(f"{folder} leads out of {logs}, where nothing is removed; take that link away.")
+        raise UserError(f"{folder} leads out of {logs}, where nothing is removed; remove that link.")
     with writing(folder):
         if folder.exists():
             shutil.rmtree(folder)
@@ -119,7 +119,7 @@ def _print_to(path: Path) -> None:
 
 
 def run_job(job: Job) -> None:
-    """Fit and test; keep predicted classes and weights, and at last what was measured."""
+    """Fit and test; write predicted classes and weights, and last the results."""
     done = run(job.args, StudyFit, folder=job.folder)
     measure = next(callback for callback in done.callbacks if isinstance(callback, Measure))
     measured = measure.run(job.seed)

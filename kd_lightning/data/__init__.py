@@ -30,7 +30,7 @@ MODULES = ("base", "image_folder", "shapes", "torchvision_sets")
 
 
 def __getattr__(name: str) -> Any:
-    """Import a datamodule when it is first asked for: tensors alone are worked on without Lightning."""
+    """Import a datamodule on first use, so that the tensor code works without Lightning."""
     if name in __all__:
         modules = (import_module(f"{__name__}.{module}") for module in MODULES)
         return next(getattr(module, name) for module in modules if hasattr(module, name))

@@ -1,4 +1,4 @@
-"""The datamodule under every data source: one uint8 tensor, served in whole batches, normalized on the device."""
+"""The base of all datamodules: one uint8 tensor, served in whole batches, normalized on the device."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,36 +19,36 @@ from kd_lightning.errors import UserError
 from kd_lightning.wording import counted
 
 EVAL_PIXELS = {"cpu": 1000 * 32**2, "cuda": 2500 * 32**2}
-"""Pixels of an evaluation batch: Lightning costs as much for a batch of any size, DeepNN's maps a kilobyte a pixel."""
+"""Pixels of an evaluation batch. Lightning's cost is per batch, and DeepNN's feature maps take a kilobyte a pixel."""
 
 
 class ImageDataModule(ImageSource, LightningDataModule):
     """Serve a labelled set of images in whole batches of rows.
 
-    A subclass says what its images are (``class_names``, ``in_channels``, ``image_size``; known before anything is
-    loaded, so that networks can be built for them) and loads them (``load``). Each split is loaded once and kept as one
-    uint8 tensor, on the GPU where it fits there. One that changes what a step does with them turns the fast path off,
-    unless its class itself says ``works_with_fast_path = True``.
+    A subclass describes its images (``class_names``, ``in_channels``, ``image_size``; known before anything is loaded,
+    so that networks can be built for them) and loads them (``load``). Each split is loaded once and kept as one uint8
+    tensor, on the GPU where it fits there. A subclass that changes how a step uses the images turns the fast path off,
+    unless it sets ``works_with_fast_path = True`` itself.
 
     Args:
         batch_size: Images a training batch, per process.
         val_size: Validation images that are split off the training images, stratified: a share in [0, 1) or a number of
-            images. 0 validates on nothing. It does not count where the source has validation images of its own.
-        normalize: ``imagenet`` (the seed's mean and std), ``auto`` (the exact statistics of the training images), or a
-            mean and std a channel.
+            images. 0 validates on nothing. It is ignored where the source has validation images of its own.
+        normalize: ``imagenet`` (mean and std of the reference notebook), ``auto`` (the exact statistics of the training
+            images), or a mean and std a channel.
         augment: Random changes of the training images, in this order; none by default.
-        views: Views of each image that the augmentations draw, once and for all runs; a new one in every epoch where it
-            is not given. With a number K, a teacher's outputs for all views can be remembered: it is asked K times
-            about each image before training starts, and K times as much is kept (of 50,000 images in 16 views, 32 MB
-            of logits for ten classes). As many as epochs cost no accuracy, for none is seen twice; fewer may: of
-            CIFAR-10, 16 views cost 0.4 points in 60 epochs, and a single one 3 points in 10.
+        views: Number of fixed augmented views of each image, the same in all runs; every epoch draws a new view where
+            it is not given. With K views, teacher outputs can be cached: the teacher runs K times on each image before
+            training starts, and the cache is K times as large (50,000 images in 16 views: 32 MB of logits for ten
+            classes). As many views as epochs cost no accuracy, because no view is seen twice; fewer may: on CIFAR-10,
+            16 views cost 0.4 points in 60 epochs, and a single one 3 points in 10.
         split_seed: Seed of the split of validation images.
         shuffle_seed: Seed of the order of the training images and of their random changes; the trainer's
             ``seed_everything`` where it is not given.
         eval_batch_size: Images a batch in validation and test; as many as have a million pixels where it is not given,
             on a GPU two and a half million.
-        drop_last: Whether the last training batch of an epoch is left out where it has fewer images than the others; in
-            another epoch they are others.
+        drop_last: Whether the last training batch of an epoch is dropped where it has fewer images than the others;
+            every epoch drops other images.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ImageDataModule(ImageSource, LightningDataModule):
         self.batch_size = batch_size
         self.augment = list(augment)
         self.views = views
-        self.name: str = type(self).__name__.removesuffix("DataModule")  # what people call this data
+        self.name: str = type(self).__name__.removesuffix("DataModule")  # shown to users
         self.seed = torch.initial_seed() % 2**31 if shuffle_seed is None else shuffle_seed
         self.eval_batch_size = eval_batch_size
         self.drop_last = drop_last
@@ -83,7 +83,7 @@ class ImageDataModule(ImageSource, LightningDataModule):
 
     @cached_property
     def pipeline(self) -> Pipeline:
-        """What the training images go through."""
+        """The augmentations of the training images."""
         return Pipeline(self.augment, self.num_classes)
 
     @cached_property
@@ -93,7 +93,7 @@ class ImageDataModule(ImageSource, LightningDataModule):
 
     @property
     def augmentation_epoch(self) -> int | Tensor:
-        """The epoch as the augmentations' draws count it: a run with another seed draws other changes."""
+        """The epoch of the augmentations' draws, which includes the run's seed."""
         if self._epoch is not None:
             return self._epoch
         return (self.trainer.current_epoch if self.trainer is not None else 0) + (self.seed << 32)
@@ -138,7 +138,7 @@ class ImageDataModule(ImageSource, LightningDataModule):
         return BatchLoader(resident(data, self._device), sampler, self._eval_batch_size())
 
     def _sampler(self, kind: str, rows: Tensor, **options: Any) -> RowSampler:
-        """Share rows among the processes; each needs one, or it would not come to where they wait for each other."""
+        """Share rows among the processes; one without rows would never join their synchronization."""
         if not len(rows):
             raise UserError(f"there is no {kind} image; give --data some.")
         if self.trainer is None:

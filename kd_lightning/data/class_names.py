@@ -1,4 +1,4 @@
-"""The public sets' class names in the order of their labels, and what class names must be to be shown anywhere."""
+"""The public sets' class names in the order of their labels, and a check that class names can be printed."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Whether network and data fit: what a network was built for or its file says, held against the data at hand."""
+"""Check that the data fit a network: its arguments, or the metadata of its file, are compared with the data."""
 
 from itertools import zip_longest
 from math import isclose
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Values = tuple[float, ...]
 
-MEND = "give the data that it was trained on, or another file"
+FIX = "give the data that it was trained on, or another file"
 
 
 def check_network(network: "Network", data: ImageDataModule) -> None:
@@ -34,12 +34,12 @@ def check_data(file: str | Path, info: ModelInfo, data: ImageDataModule) -> None
     """Refuse data with other images, classes or another normalization than a network was trained on.
 
     Args:
-        file: The network's file, for the sentence.
-        info: What the file says.
-        data: The data at hand; for ``normalize: auto`` its training images are read.
+        file: The network's file, for the message.
+        info: The file's metadata.
+        data: The data; ``normalize: auto`` reads its training images.
 
     Raises:
-        UserError: They differ; it says in what, and which option mends it.
+        UserError: They differ; it names the difference and the option that fixes it.
     """
     check_images(file, info, data)
     found = data.normalization
@@ -54,23 +54,23 @@ def check_data(file: str | Path, info: ModelInfo, data: ImageDataModule) -> None
 
 
 def check_images(file: str | Path, info: ModelInfo, data: ImageDataModule) -> None:
-    """Refuse data with other images or classes; their normalization does not count where the file's own is applied.
+    """Refuse data with other images or classes; their normalization is ignored where the file's own is applied.
 
     Raises:
         UserError: They differ.
     """
     _check_numbers(file, info, data)
     if info.image_size != data.image_size:
-        raise _refusal(file, info, f"images of {info.image_size} pixels", f"has {data.image_size}", MEND)
+        raise _refusal(file, info, f"images of {info.image_size} pixels", f"has {data.image_size}", FIX)
     theirs, ours = info.class_names, data.class_names
     if theirs not in (ours, unnamed(len(ours))):
         label, one, other = next((i, *pair) for i, pair in enumerate(zip_longest(theirs, ours)) if pair[0] != pair[1])
         order = "the same classes in another order, " if sorted(theirs) == sorted(ours) else ""
-        raise _refusal(file, info, f"a class {label} that is called {one!r}", f"has {order}{other!r} there", MEND)
+        raise _refusal(file, info, f"a class {label} that is called {one!r}", f"has {order}{other!r} there", FIX)
 
 
 def check_channels_and_classes(file: str | Path, info: ModelInfo, data: ImageDataModule) -> None:
-    """Refuse data with other channels or classes than a network was trained on, in whatever order these are.
+    """Refuse data with other channels or classes than a network was trained on; the order of the classes may differ.
 
     Raises:
         UserError: They differ.
@@ -79,28 +79,28 @@ def check_channels_and_classes(file: str | Path, info: ModelInfo, data: ImageDat
     theirs, ours = info.class_names, data.class_names
     others = sorted(set(theirs) - set(ours))
     if others and theirs != unnamed(len(ours)):
-        raise _refusal(file, info, f"a class that is called {others[0]!r}", "has none of that name", MEND)
+        raise _refusal(file, info, f"a class that is called {others[0]!r}", "has none of that name", FIX)
 
 
 def _check_numbers(file: str | Path, info: ModelInfo, data: ImageDataModule) -> None:
     if info.in_channels != data.in_channels:
-        raise _refusal(file, info, f"images of {info.in_channels} channel(s)", f"has {data.in_channels}", MEND)
+        raise _refusal(file, info, f"images of {info.in_channels} channel(s)", f"has {data.in_channels}", FIX)
     if len(info.class_names) != data.num_classes:
-        raise _refusal(file, info, f"{len(info.class_names)} classes", f"has {data.num_classes}", MEND)
+        raise _refusal(file, info, f"{len(info.class_names)} classes", f"has {data.num_classes}", FIX)
     found = None if info.pixel_range is None else data.pixel_range
     if info.pixel_range is not None and found is not None and found != info.pixel_range:
         theirs, ours = (", ".join(f"{value:.9g}" for value in values) for values in (info.pixel_range, found))
-        mend = f"add --data.pixel_range '[{theirs}]', or give another file"
-        raise _refusal(file, info, f"pixels of the range [{theirs}]", f"has those of [{ours}]", mend)
+        fix = f"add --data.pixel_range '[{theirs}]', or give another file"
+        raise _refusal(file, info, f"pixels of the range [{theirs}]", f"has those of [{ours}]", fix)
 
 
-def _refusal(file: str | Path, info: ModelInfo, theirs: str, ours: str, mend: str) -> UserError:
-    source = info.data or "as is assumed of a bare state dict, which says nothing of its data"
-    return UserError(f"{file} was trained on {theirs} ({source}), but the data {ours}; {mend}.")
+def _refusal(file: str | Path, info: ModelInfo, theirs: str, ours: str, fix: str) -> UserError:
+    source = info.data or "assumed, because a bare state dict does not record its data"
+    return UserError(f"{file} was trained on {theirs} ({source}), but the data {ours}; {fix}.")
 
 
 def same_values(one: Values, other: Values) -> bool:
-    """Return whether values agree as float32 would keep them."""
+    """Return whether values are equal up to float32 rounding."""
     return all(isclose(a, b, rel_tol=1e-6, abs_tol=1e-7) for a, b in zip(one, other, strict=True))
 
 
@@ -111,5 +111,5 @@ def _values(mean: Values, std: Values) -> str:
 
 
 def _option(mean: Values, std: Values) -> str:
-    """Return the value of ``--data.normalize`` that gives a normalization, ready for a shell."""
+    """Return the value of ``--data.normalize`` for a normalization, quoted for a shell."""
     return "imagenet" if (mean, std) == IMAGENET else f"'{{mean: {list(mean)}, std: {list(std)}}}'"

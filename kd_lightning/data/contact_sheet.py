@@ -1,4 +1,4 @@
-"""A picture of the data: examples of every class, as they are stored and as augmentation shows them to the network."""
+"""A contact sheet of the data: examples of every class, as stored and as augmented."""
 
 from collections.abc import Sequence
 
@@ -32,13 +32,13 @@ def contact_sheet(
     max_classes: int = 40,
     epoch: int = 0,
 ) -> Image.Image:
-    """Draw a line for each class: name, number of images, the first of them, and beside these the same ones augmented.
+    """Draw a line for each class: name, number of images, the first images, and the same images augmented.
 
     Args:
         images: ``(N, H, W, C)`` uint8, grey or colour.
         labels: ``(N,)`` int64.
         class_names: Names in the order of the labels.
-        augment: What training applies; without it, or with an empty one, there is no augmented part.
+        augment: The augmentations of training; without any, there is no augmented part.
         rows: Rows of ``images`` to take, int64; all where it is ``None``.
         per_class: Images of a class, 1 or more.
         max_classes: Classes with a line of their own; a last line counts the others.
@@ -62,11 +62,11 @@ def contact_sheet(
     return sheet
 
 
-def _by_class(labels: Tensor, rows: Tensor, classes: int, most: int) -> tuple[list[int], list[Tensor]]:
-    """Return how many images each class has, and the rows of its first ``most``."""
+def _by_class(labels: Tensor, rows: Tensor, classes: int, limit: int) -> tuple[list[int], list[Tensor]]:
+    """Return how many images each class has, and the rows of its first ``limit``."""
     counts = torch.bincount(labels, minlength=classes).tolist()
     by_class = torch.split(rows[labels.argsort(stable=True)], counts)
-    return counts, [group[:most] for group in by_class]
+    return counts, [group[:limit] for group in by_class]
 
 
 def _stored(images: Tensor, rows: Tensor) -> list[Image.Image]:

@@ -1,8 +1,8 @@
-"""Random numbers that belong to an image: the same for its seed, epoch and row, wherever and in whatever batch.
+"""Random numbers of an image: a function of seed, epoch and row, the same in any batch and on any device.
 
 They come from a counter-based generator, the finalizer of SplitMix64 (Steele, Lea and Flood, 2014,
 https://doi.org/10.1145/2660193.2660195), in 64-bit integer arithmetic with wrap-around. So there is no state to save,
-CPU and GPU agree in every bit, nothing waits for the device, and a CUDA graph can capture it.
+CPU and GPU agree in every bit, no call synchronizes with the device, and a CUDA graph can capture it.
 """
 
 from functools import cache
@@ -21,19 +21,19 @@ def bits(rows: Tensor, epoch: int | Tensor, seed: int, count: int, stream: str =
 
     Args:
         rows: ``(B,)`` int64: the images' row numbers in the data set.
-        epoch: The epoch, 0 or more, or a 0-d int64 tensor of it on the rows' device, which a CUDA graph reads anew.
+        epoch: The epoch, 0 or more, or a 0-d int64 tensor of it on the rows' device, read at each graph replay.
         seed: Any integer.
         count: Numbers for each image.
-        stream: Name of who draws; two names draw independently for the same seed.
+        stream: Name of the consumer; two names draw independently for the same seed.
     """
     epoch = epoch if isinstance(epoch, Tensor) else torch.full((), epoch, dtype=torch.int64, device=rows.device)
     counters = rows * ROW + (epoch * EPOCH + _key(seed, stream))
-    return _mixed(counters.unsqueeze(1) + torch.arange(count, device=rows.device) * COLUMN)
+    return _finalize(counters.unsqueeze(1) + torch.arange(count, device=rows.device) * COLUMN)
 
 
 def uniform(rows: Tensor, epoch: int | Tensor, seed: int, count: int, stream: str = "") -> Tensor:
     """Return ``(B, count)`` float32, uniform in [0, 1) in steps of 2**-24; the arguments are those of ``bits``."""
-    return _shifted(bits(rows, epoch, seed, count, stream), 40).to(torch.float32) * 2.0**-24
+    return _shift_right(bits(rows, epoch, seed, count, stream), 40).to(torch.float32) * 2.0**-24
 
 
 def integers(draws: Tensor, count: int) -> Tensor:
@@ -47,12 +47,12 @@ def _key(seed: int, stream: str) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-def _shifted(numbers: Tensor, places: int) -> Tensor:
-    """Shift right, filling with zeros, where torch's own shift of int64 would repeat the sign."""
+def _shift_right(numbers: Tensor, places: int) -> Tensor:
+    """Shift right and fill with zeros; torch's own shift of int64 repeats the sign."""
     return (numbers >> places) & ((1 << (64 - places)) - 1)
 
 
-def _mixed(numbers: Tensor) -> Tensor:
-    numbers = (numbers ^ _shifted(numbers, 30)) * FIRST
-    numbers = (numbers ^ _shifted(numbers, 27)) * SECOND
-    return numbers ^ _shifted(numbers, 31)
+def _finalize(numbers: Tensor) -> Tensor:
+    numbers = (numbers ^ _shift_right(numbers, 30)) * FIRST
+    numbers = (numbers ^ _shift_right(numbers, 27)) * SECOND
+    return numbers ^ _shift_right(numbers, 31)

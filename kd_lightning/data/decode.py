@@ -1,4 +1,4 @@
-"""Image files as one array that is decoded once and kept on disk."""
+"""Image files as one array that is decoded once and cached on disk."""
 
 import json
 import os
@@ -30,7 +30,7 @@ NAMED = 20  # broken files that a message names
 
 
 class Decoded(NamedTuple):
-    """What was read from a list of image files.
+    """The images of a list of files.
 
     Attributes:
         images: Pixels of the files that can be read, ``(K, S, S, C)``, uint8: a read-only memory map of the cache, or
@@ -57,22 +57,22 @@ def decode_images(
     pixel_range: PixelRange | None = None,
     train: int | None = None,
 ) -> Decoded:
-    """Decode image files on all cores; the next time they come from a cache on disk, if none has changed.
+    """Decode image files on all cores; the next start reads them from a cache on disk, if none has changed.
 
-    A cache holds for one list of names, the state of the file under each, one image size, one number of channels, one
-    range of values, and the code and libraries that decode. It is there whole or not at all, a damaged one is made
-    anew, and it takes the place of older ones of the same root.
+    A cache is valid for one list of names, the state of the file under each, one image size, one number of channels,
+    one range of values, and the code and libraries that decode. It is written atomically, rebuilt where it is damaged,
+    and replaces older ones of the same root.
 
     Args:
-        names: The files, in the order that the images shall have.
+        names: The files, in the order of the images.
         image_size: Height and width ``S`` in pixels.
         channels: ``C``: 1 (grey) or 3 (colour).
         root: The folder that holds the files.
-        on_broken: Whether broken files stop it or are left out.
-        cache_dir: Folder of the caches; ``None`` takes ``kd_lightning`` in the user's folder of caches. Where it cannot
-            be written to, the images are decoded in memory, with a warning.
-        pixel_range: Values of black and white in files of more than 8 bits; ``None`` finds them, which is said.
-        train: Number of training images, which come first and whose values count for it; all where it is not given.
+        on_broken: Whether broken files raise an error or are left out.
+        cache_dir: Folder of the caches; ``None`` takes ``kd_lightning`` in the user's cache folder. Where it cannot be
+            written to, the images are decoded in memory, with a warning.
+        pixel_range: Values of black and white in files of more than 8 bits; ``None`` finds them and warns.
+        train: Number of training images, which come first and determine the range; all where it is not given.
 
     Raises:
         UserError: Files are broken and ``on_broken`` is ``stop``; it lists them.
@@ -92,8 +92,8 @@ def decode_images(
         if reason is None:
             raise
         rank_zero_warn(
-            f"decoded images cannot be kept in {shown(folder)} ({getattr(reason, 'strerror', None) or reason}) and are "
-            "decoded anew at every start; choose a folder with --data.cache_dir."
+            f"decoded images cannot be cached in {shown(folder)} ({getattr(reason, 'strerror', None) or reason}), so "
+            "every start decodes them again; choose a folder with --data.cache_dir."
         )
         images, found = files.decoded()
     for note in found.notes:
@@ -109,9 +109,7 @@ def _listing(names: Sequence[str], broken: dict[int, str]) -> str:
     lines = [f"  {shown(names[position])}: {shown(reason)}" for position, reason in list(broken.items())[:NAMED]]
     more = [f"  and {len(broken) - NAMED:,} more"] if len(broken) > NAMED else []
     head = f"{len(broken):,} of {len(names):,} images cannot be read:"
-    return "\n".join(
-        [head, *lines, *more, "Mend them or take them away, or leave them out with --data.on_broken skip."]
-    )
+    return "\n".join([head, *lines, *more, "Fix or remove them, or leave them out with --data.on_broken skip."])
 
 
 def _cached(files: "_Files", folder: Path) -> tuple[Pixels, Found]:
@@ -135,11 +133,11 @@ def _remove_others(path: Path, source: str) -> None:
 
 
 class _Files:
-    """A list of image files in the state that they are in now.
+    """A list of image files in their current state.
 
     Attributes:
-        source: A digest of the root, the image size, the channels and the range that is asked for.
-        key: A digest of the names below the root, the files' states and what decodes them.
+        source: A digest of the root, the image size, the channels and the requested range.
+        key: A digest of the names below the root, the files' states, and the code and libraries that decode them.
     """
 
     def __init__(
@@ -162,7 +160,7 @@ class _Files:
         return f"{below}\0{state.size}\0{state.written}\0{state.changed}\0{state.number}"
 
     def _decode(self, pixel_range: PixelRange | None, take: Callable[[Pixels], object]) -> dict[int, str]:
-        """Hand the pixels on, part by part, and return what is broken."""
+        """Pass the pixels to ``take``, part by part, and return position and reason of the broken files."""
         broken: dict[int, str] = {}
         workers = worker_count(len(self.names), self.size)
         for pixels, reasons in decode_in_order(self.names, self.shape[0], self.shape[2], workers, pixel_range):
@@ -189,7 +187,7 @@ class _Files:
         return images[:end], found
 
     def write(self, path: Path) -> tuple[Pixels, Found]:
-        """Decode into a cache: a NumPy file with what is found, as JSON, behind the pixels, and a CRC-32 of both."""
+        """Decode into a cache: a NumPy file with the findings, as JSON, after the pixels, and a CRC-32 of both."""
         with atomic_write(path) as temporary, temporary.open("r+b") as file:
             checksum = 0
 
@@ -207,8 +205,8 @@ class _Files:
 
             found = decode_by_range(self.names, self.train, self.pixel_range, decode)
             file.truncate()
-            said = json.dumps([list(found.broken.items()), found.pixel_range, found.notes]).encode()
-            file.write(said + crc32(said, checksum).to_bytes(CHECKSUM, "little"))
+            trailer = json.dumps([list(found.broken.items()), found.pixel_range, found.notes]).encode()
+            file.write(trailer + crc32(trailer, checksum).to_bytes(CHECKSUM, "little"))
             file.seek(0)
             self._write_header(file, len(found.broken))
         return np.load(path, mmap_mode="r", allow_pickle=False), found
@@ -224,7 +222,7 @@ class _Files:
             images = np.load(path, mmap_mode="r", allow_pickle=False)
             with path.open("rb") as file:
                 file.seek(images.offset)
-                broken, pixel_range, notes = json.loads(_behind(file, images.nbytes))
+                broken, pixel_range, notes = json.loads(_trailer(file, images.nbytes))
             reasons = {int(position): str(reason) for position, reason in broken}
             found = Found(reasons, pixel_range and tuple(pixel_range), tuple(notes))
         except Exception:  # none, or a damaged one, on which NumPy raises nearly anything
@@ -237,12 +235,12 @@ class _Files:
         return None if len(fixed) else (images, found)
 
 
-def _behind(file: BinaryIO, size: int) -> bytes:
-    """Return what lies behind ``size`` bytes of pixels; raise ``ValueError`` where the checksum is that of others."""
+def _trailer(file: BinaryIO, size: int) -> bytes:
+    """Return the JSON after ``size`` bytes of pixels; raise ``ValueError`` where the checksum does not match."""
     checksum = 0
     for start in range(0, size, AT_ONCE):
         checksum = crc32(file.read(min(AT_ONCE, size - start)), checksum)
-    said = file.read()
-    if crc32(said[:-CHECKSUM], checksum).to_bytes(CHECKSUM, "little") != said[-CHECKSUM:]:
+    trailer = file.read()
+    if crc32(trailer[:-CHECKSUM], checksum).to_bytes(CHECKSUM, "little") != trailer[-CHECKSUM:]:
         raise ValueError("the cache is damaged")
-    return said[:-CHECKSUM]
+    return trailer[:-CHECKSUM]

@@ -1,4 +1,4 @@
-"""Decode image files on all cores, in their order, holding few of them at a time."""
+"""Decode image files on all cores, in their order, with few of them in memory at a time."""
 
 import json
 import os
@@ -24,7 +24,7 @@ Part = tuple[Pixels, dict[int, str]]
 """Pixels of readable files, (K, S, S, C), and position and reason of the broken ones."""
 
 PART_FILES, PART_BYTES = 64, 2**21
-FILES_A_WORKER, BYTES_A_WORKER = 1000, 10 * 2**20  # what is worth starting a process for: about 0.2 s of decoding
+FILES_A_WORKER, BYTES_A_WORKER = 1000, 10 * 2**20  # about 0.2 s of decoding, a process's start
 
 
 def worker_count(files: int, size: int) -> int:
@@ -44,7 +44,7 @@ def decode_in_order(
         image_size: Height and width in pixels.
         channels: 1 (grey) or 3 (colour).
         workers: Processes to decode with; 1 decodes in this one.
-        pixel_range: Values of black and white in files of more than 8 bits; ``None`` gives these as broken.
+        pixel_range: Values of black and white in files of more than 8 bits; ``None`` reports these as broken.
     """
     length = max(1, min(PART_FILES, PART_BYTES // (image_size * image_size * channels)))
     requests = [names[start : start + length] for start in range(0, len(names), length)]
@@ -64,7 +64,7 @@ def _files_in(part: Part) -> int:
 
 
 class _Team:
-    """Processes that decode, each fed by a thread of this one."""
+    """A pool of worker processes, each fed by a thread of this process."""
 
     def __init__(self, workers: int, image_size: int, channels: int, pixel_range: PixelRange | None) -> None:
         self._folder = TemporaryDirectory()
@@ -85,7 +85,7 @@ class _Team:
         self._folder.cleanup()
 
     def decode_all(self, requests: Sequence[Sequence[str]]) -> Iterator[Part]:
-        """Yield the decoded parts in the order of the requests; at most four a process are under way."""
+        """Yield the decoded parts in the order of the requests; at most four a process are pending."""
         waiting: deque[Future[Part]] = deque()
         for request in requests:
             waiting.append(self._threads.submit(self._decode, request))
@@ -103,7 +103,7 @@ class _Team:
 
 
 class _Worker:
-    """One ``image_worker`` process, as seen by the one that asks."""
+    """One ``image_worker`` process, as its parent sees it."""
 
     def __init__(self, image_size: int, channels: int, lock: str, pixel_range: PixelRange | None = None) -> None:
         self._shape = (image_size, image_size, channels)
@@ -117,13 +117,13 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,
-                start_new_session=True,  # Ctrl-C is for the process that asks
+                start_new_session=True,  # Ctrl-C is for the parent process
             )
         except OSError as error:
             raise UserError(f"cannot start {command[0]} to decode images: {error.strerror}; free memory.") from None
 
     def decode(self, names: Sequence[str]) -> Part:
-        """Have the files decoded.
+        """Send the file names to the process and return what it decodes.
 
         Raises:
             UserError: The process ended before it had decoded them.
@@ -141,10 +141,10 @@ class _Worker:
             status = self._process.wait()
             raise UserError(
                 f"the process that decoded {names[0]} to {names[-1]} ended with status {status}: "
-                "see what it said above, and whether the memory suffices."
+                "see its output above, and check that the memory suffices."
             ) from None
 
     def close(self) -> None:
-        """Let the process end."""
+        """Close the process's input, which ends it, and wait."""
         with suppress(OSError), self._process:  # OSError: it ended early
             pass

@@ -1,4 +1,4 @@
-"""Download of a file whose MD5 is known: from the first source that gives the right bytes, whole or not at all."""
+"""Download of a file of known MD5: from the first source that sends the right bytes, saved atomically."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from kd_lightning.data.http_source import Limits, NothingBehindError, Source, SourceError
+from kd_lightning.data.http_source import Limits, NothingLeftError, Source, SourceError
 from kd_lightning.errors import UserError
 from kd_lightning.files import put_in_place
 from kd_lightning.wording import shown
@@ -22,18 +22,18 @@ def fetch(name: str, md5: str, folder: Path, sources: Sequence[str], limits: Lim
     """Return the path of a file in a folder, downloading it if it is not there with the right bytes.
 
     The sources are tried in their order, each after any failure of the one before. A partial download stays beside the
-    file with the ending ``.part`` and is continued, by the next source or the next start. Of several processes that
-    ask for the same file, one downloads it and the others wait.
+    file with the ending ``.part``; the next source or the next start continues it. Of several processes that need the
+    same file, one downloads it and the others wait.
 
     Args:
         name: Name of the file.
         md5: MD5 of its bytes, hexadecimal.
-        folder: Where the file is or shall be; made where it is missing.
+        folder: The file's folder; created where it is missing.
         sources: http or https addresses of the folders to get it from.
-        limits: The rate below which a source is given up, and the size above which it sends no such file.
+        limits: The rate below which a source is given up, and the largest size of a file.
 
     Raises:
-        UserError: No source gave the right bytes, the folder cannot be written to, or a source is no such address.
+        UserError: No source sent the right bytes, the folder cannot be written to, or a source is not an http address.
     """
     target = folder / name
     with _usable(folder):
@@ -67,7 +67,7 @@ def _url(source: str, name: str) -> str:
 
 @contextmanager
 def _usable(folder: Path) -> Iterator[None]:
-    """Say what is wrong with a folder that cannot be read or written; errors of the network do not pass here."""
+    """Turn errors of reading and writing a folder into a ``UserError``; network errors do not pass here."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -114,7 +114,7 @@ def _progress() -> Progress:
 
 
 def _receive_checked(url: str, part: Path, md5: str, limits: Limits, progress: Progress) -> None:
-    """Fill ``part`` from a source until its bytes are right; wrong bytes are not kept."""
+    """Fill ``part`` from a source until its bytes are right; wrong bytes are deleted."""
     continued = _receive(url, part, limits, progress)
     if continued and _md5(part) != md5:  # perhaps the older bytes were the wrong ones
         part.unlink()
@@ -126,13 +126,13 @@ def _receive_checked(url: str, part: Path, md5: str, limits: Limits, progress: P
 
 
 def _receive(url: str, part: Path, limits: Limits, progress: Progress) -> bool:
-    """Write what the source sends to ``part``; return whether bytes that were there before are still in it."""
+    """Write what the source sends to ``part``; return whether bytes of an earlier attempt are still in it."""
     there = part.stat().st_size if part.exists() else 0
     try:
         with Source(url, there, limits) as source:
             start = there if source.response.status == 206 else 0
             _save(source, part, start, limits, progress)
-    except NothingBehindError:
+    except NothingLeftError:
         if not there:
             raise
         return True
@@ -159,7 +159,7 @@ def _save(source: Source, part: Path, start: int, limits: Limits, progress: Prog
 
 
 def _check_size(size: int, part: Path, limits: Limits) -> None:
-    """Raise if there is more than any file has; such a part is of no use."""
+    """Delete the partial file and raise, if it is larger than any of the data sets' files."""
     if size > limits.size:
         part.unlink(missing_ok=True)
         raise SourceError(f"it sends more than {limits.size:,} bytes, which no file has")

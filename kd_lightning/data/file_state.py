@@ -1,4 +1,4 @@
-"""What tells, at the cost of one system call, that a file is still the one that it was."""
+"""A file's state, which shows by one system call whether it has changed."""
 
 import os
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 
 class FileState(NamedTuple):
-    """A state that changes with a file's content, whoever changes it, and when another file takes its name.
+    """A state that changes with a file's content, and when another file takes its name.
 
-    Size and time of writing alone do not tell: copies that keep times (``cp -p``, ``tar``, ``rsync``) and two folders
-    that swap names leave both as they were. But a new file has another number, and one that is written over, or whose
-    time is put back, has another time of change. A file system that numbers its files anew (some network drives do at
-    every mount) makes all files look new, which costs time and is never wrong; on Windows, which keeps no time of
-    change, only a file that is written over with its size and time of writing kept is not seen.
+    Size and modification time are not enough: copies that keep times (``cp -p``, ``tar``, ``rsync``) and two folders
+    that swap names leave both as they were. But a new file has another inode, and one that is overwritten, or whose
+    modification time is reset, has another change time. A file system that renumbers its files (some network drives do
+    at every mount) makes all files look new, which costs time and is never wrong. Windows keeps no change time: there
+    only a file that is overwritten with size and modification time kept goes unnoticed.
 
     Attributes:
         size: In bytes.

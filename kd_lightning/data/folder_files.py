@@ -27,12 +27,12 @@ def list_splits(root: Path, folders: Mapping[Split, Path], class_names: Sequence
     """List the images of all splits, and warn of files that are left out.
 
     Args:
-        root: The folder of all.
+        root: The data set's root folder.
         folders: The folder of each split.
         class_names: Names of the classes.
 
     Raises:
-        UserError: A folder cannot be read, holds no images, or is a split's or class's twice.
+        UserError: A folder cannot be read, holds no images, or belongs to two splits or classes.
     """
     taken = _taken(root, list(folders.values()), class_names)
     left_out = Counter[str]()
@@ -43,10 +43,10 @@ def list_splits(root: Path, folders: Mapping[Split, Path], class_names: Sequence
 
 
 def _taken(root: Path, splits: Sequence[Path], class_names: Sequence[str]) -> dict[FolderId, str]:
-    """Return the folders that no link in a class folder may lead to, with their names: class folders and all around.
+    """Return the folders that no link in a class folder may lead to, with their names: class folders and their parents.
 
     Raises:
-        UserError: Two class folders are one, by a link.
+        UserError: A link makes two class folders the same.
     """
     taken = {folder_id(folder): folder.as_posix() for folder in (*root.resolve().parents, root, *splits)}
     for folder in [split / name for split in splits for name in class_names]:
@@ -82,7 +82,7 @@ def _list_files(folder: Path, class_names: Sequence[str], taken: dict[FolderId, 
 
 
 def part(files: Files, size: float, seed: int) -> tuple[Files, Files]:
-    """Part the files in two, stratified.
+    """Split the files in two, stratified.
 
     Raises:
         UserError: The second part would be empty.

@@ -1,4 +1,4 @@
-"""Which folders of a user's own images are splits and classes; whatever else lies there is named and refused."""
+"""Which folders of a user's own images are splits and classes; other folders there are named and refused."""
 
 import re
 import unicodedata
@@ -20,9 +20,9 @@ SPELLINGS: dict[Split, re.Pattern[str]] = {
     "val": re.compile(r"(val(id(ation)?)?|dev)([ _-]?(set|data|images))?", re.IGNORECASE),
     "test": re.compile(r"test(ing)?([ _-]?(set|data|images))?", re.IGNORECASE),
 }
-"""How people call the folder of a split."""
+"""Usual names of a split's folder."""
 OUR_OWN = {"lightning_logs/"}
-"""What runs write where they are started, which may be beside the images."""
+"""Folders that runs write in the working directory, which may hold the images."""
 
 
 class Layout(NamedTuple):
@@ -37,10 +37,10 @@ def find_layout(root: Path) -> Layout:
 
     Args:
         root: Holds ``train/CLASS``, and ``val/CLASS`` and ``test/CLASS`` where there are such images, each in any usual
-            spelling; or ``CLASS`` alone.
+            spelling; or only ``CLASS``.
 
     Raises:
-        UserError: It holds something else, or images that would not be seen.
+        UserError: It holds something else, or images that would be ignored.
     """
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; give the folder of your images with --data.root.")
@@ -56,7 +56,7 @@ def find_layout(root: Path) -> Layout:
 
 
 def split_of(name: str) -> Split | None:
-    """Return the split that a folder's name stands for."""
+    """Return the split that a folder's name means."""
     return next((split for split, spelling in SPELLINGS.items() if spelling.fullmatch(name)), None)
 
 
@@ -127,22 +127,22 @@ def _split_folders(root: Path) -> dict[Split, Path]:
 
 
 def _look_beside(root: Path) -> None:
-    """Warn where the folder is itself a split, so that its sisters are not seen."""
+    """Warn where the folder is itself a split, whose sibling splits are then ignored."""
     place = root.resolve()
     if split_of(place.name) is None:
         return
-    sisters: list[str] = []
+    siblings: list[str] = []
     with suppress(UserError):  # it need not be readable
-        sisters = [name for name in _folders_in(place.parent) if split_of(name) and name != place.name]
-    if sisters:
+        siblings = [name for name in _folders_in(place.parent) if split_of(name) and name != place.name]
+    if siblings:
         rank_zero_warn(
-            f"{shown(root)} lies beside {_listed(sisters)}, which is not used; --data.root {shown(place.parent)} "
+            f"{shown(root)} lies beside {_listed(siblings)}, which is not used; --data.root {shown(place.parent)} "
             "takes all splits."
         )
 
 
 def _check_classes(folder: Path, names: Sequence[str], train: Path) -> None:
-    """Raise if a split holds images that belong to no class, or a class that nothing is trained on."""
+    """Raise if a split holds images that belong to no class, or a class without training images."""
     if images := _images_in(folder):
         raise UserError(f"{folder} holds {_listed(images)} in no class folder; move images into class folders or away.")
     unknown = sorted(set(_folders_in(folder)) - set(names))
@@ -154,14 +154,14 @@ def _check_classes(folder: Path, names: Sequence[str], train: Path) -> None:
 
 
 def _check_letter_case(names: Sequence[str], folder: Path) -> None:
-    """Raise if two classes have names that only a computer tells apart."""
+    """Raise if two class names differ only in case or in Unicode normalization."""
     known: dict[str, str] = {}
     for name in names:
         same = known.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
         if same != name:
             raise UserError(
                 f"{folder} holds {same} and {name}, which are the same name but for upper and lower case or the bytes "
-                "of their letters; make one class of them or rename one."
+                "of their characters; make one class of them or rename one."
             )
 
 
@@ -177,7 +177,7 @@ def _entries(folder: Path) -> list[str]:
     """List what lies in a folder, sorted, without hidden entries; the names of folders end with a slash.
 
     Raises:
-        UserError: It cannot be listed, or holds a link that leads nowhere, which may have been a folder of images.
+        UserError: It cannot be listed, or holds a broken link, which may have led to a folder of images.
     """
     names = []
     try:
@@ -185,7 +185,7 @@ def _entries(folder: Path) -> list[str]:
             if entry.name.startswith("."):
                 continue
             if not entry.exists():
-                raise UserError(f"the link {entry} leads nowhere that can be read; mend it or remove it.")
+                raise UserError(f"the link {entry} leads nowhere that can be read; fix it or remove it.")
             names.append(f"{entry.name}/" if entry.is_dir() else entry.name)
     except OSError as error:
         raise UserError(f"cannot list {folder}: {error.strerror}; make the folder readable.") from error

@@ -1,4 +1,4 @@
-"""The file formats of the well-known data sets, read into arrays without running anything that a file says."""
+"""The file formats of the well-known data sets, read into arrays without executing anything in a file."""
 
 import gzip
 import pickle
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write
 
-MOST = 2**28
-"""Bytes that are read of a file which may be anything; the largest of the well-known files has 47 million."""
+MAX_BYTES = 2**28
+"""Bytes that are read of an unknown file; the largest of the well-known files has 47 million."""
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Images ``(N, H, W, C)`` and class indices ``(N,)``."""
@@ -35,7 +35,7 @@ def read_cifar(path: Path) -> Labelled:
     """Read a batch of CIFAR-10 or CIFAR-100, which is a pickled dict of an array and lists.
 
     Raises:
-        UserError: The file names anything but arrays, or is no such batch.
+        UserError: The file names anything but arrays, or is not such a batch.
     """
     try:
         with path.open("rb") as file:
@@ -44,11 +44,11 @@ def read_cifar(path: Path) -> Labelled:
         labels = batch["labels"] if "labels" in batch else batch["fine_labels"]
         return np.ascontiguousarray(images, dtype=np.uint8), np.asarray(labels, dtype=np.int64)
     except (pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is no batch of CIFAR images ({error}); delete it to have it made again.") from error
+        raise UserError(f"{path} is not a batch of CIFAR images ({error}); delete it to unpack it again.") from error
 
 
 def unpack(archive: Path, names: Container[str], folder: Path) -> None:
-    """Write the named files of a tar archive into a folder, each whole or not at all; nothing else is unpacked."""
+    """Write the named files of a tar archive into a folder, each atomically; nothing else is unpacked."""
     with tarfile.open(archive) as tar:
         for member in tar:
             name = Path(member.name).name
@@ -58,10 +58,10 @@ def unpack(archive: Path, names: Container[str], folder: Path) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a file's bytes, uncompressed where its name ends in ``.gz`` and ``MOST`` at most; none if it has none."""
+    """Return a file's bytes, at most ``MAX_BYTES``, decompressed if it ends in ``.gz``; none where that fails."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return file.read(MOST)
+            return file.read(MAX_BYTES)
     except (OSError, EOFError, zlib.error):
         return b""
 

@@ -1,4 +1,4 @@
-"""What one http or https source sends, for as long as it sends fast enough."""
+"""Read from one http or https source while it sends fast enough."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,7 +22,7 @@ from urllib.request import (
 )
 
 CHUNK_BYTES = 1 << 18
-NETWORK_ERRORS = (OSError, HTTPException, ValueError, OverflowError)  # the last two: an address or a port that is none
+NETWORK_ERRORS = (OSError, HTTPException, ValueError, OverflowError)  # the last two: an invalid address or port
 HANDLERS: tuple[type[BaseHandler], ...] = (
     ProxyHandler,
     HTTPHandler,
@@ -35,12 +35,12 @@ HANDLERS: tuple[type[BaseHandler], ...] = (
 
 
 class Limits(NamedTuple):
-    """What is asked of a source.
+    """The limits of a source.
 
     Attributes:
-        seconds: In each stretch of so many seconds, from the first on, ``rate`` is kept or the source is given up.
+        seconds: A source that falls below ``rate`` in a stretch of so many seconds is given up.
         rate: Bytes a second.
-        size: Bytes that a file may have; of the well-known sets' the largest has 182 million.
+        size: Largest size of a file in bytes; the largest of the well-known sets has 182 million.
     """
 
     seconds: float = 30.0
@@ -49,15 +49,15 @@ class Limits(NamedTuple):
 
 
 class SourceError(Exception):
-    """Why one source did not give the file."""
+    """The reason why a source did not send the file."""
 
 
-class NothingBehindError(SourceError):
-    """The source has no bytes behind those that are there already."""
+class NothingLeftError(SourceError):
+    """The source has no bytes after those that are there already."""
 
 
 class Response(NamedTuple):
-    """What a source says before it sends bytes: status, number of bytes where it tells, and the address in the end."""
+    """The start of a source's response: status, number of bytes if known, and the address after redirects."""
 
     status: int
     length: int | None
@@ -65,10 +65,10 @@ class Response(NamedTuple):
 
 
 class Pace:
-    """Says when a source has become too slow.
+    """Detects that a source has become too slow.
 
     Args:
-        limits: What is asked of it.
+        limits: The rate that it must keep.
         now: The time in seconds, by any clock.
     """
 
@@ -78,7 +78,7 @@ class Pace:
         self._received = 0
 
     def left(self, now: float) -> float:
-        """Return the seconds until the next look at the clock matters."""
+        """Return the seconds until the current stretch ends."""
         return max(0.0, self._until - now)
 
     def note(self, received: int, now: float) -> None:
@@ -93,12 +93,12 @@ class Pace:
 
 
 class Source:
-    """Reads from a source in a thread of its own, so that it can be left wherever it hangs: in its name or its header.
+    """Reads from a source in a thread of its own, which can be abandoned wherever it hangs: name look-up or header.
 
     Args:
         url: The file's http or https address.
-        start: Bytes at the beginning that are not asked for.
-        limits: What is asked of the source.
+        start: Bytes at the beginning to skip.
+        limits: The limits of the source.
 
     Attributes:
         response: Its response to the request, once the ``with`` block has begun.
@@ -112,7 +112,7 @@ class Source:
         self._limits = limits
         self._pace = Pace(limits, monotonic())
         self._items: Queue[Response | bytes | Exception] = Queue(maxsize=4)
-        self._left = Event()
+        self._abandoned = Event()
 
     def __enter__(self) -> Self:
         Thread(target=self._read, daemon=True, name="download").start()
@@ -121,20 +121,20 @@ class Source:
         except HTTPError as error:
             error.close()
             if error.code == 416:
-                raise NothingBehindError(str(error)) from error
+                raise NothingLeftError(str(error)) from error
             raise SourceError(f"HTTP {error.code} {error.reason}") from error
         assert isinstance(item, Response)
         self.response = item
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._left.set()
+        self._abandoned.set()
         with suppress(Empty):
             while True:
-                self._items.get_nowait()  # so that the thread, which may wait for room, sees that it is left
+                self._items.get_nowait()  # the thread may wait for room; it then sees the event
 
     def chunks(self) -> Iterator[bytes]:
-        """Give the bytes as they come."""
+        """Yield the bytes as they arrive."""
         while chunk := self._next():
             assert isinstance(chunk, bytes)
             self._pace.note(len(chunk), monotonic())
@@ -157,7 +157,7 @@ class Source:
         try:
             with _open(self._url, self._start, self._limits.seconds) as response:
                 self._items.put(Response(response.status, response.length, response.url))
-                while not self._left.is_set() and (chunk := response.read1(CHUNK_BYTES)):
+                while not self._abandoned.is_set() and (chunk := response.read1(CHUNK_BYTES)):
                     self._items.put(chunk)
             self._items.put(b"")
         except NETWORK_ERRORS as error:
@@ -165,7 +165,7 @@ class Source:
 
 
 def _open(url: str, start: int, seconds: float) -> HTTPResponse:
-    """Open http and https and nothing else; urllib's own opener also reads files and follows redirects to FTP."""
+    """Open only http and https; urllib's own opener also reads files and follows redirects to FTP."""
     opener = OpenerDirector()
     for handler in HANDLERS:
         opener.add_handler(handler())

@@ -1,4 +1,4 @@
-"""Images of one's own: a folder a class."""
+"""The user's own images: one folder per class."""
 
 import warnings
 from functools import cached_property
@@ -27,20 +27,20 @@ KINDS: dict[Split, str] = {"val": "validation", "test": "test"}
 
 
 class ImageFolderDataModule(ImageDataModule):
-    """Serve image files that lie in a folder a class.
+    """Serve image files from one folder per class.
 
     The layout is ``train/CLASS/...``, ``test/CLASS/...`` and, if there are validation images, ``val/CLASS/...``, in any
     usual spelling (``training``, ``valid``, ``validation``, ``dev``, ``testing``, ``train_set``, ``Train``). Without
     ``test`` a part of the training images becomes the test images, the same part every time. A folder that holds the
     class folders themselves counts as ``train``. A class folder holds images itself; folders in it are searched, and
-    links followed. Folders that would not be seen, or would count for two classes or splits, are refused; files that
-    are no images that can be read are counted.
+    links followed. Folders that would be ignored, or would count for two classes or splits, are refused; files that
+    cannot be read as images are counted.
 
-    Images are decoded before training starts, on all cores, and kept in a cache on disk that the next start reads in
-    their place until a file changes.
+    Images are decoded before training starts, on all cores, and cached on disk; the next start reads the cache
+    until a file changes.
 
     Files of 8 bits keep their values. All wider ones (16 bits, floating-point) are scaled by one range, which is stored
-    with the network: ``pixel_range``, or the least usual one that holds the values of all such training images.
+    with the network: ``pixel_range``, or the smallest usual one that holds the values of all such training images.
 
     Args:
         root: The folder that holds ``train`` or the class folders.
@@ -50,9 +50,9 @@ class ImageFolderDataModule(ImageDataModule):
             (0, 1) or a number of images.
         on_broken: Whether images that cannot be read ``stop`` the run before it starts, all of them listed, or are left
             out (``skip``).
-        cache_dir: Folder of the cache; ``kd_lightning`` in the user's folder of caches where it is not given.
+        cache_dir: Folder of the cache; ``kd_lightning`` in the user's cache folder where it is not given.
         pixel_range: Values of black and white in files of more than 8 bits, such as ``[0, 4095]`` for 12 bits in 16;
-            what lies outside is clipped. Found and said where it is not given.
+            what lies outside is clipped. Found and printed where it is not given.
         normalize: ``auto`` (the exact statistics of the training images), ``imagenet`` (3 channels), or a mean and std
             a channel.
 
@@ -101,12 +101,12 @@ class ImageFolderDataModule(ImageDataModule):
 
     @property
     def pixel_range(self) -> PixelRange | None:
-        """Values of black and white in files of more than 8 bits; all splits are decoded for it."""
+        """Values of black and white in files of more than 8 bits; this decodes all splits."""
         return self._decoded.pixel_range
 
     @property
     def broken(self) -> tuple[BrokenImageError, ...]:
-        """The files that cannot be read and were left out; all splits are decoded for it."""
+        """The files that cannot be read and were left out; this decodes all splits."""
         return self._decoded.broken
 
     def prepare_data(self) -> None:
@@ -119,7 +119,7 @@ class ImageFolderDataModule(ImageDataModule):
 
     @cached_property
     def _files(self) -> dict[Split, Files]:
-        """All image files, with the test images split off if need be."""
+        """All image files, with the test images split off where there is no ``test``."""
         files = list_splits(self.root, self._folders, self.class_names)
         if "test" not in files:
             files["train"], files["test"] = part(files["train"], self.test_size, self.split_seed)
@@ -169,14 +169,14 @@ class ImageFolderDataModule(ImageDataModule):
         for split, data in splits.items():
             if not len(data.labels):
                 folder = self._folders.get(split, self._folders["train"])
-                raise UserError(f"no {split} image in {folder} can be read; mend them or remove the folder.")
+                raise UserError(f"no {split} image in {folder} can be read; fix them or remove the folder.")
         counts = torch.bincount(splits["train"].labels, minlength=len(self.class_names)).tolist()
         for name, count in zip(self.class_names, counts, strict=True):
             if count == 0:
-                raise UserError(f"no training image of the class {name} can be read; mend them or remove its folder.")
+                raise UserError(f"no training image of the class {name} can be read; fix them or remove its folder.")
 
     def _warn(self, splits: dict[Split, LabelledImages]) -> None:
-        """Warn where test images lack classes, and where images of other splits are training images, too."""
+        """Warn where test images lack classes, and where images of other splits are also training images."""
         if (sentence := lacking("test", splits["test"].labels, self.class_names)) is not None:
             rank_zero_warn(sentence)
         images, kept, names = self._decoded.images, self._decoded.kept, self._names
@@ -188,13 +188,13 @@ class ImageFolderDataModule(ImageDataModule):
                 one, other = (shown(names[kept[position]]) for position in (same[0][0], start + same[0][1]))
                 rank_zero_warn(
                     f"{len(same):,} of {end - start:,} {KINDS[split]} images are training images, too, pixel for "
-                    f"pixel, as {other} is {one}; they say nothing about new images."
+                    f"pixel, as {other} is {one}; they do not measure accuracy on new images."
                 )
             start = end
 
 
 def _as_tensor(images: Pixels) -> Tensor:
-    """Make a tensor that shares the array's memory; nobody writes to it."""
+    """Make a tensor that shares the array's memory; nothing writes to it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(images)

@@ -1,4 +1,4 @@
-"""Whole batches of rows: what takes the place of a DataLoader when a data set is one tensor."""
+"""Whole batches of rows: the replacement of a DataLoader for a data set that is one tensor."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class LabelledImages(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a task's step receives.
+    """The input of a task's step.
 
     Attributes:
         images: Normalized images ``(B, C, H, W)``, float, in channels-last memory. Raw pixels ``(B, H, W, C)``, uint8,
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
         labels: Class indices ``(B,)``, int64, or class probabilities ``(B, num_classes)`` where labels are mixed.
         rows: Row numbers of the images in their data set, ``(B,)``, int64.
         views: Number of each image's view, ``(B,)``, int64, where the views of the training images can be counted and
-            these are some of them.
+            the images are training images.
     """
 
     images: Tensor
@@ -53,9 +53,9 @@ def resident(data: LabelledImages, device: torch.device) -> LabelledImages:
 
 
 class RowSampler:
-    """Orders the rows of a split, anew for every epoch if they are shuffled.
+    """Orders the rows of a split, with a new order every epoch if they are shuffled.
 
-    The order depends on the seed and the epoch alone, so a resumed run sees what an undisturbed one would have seen.
+    The order depends only on the seed and the epoch, so a resumed run sees the same batches as an uninterrupted one.
 
     Args:
         rows: Row numbers of the split, ``(N,)``, int64.
@@ -63,7 +63,7 @@ class RowSampler:
         seed: Seed of the orders.
         rank: This process among ``world_size``; each takes its own part of the rows.
         world_size: Number of processes. Shuffled rows are repeated until all processes have equally many.
-        fixed: Whether shuffled rows have the order of the first epoch in all of them.
+        fixed: Whether shuffled rows keep the order of the first epoch.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class RowSampler:
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order is given; Lightning calls it."""
+        """Choose the epoch of the order; Lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -108,7 +108,7 @@ def _mixed_seed(seed: int, epoch: int) -> int:
 
 
 class BatchLoader:
-    """Serves batches of rows of one tensor; no work is done an image.
+    """Serves batches of rows of one tensor; no work is done per image.
 
     It can be saved and resumed in the middle of an epoch (Lightning stores its ``state_dict`` in checkpoints).
 
@@ -116,11 +116,11 @@ class BatchLoader:
         data: The whole set, in memory, in a memory map or on the device.
         sampler: The rows to serve and their order.
         batch_size: Rows a batch; the last one may have fewer.
-        drop_last: Whether a last batch with fewer rows is left out.
+        drop_last: Whether a last batch with fewer rows is dropped.
 
     Attributes:
-        train_ahead: Deals with the first of the batches that are left of an epoch (rows, ``(B,)`` each, where the data
-            is) before the next one is served, and returns with how many; never with all of them.
+        train_ahead: Called before a batch is served, with the epoch's remaining batches (rows, ``(B,)`` each, on the
+            data's device). It trains on the first of them and returns on how many; never on all.
     """
 
     batch_sampler = None  # Lightning looks for one beside a sampler, as in a DataLoader
@@ -144,7 +144,7 @@ class BatchLoader:
         return whole if self.drop_last or not rest else whole + 1
 
     def images_in(self, batches: int) -> int:
-        """Return how many images the first batches of an epoch hold, those of all processes together."""
+        """Return how many images the first batches of an epoch hold, in all processes together."""
         return min(batches * self.batch_size * self.sampler.world_size, len(self.sampler.rows))
 
     def __iter__(self) -> Iterator[Batch]:
@@ -158,26 +158,26 @@ class BatchLoader:
             yield self.gather(rows)
 
     def _first(self) -> int:
-        """Return how many batches of the epoch a run that is resumed has served before it was stopped."""
+        """Return how many batches of the epoch a resumed run served before it stopped."""
         if self._resume["epoch"] != self.sampler.epoch:
             return 0
         for name, value in self._order().items():
             if self._resume.get(name) != value:
                 raise UserError(
                     f"the checkpoint is from the middle of an epoch, in which {name} was {self._resume.get(name)}; "
-                    f"now it is {value}, and nobody knows which images are left; go on with the same, or from a "
+                    f"now it is {value}, so the images that are left are unknown; resume with the same, or from a "
                     "checkpoint of an epoch's end."
                 )
         return self._resume["batches"]
 
     def _order(self) -> dict[str, int]:
-        """Return what says which rows the batches of an epoch hold."""
+        """Return what determines the rows in an epoch's batches."""
         sampler = self.sampler
         sizes = {"batch_size": self.batch_size, "the number of training images": len(sampler.rows)}
         return {**sizes, "the number of processes": sampler.world_size, "the seed of their order": sampler.seed}
 
     def gather(self, rows: Tensor) -> Batch:
-        """Return the raw images and the labels of these rows, which are where the data is."""
+        """Return the raw images and the labels of these rows, which are on the data's device."""
         return Batch(self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows), rows)
 
     def state_dict(self) -> dict[str, int]:
@@ -185,5 +185,5 @@ class BatchLoader:
         return {"epoch": self.sampler.epoch, "batches": self._served, **self._order()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on behind the batches that were served in the state's epoch."""
+        """Continue after the batches that were served in the state's epoch."""
         self._resume = dict(state)

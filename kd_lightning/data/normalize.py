@@ -19,7 +19,7 @@ VALUES_AT_ONCE = 2**24
 
 @dataclass(frozen=True)
 class Normalization:
-    """What is subtracted from and divided into each channel of pixels in [0, 1].
+    """Mean and standard deviation that normalize each channel of pixels in [0, 1].
 
     Attributes:
         mean: Mean of each channel, for pixels in [0, 1].
@@ -38,7 +38,7 @@ class Normalization:
                 f"mean {self.mean} and std {self.std} of a normalization do not fit: give one value a channel in each."
             )
         if not all(map(isfinite, self.mean)) or not all(isfinite(value) and value > 0 for value in self.std):
-            raise UserError(f"mean {self.mean} and std {self.std} are no normalization: each std must be above 0.")
+            raise UserError(f"mean {self.mean} and std {self.std} are not a normalization: each std must be above 0.")
 
     def apply(self, images: Tensor) -> Tensor:
         """Return ``(images / 255 - mean) / std`` as float32 in channels_last memory.
@@ -65,7 +65,7 @@ class Normalization:
 
 @cache
 def _rows(normalization: Normalization, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return factor and offset, ``(W * C,)`` each: long rows are several times faster than C values at a time."""
+    """Return factor and offset, ``(W * C,)`` each: whole rows are several times faster than C values at a time."""
     with torch.inference_mode(False):  # they outlive a validation run, and training may need to differentiate
         mean = torch.tensor(normalization.mean, dtype=torch.float64)
         std = torch.tensor(normalization.std, dtype=torch.float64)

@@ -18,12 +18,12 @@ AT_ONCE = 256  # files
 
 
 class Found(NamedTuple):
-    """What is found while a list of files is decoded.
+    """The findings of decoding a list of files.
 
     Attributes:
         broken: Position and reason of the files that cannot be read.
         pixel_range: Values of black and white in files of more than 8 bits; ``None`` where there are none.
-        notes: What there is to say.
+        notes: Warnings to print.
     """
 
     broken: dict[int, str]
@@ -37,12 +37,12 @@ def decode_by_range(
     pixel_range: PixelRange | None,
     decode: Callable[[PixelRange | None], dict[int, str]],
 ) -> Found:
-    """Decode once where all images have 8 bits or the range is given, else again when it is found.
+    """Decode once where all images have 8 bits or the range is given; else find the range and decode again.
 
     Args:
         names: The files, those of the training images first.
         train: Number of training images.
-        pixel_range: What is asked for; ``None`` finds it.
+        pixel_range: The requested range; ``None`` finds it.
         decode: Decodes all files by a range, and returns position and reason of the broken ones.
 
     Raises:
@@ -64,12 +64,12 @@ def decode_by_range(
     )
     outside = [name for name, found in values.items() if found.low < black or found.high > white]
     if outside:
-        note += f" {counted(len(outside), 'image')} that no one trains on go beyond, as {shown(outside[0])} does."
+        note += f" Beyond it: {counted(len(outside), 'image')} outside the training set, such as {shown(outside[0])}."
     return Found(decode((black, white)), (black, white), (note,))
 
 
 def check_range(pixel_range: PixelRange | None) -> None:
-    """Raise ``UserError`` for a range that is none."""
+    """Raise ``UserError`` for an invalid range."""
     if pixel_range is not None and not (all(map(isfinite, pixel_range)) and pixel_range[0] < pixel_range[1]):
         raise UserError(
             f"pixel_range {list(pixel_range)} must be the value of black and a larger one of white, as in "
@@ -78,7 +78,7 @@ def check_range(pixel_range: PixelRange | None) -> None:
 
 
 def usual_range(low: float, high: float, *, floats: bool) -> PixelRange:
-    """Return the usual range of which values take more than a quarter, or else from their own least to their most."""
+    """Return the usual range of which values fill more than a quarter, or else their own minimum and maximum."""
     if low < 0 or high == 0:
         return low, max(high, low + 1)
     whites = FLOAT_WHITES if floats else WHITES
@@ -89,7 +89,7 @@ def common_range(training: Mapping[str, WideValues]) -> PixelRange:
     """Return the range of the training images.
 
     Raises:
-        UserError: Whole and floating-point numbers have two.
+        UserError: Integers and floating-point numbers have different ranges.
     """
     ranges: dict[PixelRange, str] = {}
     for floats in {found.floats for found in training.values()}:

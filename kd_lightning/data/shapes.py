@@ -2,7 +2,7 @@
 
 Everything here is sums, products, quotients, square roots and comparisons of float32, one array operation each, which
 IEEE 754 rounds alike everywhere: every machine draws the same bytes (sines and cosines would not do). It is NumPy
-on one thread, which stays quick where other programs use the processor.
+on one thread, which stays fast while other programs use the processor.
 """
 
 import math
@@ -20,7 +20,7 @@ from kd_lightning.data.source import Split
 from kd_lightning.errors import UserError
 
 Array = npt.NDArray[np.floating]
-"""Of float32, if nothing else is said."""
+"""float32, unless noted otherwise."""
 Pattern = Callable[[Array, Array], Array]
 """Takes x and y, each ``(B, S, S)``; returns a depth of the same shape: positive inside, 0 on the edge."""
 
@@ -54,7 +54,7 @@ def _cross(x: Array, y: Array) -> Array:
 
 
 def _star(x: Array, y: Array) -> Array:
-    """Fold the plane into a tenth of a star with five points; there its edge is one straight line."""
+    """Reflect the plane into a tenth of a five-pointed star; there its edge is one straight line."""
     x, y = abs(x), -y
     for mirror_x in (0.809, -0.809):
         beyond = 2 * np.maximum(x * mirror_x - y * 0.588, 0)
@@ -90,7 +90,7 @@ SHAPES_CLASSES = tuple(f"{texture} {shape}" for shape in SHAPES for texture in T
 def draw_shapes(num_images: int, seed: int, image_size: int = 32) -> LabelledImages:
     """Draw colour images of a textured shape before bars, under noise; the classes take turns, so they are balanced.
 
-    An image depends on the seed and its row alone: the same bytes on every machine, among however many images.
+    An image depends only on the seed and its row: the same bytes on every machine, for any number of images.
 
     Args:
         num_images: Number of images, 0 or more.
@@ -166,7 +166,7 @@ def _textured(kinds: npt.NDArray[np.int64], random: _Random, size: int) -> Array
 
 
 def _axis(size: int) -> Array:
-    """Return where the columns of pixels are, (1, S), between -1 and 1."""
+    """Return the x coordinates of the pixel columns, (1, S), between -1 and 1."""
     return ((np.arange(size, dtype=np.float32) * 2 + 1) / size - 1)[None]
 
 
@@ -220,7 +220,7 @@ class ShapesDataModule(ImageDataModule):
                 "set --data.num_train and --data.num_test to 10 or more."
             )
         if image_size < 8:
-            raise UserError(f"shapes cannot be told apart in {image_size} pixels; set --data.image_size to 8 or more.")
+            raise UserError(f"image_size {image_size} is too small for shapes; set --data.image_size to 8 or more.")
         self.counts: dict[Split, int] = {"train": num_train, "test": num_test}
         self.image_size = image_size
 

@@ -1,4 +1,4 @@
-"""A labelled set of images: its splits, and which of its rows train, validate and test."""
+"""A labelled set of images: its splits, and the rows of each that train, validate and test."""
 
 from abc import ABC, abstractmethod
 from typing import Literal
@@ -18,7 +18,7 @@ Split = Literal["train", "val", "test"]
 
 
 class ImageSource(ABC):
-    """Load each split once, and say which rows of it belong to what.
+    """Load each split once, and select the rows that train, validate and test.
 
     Args:
         val_size: Validation images that are split off the training images: a share in [0, 1) or a number of images.
@@ -53,7 +53,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def load(self, split: Split) -> LabelledImages | None:
-        """Read one split of the source; ``None`` where it has none of that name (``val`` alone may be missing)."""
+        """Read one split of the source; ``None`` where it has none of that name (only ``val`` may be missing)."""
 
     @property
     def num_classes(self) -> int:
@@ -67,7 +67,7 @@ class ImageSource(ABC):
 
     @property
     def normalization(self) -> Normalization:
-        """What normalizes the images; ``auto`` reads the training images for it."""
+        """The normalization of the images; ``auto`` reads the training images."""
         if self._normalization is None:
             self._normalization = self._chosen_normalization()
         return self._normalization
@@ -94,7 +94,7 @@ class ImageSource(ABC):
         return ()
 
     def split(self, name: Split) -> LabelledImages:
-        """Return all images that the source keeps under this name; they are loaded on the first call.
+        """Return all images of a split; the first call loads them.
 
         Raises:
             UserError: The source has no such split.

@@ -1,4 +1,4 @@
-"""Seeded, stratified splits of rows, and what makes a split a poor one."""
+"""Seeded, stratified splits of rows, and checks for missing classes and repeated images."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -16,8 +16,8 @@ NAMED_CLASSES = 5  # more are not named
 def stratified_split(labels: Tensor, size: float, seed: int) -> tuple[Tensor, Tensor]:
     """Split rows in two so that both parts hold the classes in the same proportion.
 
-    A class gives its own share, rounded up or down so that the roundings of all classes even out, and keeps at least
-    one image in the first part.
+    Each class gives its own share, rounded so that the roundings of all classes even out, and keeps at least one image
+    in the first part.
 
     Args:
         labels: Class indices, ``(N,)``.
@@ -32,7 +32,7 @@ def stratified_split(labels: Tensor, size: float, seed: int) -> tuple[Tensor, Te
     """
     share = size if size < 1 else size / len(labels)
     if share >= 1:
-        raise UserError(f"a split of {size:g} images was asked for, but there are only {len(labels)}; ask for fewer.")
+        raise UserError(f"a split of {size:g} images was requested, but there are only {len(labels)}; request fewer.")
     generator = torch.Generator().manual_seed(seed)
     first, second = [], []
     seen = 0
@@ -40,7 +40,7 @@ def stratified_split(labels: Tensor, size: float, seed: int) -> tuple[Tensor, Te
         rows = (labels == label).nonzero().flatten()
         wanted = round((seen + len(rows)) * share) - round(seen * share)
         seen += len(rows)
-        count = min(wanted, len(rows) - 1)  # what a class of one image cannot give, no other gives in its place
+        count = min(wanted, len(rows) - 1)  # no other class makes up for a class of one image
         shuffled = rows[torch.randperm(len(rows), generator=generator)]
         first.append(shuffled[count:])
         second.append(shuffled[:count])
@@ -62,21 +62,21 @@ def lacking(kind: str, labels: Tensor, class_names: Sequence[str]) -> str | None
     more = f" and {len(missing) - NAMED_CLASSES:,} more" if len(missing) > NAMED_CLASSES else ""
     return (
         f"the {kind} images lack {len(missing):,} of {len(class_names):,} classes "
-        f"({', '.join(missing[:NAMED_CLASSES])}{more}): {kind} accuracy says nothing about these."
+        f"({', '.join(missing[:NAMED_CLASSES])}{more}): {kind} accuracy does not cover these."
     )
 
 
 def repeated(train: Pixels, others: Pixels) -> list[tuple[int, int]]:
-    """Find images that are training images, too, pixel for pixel.
+    """Find images that equal a training image pixel for pixel.
 
-    All are compared by their middle rows first, so that little is read of a large set.
+    Their middle rows are compared first, so that little of a large set is read.
 
     Args:
         train: The training images, ``(N, S, S, C)``.
         others: The others, ``(M, S, S, C)``.
 
     Returns:
-        Pairs of positions: of a training image and of the other that is the same.
+        Pairs of positions: of a training image and of the other image that equals it.
     """
     middles, other_middles = ([hash(row.tobytes()) for row in part[:, part.shape[1] // 2]] for part in (train, others))
     both = set(middles) & set(other_middles)

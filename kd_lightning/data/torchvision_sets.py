@@ -1,4 +1,4 @@
-"""The well-known small data sets: torchvision's file names and checksums, our download, one uint8 tensor each."""
+"""The well-known small data sets: torchvision's file names and checksums, our own download, one uint8 tensor each."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from kd_lightning.data.source import Split
 
 
 class DownloadedDataModule(ImageDataModule):
-    """A data set whose files are downloaded where they are not there yet.
+    """A data set whose missing files are downloaded.
 
     Args:
-        root: Folder of the files, laid out as torchvision does it; files that are there are used without a network.
+        root: Folder of the files, laid out as torchvision does it; existing files are used without a network.
         mirrors: http or https addresses of folders to download from, in this order, instead of the built-in ones.
     """
 
@@ -47,7 +47,7 @@ class DownloadedDataModule(ImageDataModule):
         """Return the training or the test images, (N, H, W, C) uint8, and their labels, (N,) int64."""
 
     def fetch(self, name: str, md5: str, folder: Path) -> Path:
-        """Return the path of a file in a folder, after downloading it if need be."""
+        """Return the path of a file in a folder, after downloading it if it is missing."""
         return fetch(name, md5, folder, self.sources if self.mirrors is None else self.mirrors)
 
 
@@ -77,7 +77,7 @@ class CIFAR10DataModule(DownloadedDataModule):
         return np.concatenate(images), np.concatenate(labels)
 
     def _file(self, name: str, checksum: str) -> Path:
-        """Return the path of a batch; where it is not there or broken, the archive is fetched and unpacked."""
+        """Return the path of a batch; where it is missing or broken, the archive is fetched and unpacked."""
         layout = self.layout
         folder = self.root / str(layout.base_folder)
         if not has_md5(folder / name, checksum):
@@ -122,7 +122,7 @@ class MNISTDataModule(DownloadedDataModule):
         "http://yann.lecun.com/exdb/mnist",
     )
     layout: ClassVar[type[datasets.MNIST]] = datasets.MNIST
-    idx_md5: ClassVar[dict[str, str]] = {  # of the uncompressed files, whoever compressed them
+    idx_md5: ClassVar[dict[str, str]] = {  # of the uncompressed files
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
         "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
         "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",

@@ -1,8 +1,8 @@
-"""Views: the ways in which an image is seen, where they can be counted.
+"""The augmented views of an image, where they can be counted.
 
-An augmentation that draws anew in every epoch shows a new view every time. With a fixed number of views the draws are
-those of the view's number in place of the epoch's: a frozen teacher then says the same of a view in every epoch, and
-what it says of all views can be computed once.
+An augmentation whose draws depend on the epoch shows a new view every time. With a fixed number of views the draws
+depend on the view's number in place of the epoch: a frozen teacher's outputs for a view are then the same in every
+epoch, and its outputs for all views can be computed once.
 """
 
 import torch
@@ -12,19 +12,19 @@ from kd_lightning.data import counter_rng
 from kd_lightning.data.augment import Pipeline
 
 EPOCHS = 2**32
-"""What the run's seed is multiplied with before the epoch is added."""
+"""Factor of the run's seed, to which the epoch is added."""
 
 
 class Views:
     """Counts the views of an image and chooses one for each image of a batch.
 
     Args:
-        pipeline: What the training images go through.
+        pipeline: The augmentations of the training images.
         count: Views of an image; ``None`` draws a new one in every epoch.
 
     Attributes:
-        count: Views that the training images are seen in: one without augmentation, two where they are flipped and no
-            more, ``count`` where that is given; ``None`` where they cannot be counted.
+        count: Views of a training image: one without augmentation, two where images are only flipped, ``count`` where
+            that is given; ``None`` where they cannot be counted.
         reason: Why they cannot be counted, as a clause.
     """
 
@@ -46,13 +46,13 @@ class Views:
 
     @property
     def plain(self) -> int | None:
-        """The number of the view that changes nothing, as validation has it; ``None`` where they cannot be counted."""
+        """The number of the unaugmented view, as in validation; ``None`` where they cannot be counted."""
         return 0 if self.pipeline.flips_only else self.count
 
     def drawn(self, rows: Tensor, epoch: int | Tensor) -> int | Tensor:
-        """Return what the augmentations draw by: the epoch, or each image's view of it, (B,) int64.
+        """Return the number that the augmentations' draws depend on: the epoch, or each image's view, (B,) int64.
 
-        Every run of ``count`` epochs shows each view of an image once, in a cycle that begins anywhere.
+        Every run of ``count`` epochs shows each view of an image once, in a cycle with a random start.
 
         Args:
             rows: Row numbers of the images, (B,) int64.

@@ -1,4 +1,4 @@
-"""Export that can be trusted: ONNX files that are compared with torch before they get their names."""
+"""Export to ONNX files, each of which is compared with torch before it is saved."""
 
 from kd_lightning.export.rehearsal import rehearse_export
 from kd_lightning.export.report import ExportReport, GateError, Row

@@ -1,4 +1,4 @@
-"""Build one variant of an exported file and judge it."""
+"""Build one variant of an exported file and check its gate."""
 
 import shutil
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from kd_lightning.inference.onnx_predictor import Floats
 
 @dataclass(frozen=True)
 class Built:
-    """A variant that is ready to get its name.
+    """A variant that is ready to be saved.
 
     Attributes:
         path: The file.
@@ -40,10 +40,10 @@ class Builder:
 
     Attributes:
         fp32: The file of ``export_onnx``, with the normalization outside; the others are written beside it.
-        info: What the files say about the network.
+        info: Metadata of the files.
         settings: How to export.
         calibration: Batches of normalized training images, for ``static``.
-        reference: What torch says about the test images.
+        reference: Torch's logits of the test images.
     """
 
     fp32: Path
@@ -53,7 +53,7 @@ class Builder:
     reference: Reference
 
     def build(self, variant: Variant) -> Built:
-        """Build a variant; where a static one fails its gate, look for the layers that are better kept in float."""
+        """Build a variant; where a static one fails its gate, keep its most sensitive layers in float."""
         built = self.attempt(variant)
         if built.failure and variant == "static":
             built = self._search(built)
@@ -62,7 +62,7 @@ class Builder:
         return built
 
     def attempt(self, variant: Variant, keep: tuple[str, ...] = ()) -> Built:
-        """Write a variant with the layers ``keep`` in float, compare it with torch and hold it to its gate."""
+        """Write a variant with the layers ``keep`` in float, compare it with torch and check its gate."""
         path = self.fp32.with_name(f"{variant}-{len(keep)}.onnx")
         self._write(variant, path, keep)
         model = onnx.load(path)

@@ -19,16 +19,16 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
 
 OPSET = 18  # the exporter raises lower ones to it, and with a higher one static int8 fails on onnxruntime up to 1.23
-OLDEST_RUNTIME = "1.15"  # of onnxruntime, the oldest that all variants were tried with: 18 and its IR 8 are older yet
+OLDEST_RUNTIME = "1.15"  # of onnxruntime, the oldest that all variants were tried with; opset 18 and IR 8 are older
 Preprocess = Literal["outside", "inside"]
 
 
 def export_onnx(network: Network, info: ModelInfo, path: Path, *, preprocess: Preprocess = "outside") -> None:
-    """Write ``network`` as one ONNX file in fp32 that takes batches of any size; the network is left as it was.
+    """Write ``network`` as one ONNX file in fp32 that takes batches of any size; the network does not change.
 
     Args:
         network: The network; a copy of it in evaluation mode on the CPU is exported.
-        info: What prediction needs to know; it becomes the file's metadata.
+        info: What prediction needs; it becomes the file's metadata.
         path: The file to write.
         preprocess: ``outside``: input ``images``, (B, C, S, S) normalized float32; output ``logits``, (B, K).
             ``inside``: input ``pixels``, (B, S, S, C) uint8; output ``probabilities``, (B, K).
@@ -44,7 +44,7 @@ def export_onnx(network: Network, info: ModelInfo, path: Path, *, preprocess: Pr
 
 
 def save(model: onnx.ModelProto, info: ModelInfo, path: Path) -> None:
-    """Write ``model`` with ``info`` as its metadata to ``path``, in one file that old runtimes read, too."""
+    """Write ``model`` with ``info`` as its metadata to ``path``, in one file that old runtimes read too."""
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
     onnx.helper.set_model_props(model, info.to_metadata())
     onnx.save(model, path)
@@ -71,7 +71,7 @@ def _translate(network: Network, info: ModelInfo) -> onnx.ModelProto:
                 verbose=False,
             )
     except Exception as error:
-        cause = error.__cause__ or error  # the exporter's own error says no more than that it failed
+        cause = error.__cause__ or error  # the exporter's own error has no reason
         reason = next(iter(str(cause).splitlines()), type(cause).__name__)
         name = network.class_path.rpartition(".")[2]
         raise UserError(
@@ -86,7 +86,7 @@ def _translate(network: Network, info: ModelInfo) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Keep what exporter and quantizer print, log and warn of from the terminal; their errors still pass."""
+    """Suppress output, logs and warnings of exporter and quantizer; errors still pass."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -110,7 +110,7 @@ def _name_after_layers(graph: onnx.GraphProto) -> None:
 
 
 def _strip(graph: onnx.GraphProto) -> None:
-    """Remove what the exporter notes about the machine: absolute paths of sources, stack traces."""
+    """Remove the exporter's notes about the machine: absolute paths of sources, stack traces."""
     for part in (graph, *graph.input, *graph.output, *graph.value_info, *graph.initializer, *graph.node):
         del part.metadata_props[:]
     for node in graph.node:

@@ -1,4 +1,4 @@
-"""How well a difference of two accuracies on the same images is known."""
+"""Confidence interval of the difference of two accuracies on the same images."""
 
 import math
 
@@ -15,11 +15,11 @@ Z = 1.959964
 def paired_interval(ours: Rights, theirs: Rights) -> tuple[float, float]:
     """Return the 95 % interval of the accuracy of ``ours`` minus that of ``theirs``, as fractions.
 
-    Tango's score interval, which also holds for few images and where both are right on the same ones: Statistics in
+    Tango's score interval, which also holds for few images and where both are correct on the same ones: Statistics in
     Medicine 17 (1998), 891-908.
 
     Args:
-        ours: Which image was classified rightly, (N,).
+        ours: Whether each image is classified correctly, (N,).
         theirs: The same by the other network.
     """
     images, gained, lost = len(ours), int((ours & ~theirs).sum()), int((theirs & ~ours).sum())

@@ -1,4 +1,4 @@
-"""Normalization and softmax inside an ONNX file, so that any runtime is fed plain pixels."""
+"""Normalization and softmax inside an ONNX file, which then takes plain pixels in any runtime."""
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper

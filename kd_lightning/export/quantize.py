@@ -18,9 +18,9 @@ DynamicLayers = Literal["linear", "all"]
 
 
 def quantize_dynamic(source: Path, target: Path, *, layers: DynamicLayers = "linear") -> None:
-    """Write ``source`` with uint8 weights; the activations' ranges are taken from each batch while it predicts.
+    """Write ``source`` with uint8 weights; the activations' ranges are taken from each batch at prediction.
 
-    An image's logits therefore change a little with its neighbours in the batch.
+    An image's logits therefore depend slightly on the other images of the batch.
 
     Args:
         source: A file of ``export_onnx`` with the normalization outside.
@@ -77,7 +77,7 @@ def quantize_static(
 
 
 def may_saturate(path: Path) -> bool:
-    """Tell whether a file has int8 weights of more than 7 bits, whose sums CPUs with AVX2 but without VNNI cut off."""
+    """Return whether a file has int8 weights of more than 7 bits, whose sums saturate with AVX2 but without VNNI."""
     tensors = [tensor for tensor in onnx.load(path).graph.initializer if tensor.data_type == TensorProto.INT8]
     return any(np.abs(numpy_helper.to_array(tensor).astype(np.int16)).max(initial=0) > 64 for tensor in tensors)
 
@@ -85,8 +85,8 @@ def may_saturate(path: Path) -> bool:
 def convert_fp16(source: Path, target: Path) -> None:
     """Write ``source`` with its weights in half precision: half the size at fp32's speed.
 
-    The weights become float32 again when the file is loaded, for most CPUs, and onnxruntime in the browser, have no
-    half-precision arithmetic: with it the file would be slower, and large activations would overflow.
+    The weights become float32 again when the file is loaded, because most CPUs, and onnxruntime in the browser, have
+    no half-precision arithmetic: with it the file would be slower, and large activations would overflow.
     """
     model = onnx.load(source)
     nodes = [_store_half(tensor) for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT]
@@ -98,7 +98,7 @@ def convert_fp16(source: Path, target: Path) -> None:
 
 
 def _store_half(tensor: TensorProto) -> onnx.NodeProto:
-    """Change a weight to half precision; return the node that gives it back under its name in float32."""
+    """Change a weight to half precision; return the node that casts it to float32 under its name."""
     name, half = tensor.name, f"{tensor.name}.half"
     with np.errstate(over="ignore"):  # the gate finds what overflows
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), half))

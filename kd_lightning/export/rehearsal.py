@@ -1,4 +1,4 @@
-"""Finding out before training whether the export that follows it will work."""
+"""Checks before training that the export after it will work."""
 
 import sys
 import tempfile
@@ -25,28 +25,28 @@ from kd_lightning.sources import reached
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 DONE = "rehearsed-exports"
-"""The folder with an empty file for each rehearsal that went well: processes at once lose none."""
+"""The folder with an empty file for each rehearsal that succeeded, so that concurrent processes lose none."""
 
 KEPT = 200
-"""Rehearsals that are remembered."""
+"""Successful rehearsals that are recorded."""
 
 
 def rehearse_export(
     network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings | None = None
 ) -> None:
-    """Export a network that may be untrained to a passing folder, on one image of noise: run it before training.
+    """Export a network, trained or not, to a temporary folder, on one image of noise: run it before training.
 
-    It takes two seconds, so one that has gone well is remembered: with the same source of the network and of all that
-    it imports, the same arguments and the same versions of the libraries it is not repeated.
+    It takes two seconds. A rehearsal that succeeds is recorded, and is not repeated with the same source of the network
+    and of all that it imports, the same arguments and the same versions of the libraries.
 
     Args:
-        network: The network; it is left as it was.
-        info: What prediction needs to know about it.
+        network: The network; it does not change.
+        info: What prediction needs.
         variants: The variants that will be exported.
         settings: How they will be exported.
 
     Raises:
-        UserError: The export would fail: the network cannot be translated, or its file does not do what torch does.
+        UserError: The export would fail: the network cannot be translated, or its file differs from torch.
     """
     settings = settings or ExportSettings()
     key, caches = _key(network, info, variants, settings), cache_folder()
@@ -57,7 +57,7 @@ def rehearse_export(
     _rehearse(network, info, variants, settings)
     with suppress(OSError):
         if done is not None:
-            _remember(done)
+            _record(done)
 
 
 def _rehearse(network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings) -> None:
@@ -72,7 +72,7 @@ def _rehearse(network: Network, info: ModelInfo, variants: Collection[Variant], 
                 raise UserError(f"the export of {type(network).__name__} as {variant} would fail: {failure}.")
 
 
-def _remember(done: Path) -> None:
+def _record(done: Path) -> None:
     done.parent.mkdir(exist_ok=True)
     done.touch()
     newest_first = sorted(done.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
@@ -81,7 +81,7 @@ def _remember(done: Path) -> None:
 
 
 def _key(network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings) -> str | None:
-    """Return what stands for all that a rehearsal depends on; ``None`` where that is not known."""
+    """Return a hash of all that a rehearsal depends on; ``None`` where a part is unknown."""
     kinds = {kind for layer in network.modules() for kind in type(layer).__mro__}
     modules = {module for kind in kinds if (module := getmodule(kind)) is not None and _is_own(module)}
     try:
@@ -94,11 +94,11 @@ def _key(network: Network, info: ModelInfo, variants: Collection[Variant], setti
 
 
 def _helpers(modules: Collection[ModuleType]) -> list[str]:
-    """Return the sources of the user's own that modules lead to, as they are now on the disk."""
+    """Return the sources of the user's own modules that modules import, as they are now on the disk."""
     found, _ = reached([module.__name__ for module in modules], lambda name: name.startswith("kd_lightning."))
     return [str(found[name].read_bytes()) for name in sorted(found)]
 
 
 def _is_own(module: ModuleType) -> bool:
-    """Say whether a module is neither torch's nor Python's."""
+    """Return whether a module is neither torch's nor Python's."""
     return module.__name__.partition(".")[0] not in {"torch", *sys.stdlib_module_names}

@@ -1,4 +1,4 @@
-"""What an export says about its files: one row each, and which to use on this machine."""
+"""The report of an export: one row a file, and which file to use on this machine."""
 
 import io
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ COLUMNS = (
 )
 LOADED_BY = f"The files load in onnxruntime {OLDEST_RUNTIME} and later."
 FEW = 100  # calibration images
-NOISE = 1.05  # ratios nearer to each other than this are equal
+NOISE = 1.05  # closer ratios count as equal
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is known about one file.
+    """The results of one file.
 
     Attributes:
         variant: ``fp32``, ``dynamic``, ``static`` or ``fp16``.
@@ -43,7 +43,7 @@ class Row:
         size: Its size in bytes.
         smaller: How many times smaller than fp32.
         measured: How it compares with torch.
-        float_layers: The layers that a static file keeps in float, because its accuracy would have been too low.
+        float_layers: The layers that a static file keeps in float, to hold its accuracy.
         failure: The gate it failed, or ``None``.
         may_saturate: Whether it may be less accurate on CPUs with AVX2 but without VNNI.
         speed: Its speed on this machine, or ``None`` where it was not measured.
@@ -66,13 +66,13 @@ class Row:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """The rows of one export, in the order in which the files were asked for."""
+    """The rows of one export, in the order in which the files are requested."""
 
     rows: Sequence[Row]
 
     @property
     def machine(self) -> str:
-        """The CPU, what it has for int8, the threads and the runtime that the speeds hold for."""
+        """The CPU, its int8 instructions, the threads and the runtime of the measured speeds."""
         flags = ", ".join(int8_flags()) or "no int8 instructions known"
         return f"{cpu_name()} ({flags}), {cores()} threads, onnxruntime {onnxruntime.__version__}"
 
@@ -87,7 +87,7 @@ class ExportReport:
 
     @property
     def recommendation(self) -> str:
-        """One line that says which file to use on this machine; empty where no speed was measured."""
+        """One line on which file to use on this machine; empty where no speed was measured."""
         row = self.best
         if row is None or row.speed is None:
             return ""
@@ -98,7 +98,7 @@ class ExportReport:
         )
 
     def to_plain(self) -> dict[str, Any]:
-        """Return it as values that JSON knows."""
+        """Return it as values that JSON accepts."""
         rows = [asdict(row) | {"path": str(row.path)} for row in self.rows]
         plain = {"machine": self.machine, "rows": rows, "recommendation": self.recommendation}
         return plain | {"oldest_onnxruntime": OLDEST_RUNTIME}
@@ -129,7 +129,7 @@ class ExportReport:
         return console.file.getvalue().rstrip() + "\n"
 
     def notes(self) -> list[str]:
-        """Return what the table has no room for, a sentence each."""
+        """Return further findings on the files, a sentence each."""
         return [f"{row.path.name} {note}." for row in self.rows for note in _notes(row)]
 
 
@@ -137,7 +137,7 @@ class GateError(UserError):
     """An exported file is not good enough.
 
     Attributes:
-        report: What there is to say about all files of the export.
+        report: The report of all files of the export.
     """
 
     def __init__(self, report: ExportReport) -> None:

@@ -16,7 +16,7 @@ LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 def sensitive_layers(source: Path, calibration: Sequence[Floats], *, reduce_range: bool) -> list[str]:
     """Return the names of all layers with weights, the most sensitive first.
 
-    Each layer is quantized alone; what counts is the mean squared change of the logits of the calibration images.
+    One layer is quantized at a time; its sensitivity is the mean squared change of the calibration images' logits.
 
     Args:
         source: A file of ``export_onnx`` in fp32 with the normalization outside.

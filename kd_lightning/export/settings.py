@@ -1,4 +1,4 @@
-"""How to export: the options of the command and of the callbacks, with their defaults and their help."""
+"""The options of the export, for the command and the callbacks."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,8 +14,8 @@ class QuantizationSettings:
     """How int8 files are made.
 
     Args:
-        layers: Of ``dynamic``: ``linear``, or ``all``: convolutions too, as in the seed, which runs at 0.4 to 0.8 times
-            fp32's speed.
+        layers: Of ``dynamic``: ``linear``, or ``all``: convolutions too, as in the reference notebook, which runs at
+            0.4 to 0.8 times fp32's speed.
         reduce_range: Of ``static``: ``true`` keeps the accuracy on every CPU; ``auto`` only where this CPU needs it.
         calibration_images: Of ``static``: number of training images that fix the ranges, drawn evenly from the classes.
     """
@@ -32,7 +32,7 @@ class QuantizationSettings:
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """How files are written and judged.
+    """How files are written and checked.
 
     Args:
         preprocess: ``outside``: the files take normalized float32 images (B, C, S, S) and give logits. ``inside``: they

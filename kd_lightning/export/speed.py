@@ -1,4 +1,4 @@
-"""How fast exported files are on this machine."""
+"""The speed of exported files on this machine."""
 
 import time
 from collections.abc import Mapping
@@ -39,11 +39,11 @@ class Speed:
 
 
 def measure_speeds(files: Mapping[str, Path], base: str, info: ModelInfo) -> dict[str, Speed]:
-    """Time the files in turns, so that what else the machine does falls on all of them alike.
+    """Time the files in turns, so that other work on the machine affects all of them alike.
 
     Args:
         files: The files to time.
-        base: Which of them the others are compared with.
+        base: The file that the others are compared with.
         info: Size and channels of the images.
     """
     predictors = {name: OnnxPredictor(path, threads=cores()) for name, path in files.items()}
@@ -52,7 +52,7 @@ def measure_speeds(files: Mapping[str, Path], base: str, info: ModelInfo) -> dic
 
 
 def _speed(single: tuple[Rounds, Rounds], batch: tuple[Rounds, Rounds]) -> Speed:
-    """Sum up the rounds of a file and of the one it is compared with."""
+    """Summarize the rounds of a file in comparison with those of the base."""
     times = np.concatenate(single[0])
     return Speed(
         median_ms=1000 * float(np.median(times)),

@@ -1,4 +1,4 @@
-"""Export a network in several forms; each is compared with torch before it gets its name."""
+"""Export a network in several forms; each is compared with torch before it is saved."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,8 +35,8 @@ def export_variants(
     """Write one verified file per variant; one that fails its gate is kept as ``NAME.rejected.onnx`` only.
 
     Args:
-        network: The network to export; it is left as it was.
-        info: What prediction needs to know about it.
+        network: The network to export; it does not change.
+        info: What prediction needs.
         folder: The folder to write to.
         names: File name of each variant to export: ``fp32``, ``dynamic``, ``static``, ``fp16``.
         train: Training images (N, S, S, C), uint8, and their labels (N,), for the calibration of ``static``.
@@ -44,7 +44,7 @@ def export_variants(
         settings: How to export.
 
     Raises:
-        GateError: A file failed its gate; the error's ``report`` has what there is to say about all files.
+        GateError: A file failed its gate; the error's ``report`` covers all files.
         UserError: There is no calibration set, the network cannot be exported, or a file cannot be written.
     """
     settings = settings or ExportSettings()

@@ -1,4 +1,4 @@
-"""Prove that an exported file is what it should be: the same network, as accurate, in a fresh session."""
+"""Check in a fresh session that an exported file is the same network, as accurate as in torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +39,13 @@ class Gates:
     fp16_drop: float = 0.1
 
     def allowed_drop(self, variant: Variant) -> float | None:
-        """Return the largest loss of accuracy of a variant in percentage points; fp32 is not judged by it."""
+        """Return the largest loss of accuracy of a variant in percentage points; fp32 has no such gate."""
         return None if variant == "fp32" else self.fp16_drop if variant == "fp16" else self.drop
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What torch says about the test images.
+    """Torch's logits of the test images.
 
     Attributes:
         images: The images, (N, S, S, C), uint8.
@@ -67,7 +67,7 @@ class Measured:
         agreement: Share of images that get torch's label.
         accuracy: Top-1 accuracy in [0, 1], or ``None`` without labels.
         change: Accuracy minus torch's, in percentage points.
-        interval: Where that would lie on all images like the measured ones, with 95 % confidence.
+        interval: 95 % confidence interval of ``change`` over images like the measured ones.
     """
 
     difference: float
@@ -121,11 +121,11 @@ def check_file(path: Path) -> None:
     try:
         onnx.checker.check_model(path, full_check=True)
     except Exception as error:  # the checker's and protobuf's errors share no narrower base
-        raise UserError(f"{path} is damaged or no ONNX file; export it again.") from error
+        raise UserError(f"{path} is damaged or not an ONNX file; export it again.") from error
 
 
 def gate_failure(variant: Variant, measured: Measured, reference: Reference, gates: Gates) -> str | None:
-    """Say which gate a file fails, by how much and what to try; ``None`` where it is as good as ``gates`` asks."""
+    """Return which gate a file fails, by how much and what to try; ``None`` where it passes."""
     if not np.isfinite(measured.difference):
         return f"it gives values that are not finite; leave out {variant}"
     if variant == "fp32":
@@ -160,11 +160,11 @@ def batches(images: Pixels) -> list[Pixels]:
 
 
 def agreement(outputs: Floats, expected: Floats) -> float:
-    """Return the share of images whose label is torch's; between classes that torch holds for equal, either will do."""
+    """Return the share of images with torch's label; of classes that tie in torch, either counts."""
     chosen = np.take_along_axis(expected, outputs.argmax(axis=1, keepdims=True), axis=1)[:, 0]
     return float((expected.max(axis=1) - chosen <= 2 * tolerance(expected, Gates.difference)).mean())
 
 
 def tolerance(expected: Floats, difference: float) -> float:
-    """Return the allowed difference of a value: float32 cannot keep a fixed one where the values are large."""
+    """Return the allowed difference of a value: float32 rounds large values more coarsely than a fixed one."""
     return max(difference, 1e-5 * float(np.abs(expected).max()))

@@ -1,1 +1,1 @@
-"""Many training steps in one call of Lightning's, which costs as much as a small network's step itself."""
+"""The fast path: many training steps in one call of Lightning's, which costs as much as a small network's step."""

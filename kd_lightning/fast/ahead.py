@@ -1,4 +1,4 @@
-"""Trains ahead of Lightning, up to the last step before anything that Lightning does between steps."""
+"""Training ahead of Lightning, up to the last step before anything that Lightning does between steps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from math import ceil
@@ -11,22 +11,22 @@ from torch import Tensor
 from kd_lightning.callbacks import LogGradientNorms
 
 SECONDS = 0.2
-"""How long Lightning waits, and with it Ctrl-C and the progress bar."""
+"""Seconds that Lightning waits, and with it Ctrl-C and the progress bar."""
 
 AccumulationGroups = Iterator[Sequence[Tensor]]
-"""Gives accumulation groups: the batches of one optimizer step, as rows of the data set ``(B,)``."""
+"""Yields accumulation groups: the batches of one optimizer step, as rows of the data set ``(B,)``."""
 
 Train = Callable[[AccumulationGroups, Callable[[], None]], None]
-"""Trains on accumulation groups and calls its second argument behind every optimizer step."""
+"""Trains on accumulation groups and calls its second argument after every optimizer step."""
 
 
 class StepsAhead:
-    """Train on batches before Lightning gets to see them.
+    """Train on batches before Lightning sees them.
 
     The batch loader calls it with what is left of the epoch. It trains on whole accumulation groups (of more than one
     batch where gradients are accumulated) and advances Lightning's progress counters: batches, optimizer steps,
-    schedules. The last group before a validation, a checkpoint or the epoch's end is Lightning's own, with all that it
-    does then.
+    schedules. The last group before a validation, a checkpoint or the epoch's end is left to Lightning, with all
+    that it does then.
 
     Args:
         trainer: The trainer that runs.
@@ -50,7 +50,7 @@ class StepsAhead:
         return self._steps * self.group_size
 
     def _groups(self, batches: Sequence[Tensor], count: int) -> AccumulationGroups:
-        """Give a number of groups, or as many as Lightning can wait for."""
+        """Yield up to ``count`` groups, as many as Lightning can wait for."""
         end = monotonic() + SECONDS
         for start in range(0, count * self.group_size, self.group_size):
             if monotonic() > end:
@@ -58,12 +58,10 @@ class StepsAhead:
             yield batches[start : start + self.group_size]
 
     def steps_left(self) -> int:
-        """Return the optimizer steps before the next one that is Lightning's own, 0 or more."""
+        """Return the optimizer steps before the next one that is left to Lightning, 0 or more."""
         trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
         done = loop.batch_progress.current.ready
-        if (
-            trainer.should_stop or done % self.group_size
-        ):  # Lightning stops as soon as it may; is in the middle of a group
+        if trainer.should_stop or done % self.group_size:  # Lightning is about to stop, or is inside a group
             return 0
         batches = [trainer.num_training_batches - done]
         if isinstance(trainer.val_check_batch, int):
@@ -83,7 +81,7 @@ class StepsAhead:
         return max(0, min(steps) - 1)
 
     def _advance_progress(self) -> None:
-        """Advance Lightning's progress counters by an optimizer step, as its own loops would have."""
+        """Advance Lightning's progress counters by an optimizer step, as its own loops do."""
         fit_loop = self.trainer.fit_loop
         loop, fetcher = fit_loop.epoch_loop, fit_loop._data_fetcher
         assert fetcher is not None
@@ -99,5 +97,5 @@ class StepsAhead:
 
 
 def _until(every: int, reached: int) -> int:
-    """Return how many are missing to the next multiple."""
+    """Return the distance to the next multiple."""
     return every - reached % every

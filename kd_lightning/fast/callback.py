@@ -1,4 +1,4 @@
-"""The callback that has many steps done in one call of Lightning's."""
+"""The callback that starts and stops the fast path."""
 
 from typing import Any, Literal
 
@@ -16,16 +16,16 @@ from kd_lightning.tasks.base import Task
 
 
 class TrainAhead(Callback):
-    """Have most steps of a fit done outside of Lightning's loop, as ``--model.fast`` asks; ``fit`` has it by itself.
+    """Run most steps of a fit outside of Lightning's loop, as ``--model.fast`` sets; ``fit`` adds this callback.
 
-    Weights, metrics, checkpoints and progress are those of Lightning's own loop. It begins once the task is ready for
-    its first step, and stops where anything that takes part in a step is not known to work with it.
+    Weights, metrics, checkpoints and progress are those of Lightning's own loop. The fast path begins once the task is
+    ready for its first step, and is off where any part of a step is not known to work with it.
     """
 
     works_with_fast_path = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin once the task is ready."""
+        """Start the fast path once the task is ready."""
         if isinstance(pl_module, Task):
             pl_module.when_ready(lambda: start(pl_module))
 
@@ -38,18 +38,18 @@ class TrainAhead(Callback):
         stop(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let a run on any device and by any path go on from a checkpoint."""
+        """Store plain numbers, so that a run on any device, fast or not, can resume from a checkpoint."""
         make_plain(checkpoint)
 
 
 def start(task: Task) -> None:
-    """Have most steps done outside of Lightning's loop where that is known to change nothing; say so, or why not.
+    """Run most steps outside of Lightning's loop where that is known to change nothing; print so, or why not.
 
     Args:
-        task: What is trained; its trainer has just started.
+        task: The trained task; its trainer has just started.
 
     Raises:
-        UserError: The fast path is asked for but not possible.
+        UserError: The fast path is required but not possible.
     """
     if not is_wanted(task.fast, task.device):
         return
@@ -69,7 +69,7 @@ def start(task: Task) -> None:
 
 
 def is_wanted(fast: bool | Literal["auto"], device: torch.device) -> bool:
-    """Return whether the fast path is asked for; ``auto`` asks on a GPU, for on a CPU it saves less than a tenth."""
+    """Return whether the fast path is requested; ``auto`` requests it on a GPU, as a CPU gains under a tenth."""
     return fast is True or (fast == "auto" and is_gpu(device))
 
 

@@ -1,4 +1,4 @@
-"""A training step as a CUDA graph: launched as a whole, and not kernel by kernel from Python."""
+"""A training step as a CUDA graph: launched once, and not kernel by kernel from Python."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,18 +18,18 @@ SLOTS = 32
 """Steps whose outputs update the metrics at once."""
 
 WARM_UP = 3
-"""Steps before a capture: they fill the optimizer's state, caches and tables, and load the GPU's programs."""
+"""Steps before a capture: they fill the optimizer's state, caches and tables, and load the GPU's kernels."""
 
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
-"""Turns a function into one that does the same on the same memory."""
+"""Turns a function into one that repeats its work on the same memory."""
 
 
 def capture_cuda(function: Callable[[], None]) -> Callable[[], None]:
-    """Record what a function has the GPU do, which is not done yet, and return what has it done."""
+    """Record a function's GPU work without running it, and return the function that replays it."""
     graph = torch.cuda.CUDAGraph()
     stream = _side_stream(torch.cuda.current_device())
     with (
-        torch.cuda.stream(torch.cuda.current_stream()),  # a capture that is broken off does not come back to it
+        torch.cuda.stream(torch.cuda.current_stream()),  # an aborted capture does not restore it
         torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
     ):
         function()
@@ -38,7 +38,7 @@ def capture_cuda(function: Callable[[], None]) -> Callable[[], None]:
 
 @contextmanager
 def warm_up_stream(device: torch.device) -> Iterator[None]:
-    """Let a GPU do what the block says on the stream of captures, so that what steps leave behind belongs to it."""
+    """Run the block's GPU work on the stream of captures, so that the memory that steps allocate belongs to it."""
     if device.type != "cuda":
         yield
         return
@@ -55,7 +55,7 @@ def _side_stream(device: int) -> torch.cuda.Stream:
 
 
 def make_capturable(optimizer: Optimizer, device: torch.device) -> list[Tensor]:
-    """Let an optimizer keep all that changes in the device's memory: counts of steps and learning rates.
+    """Move an optimizer's changing values to the device's memory: counts of steps and learning rates.
 
     Returns:
         The learning rate of each group, a scalar.
@@ -67,20 +67,20 @@ def make_capturable(optimizer: Optimizer, device: torch.device) -> list[Tensor]:
     for state in optimizer.state.values():  # a checkpoint's
         if isinstance(state, dict) and isinstance(state.get("step"), Tensor):
             state["step"] = state["step"].to(device)
-    optimizer._warned_capturable_if_run_uncaptured = True  # some steps run so
+    optimizer._warned_capturable_if_run_uncaptured = True  # some steps run uncaptured
     return [group["lr"] for group in optimizer.param_groups]
 
 
 def keep_rates(optimizer: Optimizer, rates: list[Tensor]) -> None:
-    """Write learning rates where a graph reads them; torch's schedules do so, others put numbers in their place."""
-    for group, rate in zip(optimizer.param_groups, rates, strict=False):  # groups that are new have none yet
+    """Write learning rates where a graph reads them; torch's schedules do so, others replace the tensors by numbers."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=False):  # new groups have none yet
         if group["lr"] is not rate:
             rate.fill_(group["lr"])
             group["lr"] = rate
 
 
 def make_plain(checkpoint: dict[str, Any]) -> None:
-    """Undo ``make_capturable`` in a checkpoint, so that a run on any device and by any path goes on from it."""
+    """Undo ``make_capturable`` in a checkpoint, so that a run on any device, fast or not, can resume from it."""
     for optimizer in checkpoint.get("optimizer_states", ()):
         for group in optimizer["param_groups"]:
             group["lr"] = float(group["lr"])
@@ -92,15 +92,15 @@ def make_plain(checkpoint: dict[str, Any]) -> None:
 
 
 class CapturedStep:
-    """Train on accumulation groups by replaying one captured optimizer step, behind a few that warm up.
+    """Train on accumulation groups by replaying one captured optimizer step, after a few that warm up.
 
-    Its inputs (rows of the data set, the epoch) are read from memory that stays where it is, and its outputs go to
-    slots of such memory, many of which update the metrics at once. Schedules write the learning rate between replays;
-    dropout and random augmentations draw anew in each.
+    Its inputs (rows of the data set, the epoch) are read from memory at fixed addresses, and its outputs go to slots
+    at fixed addresses, many of which update the metrics at once. Schedules write the learning rate between replays;
+    dropout and random augmentations draw new numbers in each.
 
     Args:
-        step: What is captured; everything that it works on must be on the device.
-        capture: Captures.
+        step: The step to capture; all its data must be on the device.
+        capture: Captures a function.
     """
 
     def __init__(self, step: OptimizerStep, capture: Capture) -> None:
@@ -116,7 +116,7 @@ class CapturedStep:
         self._replay: Callable[[], None] | None = None
 
     def train(self, groups: AccumulationGroups, step_done: Callable[[], None]) -> None:
-        """Train on accumulation groups of full batches, and call ``step_done`` behind each."""
+        """Train on accumulation groups of full batches, and call ``step_done`` after each."""
         task = self.step.task
         while waiting := list(islice(groups, SLOTS)):
             rows = self.rows[: len(waiting)]
@@ -140,7 +140,7 @@ class CapturedStep:
         self._replay()
 
     def once(self) -> None:
-        """Do one optimizer step on the rows of the current slot, and go on to the next slot."""
+        """Run one optimizer step on the rows of the current slot, and move to the next slot."""
         with self.step.task.data.epoch_from(self.epoch):
             outputs = self.step(self.rows.index_select(0, self.slot).squeeze(0).unbind())
         if not self._forms:

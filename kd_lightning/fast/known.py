@@ -1,4 +1,4 @@
-"""What is known to fit the fast path: exact classes of Lightning and torch, and classes that say it of themselves."""
+"""Classes that are known to work with the fast path: exact classes of Lightning and torch, and marked ones."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -21,7 +21,7 @@ CALLBACKS = (
     callbacks.Timer,
     cli.SaveConfigCallback,
 )
-"""Callbacks that are content with the batches that Lightning sees, and change no step unseen."""
+"""Callbacks that need only the batches that Lightning sees, and do not change the other steps."""
 
 PRECISIONS = (Precision, MixedPrecision, DoublePrecision, HalfPrecision)
 
@@ -59,16 +59,16 @@ SCHEDULES = (
     lr_scheduler.SequentialLR,
     lr_scheduler.StepLR,
 )
-"""Schedules that change learning rates and, but for ``cycle_momentum``, nothing else."""
+"""Schedules that change learning rates and, except for ``cycle_momentum``, nothing else."""
 
 LAYERS = tuple(kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Module))
-"""torch's own layers: what they read of Python stays as it was built."""
+"""torch's own layers: the Python values that they read never change."""
 
 CONSTANT = "torchvision."
-"""The library whose layers, too, read nothing of Python but what they were built with."""
+"""A library whose layers, too, read no Python values that change."""
 
 MARK = "works_with_fast_path"
-"""What a class sets to ``True`` to say that it fits."""
+"""The class attribute that is ``True`` where a class works with the fast path."""
 
 UNKNOWN = "is not known to work with the fast path"
 
@@ -81,54 +81,54 @@ HOOKS = (
 )
 
 
-def says_so(kind: type) -> bool:
-    """Return whether a class says of itself that it fits; what it inherits says nothing of what it changed."""
+def is_marked(kind: type) -> bool:
+    """Return whether the class itself has the mark; an inherited mark does not cover what the class changes."""
     return vars(kind).get(MARK) is True
 
 
 def unknown(owner: object, known: Collection[type] = ()) -> Iterator[str]:
-    """Give, as clauses, why an object is not known to fit.
+    """Yield, as clauses, why an object is not known to work with the fast path.
 
     Args:
-        owner: Takes part in steps.
-        known: Classes that fit beside those that say so.
+        owner: An object that runs in steps.
+        known: Classes that work besides the marked ones.
     """
     kind = type(owner)
-    if kind not in known and not says_so(kind) and not kind.__module__.startswith(CONSTANT):
-        hint = "" if _is_librarys(kind) else f" ({MARK} = True in it says that it does)"
+    if kind not in known and not is_marked(kind) and not kind.__module__.startswith(CONSTANT):
+        hint = "" if _is_from_library(kind) else f" (set {MARK} = True in the class if it does)"
         yield f"{kind.__name__} {UNKNOWN}{hint}"
     for name, value in getattr(owner, "__dict__", {}).items():
-        if _takes_the_place(owner, name, value):
+        if _replaces_method(owner, name, value):
             yield f"an attribute takes the place of {kind.__name__}.{name}"
 
 
 def own_members(owner: object, base: type, free: Collection[str]) -> Iterator[str]:
-    """Give, as clauses, what the classes of an object below ``base`` have replaced of it, but for what is ``free``."""
+    """Yield, as clauses, the members of ``base`` that an object's classes override, except those in ``free``."""
     for kind in type(owner).__mro__:
-        if kind is base or says_so(kind):
+        if kind is base or is_marked(kind):
             return
         for name, value in vars(kind).items():
             replaces = hasattr(base, name) and (callable(value) or hasattr(value, "__get__"))
             if replaces and name not in free:
-                yield f"{kind.__name__} has its own {name}, which {UNKNOWN} ({MARK} = True in it says that it does)"
+                yield f"{kind.__name__} has its own {name}, which {UNKNOWN} (set {MARK} = True in the class if it does)"
 
 
 def hooks(module: nn.Module) -> Iterator[str]:
-    """Give, as clauses, the hooks that are called while a module and its parameters work."""
+    """Yield, as clauses, the hooks on a module and its parameters."""
     for part in module.modules():
         for owner in (part, *part.parameters(recurse=False)):
             if any(getattr(owner, name, None) for name in HOOKS):
                 yield f"a hook on a {type(part).__name__} {UNKNOWN}"
 
 
-def _is_librarys(kind: type) -> bool:
+def _is_from_library(kind: type) -> bool:
     return kind.__module__.partition(".")[0] in ("lightning", "torch")
 
 
-def _takes_the_place(owner: object, name: str, value: Any) -> bool:
-    """Say whether an attribute of an object is called in place of a method of its class."""
+def _replaces_method(owner: object, name: str, value: Any) -> bool:
+    """Return whether an attribute of an object is called in place of a method of its class."""
     method = getattr(type(owner), name, None)
     if not (callable(value) and callable(method)):
         return False
-    counts_only = getattr(value, "_wrapped_by_lr_sched", False)  # a schedule notes that its optimizer was called
+    counts_only = getattr(value, "_wrapped_by_lr_sched", False)  # a schedule counts the calls of its optimizer
     return not (counts_only and getattr(value, "__wrapped__", None) is method)

@@ -12,7 +12,7 @@ from kd_lightning.fast.graph import Capture, CapturedStep, keep_rates, make_capt
 from kd_lightning.fast.step import OptimizerStep
 
 PLAIN = (bool, int, float, str, tuple, type(None))
-"""What modules keep of settings: probabilities, momenta, modes."""
+"""Types of modules' settings: probabilities, momenta, modes."""
 
 
 class FastPath:
@@ -31,11 +31,11 @@ class FastPath:
         self._rates: list[Tensor] = []
 
     def train(self, groups: AccumulationGroups, step_done: Callable[[], None]) -> None:
-        """Train on accumulation groups of full batches, and call ``step_done`` behind each."""
+        """Train on accumulation groups of full batches, and call ``step_done`` after each."""
         if self.capture is None:
             self._step_by_step(groups, step_done)
         else:
-            self._renewed().train(groups, lambda: self._keep_rates_behind(step_done))
+            self._captured_step().train(groups, lambda: self._keep_rates_after(step_done))
 
     def _step_by_step(self, groups: AccumulationGroups, step_done: Callable[[], None]) -> None:
         for group in groups:
@@ -43,8 +43,8 @@ class FastPath:
                 self.step.task.update_metrics(output, "train")
             step_done()
 
-    def _renewed(self) -> CapturedStep:
-        """Return the captured step, a new one where something has changed that the old one keeps as it was."""
+    def _captured_step(self) -> CapturedStep:
+        """Return the captured step; capture again where something has changed that the old one has recorded."""
         keep_rates(self.step.optimizer, self._rates)
         signature = _signature(self.step)
         if self._captured is None or signature != self._signature:
@@ -53,12 +53,12 @@ class FastPath:
             self._captured = CapturedStep(self.step, self._try_capture)
         return self._captured
 
-    def _keep_rates_behind(self, step_done: Callable[[], None]) -> None:
+    def _keep_rates_after(self, step_done: Callable[[], None]) -> None:
         step_done()
         keep_rates(self.step.optimizer, self._rates)
 
     def _try_capture(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Capture a function, or leave it as it is and say why, where something in it waits for the device."""
+        """Capture a function; where something in it waits for the device, print that and return it as it is."""
         assert self.capture is not None
         self.step.optimizer.zero_grad()  # a graph has gradients of its own
         try:
@@ -74,13 +74,13 @@ class FastPath:
 
 
 def _first_line(error: RuntimeError) -> str:
-    """Return what went wrong; the error that ends a broken capture only says that something did before."""
+    """Return the cause; the error that ends a failed capture reports only that something failed before."""
     cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
     return str(cause).strip().partition("\n")[0]
 
 
 def _signature(step: OptimizerStep) -> object:
-    """Return all that a captured step keeps as it was, however its owners change it later."""
+    """Return all settings that a captured step has recorded, to notice a later change."""
     task, groups = step.task, step.optimizer.param_groups
     settings = [
         (name, value)
@@ -101,7 +101,7 @@ def _signature(step: OptimizerStep) -> object:
 
 
 def _restore_generator(device: torch.device) -> None:
-    """Free the GPU's random numbers of a capture that was broken off."""
+    """Detach the GPU's random number generator from an aborted capture."""
     if device.type == "cuda":
         generator = torch.cuda.default_generators[device.index or 0]
         generator.graphsafe_set_state(generator.clone_state())

@@ -1,4 +1,4 @@
-"""Why Lightning has to see every batch, or why a step cannot become a CUDA graph: ends of sentences for people."""
+"""Reasons why Lightning has to see every batch, or why a step cannot become a CUDA graph: clauses of messages."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -39,14 +39,14 @@ BEFORE_STEPS = frozenset(
         *("train_rows", "val_rows", "test_rows", "train_dataloader", "val_dataloader", "test_dataloader"),
     }
 )
-"""What a datamodule may have of its own without a mark: no step asks for it."""
+"""Members that a datamodule may override without a mark: no step uses them."""
 
 
 def per_batch_reason(task: "Task") -> str | None:
-    """Return why every batch has to go through Lightning; ``None`` where it need not, and all that steps meet is known.
+    """Return why every batch has to go through Lightning; ``None`` where all parts of a step are known to need not.
 
     Args:
-        task: What is trained; its trainer has just started.
+        task: The trained task; its trainer has just started.
     """
     parts = (_of_trainer, _of_loader, _of_optimizer, _of_task, _of_callbacks)
     return next((reason for part in parts for reason in part(task)), None)
@@ -108,13 +108,13 @@ def _of_callbacks(task: "Task") -> Iterator[str]:
 
 
 def no_capture_reason(task: "Task") -> str | None:
-    """Return why a step that need not go through Lightning cannot become a CUDA graph; ``None`` where it can.
+    """Return why a step on the fast path cannot become a CUDA graph; ``None`` where it can.
 
-    A graph keeps all that Python knew when it was captured, so whatever Python runs in a step must be known.
+    A graph keeps the Python values of its capture, so all Python code in a step must be known.
     """
-    waits = task.host_sync_reason()
-    if waits is not None:
-        return waits
+    sync = task.host_sync_reason()
+    if sync is not None:
+        return sync
     parts = (_of_layers, _of_augmentation, _of_schedules)
     return next((reason for part in parts for reason in part(task)), None)
 
@@ -138,4 +138,4 @@ def _of_schedules(task: "Task") -> Iterator[str]:
                 yield "its schedule changes the momentum in every step; give it cycle_momentum: false"
             yield from unknown(schedule, SCHEDULES)
     if not all("capturable" in group or group.get("fused") for group in optimizer.param_groups):
-        yield f"{type(optimizer).__name__} reads its learning rate on the host; where it knows fused: true, set that"
+        yield f"{type(optimizer).__name__} reads its learning rate on the host; set fused: true if it has that option"

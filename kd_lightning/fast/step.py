@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class OptimizerStep:
-    """Do what Lightning's automatic optimization does for a group of batches, and nothing of what it does around them.
+    """Run the work of Lightning's automatic optimization for a group of batches, without all that surrounds it.
 
     Args:
-        task: Gives objective and parameters, and its trainer precision, clipping, accumulation and the images.
+        task: Has objective and parameters; its trainer has precision, clipping, accumulation and images.
     """
 
     def __init__(self, task: "Task") -> None:
@@ -48,7 +48,7 @@ class OptimizerStep:
         return outputs
 
     def _backward(self, rows: Tensor, *, is_first: bool) -> LabelledOutput:
-        """Add a batch's gradients to those that are there, the first one's to nothing."""
+        """Add a batch's gradients to the existing ones; the first batch starts from zero."""
         batch = self.loader.gather(rows).to(self.task.device, non_blocking=True)
         batch = self.task.data.on_after_batch_transfer(batch, 0)
         with self.trainer.precision_plugin.train_step_context():
@@ -63,7 +63,7 @@ class OptimizerStep:
             return self.task.loss_step(batch)
         except MisconfigurationException as error:
             raise UserError(
-                f"{type(self.task).__name__} says works_with_fast_path, but what it does in a step is possible in "
-                f"Lightning's own steps alone, as self.log is ({str(error).partition('.')[0]}); "
-                "take that mark off or set --model.fast false."
+                f"{type(self.task).__name__} has works_with_fast_path = True, but its step does what only "
+                f"Lightning's own steps can do, such as self.log ({str(error).partition('.')[0]}); "
+                "remove that mark or set --model.fast false."
             ) from error

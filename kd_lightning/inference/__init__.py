@@ -1,1 +1,1 @@
-"""What needs no torch: image files, what a model's file says, and prediction with ONNX files."""
+"""Code that needs no torch: image files, the metadata of model files, and prediction with ONNX files."""

@@ -21,28 +21,28 @@ OTHER_IMAGES = (
     *(".heic", ".heif", ".jxl", ".jp2", ".svg", ".eps", ".psd", ".pdf", ".dcm", ".svs", ".ndpi"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
 )
-"""Endings of images that are not read; some begin like a JPEG or TIFF, which is a mere preview of them."""
-NO_IMAGES = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".py", ".log", ".ini", ".db")
-"""Endings of files that may lie beside images and are not looked into."""
+"""Endings of images that are not read; some begin like a JPEG or TIFF, which is only their preview."""
+NOT_IMAGES = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".py", ".log", ".ini", ".db")
+"""Endings of files that may lie beside images and are not opened."""
 SNIFFED = 1024
-"""Bytes of another file that tell a text."""
+"""Bytes that are read of another file to recognize text."""
 
 FolderId = tuple[int, int]
-"""Device and number (inode), which are the same by whatever links a folder is reached."""
+"""Device and inode, which are the same by whatever links a folder is reached."""
 
 
 def is_image(path: str) -> bool:
-    """Whether a file is an image and not hidden: by its ending, or by its content where that says nothing."""
+    """Whether a file is an image and not hidden: by its ending, or by its content where the ending is unknown."""
     if os.path.basename(path).startswith("."):  # noqa: PTH119 - plain text: there may be a million
         return False
     if path.lower().endswith(IMAGE_SUFFIXES):
         return True
-    return _ending(path) not in OTHER_IMAGES + NO_IMAGES and _has_bytes(path) and _holds_image(path)
+    return _ending(path) not in OTHER_IMAGES + NOT_IMAGES and _has_bytes(path) and _holds_image(path)
 
 
 def left_out_line(folder: str | Path, left_out: Counter[str]) -> str | None:
-    """Return a sentence on the files in a folder that are not read, by their endings; none where all are texts."""
-    if not set(left_out) - {*NO_IMAGES, "text"}:
+    """Return a sentence on the files in a folder that are not read, by their endings; ``None`` where all are texts."""
+    if not set(left_out) - {*NOT_IMAGES, "text"}:
         return None
     listed = ", ".join(f"{count:,} {ending}" for ending, count in left_out.most_common())
     return (
@@ -71,14 +71,14 @@ def _is_text(path: str) -> bool:
 
 
 def _kind(path: str) -> str:
-    """Return what a file that is no image is counted as: its ending, or ``text``."""
+    """Return how a file that is not an image is counted: by its ending, or as ``text``."""
     ending = _ending(path)
-    known = ending in OTHER_IMAGES + NO_IMAGES
+    known = ending in OTHER_IMAGES + NOT_IMAGES
     return "text" if not known and _has_bytes(path) and _is_text(path) else ending or "without ending"
 
 
 def _has_bytes(path: str) -> bool:
-    """Whether a file can be looked into: opening a pipe, or one of ``/proc``, which have no size, may wait for ever."""
+    """Whether a file can be opened: opening a pipe, or a file of ``/proc``, which have no size, may wait for ever."""
     with suppress(OSError):
         status = os.stat(path)  # noqa: PTH116 - plain text: there may be a million
         return S_ISREG(status.st_mode) and status.st_size > 0
@@ -95,15 +95,15 @@ def image_names(
 
     Args:
         folder: The folder to search.
-        taken: Folders whose images belong to something else, and what they are called; those that are read are added.
+        taken: Folders whose images belong to something else, and their names; those that are read are added.
         left_out: Counts the other files by their endings.
 
     Returns:
         Text, not paths: a million images take a fifth of the memory.
 
     Raises:
-        UserError: It is no folder, a folder in it cannot be read, or a link leads nowhere, to a folder around this one
-            or to one that is taken.
+        UserError: It is not a folder, a folder in it cannot be read, or a link leads nowhere, to a folder above this
+            one or to one that is taken.
     """
     if not Path(folder).is_dir():
         raise UserError(f"there is no folder {folder}; give the folder that holds the images.")
@@ -117,10 +117,10 @@ def image_names(
 
 
 def folder_id(folder: str | Path) -> FolderId:
-    """Return what tells a folder from all others.
+    """Return a folder's identity.
 
     Raises:
-        UserError: It is not there any more, or what leads to it may not be read.
+        UserError: It is missing, or a folder above it may not be read.
     """
     try:
         status = os.stat(folder)  # noqa: PTH116 - plain text, as os.walk gives it
@@ -156,9 +156,9 @@ def _walk(
 
 
 def _check_link(path: str) -> None:
-    """Raise if what may have been a folder of images is a link that leads nowhere."""
+    """Raise if a path is a broken link, which may have led to a folder of images."""
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - plain text, as os.walk gives it
-        raise UserError(f"the link {path} leads nowhere that can be read; mend it or remove it.")
+        raise UserError(f"the link {path} leads nowhere that can be read; fix it or remove it.")
 
 
 def _stop(error: OSError) -> None:

@@ -1,10 +1,10 @@
-"""A process of its own that decodes images.
+"""A worker process that decodes images.
 
 ``python -m kd_lightning.inference.image_worker IMAGE_SIZE CHANNELS LOCK PIXEL_RANGE`` (the last in JSON) starts it.
 
-It reads one JSON list of file names a line, and answers each with a line of JSON (what is broken: position and reason)
-and the pixels of the other files. It imports no torch, so it starts in 0.2 s; being started afresh and not forked, it
-is safe beside the threads of torch and CUDA, and does not run the user's script again.
+It reads one JSON list of file names a line, and answers each with a line of JSON (position and reason of the broken
+files) and the pixels of the other files. It imports no torch, so it starts in 0.2 s. It is not forked, so it is safe
+beside the threads of torch and CUDA, and does not run the user's script again.
 """
 
 import json
@@ -35,13 +35,13 @@ def decode(
 
 
 def main(image_size: int, channels: int, lock: str, pixel_range: PixelRange | None) -> None:
-    """Answer requests until standard input ends, or the process that asks.
+    """Answer requests until standard input or the parent process ends.
 
     Args:
         image_size: Height and width in pixels.
         channels: 1 (grey) or 3 (colour).
         lock: A file: of all processes that share it, one decodes a large image at a time.
-        pixel_range: What ``read_image`` takes.
+        pixel_range: As in ``read_image``.
     """
     images.one_at_a_time = partial(_locked, lock)
     for line in sys.stdin.buffer:

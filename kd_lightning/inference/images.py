@@ -1,4 +1,4 @@
-"""The one place where an image file becomes pixels: for training, for prediction and for exported models alike.
+"""Read an image file as pixels: the same code for training, prediction and exported models.
 
 Needs only NumPy and Pillow, so that an exported model can be used where torch is not loaded.
 """
@@ -17,13 +17,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from kd_lightning.errors import UserError
 from kd_lightning.machine.host_memory import trim
 
-HAS_AVIF = "avif" in features.modules and features.check_module("avif")  # from Pillow 11.3 on, where it was built so
+HAS_AVIF = "avif" in features.modules and features.check_module("avif")  # from Pillow 11.3 on, if built with AVIF
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(["AVIF"] if HAS_AVIF else []))
-"""What is read; Pillow's other formats include EPS, which would run a program."""
+"""Formats that are read; Pillow's others include EPS, which would run a program."""
 MAX_PIXELS = 80_000_000  # below 89 million, where Pillow's own first limit lies
 
 LARGE = 12_600_000
-"""Pixels above which an image is decoded while no other such is; a phone's photo, 4032 x 3024, is below."""
+"""Pixels above which only one image is decoded at a time; a phone's photo, 4032 x 3024, is below."""
 
 STRIP = 2**20
 """Pixels that are scaled or laid over white at once."""
@@ -32,16 +32,16 @@ Pixels = NDArray[np.uint8]
 PixelRange = tuple[float, float]
 """The values of black and white in files of more than 8 bits."""
 Narrow = Callable[[Image.Image], Image.Image]
-"""Makes 8-bit pixels of wider ones."""
+"""Scales wider pixels to 8 bits."""
 
 FULL_RANGE: PixelRange = (0, 65535)
 NEEDS_RANGE = "it has more than 8 bits a value, and the training images have 8; convert it to 8 bits"
-"""What is wrong with an image where no range of values is known."""
+"""The reason for refusing an image where no range of values is known."""
 
 _one_of_this_process = Lock()
 
 one_at_a_time: Callable[[], AbstractContextManager[object]] = lambda: _one_of_this_process  # noqa: E731
-"""Gives what is held while a large image is decoded; processes that decode side by side share a lock."""
+"""Returns the lock that is held while a large image is decoded; parallel processes share one."""
 
 
 class WideValues(NamedTuple):
@@ -61,7 +61,7 @@ class BrokenImageError(UserError):
     """
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"cannot read the image {path}: {reason}; mend the file or take it away.")
+        super().__init__(f"cannot read the image {path}: {reason}; fix or remove the file.")
         self.path = path
         self.reason = reason
 
@@ -75,20 +75,20 @@ def read_image(
 ) -> Pixels:
     """Read an image file as ``(S, S, C)`` pixels in 0 to 255, as ``uint8``.
 
-    The first frame is taken, turned as its EXIF orientation says; what is transparent shows white; it is resized to a
+    The first frame is taken, turned by its EXIF orientation; what is transparent shows white; it is resized to a
     square with antialiasing. An image that already has that size keeps its exact pixels. Values of 8 bits stay as they
     are; wider ones (16 bits, 32 bits, floating-point) are scaled by the range that all images of a data set share.
 
     Args:
-        path: The file: PNG, JPEG, WebP, BMP, GIF, TIFF, PPM or AVIF, whatever its ending says.
+        path: The file: PNG, JPEG, WebP, BMP, GIF, TIFF, PPM or AVIF, whatever its ending.
         image_size: Height and width ``S`` to resize to, in pixels; ``None`` keeps the image's own.
         channels: ``C``: 3 for red, green and blue, 1 for grey.
         pixel_range: The values of more than 8 bits that become 0 and 255; ``None`` refuses such images.
-        clipped: Takes the paths of images with values outside of the range, which become 0 or 255.
+        clipped: Receives the paths of images with values outside of the range, which become 0 or 255.
 
     Raises:
-        BrokenImageError: The file is missing, no image, damaged, needs a range that is not given, or would decode to
-            more than 80 million pixels.
+        BrokenImageError: The file is missing, not an image, damaged, needs a range that is not given, or would decode
+            to more than 80 million pixels.
     """
     note = partial((set() if clipped is None else clipped).add, str(path))
     with _opened(Path(path)) as image:
@@ -97,7 +97,7 @@ def read_image(
 
 
 def wide_values(path: str | Path) -> WideValues:
-    """Return what values an image of more than 8 bits has, all of its pixels read.
+    """Return the extreme values of an image of more than 8 bits; this reads all of its pixels.
 
     Raises:
         BrokenImageError: As ``read_image`` does.
@@ -122,23 +122,23 @@ def _is_wide(image: Image.Image) -> bool:
 
 
 def _range_of(image: Image.Image, pixel_range: PixelRange | None) -> PixelRange:
-    """Return the range of an image, which one of 8 bits does not need; raise ``ValueError`` if it is none for it."""
+    """Return the range of an image, which 8 bits do not need; raise ``ValueError`` if the image needs another."""
     deep = _is_deep_colour(image)
     if pixel_range is None and (deep or _is_wide(image)):
         raise ValueError(NEEDS_RANGE)
     if deep and pixel_range != FULL_RANGE:
         raise ValueError(
-            "16-bit colours are read from 0 to 65535 alone, of which the upper 8 bits are kept; convert it to 8 bits"
+            "16-bit colours are read only from 0 to 65535, of which the upper 8 bits are kept; convert it to 8 bits"
         )
     return pixel_range or FULL_RANGE
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open a file, of which only the header is read; whatever fails with it becomes a ``BrokenImageError``."""
+    """Open a file and read only its header; any failure becomes a ``BrokenImageError``."""
     try:
         if not path.is_file():  # opening a pipe would wait for ever
-            raise OSError("it is no ordinary file" if path.exists() else "there is no such file")
+            raise OSError("it is not a regular file" if path.exists() else "there is no such file")
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
@@ -173,7 +173,7 @@ def _pixels(image: Image.Image, image_size: int | None, channels: int, narrow: N
 
 
 def _flat(image: Image.Image, mode: str, narrow: Narrow) -> Image.Image:
-    """Return an image in 8 bits over white, by strips: what is wide or transparent takes ten times its memory."""
+    """Return an image in 8 bits over white, by strips: a wide or transparent one takes ten times its memory."""
     wide = _is_wide(image)
     if not wide and not image.has_transparency_data:
         return image.convert(mode)
@@ -201,7 +201,7 @@ def _eight_bit(image: Image.Image, *, pixel_range: PixelRange, note: Callable[[]
 def _finite(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return pixels, after checking them."""
     if not np.isfinite(pixels).all():
-        raise ValueError("it has pixels that are no finite numbers")
+        raise ValueError("it has pixels that are not finite")
     return pixels
 
 
@@ -214,9 +214,9 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Say in a few words what is wrong with a file."""
+    """Describe in a few words what is wrong with a file."""
     if isinstance(error, UnidentifiedImageError):
-        return "it is no image of a known format" if path.stat().st_size else "the file is empty"
+        return "it is not an image of a known format" if path.stat().st_size else "the file is empty"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"it would decode to more than {MAX_PIXELS // 10**6} million pixels"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -1,4 +1,4 @@
-"""What a file must say about a network besides its weights, so that prediction needs nothing else."""
+"""The metadata of a network's file: all that prediction needs besides the weights."""
 
 import json
 import re
@@ -8,14 +8,14 @@ from math import isfinite
 from typing import Any, Self
 
 MAX_CLASSES, MAX_PIXELS, MAX_CHARACTERS = 100_000, 1024, 1000
-"""What a file can say: classes, pixels of an image's side, letters of a name."""
+"""Limits of a file's metadata: classes, pixels of an image's side, characters of a name."""
 
 MAX_METADATA = 2**24
-"""Letters of a value of an ONNX file's metadata."""
+"""Characters of a value of an ONNX file's metadata."""
 
 
 def unnamed(count: int) -> tuple[str, ...]:
-    """Return stand-ins for the names of classes that a file does not name."""
+    """Return placeholder names for classes that a file does not name."""
     return tuple(f"class {i}" for i in range(count))
 
 
@@ -30,9 +30,9 @@ class ModelInfo:
         mean: Per-channel mean of pixels in [0, 1] that normalization subtracts; one value a channel.
         std: Per-channel standard deviation that normalization divides by; one value a channel.
         image_size: Height and width in pixels to which an image is resized.
-        data: Name of the data the network was trained on, for people.
+        data: Display name of the data that the network was trained on.
         accuracy: Accuracy on all test images, in [0, 1], or ``None`` where it was not measured.
-        epochs: How often training went over its images, a fraction where it was kept from some; ``None``: not known.
+        epochs: Passes over the training images, a fraction where limits kept some out; ``None``: not known.
         limits: Options of the trainer that kept training from some images or epochs, such as ``limit_train_batches 2``.
         pixel_range: Values of black and white in files of more than 8 bits; ``None``: training had none of these.
     """
@@ -60,11 +60,11 @@ class ModelInfo:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Self:
-        """Build it from what ``to_plain`` gave, by a file of whoever's.
+        """Build it from the values of ``to_plain``, as read from an untrusted file.
 
         Raises:
             KeyError, TypeError, ValueError: Something is missing or of the wrong kind, out of range, or contradicts
-                itself; a ``ValueError`` says what.
+                itself; a ``ValueError`` names it.
         """
         info = cls(
             network=_text("network", values["network"]),
@@ -84,7 +84,7 @@ class ModelInfo:
         return info
 
     def _mistakes(self) -> Iterable[str]:
-        """Say what is out of range or contradicts itself."""
+        """Yield what is out of range or contradicts itself."""
         if not re.fullmatch(r"[\w.<>]+", self.network):
             yield "its network has no name of a class"
         if not 2 <= len(self.class_names) <= MAX_CLASSES:
@@ -98,11 +98,11 @@ class ModelInfo:
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             yield f"its accuracy is {self.accuracy}, not 0 to 1"
         if not all(map(_is_plain, self.arguments.values())):
-            yield "its network has an argument that is no plain value in a usual range"
+            yield "its network has an argument that is not a plain value in a usual range"
         known = {"num_classes": len(self.class_names), "in_channels": self.in_channels, "image_size": self.image_size}
         for name in known.keys() & self.arguments.keys():
             if self.arguments[name] != known[name]:
-                yield f"its network has {name}={self.arguments[name]}, but it says {known[name]} elsewhere"
+                yield f"its network has {name}={self.arguments[name]}, but {known[name]} elsewhere"
 
     def to_metadata(self) -> dict[str, str]:
         """Return the ONNX metadata: one key an attribute, each value as JSON."""
@@ -122,19 +122,19 @@ class ModelInfo:
 
 def _text(what: str, value: Any) -> str:
     if not isinstance(value, str) or len(value) > MAX_CHARACTERS or re.search("[\ud800-\udfff]", value):
-        raise ValueError(f"the name of {what} is no text of at most {MAX_CHARACTERS:,} letters")
+        raise ValueError(f"the name of {what} is not a text of at most {MAX_CHARACTERS:,} characters")
     return value
 
 
 def _listed(what: str, values: Any) -> list[Any] | tuple[Any, ...]:
     if not isinstance(values, list | tuple):
-        raise TypeError(f"its {what} are no list")
+        raise TypeError(f"its {what} are not a list")
     return values
 
 
 def _numbers(what: str, values: Any) -> tuple[float, ...]:
     if not all(type(value) in (int, float) for value in _listed(what, values)):
-        raise ValueError(f"its {what} is no number")
+        raise ValueError(f"its {what} is not a number")
     if not all(abs(value) < 1e300 and isfinite(value) for value in values):
         raise ValueError(f"its {what} is not finite")
     return tuple(map(float, values))

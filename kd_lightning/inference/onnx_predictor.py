@@ -35,16 +35,15 @@ class OnnxPredictor:
         path: The ``.onnx`` file, with the normalization outside or inside its graph.
         threads: CPU threads; 0 takes one a physical core.
         spin: Whether threads that wait for work keep their cores: faster where nothing else needs these.
-        bounded: Whether the graph may take no more than 2 GiB when it runs: a stranger's file can ask for any amount.
+        bounded: Whether the graph may take no more than 2 GiB when it runs: an untrusted file can request any amount.
 
     Attributes:
-        info: What the file says about itself: class names, mean, standard deviation, image size.
+        info: The file's metadata: class names, mean, standard deviation, image size.
         clipped: The images that were read with values outside of the range of the training images.
         inside: Whether the normalization and the softmax are in the graph.
 
     Raises:
-        UserError: There is no such file, it is damaged, it is not one of this project's, or what it says of itself does
-            not fit its graph.
+        UserError: The file is missing, damaged, not one of this project's, or its metadata contradict its graph.
     """
 
     def __init__(self, path: str | Path, *, threads: int = 0, spin: bool = True, bounded: bool = False) -> None:
@@ -58,13 +57,13 @@ class OnnxPredictor:
             raise UserError(f"{path} names no classes; make it with `python -m kd_lightning export`.") from error
         except (TypeError, ValueError, IndexError) as error:  # a UnicodeDecodeError is a ValueError
             raise UserError(
-                f"what {path} says about itself cannot be right ({shown(error)}); export it again with "
+                f"the metadata of {path} cannot be right ({shown(error)}); export it again with "
                 "`python -m kd_lightning export`."
             ) from error
         self._factor, self._offset = factor_and_offset(self.info)
 
     def outputs(self, images: Pixels) -> Floats:
-        """Return what the graph gives for images (B, S, S, C): logits, or probabilities where ``inside``; (B, K)."""
+        """Return the graph's outputs for images (B, S, S, C): logits, or probabilities where ``inside``; (B, K)."""
         feed = images if self.inside else self._normalized(images)
         try:
             outputs: Floats = self.session.run(None, {self._input: feed})[0]
@@ -81,7 +80,7 @@ class OnnxPredictor:
         """Return the probabilities (B, K) of images (B, S, S, C), uint8.
 
         Raises:
-            UserError: The file fails, or gives values that are not finite.
+            UserError: The graph fails, or its outputs are not finite.
         """
         outputs = self.outputs(images)
         if not np.isfinite(outputs).all():
@@ -98,7 +97,7 @@ class OnnxPredictor:
         ]
 
     def read(self, path: Path) -> Pixels:
-        """Return the pixels (S, S, C) of an image file, as this network was trained to see them."""
+        """Return the pixels (S, S, C) of an image file, resized and scaled as in training."""
         return read_image(path, self.info.image_size, self.info.in_channels, self.info.pixel_range, self.clipped)
 
     def _normalized(self, images: Pixels) -> Floats:
@@ -117,7 +116,7 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-    options.log_severity_level = 4  # what goes wrong is raised, too
+    options.log_severity_level = 4  # errors are raised as well
     if bounded:
         _limit_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
@@ -141,7 +140,7 @@ def _checked(session: onnxruntime.InferenceSession, info: ModelInfo) -> tuple[st
 
 
 def _fits(found: Sequence[int | str | None], expected: Sequence[int]) -> bool:
-    """Say whether a shape behind its batch is the expected one; what a file leaves open is seen when it runs."""
+    """Return whether the dimensions after the batch are as expected; open ones are checked when the graph runs."""
     return len(found) == 1 + len(expected) and all(
         size == known or not isinstance(size, int) for size, known in zip(found[1:], expected, strict=True)
     )
@@ -157,7 +156,7 @@ def _limit_memory() -> None:
 
 
 def factor_and_offset(info: ModelInfo) -> tuple[Floats, Floats]:
-    """Return what normalizes pixels in [0, 255] in each channel: ``pixels * factor + offset``, as training does it."""
+    """Return each channel's normalization of pixels in [0, 255]: ``pixels * factor + offset``, as training does it."""
     mean, std = np.array(info.mean), np.array(info.std)
     return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""A class as its source has it: its docstring and its options, those that it hands on to its bases included."""
+"""A class read from its source: its docstring and its options, with those that it passes on to its bases."""
 
 import ast
 from collections.abc import Iterator, Sequence
@@ -16,11 +16,11 @@ REQUIRED = object()
 """The default of an option that must be given."""
 
 COMPOSED = (ast.Subscript, ast.BinOp)
-"""Types that a name is an abbreviation of."""
+"""Types that a type alias stands for."""
 
 
 class Code(str):
-    """A default that is no literal, as its file has it."""
+    """A default that is not a literal, as source text."""
 
 
 class Option(NamedTuple):
@@ -67,7 +67,7 @@ class ClassSource:
 
     @cached_property
     def lineage(self) -> tuple["ClassSource", ...]:
-        """The class and those that it inherits from, the nearest first, as far as they are read."""
+        """The class and its bases, the nearest first, without those of libraries."""
         names = [base.value if isinstance(base, ast.Subscript) else base for base in self.node.bases]
         bases = [as_class(look_up(self.module, ast.unparse(name))) for name in names]
         others = [base for base in bases if base is not None and base.node is not self.node]
@@ -76,7 +76,7 @@ class ClassSource:
 
     @property
     def is_abstract(self) -> bool:
-        """Whether it leaves a method open that a subclass has to write."""
+        """Whether it has an abstract method."""
         defined: dict[str, bool] = {}
         for kind in reversed(self.lineage):
             defined |= dict(_members(kind.node))
@@ -92,7 +92,7 @@ class ClassSource:
 
     @cached_property
     def options(self) -> tuple[Option, ...]:
-        """Its constructor's arguments, then those that it takes for its bases."""
+        """Its constructor's arguments, then those that it passes on to its bases."""
         return tuple(self._option(name, value) for name, value in _parameters(self.lineage).items())
 
     def _option(self, name: str, parameter: _Parameter) -> Option:
@@ -109,7 +109,7 @@ class ClassSource:
 
 
 def as_class(found: Found | None) -> ClassSource | None:
-    """Return the class that a name was found to be; ``None`` where it is none."""
+    """Return what was found as a class; ``None`` where it is not a class."""
     return ClassSource(found.module, found.node) if found and isinstance(found.node, ast.ClassDef) else None
 
 
@@ -124,7 +124,7 @@ def one_line(text: str) -> str:
 
 
 def type_text(module: Module, node: ast.expr) -> str:
-    """Return a type as ``int | auto``: choices as they are written in a config, names of choices by what they are."""
+    """Return a type as ``int | auto``: choices as a config has them, and aliases replaced by their types."""
     if isinstance(node, ast.BinOp):
         return f"{type_text(module, node.left)} | {type_text(module, node.right)}"
     if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal":
@@ -133,7 +133,7 @@ def type_text(module: Module, node: ast.expr) -> str:
     if isinstance(node, ast.Name):
         found = look_up(module, node.id)
         return type_text(found.module, found.node) if found and isinstance(found.node, COMPOSED) else node.id
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):  # in quotes
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):  # a quoted annotation
         with suppress(SyntaxError):
             return type_text(module, ast.parse(node.value, mode="eval").body)
     if isinstance(node, ast.Constant) and node.value is None:
@@ -142,7 +142,7 @@ def type_text(module: Module, node: ast.expr) -> str:
 
 
 def _value(module: Module, node: ast.expr) -> Any:
-    """Return a default; a constant's name is followed to its value."""
+    """Return a default; a constant's name is resolved to its value."""
     found = look_up(module, node.id) if isinstance(node, ast.Name) else None
     try:
         return ast.literal_eval(found.node if found and isinstance(found.node, ast.expr) else node)
@@ -151,7 +151,7 @@ def _value(module: Module, node: ast.expr) -> Any:
 
 
 def _members(node: ast.ClassDef) -> Iterator[tuple[str, bool]]:
-    """Give what a class defines, and whether it only asks subclasses for it."""
+    """Give what a class defines, and whether it is abstract."""
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef):
             yield statement.name, any(ast.unparse(mark) == "abstractmethod" for mark in statement.decorator_list)

@@ -13,7 +13,7 @@ class Config(NamedTuple):
 
     Attributes:
         name: What ``--config`` finds it by.
-        what: What it is: the first line of comment that is no command.
+        what: What it is: the first line of comment that is not a command.
         command: What runs it: the first line of comment that is a command, or plain ``fit`` or ``compare``.
         text: The whole file.
     """
@@ -40,7 +40,7 @@ def find_shown(name: str) -> Config:
 
 
 def read_config(path: Path, name: str) -> Config:
-    """Read a config and what its first lines say of it.
+    """Read a config and the comments on its first lines.
 
     Args:
         path: Its file.
@@ -50,6 +50,6 @@ def read_config(path: Path, name: str) -> Config:
     comments = re.findall(r"# ?(.*)\n", (re.match(r"(?:#.*\n)*", text) or [""])[0])
     commands = [line for line in comments if line.startswith("python -m ")]
     others = [line for line in comments if line not in commands]
-    runs = "compare" if re.search(r"^baseline:", text, re.MULTILINE) else "fit"
+    runs = "compare" if re.search(r"^(compared:|baseline: *(\{|$))", text, re.MULTILINE) else "fit"
     command = commands[0] if commands else f"python -m kd_lightning {runs} --config {shlex.quote(name)}"
     return Config(name, others[0] if others else "", command, text)

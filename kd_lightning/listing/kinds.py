@@ -1,4 +1,4 @@
-"""The kinds of things that a config names, and all of each kind."""
+"""The kinds of classes that a config names, and all classes of each kind."""
 
 import ast
 from difflib import get_close_matches
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
 
     @property
     def options(self) -> tuple[Option, ...]:
-        """What a config can set of it: what the data give a network is left out."""
+        """The options that a config sets, without those that a network takes from the data."""
         return tuple(option for option in self.source.options if not self._from_data(option.name))
 
     @property
@@ -72,7 +72,7 @@ class Entry(NamedTuple):
 
     @property
     def names(self) -> set[str]:
-        """What it is asked for by, in small letters."""
+        """The names that find it, in lower case."""
         name = self.source.name.lower()
         return {name, self.short.lower(), name.removesuffix(self.kind.ending.lower())} - {""}
 
@@ -103,7 +103,7 @@ def find_entry(name: str, kind_name: str) -> Entry:
     """Find a class of a kind by its name, its short name or its import path.
 
     Args:
-        name: The name; capital letters do not count.
+        name: The name; case does not matter.
         kind_name: The kind.
 
     Raises:
@@ -113,12 +113,12 @@ def find_entry(name: str, kind_name: str) -> Entry:
     if "." in name:
         return _find_own(name, kind, kind_name)
     known = entries(kind)
-    asked = name.lower()
+    wanted = name.lower()
     for entry in known:
-        if asked in entry.names:
+        if wanted in entry.names:
             return entry
     by_name = {other: entry.source.name for entry in known for other in entry.names}
-    near = list(dict.fromkeys(by_name[other] for other in get_close_matches(asked, by_name, cutoff=0.5)))
+    near = list(dict.fromkeys(by_name[other] for other in get_close_matches(wanted, by_name, cutoff=0.5)))
     raise UserError(
         f"there is no '{name}' in {kind_name}{did_you_mean(near)}; `list {kind_name}` shows all, and a class of "
         "your own has its import path, such as my_package.MyClass."
@@ -129,13 +129,13 @@ def _find_own(path: str, kind: Kind, kind_name: str) -> Entry:
     source = find_class(path)
     if source is None:
         raise UserError(
-            f"there is no class {path} that can be read from here; mend the path, or see `list {kind_name}`."
+            f"there is no class {path} that can be read from here; fix the path, or see `list {kind_name}`."
         )
     if not any(other.path == base_of(kind).path for other in source.lineage):
-        raise UserError(f"{path} is no {kind.base}, so it is none of {kind_name}; see `list {kind_name}`.")
+        raise UserError(f"{path} is not a subclass of {kind.base}, as {kind_name} must be; see `list {kind_name}`.")
     return Entry(kind, source)
 
 
 def kinds_with(name: str) -> list[str]:
-    """Return the kinds that have something of a name."""
+    """Return the kinds that have a class of a name."""
     return [kind for kind, values in KINDS.items() if any(name.lower() in entry.names for entry in entries(values))]

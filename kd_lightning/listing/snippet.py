@@ -1,4 +1,4 @@
-"""How a config has a class, with what must be given and what most set first."""
+"""The part of a config that names a class, with its required options and the usual ones."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ EXAMPLES: dict[str, Any] = {
     "root": "photos",
     "module": "my_networks.Net",
 }
-"""Values of options that must be given, or are empty."""
+"""Values of options that are required, or empty by default."""
 
 LISTS: dict[str, list[Any]] = {"student": ["features.1", "features"]}
-"""Values of those that are lists: of stages two or more."""
+"""Values of those that are lists: two layers or more."""
 
 
 def snippet(entry: Entry) -> str:

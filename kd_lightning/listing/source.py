@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kd_lightning.errors import UserError
 
 NOT_READ = sys.stdlib_module_names | {"torch", "torchvision", "torchmetrics", "lightning", "numpy"}
-"""Packages that are not looked into: what they define is no option of ours."""
+"""Packages that are not read: none of their classes is one of ours."""
 
 Definition = ast.ClassDef | ast.expr | str
 """A class, the value that is assigned to a name, or the import path that a name stands for."""
@@ -26,14 +26,14 @@ class Module(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A definition and the module that it stands in."""
+    """A definition and the module that it is in."""
 
     module: Module
     node: ast.ClassDef | ast.expr
 
 
 def resolve(path: str) -> Found | None:
-    """Follow an import path, over other files that hand its name on, to the definition."""
+    """Follow an import path, through files that re-export its name, to the definition."""
     parts = path.split(".")
     for count in range(len(parts) - 1, 0, -1):
         if (module := read_module(".".join(parts[:count]))) is not None:
@@ -51,10 +51,10 @@ def look_up(module: Module, name: str) -> Found | None:
 
 
 def read_module(name: str) -> Module | None:
-    """Read a module; ``None`` where there is no such file, or it is not one to be read.
+    """Read a module; ``None`` where there is no such file, or its package is in ``NOT_READ``.
 
     Raises:
-        UserError: The file is no Python.
+        UserError: The file is not valid Python.
     """
     path = _path(name)
     return None if path is None else Module(name, path, _names(path, name))
@@ -67,7 +67,7 @@ def _path(name: str) -> Path | None:
         return None
     try:
         spec = find_spec(head)
-    except ValueError:  # a module that was not imported from anywhere, as __main__
+    except ValueError:  # a module without a spec, such as __main__
         return None
     if spec is None:
         return None
@@ -83,7 +83,7 @@ def _names(path: Path, name: str) -> dict[str, Definition]:
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} is no Python that can be read ({error}); mend it.") from error
+        raise UserError(f"{path} is not valid Python ({error}); fix it.") from error
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     return dict(_defined(_statements(tree.body), package))
 

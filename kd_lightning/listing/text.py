@@ -1,4 +1,4 @@
-"""What is shown of the things that there are, line by line, for a terminal of any width."""
+"""What `list` prints of kinds, classes and configs, line by line, for a terminal of any width."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ from kd_lightning.listing.configs import Config, shipped_configs
 from kd_lightning.listing.kinds import KINDS, Entry, entries
 from kd_lightning.listing.snippet import plain, snippet
 
-LEAST = 30
-"""Letters that a column of text keeps, however narrow the terminal is."""
+MIN_WIDTH = 30
+"""Fewest characters of a column of text, in a terminal of any width."""
 
 CONFIGS = "configs"
 
@@ -19,10 +19,10 @@ MORE = "`list KIND` shows one kind, `list KIND NAME` one of it: `list losses kd`
 
 
 def all_kinds(width: int | None) -> Iterator[str]:
-    """Give all there is.
+    """Give all kinds with their classes, and the configs.
 
     Args:
-        width: Letters of a line; ``None`` breaks no line, for a file or another program.
+        width: Characters of a line; ``None`` breaks no line, for a file or another program.
     """
     for kind in (*KINDS, CONFIGS):
         yield from (f"{kind}:", *(f"  {line}" for line in one_kind(kind, width and width - 2)), "")
@@ -46,7 +46,7 @@ def one_config(config: Config) -> list[str]:
 
 
 def one_class(entry: Entry, width: int | None) -> list[str]:
-    """Return all there is to say of a class."""
+    """Return a class's description, options, config and source."""
     source = entry.source
     short = f" ({entry.short})" if entry.short else ""
     lines = [*filled(f"{entry.class_path}{short}: {source.title}", width), ""]
@@ -71,9 +71,9 @@ def _options(entry: Entry, width: int | None) -> list[str]:
 
 
 def columns(rows: Sequence[tuple[str, str]], width: int | None) -> list[str]:
-    """Return names and texts side by side; where there is no room for that, a text stands under its name."""
+    """Return names and texts side by side; in a narrow terminal, a text is under its name."""
     left = max(len(name) for name, _ in rows) + 2
-    if width is not None and width - left < LEAST:
+    if width is not None and width - left < MIN_WIDTH:
         return [line for name, text in rows for line in (name, *(f"  {part}" for part in filled(text, width - 2)))]
     lines = []
     for name, text in rows:
@@ -87,5 +87,5 @@ def filled(text: str, width: int | None) -> list[str]:
     if width is None:
         return [text]
     uncut = re.sub(r"`[^`]*`", lambda formula: formula[0].replace(" ", "\0"), text)
-    lines = wrap(uncut, max(width, LEAST // 2), break_long_words=False, break_on_hyphens=False)
+    lines = wrap(uncut, max(width, MIN_WIDTH // 2), break_long_words=False, break_on_hyphens=False)
     return [line.replace("\0", " ") for line in lines]

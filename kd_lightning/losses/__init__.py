@@ -1,4 +1,4 @@
-"""Distillation losses, one a file: a formula as a plain function, and under it the module that a config names."""
+"""Distillation losses, one per file: the formula as a plain function, then the module that a config names."""
 
 from kd_lightning.losses.attention import AttentionTransfer
 from kd_lightning.losses.base import Loss, Targets

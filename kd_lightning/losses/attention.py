@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def attention_map(feature_map: Tensor, power: float, size: tuple[int, int]) -> Tensor:
-    """Return where a feature map is strong, as a direction: averaged down first, as in the reference code.
+    """Return the attention map of features, averaged down first, as in the reference code.
 
     Args:
         feature_map: (B, C, H, W).
@@ -25,7 +25,7 @@ def attention_map(feature_map: Tensor, power: float, size: tuple[int, int]) -> T
         size: (H', W') to average the features down to.
 
     Returns:
-        (B, H' * W'), each of length one.
+        (B, H' * W'), unit vectors.
     """
     strength = averaged(to_float32(feature_map), size).abs().pow(power).mean(1)  # (B, C, H, W) -> (B, H', W')
     return functional.normalize(strength.flatten(1), dim=1)
@@ -37,18 +37,18 @@ class AttentionTransfer(MultiLayerLoss):
     Zagoruyko and Komodakis, ICLR 2017, https://arxiv.org/abs/1612.03928: ``sum over pairs of mean (Q_s - Q_t)^2``, Q
     the mean over channels of abs(f)^p, flattened, divided by its length. Where sizes differ, the larger features are
     averaged down to the smaller size first, as RepDistiller and mdistiller do. Channels may differ, so it needs no
-    projector, and helps where student and teacher have stages alike.
+    projector. It helps where student and teacher have similar stages.
 
-    A weight of 1000 with p = 2, one pair a stage, is its authors' setting for 10 and RepDistiller's for 100 classes:
-    the maps are of length one, so their squared differences are small. It has no parameters, and a remembered teacher
-    keeps one number a cell. It is defined for a batch of one; a map of zeros has no attention anywhere.
+    A weight of 1000 with p = 2, one pair per stage, is the authors' setting for 10 classes and RepDistiller's for 100:
+    the maps are unit vectors, so their squared differences are small. It has no parameters. The teacher cache holds one
+    number per position. It is defined for a batch of one; a map of zeros has zero attention.
 
     Args:
-        student: The student's layers, one a stage.
-        teacher: The teacher's layers, in the same order; the student's names where they are not given.
+        student: The student's layers, one per stage.
+        teacher: The teacher's layers, in the same order; by default the student's names.
         power: The exponent p, 1 or more: below, a feature of 0 has no gradient.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: The numbers of layers differ, a layer gives no map, or ``power`` is below 1.

@@ -1,4 +1,4 @@
-"""The small contract that every loss follows."""
+"""The interface of every loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,27 +14,28 @@ if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
 
 Targets = dict[str, Tensor]
-"""What a loss keeps of a teacher's outputs, (B, ...) each, by keys of its own, which no other loss sees. A key should
-say all about its values: tables that are kept for later runs are found by it."""
+"""What a loss keeps of a teacher's outputs, (B, ...) each, by keys of its own. A key describes its values completely:
+teacher caches on disk are found by it."""
 
 
 class Loss(nn.Module, ABC):
     """One named term of what a task minimizes.
 
-    A loss of your own subclasses this, hands ``weight`` and ``warm_up`` on and writes ``forward``; one that learns from
-    the teacher writes ``target`` too. It must not wait for the device (no ``item()``, no shape that depends on values),
-    keep what changes in buffers that are changed in place, and be finite for one image.
+    A custom loss subclasses this, passes ``weight`` and ``warm_up`` on and implements ``forward``; one that learns from
+    the teacher implements ``target`` too. It must not synchronize with the device (no ``item()``, no shape that depends
+    on values), must keep its state in buffers that it updates in place, and must be finite for one image.
 
     Args:
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises, by the same step in each, from ``weight / warm_up``; 0 has it whole
-            from the start.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises linearly, from ``weight / warm_up``; 0 gives the full weight from
+            the start.
 
     Attributes:
-        weight: The weight of the running epoch, a 0-d buffer that is filled in place: a captured step reads it anew.
-        short: The name that the field's papers and tables have for it, such as ``kd``; empty where there is none.
-        needs_hard_labels: Whether it is undefined for images that were mixed (Mixup, CutMix): it needs one label, or
-            one row, of each. Training is then refused before it starts.
+        weight: The weight of the current epoch, a 0-d buffer that is filled in place, so that a captured step sees its
+            changes.
+        short: Its short name in papers and tables, such as ``kd``; empty where there is none.
+        needs_hard_labels: Whether it needs one label, or one row, per image, and so cannot train on mixed images
+            (Mixup, CutMix). Training with these is then refused before it starts.
     """
 
     weight: Tensor
@@ -50,61 +51,61 @@ class Loss(nn.Module, ABC):
         self.set_weight(weight)
 
     def set_weight(self, weight: float) -> None:
-        """Give the weight that it has once it has risen."""
+        """Set the weight after the warm-up."""
         self.full_weight = weight
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Give the weight that it has in an epoch, counted from 0."""
+        """Set the weight of an epoch, counted from 0."""
         share = min(1.0, (epoch + 1) / self.warm_up) if self.warm_up else 1.0
         self.weight.fill_(self.full_weight * share)
 
     @property
     def student_layers(self) -> Sequence[str]:
-        """The student's layers that ``forward`` sees; none where logits are enough."""
+        """The student's layers that ``forward`` reads; none where logits are enough."""
         return ()
 
     @property
     def teacher_layers(self) -> Sequence[str]:
-        """The teacher's layers that ``target`` sees; none where logits are enough."""
+        """The teacher's layers that ``target`` reads; none where logits are enough."""
         return ()
 
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
-        """Make what depends on the shapes of the layers, such as a projector.
+        """Create what depends on the shapes of the layers, such as a projector.
 
         Args:
             student: The shape of each of the student's layers, and of its logits.
-            teacher: The teacher's; ``None`` where there is no teacher.
+            teacher: The same of the teacher; ``None`` without one.
 
         Raises:
-            UserError: The shapes do not fit each other.
+            UserError: The shapes do not match.
         """
 
     def start(self, images: int, labels: Tensor | None) -> None:
-        """Make what depends on the data, such as a memory of each image; a checkpoint is read after it.
+        """Create what depends on the data, such as a memory bank; a checkpoint is loaded after it.
 
         Args:
-            images: Images in the data set that the batches' rows are numbers of.
-            labels: Their class indices, (images,); ``None`` where nothing is trained.
+            images: Number of images in the data set that the batches' rows index.
+            labels: Their class indices, (images,); ``None`` outside of training.
         """
 
     def target(self, teacher: Outputs) -> Targets:
-        """Return all that the loss needs of the teacher's outputs: of a remembered teacher nothing else is kept.
+        """Return all that the loss needs of the teacher's outputs: the teacher cache holds nothing else.
 
         Args:
-            teacher: The teacher's outputs, of ``teacher_layers`` alone.
+            teacher: The teacher's outputs, only of ``teacher_layers``.
         """
         return {}
 
     @abstractmethod
     def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
-        """Return the loss of a batch, a scalar, without its weight.
+        """Return the unweighted loss of a batch, a scalar.
 
-        What it is given others see, too, and is not to be changed in place.
+        Other losses share the inputs: do not change them in place.
 
         Args:
-            student: The student's outputs, of ``student_layers`` alone.
-            target: What ``target`` gave for the same images.
+            student: The student's outputs, only of ``student_layers``.
+            target: What ``target`` returned for the same images.
             batch: Images, labels and rows.
         """
 
@@ -116,5 +117,5 @@ def require_teacher(loss: Loss, teacher: object | None) -> None:
 
 
 def to_float32(values: Tensor) -> Tensor:
-    """Return values of half precision in single precision, and others as they are."""
+    """Return half precision as float32, and any other precision as it is."""
     return values.float() if values.dtype.itemsize < 4 else values

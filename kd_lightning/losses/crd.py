@@ -1,4 +1,4 @@
-"""Contrastive representation distillation: the student's features know the teacher's of the same image from others."""
+"""Contrastive representation distillation: match the student's features to the teacher's of the same image."""
 
 from collections.abc import Sequence
 from math import log
@@ -18,24 +18,24 @@ from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
 
-CELL = (1, 1)
+ONE_BY_ONE = (1, 1)
 """Height and width that maps are averaged to."""
 
-MANY = 2**62
-"""Numbers that are drawn from, so many more than rows that their remainders are equally probable."""
+DRAW_RANGE = 2**62
+"""Range of the random integers: so much larger than the number of rows that their remainders are uniform."""
 
 
 def contrast(positive: Tensor, negatives: Tensor, level: Tensor, count: int) -> Tensor:
     """Return ``- log h(s+) - K mean log(1 - h(s-))``, averaged over the batch, with ``h(s) = e^s / (e^s + K e^level)``.
 
-    The noise-contrastive loss of https://arxiv.org/abs/1910.10699: h says how probable it is that a pair is one of the
-    same image and not one of K others.
+    The noise-contrastive loss of https://arxiv.org/abs/1910.10699: h is the probability that a pair shows the same
+    image and not one of K others.
 
     Args:
         positive: Similarities over the temperature, s+, (B,).
-        negatives: Those to other images, s-, (B, M); none where M is 0.
+        negatives: Similarities to other images, s-, (B, M); M may be 0.
         level: Logarithm of the mean of ``e^s``, a scalar.
-        count: K, what the negatives count as, however many are given.
+        count: K, the weight of all negatives together, whatever M is.
 
     Returns:
         A scalar, 0 or more.
@@ -48,21 +48,21 @@ def contrast(positive: Tensor, negatives: Tensor, level: Tensor, count: int) -> 
 
 
 def rows_of_other_classes(labels: Tensor, count: int, by_class: Tensor, ends: Tensor) -> Tensor:
-    """Draw rows, each of all that are not of an image's class with the same probability, and with replacement.
+    """Draw rows uniformly, with replacement, from all images of other classes than an image's.
 
     Args:
         labels: The images' class indices, (B,), int64.
         count: Rows to draw for each image.
-        by_class: All rows in the order of their classes, (N,), int64; there are two classes or more.
-        ends: Where each class begins in that order, and at last N, (C + 1,), int64.
+        by_class: All rows, sorted by class, (N,), int64; two classes or more.
+        ends: Where each class begins in that order, and finally N, (C + 1,), int64.
 
     Returns:
         (B, count), int64.
     """
     first, last = ends[labels].unsqueeze(1), ends[labels + 1].unsqueeze(1)  # (B, 1)
     own = last - first
-    drawn = torch.randint(MANY, (len(labels), count), device=labels.device) % (len(by_class) - own)
-    return by_class[drawn + own * (drawn >= first)]  # the own class is stepped over
+    drawn = torch.randint(DRAW_RANGE, (len(labels), count), device=labels.device) % (len(by_class) - own)
+    return by_class[drawn + own * (drawn >= first)]  # skips the image's own class
 
 
 def gathered(values: Tensor) -> Tensor:
@@ -75,36 +75,37 @@ def gathered(values: Tensor) -> Tensor:
 
 
 class CRD(FeatureLoss):
-    """The noise-contrastive loss between features: each image's own pair against many of other images, from a memory.
+    """The noise-contrastive loss between features: each image's own pair against many other images in a memory bank.
 
     Tian et al., ICLR 2020, https://arxiv.org/abs/1910.10699. Trained linear embeddings of both networks' features, of
-    length one, are compared with what is remembered of the other network's embedding of the same image and of K others:
-    ``- log h(s+) - sum_k log(1 - h(s_k))``, ``h(s) = e^(s / T) / (e^(s / T) + K Z)``, for the student against the
-    teacher's memory and for the teacher against the student's. Z is the mean of e^(s / T) in the first batch. Others
-    are drawn from all images of other classes, as in the authors' code, but with replacement, which makes no difference
-    on average. After each batch its rows of the memory move towards its embeddings, by half where ``momentum`` is 0.5.
+    length one, are compared with the other network's embeddings of the same image and of K others, which a memory bank
+    holds: ``- log h(s+) - sum_k log(1 - h(s_k))``, ``h(s) = e^(s / T) / (e^(s / T) + K Z)``, for the student against
+    the teacher's memory and for the teacher against the student's. Z is the mean of e^(s / T) in the first batch. The K
+    others are drawn from all images of other classes, as in the authors' code, but with replacement, which makes no
+    difference on average. After each batch its rows of the memory move towards its embeddings, by half with
+    ``momentum`` 0.5.
 
     A weight of 0.8 beside labels and soft targets is the reference setting for 100 classes, with the penultimate layers
-    (``pool`` of a ResNet, ``classifier.1`` of LightNN); maps are averaged over their cells. It trains ``(C + C' + 2)
-    128`` parameters. It is heavy: the memory of N images takes ``2 N 128`` numbers (51 MB for CIFAR-10), of the device
-    and of each checkpoint; a step ``2 B N`` similarities (another 51 MB for a batch of 128), in ``512 B N``
-    multiply-adds, several times what LightNN costs. A remembered teacher keeps C' numbers an image.
+    (``pool`` of a ResNet, ``classifier.1`` of LightNN); maps are averaged over their positions. It trains ``(C + C' +
+    2) 128`` parameters. It is expensive: the memory of N images takes ``2 N 128`` numbers (51 MB for CIFAR-10) on the
+    device and in each checkpoint; a step takes ``2 B N`` similarities (another 51 MB for a batch of 128) in ``512 B N``
+    multiply-adds, several times the cost of LightNN. The teacher cache holds C' numbers per image.
 
-    In validation and test there is no memory of an image: it is compared with the teacher's embedding of itself and of
-    the others of its batch, which count as K; nothing is drawn or changed. Images that are not trained on, such as
-    validation images split off, stay in the memory as the random directions that it begins with. Processes that train
-    together have one Z and all remember what each of them has seen; DDP, as it does with all buffers, sends the memory
-    of the first to the others before every step. It refuses mixed images.
+    Validation and test use no memory: an image is compared with the teacher's embeddings of itself and of the others in
+    its batch, which count as K; nothing is drawn or changed. Images that are not trained on, such as held-out
+    validation images, keep their initial random directions in the memory. Under DDP all processes share one Z and
+    update the memory with the batches of all; before every step DDP broadcasts the first one's memory, as it does with
+    all buffers. CRD refuses mixed images.
 
     Args:
         student: The student's layer: one that gives a vector, or a map.
-        teacher: The teacher's layer; the student's name where it is not given.
-        dimensions: Of the embeddings, 1 or more.
+        teacher: The teacher's layer; by default the student's name.
+        dimensions: Dimensions of the embeddings, 1 or more.
         negatives: K, 1 or more.
         temperature: T, above 0.
-        momentum: Share of a remembered embedding that is kept when its image is seen again, in [0, 1).
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        momentum: Share of a stored embedding that is kept when its image is seen again, in [0, 1).
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: A layer gives neither a vector nor a map, or an option is out of its range.
@@ -143,12 +144,12 @@ class CRD(FeatureLoss):
         self.momentum = momentum
 
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
-        """Make the two embeddings, and a memory of no image yet."""
+        """Create the two embeddings and empty memories."""
         require_teacher(self, teacher)
         assert teacher is not None
         channels = map_shape(self, self.student, student[self.student])[0]
         target = map_shape(self, self.teacher, teacher[self.teacher])[0]
-        self.key = self.teacher if teacher[self.teacher][1:] == CELL else f"{self.teacher} averaged to 1x1"
+        self.key = self.teacher if teacher[self.teacher][1:] == ONE_BY_ONE else f"{self.teacher} averaged to 1x1"
         self.student_embedding = nn.Linear(channels, self.dimensions)
         self.teacher_embedding = nn.Linear(target, self.dimensions)
         self.register_buffer("student_memory", torch.zeros(0, self.dimensions))
@@ -159,7 +160,7 @@ class CRD(FeatureLoss):
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
     def start(self, images: int, labels: Tensor | None) -> None:
-        """Remember a random direction of each image, and the images of each class.
+        """Fill the memories with random directions, and sort the images by class.
 
         Raises:
             UserError: All images are of one class.
@@ -185,37 +186,37 @@ class CRD(FeatureLoss):
 
     def target(self, teacher: Outputs) -> Targets:
         """Return the teacher's features, (B, C, 1, 1)."""
-        return {self.key: averaged(teacher.maps[self.teacher], CELL)}
+        return {self.key: averaged(teacher.maps[self.teacher], ONE_BY_ONE)}
 
     def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
-        """Return the mean over the batch, a scalar."""
-        own = self.student_embedding(averaged(student.maps[self.student], CELL).flatten(1))
+        """Return the sum of both directions, averaged over the batch, a scalar; update the memories in training."""
+        own = self.student_embedding(averaged(student.maps[self.student], ONE_BY_ONE).flatten(1))
         other = self.teacher_embedding(target[self.key].flatten(1))
         with torch.autocast(own.device.type, enabled=False):
             own, other = (functional.normalize(to_float32(values), dim=1) for values in (own, other))
             if not self.training:
                 places = torch.arange(len(own), device=own.device)
-                return self._compared((own, other), (other, own), (places.unsqueeze(1) + places) % len(own))
+                return self._loss((own, other), (other, own), (places.unsqueeze(1) + places) % len(own))
             drawn = rows_of_other_classes(batch.labels, self.negatives, self.by_class, self.ends)
             memories = (to_float32(memory.clone()) for memory in (self.teacher_memory, self.student_memory))
-            loss = self._compared((own, other), tuple(memories), torch.cat([batch.rows.unsqueeze(1), drawn], 1))
-            self._remember(batch.rows, own, other)
+            loss = self._loss((own, other), tuple(memories), torch.cat([batch.rows.unsqueeze(1), drawn], 1))
+            self._update_memories(batch.rows, own, other)
         return loss
 
-    def _compared(self, embeddings: Sequence[Tensor], memories: Sequence[Tensor], rows: Tensor) -> Tensor:
+    def _loss(self, embeddings: Sequence[Tensor], memories: Sequence[Tensor], rows: Tensor) -> Tensor:
         """Return the loss of both networks' embeddings.
 
         Args:
             embeddings: The student's and the teacher's, (B, D) each.
             memories: What each is compared with, (N, D).
-            rows: Of the memories: of each image its own one, then those of others, (B, 1 + M).
+            rows: Rows of the memories: each image's own, then those of others, (B, 1 + M).
         """
         # (B, D) x (N, D) -> (B, N) -> (B, 1 + M)
         similarities = [
             (embedding / self.temperature @ memory.T).gather(1, rows)
             for embedding, memory in zip(embeddings, memories, strict=True)
         ]
-        levels = self._known_levels(similarities)
+        levels = self._levels(similarities)
         parts = [
             contrast(found[:, 0], found[:, 1:], level, self.negatives)
             for found, level in zip(similarities, levels, strict=True)
@@ -223,8 +224,8 @@ class CRD(FeatureLoss):
         return parts[0] + parts[1]
 
     @torch.no_grad()
-    def _known_levels(self, similarities: Sequence[Tensor]) -> Tensor:
-        """Return the levels of the first training batch; this is the one where there was none."""
+    def _levels(self, similarities: Sequence[Tensor]) -> Tensor:
+        """Return log Z of the first training batch; before that one, of this batch."""
         found = torch.stack([part.flatten().logsumexp(0) - log(part.numel()) for part in similarities]).unsqueeze(0)
         found = gathered(found) if self.training else found  # (processes, 2)
         now = found.logsumexp(0) - log(len(found))
@@ -235,8 +236,8 @@ class CRD(FeatureLoss):
         return levels
 
     @torch.no_grad()
-    def _remember(self, rows: Tensor, own: Tensor, other: Tensor) -> None:
-        """Move the rows of the memories to the embeddings of all processes."""
+    def _update_memories(self, rows: Tensor, own: Tensor, other: Tensor) -> None:
+        """Move the rows of the memories towards the embeddings of all processes."""
         rows = gathered(rows)
         for memory, seen in ((self.student_memory, own), (self.teacher_memory, other)):
             moved = self.momentum * memory[rows] + (1 - self.momentum) * gathered(seen)

@@ -20,14 +20,14 @@ class CrossEntropy(Loss):
     CutMix), or with label smoothing s (Szegedy et al., CVPR 2016, https://arxiv.org/abs/1512.00567) the share s / C
     in every class and the rest at the label.
 
-    It helps wherever labels are right. For 10 and for 100 classes its weight is 1 alone and beside most losses, whose
-    own weights are made for that, and 0.1 beside ``SoftTargets``, which say more. Beside a teacher's logits it needs no
-    smoothing. It works with any number of classes and a batch of one, and costs nothing beside the network.
+    For 10 and for 100 classes its weight is 1, as the only loss and beside most others, whose default weights assume
+    that; beside ``SoftTargets``, which carry more information, it is 0.1. Beside a teacher's logits it needs no
+    smoothing. It works with any number of classes and a batch of one, at negligible cost.
 
     Args:
         label_smoothing: The share s in [0, 1).
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``label_smoothing`` is out of range.
@@ -43,5 +43,5 @@ class CrossEntropy(Loss):
         self.label_smoothing = label_smoothing
 
     def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
-        """Return the mean over the batch, a scalar."""
+        """Return the mean over the batch, computed in float32 at least."""
         return functional.cross_entropy(to_float32(student.logits), batch.labels, label_smoothing=self.label_smoothing)

@@ -6,8 +6,8 @@ from torch import Tensor, linalg
 
 from kd_lightning.losses.logits import LogitLoss, log_probabilities, require_positive
 
-SHORTEST = 1e-6
-"""Length from which a centred vector has a direction."""
+MIN_LENGTH = 1e-6
+"""Length below which a centred vector counts as constant."""
 
 
 def dist_loss(student: Tensor, teacher: Tensor, temperature: float, beta: float, gamma: float) -> Tensor:
@@ -20,8 +20,8 @@ def dist_loss(student: Tensor, teacher: Tensor, temperature: float, beta: float,
         student: Logits (B, num_classes).
         teacher: Logits (B, num_classes).
         temperature: T, above 0.
-        beta: Factor of the correlations over classes, one an image.
-        gamma: Factor of the correlations over images, one a class.
+        beta: Factor of the correlations over classes, one per image.
+        gamma: Factor of the correlations over images, one per class.
 
     Returns:
         A scalar in [0, 2 T^2 (beta + gamma)].
@@ -37,23 +37,23 @@ def correlations(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _directions(rows: Tensor) -> Tensor:
-    """Return centred rows of length one; of a constant row zeros, which get no gradient: it would be some 1e6."""
+    """Return centred rows of length one; a constant row is 0 and gets no gradient, which would be some 1e6."""
     centred = rows - rows.mean(1, keepdim=True)
     lengths: Tensor = linalg.vector_norm(centred, dim=1, keepdim=True)
-    return centred / lengths.masked_fill(lengths < SHORTEST, inf)
+    return centred / lengths.masked_fill(lengths < MIN_LENGTH, inf)
 
 
 class DIST(LogitLoss):
     """One minus the correlation of the softened probabilities: over the classes of an image, and the images of a class.
 
     ``T^2 (beta (1 - mean_b rho(p_s[b], p_t[b])) + gamma (1 - mean_c rho(p_s[:, c], p_t[:, c])))`` (Huang et al.,
-    NeurIPS 2022, https://arxiv.org/abs/2205.10536). It matches which classes and images stand out, and not how far: it
+    NeurIPS 2022, https://arxiv.org/abs/2205.10536). It matches which classes and images stand out, not by how much. It
     helps where the teacher is much stronger than the student, which cannot reach its probabilities.
 
-    beta = gamma = 1, T = 4, weight 2 beside labels at 1 is the reference setting for 100 classes. It stays for 10, for
-    correlations lie in [-1, 1] however many numbers they are of; larger batches make those over images more exact.
+    beta = gamma = 1, T = 4, weight 2 beside labels at 1 is the reference setting for 100 classes. It stays for 10
+    classes: correlations lie in [-1, 1] for any number of values. Larger batches make those over images more exact.
 
-    It has no parameters, and a remembered teacher keeps ``num_classes`` numbers an image. It works with mixed images.
+    It has no parameters. The teacher cache holds ``num_classes`` numbers per image. It works with mixed images.
     Correlations of two classes, or in a batch of two images, are -1 or 1, in a batch of one and of constant
     probabilities 0: that part of the loss is constant then, without gradient.
 
@@ -62,8 +62,8 @@ class DIST(LogitLoss):
         beta: Factor of the part over the classes of each image.
         gamma: Factor of the part over the images of each class.
         standardize: As in ``SoftTargets``.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``temperature`` is not above 0, or two classes are to be standardized.

@@ -1,4 +1,4 @@
-"""Decoupled knowledge distillation: how sure the teacher is, and what it says of the other classes."""
+"""Decoupled knowledge distillation: separate terms for the target class and for the other classes."""
 
 from typing import Literal
 
@@ -45,30 +45,30 @@ def _label_or_not(logs: Tensor, labels: Tensor) -> Tensor:
 
 
 class DKD(DecoupledLoss):
-    """Soft targets in two parts, each with its factor: how sure the label is, and the other classes among themselves.
+    """Soft targets in two parts with a factor each: the label's confidence, and the other classes among themselves.
 
     ``T^2 mean_b (alpha KL([p_y, 1 - p_y]_t || [p_y, 1 - p_y]_s) + beta KL(q_t || q_s))`` (Zhao et al., CVPR 2022,
     https://arxiv.org/abs/2203.08679), p softened by T and q the same without the label's class. Plain soft targets are
-    alpha = 1 and beta = 1 - p_y of the teacher: the surer it is, the less they say of the other classes. It helps where
-    the teacher is sure of most training images.
+    alpha = 1 and beta = 1 - p_y of the teacher: the more confident it is, the less the other classes count. DKD helps
+    where the teacher is confident on most training images.
 
-    alpha = 1, beta = 8, T = 4, weight 1 beside labels at 1, risen over 20 epochs, is the reference setting for 100
-    classes; beta is 2 or 6 for teachers that are less sure, and for ImageNet beta = 0.5 or 2, T = 1. The fewer the
-    classes, the harder the second part pulls: at weight 1 the whole does 6.6 times as hard as the labels for 10
-    classes, and 1.6 times for 100. So the default weight is ``sqrt((C - 1) / 99)``, 1 at most: 0.3 for 10. For 10
-    classes it measured 1.6 points better than 1, and 0.1 better still. Give a run of fewer than some 60 epochs a
-    shorter ``warm_up``.
+    alpha = 1, beta = 8, T = 4, weight 1 beside labels at 1, with a warm-up of 20 epochs, is the reference setting for
+    100 classes; beta is 2 or 6 for less confident teachers, and for ImageNet beta = 0.5 or 2, T = 1. The fewer the
+    classes, the larger the gradient of the second part: at weight 1 the gradient of the whole is 6.6 times that of the
+    labels for 10 classes, and 1.6 times for 100. So the default weight is ``sqrt((C - 1) / 99)``, 1 at most: 0.3 for
+    10. For 10 classes it measured 1.6 points better than 1, and 0.1 better still. Give a run of fewer than some 60
+    epochs a shorter ``warm_up``.
 
-    It has no parameters, and a remembered teacher keeps ``num_classes`` numbers an image. It needs one label of each
-    image: Mixup and CutMix are refused before training. Of two classes the second part is 0.
+    It has no parameters. The teacher cache holds ``num_classes`` numbers per image. It needs one label per image: Mixup
+    and CutMix are refused before training. For two classes the second part is 0.
 
     Args:
         temperature: T, above 0.
         alpha: Factor of the label's part.
         beta: Factor of the other classes' part.
-        standardize: As in ``SoftTargets``; the reference multiplies with 9 then, too.
-        weight: What the term is multiplied with in the sum; ``auto`` is 1 from 100 classes on and 0.3 for 10.
-        warm_up: Epochs in which the weight rises.
+        standardize: As in ``SoftTargets``; the reference then multiplies by 9, too.
+        weight: Factor of the term in the total loss; ``auto`` is 1 from 100 classes on and 0.3 for 10.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``temperature`` is not above 0, or two classes are to be standardized.

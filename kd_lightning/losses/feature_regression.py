@@ -8,7 +8,7 @@ from kd_lightning.losses.features import ProjectedLoss, Projection, same_shape
 
 
 def feature_map_loss(regressed_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Return the mean squared error between two feature maps of one shape.
+    """Return the mean squared error between two feature maps of the same shape, as PyTorch's tutorial does.
 
     Args:
         regressed_map: The student's map after the projector, (B, C, H, W).
@@ -28,24 +28,24 @@ class FeatureRegression(ProjectedLoss):
     """The mean squared error between the teacher's map and what a trained projector makes of the student's.
 
     FitNets (Romero et al., ICLR 2015, https://arxiv.org/abs/1412.6550): ``mean (p(f_s) - f_t)^2``. The student's map
-    has to hold what the teacher's holds, cell by cell and in its size too. That tells it more than any other loss
-    between layers does, and asks more of it: a student that is too small for it may lose. The projector is left behind
-    after training.
+    has to match the teacher's at each position, in direction and magnitude. That is the strongest constraint of all
+    losses between layers: a student that is too small for it may lose accuracy. The projector is dropped after
+    training.
 
     RepDistiller and mdistiller take a weight of 100 for 100 classes, with the projector ``ConvReg``. For LightNN on
-    CIFAR-10, 10 measured best (0.75 points over no teacher, in two runs), the seed's 0.25 brought 0.2, and BatchNorm
-    and ReLU in the projector no more. A 3x3 projector has ``9 C C' + C'`` parameters, a 1x1 one ``C C' + C'``; a
-    remembered teacher keeps its whole map. It is defined for a batch of one and for constant maps.
+    CIFAR-10, 10 measured best (0.75 points over no teacher, in two runs), the reference notebook's 0.25 brought 0.2,
+    and BatchNorm and ReLU in the projector brought no more. A 3x3 projector has ``9 C C' + C'`` parameters, a 1x1 one
+    ``C C' + C'``; the teacher cache holds the whole map. It is defined for a batch of one and for constant maps.
 
     Args:
         student: The student's layer, such as ``features``.
-        teacher: The teacher's layer; the student's name where it is not given.
+        teacher: The teacher's layer; by default the student's name.
         projector: ``1x1`` or ``3x3``: a convolution; ``3x3 normalized``: one with BatchNorm and ReLU after it, for a
             teacher's layer after a ReLU; ``ConvReg``: that of RepDistiller and mdistiller, 1x1 with BatchNorm and ReLU,
-            or 3x3 with stride 2, or transposed, where the student's map is twice or half as large; ``none`` for maps of
-            as many channels.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+            or 3x3 with stride 2, or transposed, where the student's map is twice or half as large; ``none`` for maps
+            with equal channels.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: The maps differ in height or width, and the projector does not change them.
@@ -65,5 +65,5 @@ class FeatureRegression(ProjectedLoss):
         super().__init__(student, teacher, projector, weight, warm_up)
 
     def compare(self, projected_map: Tensor, teacher_map: Tensor) -> Tensor:
-        """Return the mean squared error, a scalar."""
+        """Return the mean squared error over batch and map, a scalar."""
         return feature_map_loss(projected_map, teacher_map)

@@ -1,4 +1,4 @@
-"""What losses on feature maps share: the layers they compare, and a projector between them."""
+"""Shared code of the losses on feature maps: the layers that they compare, and the projector between them."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
 
 Projection = Literal["none", "1x1", "3x3", "3x3 normalized", "ConvReg"]
-"""A projector: none, a convolution of one pixel or of nine, or of nine without bias, with BatchNorm and ReLU after it;
-``ConvReg`` is what ``regressor`` makes."""
+"""A projector: none, a 1x1 or 3x3 convolution, or a 3x3 one without bias, followed by BatchNorm and ReLU;
+``ConvReg`` is what ``regressor`` returns."""
 
 
 class FeatureLoss(Loss):
@@ -24,9 +24,9 @@ class FeatureLoss(Loss):
 
     Args:
         student: The student's layer, such as ``features`` or ``layer2.0.conv1``.
-        teacher: The teacher's layer; the student's name where it is not given.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        teacher: The teacher's layer; by default the student's name.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Attributes:
         kind: The projector between the layers.
@@ -54,10 +54,10 @@ class FeatureLoss(Loss):
         return {self.teacher: teacher.maps[self.teacher]}
 
     def maps(self, shapes: Shapes, teacher: Shapes | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the shapes (C, H, W) of the two maps.
+        """Return the shapes (C, H, W) of the student's and the teacher's map.
 
         Raises:
-            UserError: There is no teacher, or one of the layers gives no map.
+            UserError: There is no teacher, or one of the layers does not give a map.
         """
         require_teacher(self, teacher)
         assert teacher is not None
@@ -74,7 +74,7 @@ class FeatureLoss(Loss):
         """Raise a ``UserError`` where the maps differ in height or width."""
         if student[-2:] != teacher[-2:]:
             raise UserError(
-                f"{type(self).__name__} needs maps of one height and width, but '{self.student}' gives "
+                f"{type(self).__name__} needs maps of equal height and width, but '{self.student}' gives "
                 f"{shape_text(student)} and '{self.teacher}' {shape_text(teacher)}; name layers of the same size."
             )
 
@@ -84,10 +84,10 @@ class ProjectedLoss(FeatureLoss):
 
     Args:
         student: The student's layer.
-        teacher: The teacher's layer; the student's name where it is not given.
+        teacher: The teacher's layer; by default the student's name.
         kind: The projector.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
     """
 
     def __init__(self, student: str, teacher: str | None, kind: Projection, weight: float, warm_up: int) -> None:
@@ -95,7 +95,7 @@ class ProjectedLoss(FeatureLoss):
         self.kind: Projection = kind
 
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
-        """Make the projector."""
+        """Create the projector."""
         own, target = self.maps(student, teacher)
         if self.kind == "ConvReg":
             self.projector: nn.Module = regressor(own, target)
@@ -104,12 +104,12 @@ class ProjectedLoss(FeatureLoss):
         self.projector = projector(self.kind, own[0], target[0])
 
     def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
-        """Return the mean over the batch and the map, a scalar."""
+        """Return the loss between the projected map and the teacher's, a scalar."""
         return self.compare(self.projector(student.maps[self.student]), target[self.teacher])
 
     @abstractmethod
     def compare(self, projected_map: Tensor, teacher_map: Tensor) -> Tensor:
-        """Return the loss between two maps (B, C, H, W) of one shape, a scalar."""
+        """Return the loss between two maps (B, C, H, W) of the same shape, a scalar."""
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -123,7 +123,7 @@ def smaller_size(one: Sequence[int], other: Sequence[int]) -> tuple[int, int]:
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch normalization that normalizes one image of one pixel, which has no variance, by its running statistics."""
+    """Batch normalization that uses the running statistics for one image of one pixel, which has no variance."""
 
     works_with_fast_path = True
 
@@ -135,14 +135,16 @@ class Norm(nn.BatchNorm2d):
 
 
 def projector(kind: Projection, channels: int, target: int) -> nn.Module:
-    """Return a module that turns maps of ``channels`` into maps of ``target`` channels, (B, C, H, W) -> (B, C', H, W).
+    """Return a module from ``channels`` to ``target`` channels, (B, C, H, W) -> (B, C', H, W).
 
     Raises:
-        UserError: There is none, but the channels differ.
+        UserError: The projector is ``none``, but the channels differ.
     """
     if kind == "none":
         if channels != target:
-            raise UserError(f"maps of {channels} and {target} channels need a projector; set projector to 1x1 or 3x3.")
+            raise UserError(
+                f"projector is none, but {channels} and {target} channels need one; set projector to 1x1 or 3x3."
+            )
         return nn.Identity()
     if kind == "1x1":
         return nn.Conv2d(channels, target, kernel_size=1)
@@ -155,8 +157,8 @@ def regressor(student: Sequence[int], teacher: Sequence[int]) -> nn.Sequential:
     """Return the projector that RepDistiller and mdistiller call ``ConvReg``: a convolution, BatchNorm and ReLU.
 
     The convolution depends on the heights and widths: 1x1 where they are equal; 3x3 with stride 2 where the student's
-    are twice the teacher's; transposed, 4x4 with stride 2, where they are half of them; else, where the student's are
-    larger, without a border and with a kernel of the difference plus one.
+    are twice the teacher's; transposed, 4x4 with stride 2, where they are half; else, where the student's are larger,
+    without padding and with a kernel of the difference plus one.
 
     Args:
         student: (C, H, W) of the student's map.

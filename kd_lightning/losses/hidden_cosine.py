@@ -1,4 +1,4 @@
-"""The cosine between hidden representations, as the seed has it."""
+"""The cosine between hidden representations, as in PyTorch's tutorial."""
 
 from collections.abc import Sequence
 from math import prod
@@ -15,8 +15,8 @@ from kd_lightning.networks.layers import Outputs, Shapes
 if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
 
-SHORTEST = 1e-6
-"""Length from which a vector has a direction."""
+MIN_LENGTH = 1e-6
+"""Smallest length that a vector is divided by."""
 
 
 def cosine_loss(student_map: Tensor, direction: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def cosine_loss(student_map: Tensor, direction: Tensor) -> Tensor:
 
     With ``pooled_direction`` of the teacher's map it is the loss of PyTorch's knowledge distillation tutorial
     (https://pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html), ``CosineEmbeddingLoss`` of the
-    flattened maps with targets of one, in half of its operations: the teacher's length is divided out only once.
+    flattened maps with targets of one, with half of its operations: the teacher's vectors are normalized only once.
 
     Args:
         student_map: (B, C, H, W).
@@ -53,7 +53,7 @@ def pooled_direction(teacher_map: Tensor, shape: Sequence[int]) -> Tensor:
         (B, C, H, W), each of length one.
 
     Raises:
-        ValueError: The teacher's values are no multiple of the student's.
+        ValueError: The number of the teacher's values is not a multiple of the student's.
     """
     pooled = to_float32(pooled_values(teacher_map, prod(shape)))
     directions = pooled / _length(pooled).unsqueeze(1)
@@ -64,7 +64,7 @@ def pooled_values(feature_map: Tensor, length: int) -> Tensor:
     """Return a flattened feature map averaged over neighbours, (B, C, H, W) -> (B, length).
 
     Raises:
-        ValueError: The map's values are no multiple of ``length``.
+        ValueError: The number of values is not a multiple of ``length``.
     """
     values = feature_map.flatten(1)
     factor, rest = divmod(values.shape[1], length)
@@ -75,24 +75,25 @@ def pooled_values(feature_map: Tensor, length: int) -> Tensor:
 
 def _length(vectors: Tensor) -> Tensor:
     lengths: Tensor = linalg.vector_norm(vectors, dim=1)
-    return lengths.clamp_min(SHORTEST)
+    return lengths.clamp_min(MIN_LENGTH)
 
 
 class HiddenCosine(FeatureLoss):
     """One minus the cosine between the flattened maps, the teacher's averaged over neighbours to the student's length.
 
-    The loss of PyTorch's knowledge distillation tutorial and of the seed. The averaging mixes columns and rows, so most
-    of the teacher's values meet student values of other places: measured, it does not help; ``SpatialCosine`` does.
+    The loss of PyTorch's knowledge distillation tutorial. The averaging mixes columns and rows, so most of the
+    teacher's values are compared with student values at other positions. Measured, it does not help; ``SpatialCosine``
+    does.
 
-    The seed's weight is 0.25 beside labels at 0.75, for 10 classes; nothing is measured for 100. It has no parameters;
-    a remembered teacher keeps as many numbers an image as the student's map has. It is defined for a batch of one; a
-    map of zeros has no direction, and a loss of one.
+    The tutorial's weight is 0.25 beside labels at 0.75, for 10 classes; 100 classes are not measured. It has no
+    parameters. The teacher cache holds as many numbers per image as the student's map has. It is defined for a batch of
+    one; a map of zeros has no direction and a loss of one.
 
     Args:
         student: The student's layer, such as ``features``.
-        teacher: The teacher's layer; the student's name where it is not given.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        teacher: The teacher's layer; by default the student's name.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: The teacher's map does not pool to the student's length.

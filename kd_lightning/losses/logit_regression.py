@@ -26,22 +26,22 @@ class LogitRegression(LogitLoss):
     """The mean squared error between the logits of student and teacher.
 
     ``mean over b and c of (z_s - z_t)^2`` (Ba and Caruana, NeurIPS 2014, https://arxiv.org/abs/1312.6184; compared with
-    soft targets by Kim et al., IJCAI 2021, https://arxiv.org/abs/2105.08919). It matches each logit as it is, with no
-    temperature to choose: those of unlikely classes as much as the others, and their mean too, which softmax does not
-    see. It helps where the student is large enough for that.
+    soft targets by Kim et al., IJCAI 2021, https://arxiv.org/abs/2105.08919). It has no temperature to choose, and
+    matches the logits of unlikely classes as much as the others, and their mean too, which softmax ignores. It helps
+    where the student is large enough for that.
 
-    It is a mean over the classes, and half of it is what ``SoftTargets`` becomes at a high temperature for logits of
-    mean 0 (section 2.1 of https://arxiv.org/abs/1503.02531). So 0.5 for 10 and for 100 classes: the size of soft
-    targets at weight 1. With ``standardize`` it is twice one minus the correlation of the logits, times
-    (C - 1) / C: take 4.5, half of the 9 of soft targets.
+    It is a mean over the classes. At a high temperature and for logits of mean 0, ``SoftTargets`` becomes half of it
+    (section 2.1 of https://arxiv.org/abs/1503.02531). So the weight is 0.5 for 10 and for 100 classes: as large as soft
+    targets at weight 1. With ``standardize`` it is twice one minus the correlation of the logits, times (C - 1) / C:
+    take 4.5, half of the 9 of soft targets.
 
-    It has no parameters, and a remembered teacher keeps ``num_classes`` numbers an image. It works with a batch of one,
-    mixed images and two classes.
+    It has no parameters. The teacher cache holds ``num_classes`` numbers per image. It works with a batch of one, mixed
+    images and two classes.
 
     Args:
         standardize: As in ``SoftTargets``.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: Two classes are to be standardized.

@@ -1,4 +1,4 @@
-"""What losses on logits share."""
+"""Shared code of the losses on logits."""
 
 from abc import abstractmethod
 from math import inf, sqrt
@@ -15,19 +15,19 @@ from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
 
-FLAT = 1e-6
-"""Standard deviation below which logits are constant but for rounding."""
+MIN_DEVIATION = 1e-6
+"""Standard deviation below which logits count as constant."""
 
 
 class LogitLoss(Loss):
     """A loss between the logits of student and teacher.
 
-    A loss of your own subclasses this and writes ``compare``.
+    A custom loss subclasses this and implements ``compare``.
 
     Args:
         standardize: Whether each image's logits, the student's and the teacher's, go through ``standardized`` first.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
     """
 
     def __init__(self, standardize: bool = False, weight: float = 1.0, warm_up: int = 0) -> None:
@@ -35,7 +35,7 @@ class LogitLoss(Loss):
         self.standardize = standardize
 
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
-        """Check that there is a teacher with as many classes, and more than two of them to standardize."""
+        """Check that the teacher has as many classes, and that there are three or more to standardize."""
         require_teacher(self, teacher)
         assert teacher is not None
         if student[LOGITS] != teacher[LOGITS]:
@@ -45,8 +45,8 @@ class LogitLoss(Loss):
             )
         if self.standardize and student[LOGITS][0] < 3:
             raise UserError(
-                f"standardize of {type(self).__name__} is true, but of 2 classes standardized logits say nothing but "
-                "which is the likelier one; leave it out."
+                f"standardize of {type(self).__name__} is true, but of 2 classes standardized logits tell only "
+                "which one is more likely; leave it out."
             )
 
     def target(self, teacher: Outputs) -> Targets:
@@ -73,13 +73,13 @@ class LogitLoss(Loss):
 
 
 class DecoupledLoss(LogitLoss):
-    """A loss on logits that has a part of its own for the classes other than the label's.
+    """A loss on logits with a separate part for the classes other than the label's.
 
     Args:
         temperature: T of that part, above 0.
         standardize: Whether logits go through ``standardized`` first.
-        weight: What the term is multiplied with in the sum; ``auto``: ``weight_by_classes``.
-        warm_up: Epochs in which the weight rises.
+        weight: Factor of the term in the total loss; ``auto``: ``weight_by_classes``.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``temperature`` is not above 0.
@@ -93,7 +93,7 @@ class DecoupledLoss(LogitLoss):
         self.is_auto = weight == "auto"
 
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
-        """Check the logits, and choose the weight for as many classes where none is given."""
+        """Check the logits; where the weight is ``auto``, choose it by the number of classes."""
         super().build(student, teacher)
         if self.is_auto:
             self.set_weight(weight_by_classes(student[LOGITS][0]))
@@ -102,9 +102,9 @@ class DecoupledLoss(LogitLoss):
 def weight_by_classes(classes: int) -> float:
     """Return ``sqrt((C - 1) / 99)``, 1 at most: the weight of a ``DecoupledLoss`` that has 1 for 100 classes.
 
-    The softened probabilities of C - 1 classes are some 1 / (C - 1) each, and so are their differences; the length of
-    the gradient over all of them falls as ``1 / sqrt(C - 1)``, while that of the labels' hardly depends on C. Above 100
-    classes the published weight stays: for 1,000 the authors take less of the part, not more.
+    The softened probabilities of C - 1 classes are some 1 / (C - 1) each, and so are their differences; the norm of the
+    gradient over all of them falls as ``1 / sqrt(C - 1)``, while that of the labels' hardly depends on C. Above 100
+    classes the published weight stays: for 1,000 the authors give the part less weight, not more.
 
     Args:
         classes: C, 2 or more.
@@ -118,8 +118,8 @@ def weight_by_classes(classes: int) -> float:
 def standardized(logits: Tensor) -> Tensor:
     """Return each image's logits with mean 0 and standard deviation 1, ``(z - mean(z)) / (std(z) + 1e-7)``.
 
-    Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024, https://arxiv.org/abs/2403.01427: what is
-    left are the relations between the classes, which a student can match without logits as large as the teacher's.
+    Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024, https://arxiv.org/abs/2403.01427: what
+    remains are the relations between the classes, which a student can match without logits as large as the teacher's.
     The deviation is that of a sample (a sum divided by C - 1), as in the paper's code, so that of C classes no value
     exceeds ``(C - 1) / sqrt(C)``: 2.85 of 10, 9.9 of 100.
 
@@ -127,15 +127,15 @@ def standardized(logits: Tensor) -> Tensor:
         logits: (B, C).
 
     Returns:
-        (B, C), in single precision at least. Constant logits are 0 and get no gradient: it would be some 1e7.
+        (B, C), in float32 at least. Constant logits are 0 and get no gradient, which would be some 1e7.
     """
     values = to_float32(logits)
     deviation = values.std(1, keepdim=True) + 1e-7  # (B, 1)
-    return (values - values.mean(1, keepdim=True)) / deviation.masked_fill(deviation < FLAT, inf)
+    return (values - values.mean(1, keepdim=True)) / deviation.masked_fill(deviation < MIN_DEVIATION, inf)
 
 
 def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the logarithms of softened probabilities, (B, C) -> (B, C), in single precision at least."""
+    """Return the logarithms of softened probabilities, (B, C) -> (B, C), in float32 at least."""
     return functional.log_softmax(to_float32(logits) / temperature, dim=1)
 
 
@@ -145,7 +145,7 @@ def divergences(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def without_label(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the logits of all classes but each image's own, (B, C) -> (B, C - 1).
+    """Return the logits of all classes except each image's own, (B, C) -> (B, C - 1).
 
     Args:
         logits: (B, C).
@@ -156,7 +156,7 @@ def without_label(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def require_positive(loss: Loss, name: str, value: float) -> float:
-    """Return a value.
+    """Return ``value`` if it is positive and finite.
 
     Raises:
         UserError: It is not above 0, or not finite.

@@ -1,4 +1,4 @@
-"""What losses on several stages share: pairs of layers that give maps."""
+"""Shared code of the losses on several pairs of layers."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -11,19 +11,19 @@ from kd_lightning.networks.layers import Shapes
 
 
 class MultiLayerLoss(Loss):
-    """A loss between layers of the student and as many of the teacher.
+    """A loss between layers of the student and as many layers of the teacher.
 
     Args:
-        student: The student's layers, one a stage.
-        teacher: The teacher's layers, in the same order; the student's names where they are not given.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        student: The student's layers, one per stage.
+        teacher: The teacher's layers, in the same order; by default the student's names.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
-        UserError: The numbers of layers differ, or there is none.
+        UserError: The numbers of layers differ, or are 0.
 
     Attributes:
-        takes_vectors: Whether a layer may give a vector, which is a map of one cell.
+        takes_vectors: Whether a layer may give a vector, which is a 1x1 map.
     """
 
     takes_vectors: ClassVar[bool] = False
@@ -51,7 +51,7 @@ class MultiLayerLoss(Loss):
         """Return the shapes (C, H, W) of each pair of maps.
 
         Raises:
-            UserError: There is no teacher, or one of the layers gives no map.
+            UserError: There is no teacher, or one of the layers does not give a map.
         """
         require_teacher(self, teacher)
         assert teacher is not None

@@ -1,4 +1,4 @@
-"""Normalized knowledge distillation: cross-entropies with what the teacher says of the label and of the others."""
+"""Normalized knowledge distillation: cross-entropies with the teacher's probabilities of label and other classes."""
 
 from typing import Literal
 
@@ -35,23 +35,24 @@ class NKD(DecoupledLoss):
     """The cross-entropy with the teacher's probability of the label, and that of the other classes among themselves.
 
     ``mean_b (-p_t,y log p_s,y - gamma T^2 sum_c q_t,c log q_s,c)`` (Yang et al., ICCV 2023,
-    https://arxiv.org/abs/2303.13005), p unsoftened, q softened by T and without the label's class. Images of which the
-    teacher is unsure count less at the label, and the other classes of all images alike; close to ``DKD``.
+    https://arxiv.org/abs/2303.13005), p unsoftened, q softened by T and without the label's class. At the label, images
+    on which the teacher is not confident count less; at the other classes all images count alike. It is close to
+    ``DKD``.
 
     gamma = 3.5, T = 3, weight 1 beside labels at 1 is the reference setting for 100 classes of small images (gamma =
-    1.5, T = 1 for ImageNet). The fewer the classes, the harder the second part pulls. So the default weight is that of
-    ``DKD``, ``sqrt((C - 1) / 99)``, 1 at most: 0.3 for 10, where it measured 1.3 points better than 1.
+    1.5, T = 1 for ImageNet). The fewer the classes, the larger the gradient of the second part. So the default weight
+    is that of ``DKD``, ``sqrt((C - 1) / 99)``, 1 at most: 0.3 for 10, where it measured 1.3 points better than 1.
 
-    It has no parameters, and a remembered teacher keeps ``num_classes`` numbers an image. It needs one label of each
-    image: Mixup and CutMix are refused before training. It is never 0, not even for the teacher's own logits. Of two
-    classes the second part is 0.
+    It has no parameters. The teacher cache holds ``num_classes`` numbers per image. It needs one label per image: Mixup
+    and CutMix are refused before training. It is never 0, even for the teacher's own logits. For two classes the second
+    part is 0.
 
     Args:
         temperature: T, above 0.
         gamma: Factor of the other classes' part.
         standardize: As in ``SoftTargets``; both parts see standardized logits.
-        weight: What the term is multiplied with in the sum; ``auto`` is 1 from 100 classes on and 0.3 for 10.
-        warm_up: Epochs in which the weight rises.
+        weight: Factor of the term in the total loss; ``auto`` is 1 from 100 classes on and 0.3 for 10.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``temperature`` is not above 0, or two classes are to be standardized.

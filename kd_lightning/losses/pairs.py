@@ -1,4 +1,4 @@
-"""The layers that named losses compare: found by their names, and shown with their shapes."""
+"""The layers that named losses compare, and their summary with shapes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,16 +17,16 @@ from kd_lightning.networks.layers import LOGITS, FeatureExtractor, LayerError, S
 def feature_extractor(
     network: nn.Module, built: Network, losses: Mapping[str, Loss], layers: Callable[[Loss], Sequence[str]]
 ) -> FeatureExtractor:
-    """Watch the layers that losses need.
+    """Extract the layers that losses read.
 
     Args:
-        network: Turns images into logits.
-        built: The network that has the layers; the same one, or the one inside of it.
+        network: The model that turns images into logits.
+        built: The network that has the layers: the same one, or the one inside it.
         losses: The losses by name.
-        layers: Gives the layers that a loss needs of this network.
+        layers: Returns the layers of this network that a loss reads.
 
     Raises:
-        UserError: A layer cannot be watched; it says which loss needs it. Or the network does not give its classes.
+        UserError: A layer cannot be read (the message names the loss), or the logits do not match the classes.
     """
     wanted = {name: layers(loss) for name, loss in losses.items()}
     try:
@@ -37,15 +37,15 @@ def feature_extractor(
     given, classes = found.shapes[LOGITS][0], built.num_classes
     if given != classes:
         raise UserError(
-            f"{found.kind} gives {given} values of an image for {classes} classes; build its last layer with "
-            f"{classes} outputs (a constructor that takes num_classes is given it)."
+            f"{found.kind} gives {given} values per image for {classes} classes; build its last layer with "
+            f"{classes} outputs (num_classes is passed to a constructor that takes it)."
         )
     return found
 
 
 @contextmanager
 def of_loss(name: str) -> Iterator[None]:
-    """Let a ``UserError`` in the block say which loss it is about."""
+    """Prefix a ``UserError`` in the block with the loss it is about."""
     try:
         yield
     except UserError as error:
@@ -53,9 +53,9 @@ def of_loss(name: str) -> Iterator[None]:
 
 
 def pair_lines(losses: Mapping[str, Loss], student: Shapes, teacher: Shapes) -> list[str]:
-    """Return a line for each pair of layers that a loss compares, with their shapes; a loss's last says what it trains.
+    """Return a line with the shapes of each pair of layers that a loss compares; a loss's last line has its parameters.
 
-    A weight that goes by the number of classes has a line, too.
+    A weight that depends on the number of classes has a line, too.
 
     Args:
         losses: The losses by name.

@@ -1,15 +1,15 @@
-"""Probabilistic knowledge transfer: how likely each image is another one's neighbour."""
+"""Probabilistic knowledge transfer: the probability that one image is another's neighbour."""
 
 from torch import Tensor
 
 from kd_lightning.losses.relations import RelationLoss, directions
 
-LEAST = 1e-7
-"""Probability that any image at least has: opposite features have a similarity of 0."""
+MIN_PROBABILITY = 1e-7
+"""Smallest probability of a neighbour: opposite features have a similarity of 0."""
 
 
 def neighbour_probabilities(vectors: Tensor) -> Tensor:
-    """Return the probability of each image to be another one's neighbour, by the cosine of their features.
+    """Return the probability that one image is another's neighbour, from the cosine of their features.
 
     Args:
         vectors: (B, D).
@@ -17,9 +17,9 @@ def neighbour_probabilities(vectors: Tensor) -> Tensor:
     Returns:
         (B, B), rows of sum one.
     """
-    lengthless = directions(vectors)
-    similarities = (1 + lengthless @ lengthless.T) / 2
-    return (similarities / similarities.sum(1, keepdim=True)).clamp_min(LEAST)
+    units = directions(vectors)
+    similarities = (1 + units @ units.T) / 2
+    return (similarities / similarities.sum(1, keepdim=True)).clamp_min(MIN_PROBABILITY)
 
 
 def pkt_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -40,23 +40,23 @@ def pkt_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class PKT(RelationLoss):
-    """The divergence between how probably student and teacher see the images of a batch as neighbours.
+    """The divergence between the probabilities that student and teacher give two images of a batch to be neighbours.
 
-    Passalis and Tefas, ECCV 2018, https://arxiv.org/abs/1803.10837: ``mean_(i, j) q_t log(q_t / q_s)``, where q is
-    ``(1 + cos(f_i, f_j)) / 2`` with rows divided by their sums. Like ``SimilarityPreserving`` it matches who is near to
-    whom, but by angles alone. The papers compare the features in front of the classifier: a pooling or hidden layer, of
-    vectors. Of a map all values are one vector, as they are for the cosine.
+    Passalis and Tefas, ECCV 2018, https://arxiv.org/abs/1803.10837: ``mean_(i, j) q_t log(q_t / q_s)``, where q is ``(1
+    + cos(f_i, f_j)) / 2`` with rows divided by their sums. Like ``SimilarityPreserving`` it matches which images are
+    near each other, but only by angles. The papers compare the vectors before the classifier, of a pooling or hidden
+    layer. A map is flattened to one vector.
 
-    A weight of 30,000 is RepDistiller's setting for 100 classes, at a batch of 64. The mean is over B^2 pairs
-    though each row of q sums to one, so the loss falls as 1 / B: with twice the batch, take twice the weight. It has no
-    parameters and costs ``B^2 (D + D')`` multiplications; a remembered teacher keeps its whole layer. A batch of one
-    costs 0. Features of zeros are at a right angle to all.
+    A weight of 30,000 is RepDistiller's setting for 100 classes, at a batch of 64. The mean is over B^2 pairs, but each
+    row of q sums to one, so the loss falls as 1 / B: with twice the batch, use twice the weight. It has no parameters
+    and costs ``B^2 (D + D')`` multiplications; the teacher cache holds the whole layer. The loss of a batch of one is
+    0. Features of zeros have a cosine of 0 to all others.
 
     Args:
         student: The student's layer, such as ``classifier.1``.
-        teacher: The teacher's layer; the student's name where it is not given.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        teacher: The teacher's layer; by default the student's name.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
     """
 
     works_with_fast_path = True

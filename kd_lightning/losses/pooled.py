@@ -1,4 +1,4 @@
-"""What losses share that compare maps cell by cell, the larger averaged down to the size of the smaller one."""
+"""Shared code of the losses that compare maps position by position, the larger map averaged down to the smaller one."""
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def as_map(values: Tensor) -> Tensor:
-    """Return a vector as a map of one cell, (B, C) -> (B, C, 1, 1), and a map as it is."""
+    """Return a vector as a 1x1 map, (B, C) -> (B, C, 1, 1), and a map as it is."""
     return values[:, :, None, None] if values.ndim == 2 else values
 
 
@@ -27,10 +27,10 @@ def averaged(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def map_shape(loss: Loss, layer: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return what a layer gives as channels, height and width; a vector is a map of one cell.
+    """Return the channels, height and width of a layer's output; a vector is a 1x1 map.
 
     Raises:
-        UserError: It is neither.
+        UserError: The output is neither a vector nor a map.
     """
     if len(shape) not in (1, 3):
         raise UserError(
@@ -42,13 +42,13 @@ def map_shape(loss: Loss, layer: str, shape: tuple[int, ...]) -> tuple[int, int,
 
 
 class PooledLoss(FeatureLoss):
-    """A loss between maps of one height and width: the larger is averaged down; a vector is a map of one cell."""
+    """A loss between maps of equal height and width: the larger is averaged down; a vector is a 1x1 map."""
 
     size: tuple[int, int]
     key: str
 
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
-        """Find the size of the smaller map, and make what is trained between the two."""
+        """Find the size of the smaller map, and create what is trained between the two."""
         require_teacher(self, teacher)
         assert teacher is not None
         own = map_shape(self, self.student, student[self.student])
@@ -63,12 +63,12 @@ class PooledLoss(FeatureLoss):
         return {self.key: averaged(teacher.maps[self.teacher], self.size)}
 
     def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
-        """Return the loss of the batch, a scalar."""
+        """Return the loss between the maps at the smaller size, a scalar."""
         return self.compare(averaged(student.maps[self.student], self.size), target[self.key])
 
     @abstractmethod
     def connect(self, channels: int, target: int) -> None:
-        """Make what is trained between the student's ``channels`` and the teacher's ``target`` channels."""
+        """Create what is trained between the student's ``channels`` and the teacher's ``target`` channels."""
 
     @abstractmethod
     def compare(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What losses share that compare how the images of a batch lie to each other."""
+"""Shared code of the losses on relations between the images of a batch."""
 
 from abc import abstractmethod
 from math import ceil
@@ -14,25 +14,25 @@ from kd_lightning.networks.layers import Outputs, Shapes
 if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
 
-SHORTEST = 1e-6
-"""Length from which a vector has a direction."""
+MIN_LENGTH = 1e-6
+"""Length up to which a vector counts as zero."""
 
-EVALUATED = 128
-"""Images whose relations are looked at in evaluation mode at once: as many as a training batch has by default."""
+MAX_IMAGES = 128
+"""Images that are related to each other in evaluation mode: as many as a training batch has by default."""
 
 
-def directions(vectors: Tensor, shortest: float = SHORTEST) -> Tensor:
-    """Return vectors (B, D) at length one; those of no length stay zeros, and get no gradient."""
+def directions(vectors: Tensor, min_length: float = MIN_LENGTH) -> Tensor:
+    """Return vectors (B, D) at length one; those up to ``min_length`` become zeros and get no gradient."""
     lengths: Tensor = linalg.vector_norm(vectors, dim=1, keepdim=True)
-    return vectors / lengths.where(lengths > shortest, torch.inf)
+    return vectors / lengths.where(lengths > min_length, torch.inf)
 
 
 class RelationLoss(FeatureLoss):
-    """A loss between the relations that a layer of the student and one of the teacher see among a batch's images.
+    """A loss between the relations of a batch's images in a layer of the student and in one of the teacher.
 
-    The layers may have any shapes: all values of an image are one vector. It needs no projector, and is computed in
-    single precision where the networks run in less: relations are small differences of large numbers. In evaluation
-    mode, where batches are much larger, relations are those within parts of up to ``EVALUATED`` images.
+    The layers may have any shapes: each image's values are flattened to one vector. It needs no projector. It is
+    computed in float32 where the networks run in less: relations are small differences of large numbers. In evaluation
+    mode, where batches are much larger, it relates the images within parts of up to ``MAX_IMAGES``.
     """
 
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
@@ -40,9 +40,9 @@ class RelationLoss(FeatureLoss):
         require_teacher(self, teacher)
 
     def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
-        """Return the loss of the batch, a scalar."""
+        """Return the loss, averaged over the parts of the batch, a scalar."""
         own, other = student.maps[self.student], target[self.teacher]
-        count = 1 if self.training else ceil(len(own) / EVALUATED)
+        count = 1 if self.training else ceil(len(own) / MAX_IMAGES)
         parts = zip(own.tensor_split(count), other.tensor_split(count), strict=True)
         with torch.autocast(own.device.type, enabled=False):
             return torch.stack([self.compare(_vectors(one), _vectors(two)) for one, two in parts]).mean()

@@ -1,4 +1,4 @@
-"""Knowledge review: the student's stages, fused from the deepest to the shallowest, against the teacher's."""
+"""Knowledge review: the student's stages, fused from the deepest to the shallowest, are compared with the teacher's."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,14 +21,13 @@ SIZES = (4, 2, 1)
 """Heights and widths that maps are averaged down to."""
 
 MAX_CHANNELS = 512
-"""Channels of what one fusion hands to the next, at most."""
+"""Largest number of channels that one fusion passes to the next."""
 
 
 def pyramid_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Return the hierarchical context loss: mean squared errors of two maps as they are and averaged to 4x4, 2x2, 1x1.
 
-    Sizes that are no smaller than the map are left out; each one that is taken counts half of the one before it, and
-    all weights together one.
+    Only sizes smaller than the map are used; each has half the weight of the one before, and the weights sum to one.
 
     Args:
         student_map: (B, C, H, W).
@@ -52,13 +51,13 @@ def pyramid_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 class Fusion(nn.Module):
-    """Attention-based fusion: a stage of the student with what the deeper stages have handed on.
+    """Attention-based fusion of a stage of the student with the output of the deeper stages.
 
     Args:
         channels: Of the stage.
-        between: Channels of what is handed on.
+        between: Channels of what is passed on.
         target: Channels of the teacher's map.
-        deepest: Whether no deeper stage hands anything on.
+        deepest: Whether this is the deepest stage.
     """
 
     works_with_fast_path = True
@@ -74,11 +73,11 @@ class Fusion(nn.Module):
         self.attention = None if deepest else nn.Conv2d(2 * between, 2, kernel_size=1)
 
     def forward(self, own: Tensor, deeper: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return the fused map as it is compared, (B, target, *size), and as it is handed on, (B, between, *size).
+        """Return the fused map to compare, (B, target, *size), and the one to pass on, (B, between, *size).
 
         Args:
             own: The stage's map, (B, channels, H, W).
-            deeper: What the deeper stage has handed on, (B, between, H', W'); ``None`` for the deepest.
+            deeper: What the deeper stage passed on, (B, between, H', W'); ``None`` for the deepest.
             size: Height and width of the teacher's map.
         """
         fused = self.enter(own)
@@ -91,19 +90,19 @@ class Fusion(nn.Module):
 
 
 def _resized(values: Tensor, size: Sequence[int]) -> Tensor:
-    """Return maps in another height and width, by their nearest values."""
+    """Return maps resized to a height and width by nearest-neighbour interpolation."""
     return values if values.shape[-2:] == tuple(size) else functional.interpolate(values, size=list(size))
 
 
 class ReviewKD(MultiLayerLoss):
-    """The squared difference between each stage of the teacher and the student's stages from there on, fused.
+    """The squared difference between each stage of the teacher and the fusion of the student's stages from there on.
 
     Chen et al., CVPR 2021, https://arxiv.org/abs/2104.09044. From the deepest stage to the shallowest, a fusion weighs
-    the student's map against what the deeper stages have handed on, cell by cell (1x1 convolution, attention; nearest
-    values where heights differ, at last to the teacher's height), and a 3x3 convolution makes the teacher's channels of
-    it. A vector, such as what ``pool`` gives, is a map of one cell. Each result costs its mean squared error at full
-    size and averaged to 4x4, 2x2 and 1x1 (what is smaller than the map), weighted 1, 1/2, 1/4, 1/8 over their sum; the
-    stages are summed.
+    the student's map and the output of the deeper stages at each position (1x1 convolution, attention;
+    nearest-neighbour resizing where heights differ, finally to the teacher's height), and a 3x3 convolution maps the
+    result to the teacher's channels. A vector, such as what ``pool`` gives, is a 1x1 map. Each result adds its mean
+    squared error at full size and averaged to 4x4, 2x2 and 1x1 (only sizes smaller than the map), weighted 1, 1/2, 1/4,
+    1/8 over their sum; the stages are summed.
 
     The reference setting for 100 classes compares each stage and, as the deepest, the pooled vector: the student's maps
     after a stage's ReLU with the teacher's before it. For resnet8x4 and resnet32x4 that is ``student: [layer1, layer2,
@@ -112,15 +111,15 @@ class ReviewKD(MultiLayerLoss):
     0.6 and 1 for resnet20 and resnet32), beside labels at 1, over a warm-up of 20 epochs.
 
     Of each stage it trains ``C M + 9 M C'`` weights and a few more, M = min(512, C of the deepest), often more than the
-    student has; they are left behind after training. In training a stage takes the time of a 3x3 convolution at the
-    teacher's size. A remembered teacher keeps its whole maps.
+    student has; they are dropped after training. In training a stage takes the time of a 3x3 convolution at the
+    teacher's size. The teacher cache holds whole maps.
 
     Args:
         student: The student's layers, two stages or more, from the shallowest to the deepest; each gives a map, or a
             vector.
-        teacher: The teacher's layers, in the same order; the student's names where they are not given.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        teacher: The teacher's layers, in the same order; by default the student's names.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: The numbers of layers differ, or are below two.
@@ -136,13 +135,13 @@ class ReviewKD(MultiLayerLoss):
         super().__init__(student, teacher, weight, warm_up)
         if len(self.student) < 2:
             raise UserError(
-                f"ReviewKD fuses stages, but student names '{self.student[0]}' alone; name two layers or more, from "
+                f"ReviewKD fuses stages, but student names only '{self.student[0]}'; name two layers or more, from "
                 "the shallowest to the deepest, or take FeatureRegression."
             )
         self.sizes: list[tuple[int, int]] = []
 
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
-        """Make a fusion for each stage."""
+        """Create a fusion for each stage."""
         pairs = self.maps(student, teacher)
         between = min(MAX_CHANNELS, pairs[-1][0][0])
         self.sizes = [other[1:] for _, other in pairs]

@@ -9,11 +9,11 @@ from torch.nn import functional
 from kd_lightning.errors import UserError
 from kd_lightning.losses.relations import RelationLoss
 
-NEAREST = 1e-4
-"""Share of the mean distance from which one image lies in a direction from another."""
+MIN_DISTANCE = 1e-4
+"""Smallest distance, as a share of the mean, at which two images define a direction."""
 
 TRIPLES = 2**18
-"""Angles that are computed at once, at least those at one image: as many as stay in a core's cache."""
+"""Angles computed at once, as many as fit into a core's cache; at least those at one image."""
 
 
 def relative_distances(vectors: Tensor) -> Tensor:
@@ -23,9 +23,9 @@ def relative_distances(vectors: Tensor) -> Tensor:
         vectors: (B, D).
 
     Returns:
-        (B, B); zeros where all images are alike. The gradient is 0 between images that are alike.
+        (B, B); zeros where all images are equal. The gradient between equal images is 0.
     """
-    # not by a matrix product, which leaves noise where images are nearly alike
+    # not by a matrix product, which is inexact where images are nearly equal
     distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
     mean = distances.sum() / (distances > 0).sum().clamp_min(1)
     return distances / mean.where(mean > 0, 1.0)
@@ -33,16 +33,16 @@ def relative_distances(vectors: Tensor) -> Tensor:
 
 def reciprocals(at: Tensor) -> Tensor:
     """Return 1 over each distance, and 0 where it is too small for a direction."""
-    is_apart = at > NEAREST
+    is_apart = at > MIN_DISTANCE
     return is_apart / at.where(is_apart, 1.0)
 
 
 def angle_cosines(distances: Tensor, at: Tensor) -> Tensor:
-    """Return the cosines of the angles at some images between each two others, from distances alone.
+    """Return the cosines of the angles at some images between each two others, from distances only.
 
     Args:
         distances: Relative ones, (B, B).
-        at: Those from the images at which the angles are, (A, B).
+        at: Distances from the images at which the angles are, (A, B).
 
     Returns:
         (A, B, B): at image a, between i and k. Where i or k is too near to a for a direction, it is 0. It has no
@@ -58,8 +58,8 @@ def angle_cosines(distances: Tensor, at: Tensor) -> Tensor:
 class AngleLoss(torch.autograd.Function):
     """The sum of the Huber losses between the cosines of the student's and the teacher's angles, over B^3 triples.
 
-    Its gradient is written out and computed beside it, for some images at a time: what automatic differentiation would
-    keep, or do twice, are B^3 numbers in each of some twenty steps.
+    Its gradient is explicit and computed with it, for some images at a time: automatic differentiation would store or
+    recompute B^3 numbers in each of some twenty steps.
     """
 
     @staticmethod
@@ -111,26 +111,26 @@ def relational_loss(student: Tensor, teacher: Tensor, distance: float, angle: fl
 
 
 class RKD(RelationLoss):
-    """The Huber losses between the distances and the angles that student and teacher see among a batch's images.
+    """The Huber losses between the distances and the angles of a batch's images in student and teacher.
 
     Park et al., CVPR 2019, https://arxiv.org/abs/1904.05068: ``25 mean_(i, j) huber(d_ij / mean d) + 50 mean_(i, j, k)
-    huber(cos of the angle at j)``, each between student and teacher. It matches the shape of the cloud of images,
-    whatever its size and place, and however many values a feature has. The paper compares the features in front of the
-    classifier; of a map all values are one vector.
+    huber(cos of the angle at j)``, each between student and teacher. It matches the relative arrangement of the images,
+    whatever its scale and offset and however many values a feature has. The paper compares the features before the
+    classifier; a map is flattened to one vector.
 
-    A weight of 1 with these two factors is RepDistiller's setting for 100 classes; the batch does not matter. It has no
-    parameters; a remembered teacher keeps its whole layer. Angles take time by B^3 (measured on a CPU core: 0.02 s a
-    step at a batch of 128, 0.2 s at 256) and memory by B^2; the paper's RKD-D, of distances alone, is an ``angle`` of 0
-    and takes next to nothing. One image or two have no shape: they cost 0. Images that are alike have no direction from
-    each other, and get no gradient from that.
+    A weight of 1 with these two factors is RepDistiller's setting for 100 classes; it does not depend on the batch
+    size. It has no parameters; the teacher cache holds the whole layer. Angles take O(B^3) time (measured on a CPU
+    core: 0.02 s per step at a batch of 128, 0.2 s at 256) and O(B^2) memory; the paper's RKD-D, only distances, is
+    ``angle`` 0 and costs almost nothing. The loss of one or two images is 0. Equal images define no direction and get
+    no gradient from it.
 
     Args:
         student: The student's layer, such as ``classifier.1``.
-        teacher: The teacher's layer; the student's name where it is not given.
+        teacher: The teacher's layer; by default the student's name.
         distance: Factor of the distances, 0 or more.
         angle: Factor of the angles, 0 or more.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``distance`` or ``angle`` is below 0.

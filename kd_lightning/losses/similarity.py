@@ -1,9 +1,9 @@
-"""Similarity preserving: which images of a batch are alike."""
+"""Similarity preserving: match which images of a batch are similar."""
 
 from torch import Tensor
 from torch.nn import functional
 
-from kd_lightning.losses.relations import SHORTEST, RelationLoss, directions
+from kd_lightning.losses.relations import MIN_LENGTH, RelationLoss, directions
 
 
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -18,27 +18,27 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         A scalar, 0 or more: the squared Frobenius norm of the difference, over B^2.
     """
-    own, other = (directions(values @ values.T, SHORTEST**2) for values in (student, teacher))
+    own, other = (directions(values @ values.T, MIN_LENGTH**2) for values in (student, teacher))
     return functional.mse_loss(own, other)
 
 
 class SimilarityPreserving(RelationLoss):
-    """The mean squared difference between the similarities that student and teacher see among a batch's images.
+    """The mean squared difference between the image similarities of student and teacher within a batch.
 
     Tung and Mori, ICCV 2019, https://arxiv.org/abs/1907.09682: ``|G_s - G_t|^2 / B^2``, where G is ``f f^T`` of the
-    flattened features (B, D), its rows of length one. It says which images are alike, and nothing of how a network
-    encodes that, so layers of any shapes compare: it helps where the two networks are built differently.
+    flattened features (B, D), its rows of length one. It depends on which images are similar, not on how a network
+    encodes that, so layers of any shapes can be compared. It helps where the two networks differ in architecture.
 
     A weight of 3000 on the last map before pooling is RepDistiller's setting for 100 classes, at a batch of 64. A row's
-    share is bounded, so the loss falls as 1 / B: with twice the batch, take twice the weight. It has no parameters and
-    costs ``B^2 (D + D')`` multiplications; a remembered teacher keeps its whole layer. One image is like itself: a
-    batch of one costs 0. An image of zeros is like none.
+    share is bounded, so the loss falls as 1 / B: with twice the batch, use twice the weight. It has no parameters and
+    costs ``B^2 (D + D')`` multiplications; the teacher cache holds the whole layer. The loss of a batch of one is 0.
+    Features of zeros have a similarity of 0 to all others.
 
     Args:
         student: The student's layer, such as ``features``.
-        teacher: The teacher's layer; the student's name where it is not given.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        teacher: The teacher's layer; by default the student's name.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
     """
 
     works_with_fast_path = True

@@ -26,25 +26,25 @@ class SoftTargets(LogitLoss):
     """The divergence of the student's softened probabilities from the teacher's: plain knowledge distillation.
 
     ``T^2 mean_b KL(softmax(z_t / T) || softmax(z_s / T))`` (Hinton et al., 2015, https://arxiv.org/abs/1503.02531). It
-    matches the whole distribution, is hard to beat, and the one to try first. The factor keeps the gradient's size when
-    T changes, and the divergence is a sum over classes: a mean over them would make it C times too small.
+    matches the whole distribution. It is hard to beat: try it first. The factor T^2 keeps the gradient's size when T
+    changes. The divergence is a sum over classes; a mean over them would be C times too small.
 
-    T = 4 with 0.9 beside labels at 0.1 is the usual setting for 10 and for 100 classes. The term pulls harder at 10,
-    two to three times as hard beside the labels, but they count little here.
+    T = 4 with 0.9 beside labels at 0.1 is the usual setting for 10 and for 100 classes. At 10 classes its gradient is
+    two to three times as large relative to the labels', but these count little here.
 
-    ``standardize`` (Sun et al., CVPR 2024, https://arxiv.org/abs/2403.01427) is for a student that cannot make logits
+    ``standardize`` (Sun et al., CVPR 2024, https://arxiv.org/abs/2403.01427) is for a student that cannot reach logits
     as large as the teacher's. Its reference is T = 2 with 9 beside labels at 0.1 for 100 classes. For 10 take T = 1: no
     standardized logit exceeds (C - 1) / sqrt(C), which is 2.85, and so no probability 0.351 at T = 2.
 
-    It has no parameters, and a remembered teacher keeps ``num_classes`` numbers an image, once for all losses on
-    logits. It works with a batch of one, mixed images and two classes, which cannot be standardized.
+    It has no parameters. The teacher cache holds ``num_classes`` numbers per image, once for all losses on logits. It
+    works with a batch of one, mixed images and two classes, which cannot be standardized.
 
     Args:
         temperature: T, above 0.
-        standardize: Whether each image's logits, the student's and the teacher's, are brought to mean 0 and standard
-            deviation 1 first; for three classes or more.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        standardize: Whether each image's logits, the student's and the teacher's, are first standardized to mean 0 and
+            standard deviation 1; for three classes or more.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``temperature`` is not above 0, or two classes are to be standardized.

@@ -1,4 +1,4 @@
-"""The cosine between the cells of two feature maps."""
+"""The cosine between two feature maps at each position."""
 
 from torch import Tensor
 from torch.nn import functional
@@ -8,14 +8,14 @@ from kd_lightning.losses.features import ProjectedLoss, Projection, same_shape
 
 
 def spatial_cosine_loss(projected_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Return one minus the cosine over channels, averaged over cells and batch.
+    """Return one minus the cosine over channels, averaged over positions and batch.
 
     Args:
         projected_map: The student's map after the projector, (B, C, H, W).
         teacher_map: (B, C, H, W).
 
     Returns:
-        A scalar in [0, 2]; a cell of zeros counts as one.
+        A scalar in [0, 2]; a position of zeros counts as one.
 
     Raises:
         ValueError: The shapes differ.
@@ -25,30 +25,30 @@ def spatial_cosine_loss(projected_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 class SpatialCosine(ProjectedLoss):
-    """One minus the cosine over channels between each cell of the teacher's map and of the student's projected one.
+    """One minus the cosine over channels between the teacher's map and the student's projected map at each position.
 
-    ``mean_(b, y, x) (1 - cos(p(f_s)[b, :, y, x], f_t[b, :, y, x]))``, this project's own: the directions of the
-    features without their sizes, place by place, where the seed's ``HiddenCosine`` compares places that do not meet.
-    It asks less of a narrow student than ``FeatureRegression``, which matches the sizes too.
+    ``mean_(b, y, x) (1 - cos(p(f_s)[b, :, y, x], f_t[b, :, y, x]))``, this project's own loss: it matches the
+    directions of the features, not their magnitudes, at the same positions, where ``HiddenCosine`` of PyTorch's
+    tutorial compares different ones. It demands less of a narrow student than ``FeatureRegression``, which matches the
+    magnitudes too.
 
     A weight of 2 with a 1x1 projector measured best for LightNN on CIFAR-10 (0.7 points over no teacher, in two runs);
-    for 100 classes nothing is measured. The projector has ``C C' + C'`` parameters and is left behind after training; a
-    remembered teacher keeps its whole map. A cell of zeros has no direction and costs one. It is defined for a batch of
-    one.
+    100 classes are not measured. The projector has ``C C' + C'`` parameters and is dropped after training. The teacher
+    cache holds the whole map. A position of zeros has no direction and a loss of one. It is defined for a batch of one.
 
     Args:
         student: The student's layer, such as ``features``.
-        teacher: The teacher's layer; the student's name where it is not given.
+        teacher: The teacher's layer; by default the student's name.
         projector: As in ``FeatureRegression``.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: The maps differ in height or width.
     """
 
     works_with_fast_path = True
-    short = "cells"
+    short = "spatial"
 
     def __init__(
         self,
@@ -61,5 +61,5 @@ class SpatialCosine(ProjectedLoss):
         super().__init__(student, teacher, projector, weight, warm_up)
 
     def compare(self, projected_map: Tensor, teacher_map: Tensor) -> Tensor:
-        """Return one minus the cosine, averaged over batch and cells, a scalar in [0, 2]."""
+        """Return one minus the cosine, averaged over batch and positions, a scalar in [0, 2]."""
         return spatial_cosine_loss(projected_map, teacher_map)

@@ -1,4 +1,4 @@
-"""A simple recipe for distillation: normalized features behind a linear projector."""
+"""A simple recipe for distillation: normalized features after a linear projector."""
 
 from torch import Tensor, nn
 
@@ -8,17 +8,17 @@ from kd_lightning.losses.features import same_shape
 from kd_lightning.losses.pooled import PooledLoss
 
 EPSILON = 1e-4
-"""What is added to a channel's variance."""
+"""Added to a channel's variance."""
 
-LEAST = 1e-8
-"""Sum of powers below which two maps count as equal: its logarithm would fall without end."""
+MIN_SUM = 1e-8
+"""Sum of powers below which two maps count as equal: it bounds the logarithm."""
 
 
 def normalized_channels(feature_map: Tensor) -> Tensor:
-    """Return a map with each channel's mean over batch and cells at 0, and its variance at 1.
+    """Return a map with each channel's mean over batch and positions at 0, and its variance at 1.
 
-    It is batch normalization without affine parameters by the batch's own statistics, in evaluation mode too; and a
-    channel of one value, in which ``BatchNorm2d`` cannot train, becomes 0.
+    It is batch normalization without affine parameters that uses the batch's statistics in evaluation mode too. A
+    channel of one value, on which ``BatchNorm2d`` cannot train, becomes 0.
 
     Args:
         feature_map: (B, C, H, W).
@@ -50,7 +50,7 @@ def log_power_loss(projected_map: Tensor, teacher_map: Tensor, exponent: float) 
     """
     same_shape(projected_map, teacher_map)
     differences = normalized_channels(projected_map) - normalized_channels(teacher_map)
-    return differences.abs().pow(exponent).sum().clamp_min(LEAST).log()
+    return differences.abs().pow(exponent).sum().clamp_min(MIN_SUM).log()
 
 
 class SRD(PooledLoss):
@@ -58,21 +58,22 @@ class SRD(PooledLoss):
 
     Miles and Mikolajczyk, AAAI 2024, https://arxiv.org/abs/2303.11098: ``log sum |BN(W f_s) - BN(f_t)|^4``, where BN
     normalizes each channel over the batch, without affine parameters, and W is a linear projector without bias (which
-    the BN would take away). It lets the projector whiten the student's features, looks at the largest errors, and its
-    gradient does not fade as they shrink. The paper compares the features in front of the classifier.
+    the BN would cancel). The projector can whiten the student's features, the power emphasizes the largest errors, and
+    with the logarithm the gradient does not vanish as they shrink. The paper compares the features before the
+    classifier.
 
-    A weight of 2, beside labels at 1 and ``SoftTargets`` at T = 1 with weight 1, is its authors' setting for
-    ImageNet. Between C and C' channels it trains ``C C'`` parameters, left behind after training; a remembered
-    teacher keeps its map. The larger map is averaged down to the smaller one, and a vector is a map of one cell. The
-    sum grows with the batch, its gradient does not. Validation goes by its batches' statistics too. A channel of one
-    value or of equal ones is 0: where all are (a batch of one vector), the loss is log 1e-8, without gradient.
+    A weight of 2, beside labels at 1 and ``SoftTargets`` at T = 1 with weight 1, is the authors' setting for ImageNet.
+    Between C and C' channels it trains ``C C'`` parameters, which are dropped after training. The teacher cache holds
+    the map. The larger map is averaged down to the smaller one, and a vector is a 1x1 map. The sum grows with the
+    batch, its gradient does not. Validation uses its batches' statistics too. A channel of one value or of equal ones
+    is 0; where all are (a batch of one vector), the loss is log 1e-8, without gradient.
 
     Args:
         student: The student's layer, such as ``features``.
-        teacher: The teacher's layer; the student's name where it is not given.
+        teacher: The teacher's layer; by default the student's name.
         exponent: The exponent, 1 or more.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: A layer gives neither maps nor vectors, or ``exponent`` is below 1.
@@ -95,7 +96,7 @@ class SRD(PooledLoss):
         self.exponent = exponent
 
     def connect(self, channels: int, target: int) -> None:
-        """Make the projector."""
+        """Create the projector."""
         self.projector = nn.Conv2d(channels, target, kernel_size=1, bias=False)
 
     def compare(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:

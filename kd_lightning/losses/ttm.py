@@ -25,7 +25,7 @@ def ttm_loss(student: Tensor, teacher: Tensor, gamma: float) -> Tensor:
 def wttm_loss(student: Tensor, teacher: Tensor, gamma: float) -> Tensor:
     """Return ``U KL(p_t^gamma / U, p_s)``, ``U = sum_c p_t^gamma``, averaged over the batch.
 
-    The weighted form of the same paper: images of which the teacher is less sure count more.
+    The weighted form of the same paper: images on which the teacher is less confident count more.
 
     Args:
         student: Logits (B, num_classes).
@@ -49,22 +49,22 @@ def power_transform(logits: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
 class TTM(LogitLoss):
     """Transformed teacher matching: the teacher's probabilities are softened, and the student's are not.
 
-    ``mean_b KL(p_t^gamma / sum_c p_t^gamma || p_s)`` (Zheng and Yang, ICLR 2024, https://arxiv.org/abs/2402.11148), no
-    factor T^2: soft targets with the temperature 1 / gamma on the teacher's side alone: that keeps the student from
-    being too sure, as a penalty on low entropy would. It helps where the student overfits.
+    ``mean_b KL(p_t^gamma / sum_c p_t^gamma || p_s)`` (Zheng and Yang, ICLR 2024, https://arxiv.org/abs/2402.11148),
+    without the factor T^2: soft targets with the temperature 1 / gamma only on the teacher's side. That keeps the
+    student from being overconfident, as a penalty on low entropy would. It helps where the student overfits.
 
     gamma = 0.1, weight 45 beside labels at 1 is the reference setting for 100 classes. It stays for 10, where nothing
-    else is published: the gradient is a difference of probabilities, and pulls some 50 times as hard as the labels at
-    either number.
+    else is published: the gradient is a difference of probabilities, some 50 times as large as the labels' for either
+    number.
 
-    It has no parameters, and a remembered teacher keeps ``num_classes`` numbers an image. It works with a batch of one,
-    mixed images and two classes.
+    It has no parameters. The teacher cache holds ``num_classes`` numbers per image. It works with a batch of one, mixed
+    images and two classes.
 
     Args:
         gamma: Exponent of the teacher's probabilities, above 0; below 1 it softens them.
-        standardize: As in ``SoftTargets``, but for the temperature: gamma is its inverse.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        standardize: As in ``SoftTargets``, with 1 / gamma as the temperature.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``gamma`` is not above 0, or two classes are to be standardized.
@@ -83,24 +83,24 @@ class TTM(LogitLoss):
 
 
 class WTTM(LogitLoss):
-    """Transformed teacher matching in which images count the more, the less sure the teacher is of them.
+    """Transformed teacher matching in which images count more where the teacher is less confident.
 
     ``mean_b U KL(p_t^gamma / U || p_s)``, ``U = sum_c p_t^gamma`` (Zheng and Yang, ICLR 2024,
-    https://arxiv.org/abs/2402.11148). ``TTM`` times U, which is 1 where the teacher is sure and C^(1 - gamma) where it
-    says nothing. It helps where ``TTM`` does, and where many images are ambiguous.
+    https://arxiv.org/abs/2402.11148). ``TTM`` times U, which is 1 where the teacher is certain and C^(1 - gamma) where
+    it is uniform. It helps where ``TTM`` does, and where many images are ambiguous.
 
     gamma = 0.2, weight 4 beside labels at 1 is the reference setting for 100 classes. U is some six times smaller for
-    10 classes, so that 4 pulls a fifth as hard there. It stays the default: 22, which pulls as hard as 4 does for 100
-    classes, measured no better for 10.
+    10 classes, so the gradient at 4 is a fifth as large there. It stays the default: 22, with the gradient that 4 has
+    for 100 classes, measured no better for 10.
 
-    It has no parameters, and a remembered teacher keeps ``num_classes`` numbers an image. It works with a batch of one,
-    mixed images and two classes.
+    It has no parameters. The teacher cache holds ``num_classes`` numbers per image. It works with a batch of one, mixed
+    images and two classes.
 
     Args:
         gamma: Exponent of the teacher's probabilities, above 0; below 1 it softens them.
         standardize: As in ``TTM``.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``gamma`` is not above 0, or two classes are to be standardized.

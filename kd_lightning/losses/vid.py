@@ -1,4 +1,4 @@
-"""Variational information distillation: how surely the student's map tells the teacher's."""
+"""Variational information distillation: how well the student's map predicts the teacher's."""
 
 from math import expm1, log
 
@@ -18,7 +18,7 @@ def negative_log_likelihood(mean: Tensor, teacher_map: Tensor, variances: Tensor
     """Return ``((m - f_t)^2 / v + log v) / 2``, averaged over batch and map.
 
     Ahn, Hu, Damianou, Lawrence and Dai, "Variational Information Distillation for Knowledge Transfer" (CVPR 2019,
-    https://arxiv.org/abs/1904.05835): but for a constant, the negative log-likelihood of a normal distribution.
+    https://arxiv.org/abs/1904.05835): up to a constant, the negative log-likelihood of a normal distribution.
 
     Args:
         mean: (B, C, H, W).
@@ -26,7 +26,7 @@ def negative_log_likelihood(mean: Tensor, teacher_map: Tensor, variances: Tensor
         variances: Above 0, (C,).
 
     Returns:
-        A scalar, below 0 where the variances are small and right.
+        A scalar; it is below 0 where the variances are small and the predictions close.
 
     Raises:
         ValueError: The shapes of the maps differ.
@@ -40,20 +40,20 @@ class VID(PooledLoss):
     """The negative log-likelihood of the teacher's map under a normal distribution that the student's map predicts.
 
     Ahn et al., CVPR 2019, https://arxiv.org/abs/1904.05835: ``mean ((m(f_s) - f_t)^2 / v_c + log v_c) / 2``, where m is
-    three 1x1 convolutions with ReLU between them and v a variance a channel, ``softplus(a) + 1e-5``, all trained with
-    the student. It raises a lower bound of the information that the layers share: a regression that learns to care
-    less about channels which the student cannot tell.
+    three 1x1 convolutions with ReLU between them and v a variance per channel, ``softplus(a) + 1e-5``, all trained with
+    the student. It raises a lower bound of the mutual information of the layers: a regression that learns to weigh
+    channels less which the student cannot predict.
 
     A weight of 1 is RepDistiller's setting for 100 classes, with one loss for each of three stages; the variances start
-    at 5. It may fall below 0. Between C and C' channels it trains ``C C' + 2 C'^2 + C'`` parameters, left behind
-    after training; a remembered teacher keeps its map. The larger map is averaged down to the smaller one, and a vector
-    is a map of one cell. It is defined for a batch of one and for constant maps.
+    at 5. It may fall below 0. Between C and C' channels it trains ``C C' + 2 C'^2 + C'`` parameters, which are dropped
+    after training. The teacher cache holds the map. The larger map is averaged down to the smaller one, and a vector is
+    a 1x1 map. It is defined for a batch of one and for constant maps.
 
     Args:
         student: The student's layer, such as ``features``.
-        teacher: The teacher's layer; the student's name where it is not given.
-        weight: What the term is multiplied with in the sum.
-        warm_up: Epochs in which the weight rises.
+        teacher: The teacher's layer; by default the student's name.
+        weight: Factor of the term in the total loss.
+        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: A layer gives neither maps nor vectors.
@@ -66,7 +66,7 @@ class VID(PooledLoss):
         super().__init__(student, teacher, weight, warm_up)
 
     def connect(self, channels: int, target: int) -> None:
-        """Make the convolutions and the variances."""
+        """Create the convolutions and the variances."""
         self.mean = nn.Sequential(
             nn.Conv2d(channels, target, kernel_size=1, bias=False),
             nn.ReLU(),

@@ -10,10 +10,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use: those it is bound to, or fewer where its container says so.
+    """Return the number of cores that this process may use: those it is bound to, or its container's limit.
 
-    Libraries count the machine's cores. With a container's share of them, one thread a core of the machine spends most
-    of the time waiting for its turn.
+    Libraries count the machine's cores. In a container with a share of them, a thread for each core would mostly wait.
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = _share()
@@ -32,7 +31,7 @@ def _share() -> float | None:
 
 
 def needs_reduce_range() -> bool:
-    """Tell whether this CPU's int8 sums saturate: x86 without VNNI, or a CPU that cannot be told."""
+    """Return whether this CPU's int8 sums saturate: x86 without VNNI, or an unknown CPU."""
     if platform.machine().lower() in {"arm64", "aarch64"}:
         return False
     return not {"avx512_vnni", "avx_vnni"} & cpu_flags()
@@ -45,7 +44,7 @@ def int8_flags() -> list[str]:
 
 
 def has_bf16() -> bool:
-    """Tell whether this CPU calculates in bfloat16, as far as it can be told."""
+    """Return whether this CPU computes in bfloat16; an unknown CPU counts as one that does."""
     flags = cpu_flags()
     return not flags or bool({"avx512_bf16", "amx_bf16", "bf16"} & flags)
 

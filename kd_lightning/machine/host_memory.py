@@ -9,22 +9,22 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 
 
 def keep_freed_memory() -> None:
-    """Keep the memory of a step's tensors for the next step's, which are as large.
+    """Keep the memory of a step's tensors for the next step, whose tensors are as large.
 
-    By itself glibc asks the kernel for fresh pages for every large tensor and returns them when it is freed; clearing
+    By default glibc gets fresh pages from the kernel for every large tensor and returns them when it is freed; clearing
     those pages takes a quarter of a training step. With another C library this does nothing.
     """
     _set({MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1})
 
 
 def return_freed_memory() -> None:
-    """Go back to what glibc does by itself once large tensors have come and gone, and return what is free."""
+    """Restore glibc's behaviour after its first large tensors, and return free memory to the kernel."""
     _set({MMAP_MAX: 65536, MMAP_THRESHOLD: 2**25, TRIM_THRESHOLD: 2**26})
     trim()
 
 
 def trim() -> None:
-    """Return what is free now: each thread that took much would keep it for itself. With another C library, nothing."""
+    """Return free memory to the kernel: each thread's arena would keep it. With another C library this does nothing."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -40,6 +40,6 @@ def freed_memory_kept() -> Iterator[None]:
 
 
 def _set(values: dict[int, int]) -> None:
-    with suppress(AttributeError, OSError, TypeError):  # no glibc
+    with suppress(AttributeError, OSError, TypeError):  # not glibc
         for name, value in values.items():
             ctypes.CDLL(None).mallopt(name, value)

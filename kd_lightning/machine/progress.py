@@ -1,4 +1,4 @@
-"""A progress bar for what may take long before training starts."""
+"""A progress bar for slow work before training starts."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,13 +12,13 @@ Part = TypeVar("Part")
 
 
 def with_progress(parts: Iterable[Part], what: str, total: int, size: Callable[[Part], int]) -> Iterator[Part]:
-    """Hand parts on; the first of the processes shows a progress bar where they take more than a second.
+    """Yield the parts; the first process shows a progress bar where they take more than a second.
 
     Args:
-        parts: What is worked on, part by part.
-        what: What is done, for people.
+        parts: The work, part by part.
+        what: The bar's title.
         total: The size of all parts.
-        size: Gives the size of one.
+        size: Returns the size of a part.
     """
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     disable = getattr(rank_zero_only, "rank", 0) != 0

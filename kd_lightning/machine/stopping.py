@@ -1,12 +1,12 @@
 """Ctrl-C and SIGTERM: one sentence and the status that shells expect (130, 143), whatever a command is doing.
 
 A command ends in the signal's handler. An exception raised there, as Python's KeyboardInterrupt, can come out inside of
-a library's C++ code, which answers it by aborting. Files are written beside their places and renamed, so nothing that
-has its name is ever half-written.
+a library's C++ code, which then aborts. Files are written to a temporary folder and renamed, so a file under its final
+name is never half-written.
 
-Python calls a handler when the main thread is back from C++, which may be never: a process waits half an hour for one
-that it has lost. So a thread counts the signals, too, and a second one ends the process whatever the main thread does.
-Only C++ that keeps the interpreter's lock stops that thread; SIGKILL ends that.
+Python calls a handler when the main thread is back from C++, which may be never: a process waits half an hour for a
+process that it has lost. So a thread counts the signals, too, and a second one ends the process whatever the main
+thread does. Only C++ that holds the interpreter lock blocks that thread; then SIGKILL ends the process.
 """
 
 import os
@@ -26,17 +26,17 @@ from typing import NoReturn, TextIO
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NAMES = {int(signal.SIGINT): "Ctrl-C", int(signal.SIGTERM): "SIGTERM"}
-AGAIN = "what was not finished is not kept, and the same command starts again."
+AGAIN = "unfinished work is not kept; the same command starts again."
 MAIN = "KD_LIGHTNING_MAIN"
-"""Tells the processes that Lightning starts beside this one which is the first."""
+"""The process id of the first process, for those that Lightning starts beside it."""
 POLL_SECONDS = 0.1
 HANDLER_SECONDS = 0.5
-"""How long a second signal's handler, which also prints what was not printed yet, has the right of way."""
+"""How long the thread waits for a second signal's handler, which also flushes the output."""
 SHOW_CURSOR = b"\x1b[?25h"
 """A progress bar may have hidden it."""
 
 ResumeHint = Callable[[], str]
-"""Says what is kept of a command that is stopped, and how to go on."""
+"""Returns what is kept of a stopped command, and how to resume it."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ _running: list[_Command] = []
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let signals end this process with a sentence while a command runs; those that are ignored stay so."""
+    """Let signals end this process with a sentence while a command runs; ignored signals stay ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -63,7 +63,7 @@ def stoppable() -> Iterator[None]:
     _running.append(_Command(os.getpid(), _follows(), lambda: AGAIN))
     main = os.environ.get(MAIN)
     if _running[-1].follows:
-        threading.Thread(target=_end_with_main, daemon=True).start()
+        threading.Thread(target=_end_with_first, daemon=True).start()
     else:
         os.environ[MAIN] = str(os.getpid())
     reinstall_handlers()
@@ -79,26 +79,26 @@ def stoppable() -> Iterator[None]:
 
 
 def reinstall_handlers() -> None:
-    """Listen to the signals again, where a command runs and Lightning has put a handler of its own before ours."""
+    """Install the handlers again, where a command runs and Lightning has replaced them by its own."""
     if _running:
         for number in listened_to():
             signal.signal(number, stop_at_once)
 
 
 def listened_to() -> list[signal.Signals]:
-    """Return the signals that this process was not started to ignore, as one in the background ignores Ctrl-C."""
+    """Return the signals that this process does not ignore, as a background process ignores Ctrl-C."""
     return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def set_resume_hint(hint: ResumeHint) -> None:
-    """Choose what is said when the running command is stopped from now on."""
+    """Set the hint that is printed when the running command is stopped."""
     if _running:
-        _running[-1].resume_hint = resume_hint
+        _running[-1].resume_hint = hint
 
 
 @contextmanager
 def followed_by(then: str) -> Iterator[None]:
-    """Have a sentence said behind how to go on, while the running command does a part of what was asked for."""
+    """Append a sentence to the resume hint while the running command does a part of the requested work."""
     if _running:
         _running[-1].then = then
     yield
@@ -107,12 +107,12 @@ def followed_by(then: str) -> Iterator[None]:
 
 
 def then() -> str:
-    """Return what is to be done behind going on; nothing where the running command is all that was asked for."""
+    """Return what to do after the resumed command; empty where it is all the requested work."""
     return _running[-1].then if _running else ""
 
 
 def resume_hint() -> str:
-    """Return what is kept of the running command, and how to go on."""
+    """Return what is kept of the running command, and how to resume it."""
     return _running[-1].resume_hint() if _running else AGAIN
 
 
@@ -122,16 +122,16 @@ def status(number: int) -> int:
 
 
 def stop_at_once(number: int, frame: FrameType | None = None) -> None:
-    """End this process, with a sentence where it is the one that speaks; forks of it end silently."""
+    """End this process, with a sentence in the first of several processes; its forks end silently."""
     _end(number, (sys.stdout, sys.stderr))
 
 
 def _end(number: int, streams: Sequence[TextIO] = ()) -> NoReturn:
-    """End this process, and print before what the streams hold back."""
+    """Flush the streams, print the resume hint, and end this process."""
     if _running and _running[-1].process == os.getpid():
         for path in list(unfinished):
             _remove(path)
-        if speaks():
+        if is_rank_zero():
             for stream in streams:
                 with suppress(Exception):
                     stream.flush()
@@ -141,7 +141,7 @@ def _end(number: int, streams: Sequence[TextIO] = ()) -> NoReturn:
 
 @contextmanager
 def _second_signal_ends() -> Iterator[None]:
-    """Have the system's own handler, which waits for nobody, write each signal's number to a thread."""
+    """Let the C-level handler, which runs at once, write each signal's number to a thread."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
@@ -172,7 +172,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def write(sentence: str) -> None:
-    """Write a line to standard error from a signal's handler, which ``print`` does not allow while it is at work."""
+    """Write a line to standard error from a signal's handler, where a nested ``print`` is not allowed."""
     with suppress(OSError):
         os.write(2, (SHOW_CURSOR + b"\n" if os.isatty(2) else b"") + sentence.encode(errors="replace") + b"\n")
 
@@ -185,17 +185,17 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def speaks() -> bool:
+def is_rank_zero() -> bool:
     """Whether this process is the first of those that train together."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def wait_for_rank_zero(seconds: float) -> None:
-    """Give the first of several processes time to end, and this one with it: it speaks for all.
+    """Wait in all processes but the first, which prints for all and ends them.
 
-    It, or the launcher of both, would take an early end of this one for a crash.
+    The first process, or the launcher, would take an early end of this one for a crash.
     """
-    if _running and (_running[-1].follows or not speaks()):
+    if _running and (_running[-1].follows or not is_rank_zero()):
         time.sleep(seconds)
 
 
@@ -204,7 +204,7 @@ def _follows() -> bool:
     return os.environ.get(MAIN) == str(os.getppid())
 
 
-def _end_with_main() -> None:
+def _end_with_first() -> None:
     while _follows():
         time.sleep(POLL_SECONDS)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Networks in pure torch: images in, logits out, their layers by name."""
+"""Networks in pure torch: images in, logits out, layers by name."""
 
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.mobilenet import MobileNetV2

@@ -1,4 +1,4 @@
-"""The small contract that every network of this project follows."""
+"""The interface of every network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -15,29 +15,29 @@ from kd_lightning.networks.trial import in_mode, trial_images
 class Network(nn.Module, ABC):
     """An image classifier whose size is known and which can be built again from a file.
 
-    A network of your own subclasses this, takes at least the three arguments below, passes them (and every further
-    argument of its own, by keyword) to ``super().__init__`` and writes ``forward``. It then works in every task by its
-    ``class_path``; losses watch its layers by their names. (A network that is an ``nn.Module`` and no more works too,
-    as ``ModuleNetwork``.)
+    A custom network subclasses this, takes at least the three arguments below, passes them (and its further arguments,
+    by keyword) to ``super().__init__`` and implements ``forward``. It then works in every task by its ``class_path``;
+    losses read its layers by their names. (A plain ``nn.Module`` works too, as a ``ModuleNetwork``.)
 
-    On a GPU its steps become a CUDA graph if its class, and that of each layer that is not torch's own, says
-    ``works_with_fast_path = True``: it reads nothing from Python that changes between steps.
+    On a GPU its steps become a CUDA graph if its class, and the class of each layer that is not torch's own, sets
+    ``works_with_fast_path = True``: it reads no Python state that changes between steps.
 
     Args:
         num_classes: Number of classes, 2 or more.
         in_channels: Channels of an image: 1 (grey) or 3 (colour).
         image_size: Height and width of an image in pixels.
-        further: What else the subclass's constructor took: plain values, kept to build the network again from a file.
+        further: Further arguments of the subclass's constructor: plain values, saved to build the network again from a
+            file.
 
     Attributes:
-        needs_contiguous: Whether it cannot do with channels_last memory (it calls ``view``), and is given contiguous.
-        came_with_weights: Whether its weights were loaded; then another form of it begins with them.
+        needs_contiguous: Whether it needs contiguous memory: it cannot run with channels_last, as it calls ``view``.
+        came_with_weights: Whether its weights were loaded; its re-parameterized form then begins with them.
     """
 
     needs_contiguous = False
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let whoever calls the subclass give it images in the memory that it works with, and get its logits."""
+        """Wrap ``forward``: its input gets the memory format that it needs, and only its logits are returned."""
         super().__init_subclass__(**options)
         if "forward" in vars(cls):
             cls.forward = _called(cls.forward)  # type: ignore[assignment, method-assign]
@@ -59,7 +59,7 @@ class Network(nn.Module, ABC):
         self.register_load_state_dict_post_hook(_note_weights)  # type: ignore[no-untyped-call]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Copy the network; what the last pass has left in it (as ``weight_norm`` does) is copied without its graph."""
+        """Copy the network; tensors that a pass left in it (as ``weight_norm`` does) are copied without their graph."""
         for module in self.modules():
             for name, value in vars(module).items():
                 if isinstance(value, Tensor) and value.grad_fn is not None:
@@ -73,12 +73,12 @@ class Network(nn.Module, ABC):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, ``(B, num_classes)``, of normalized images ``(B, in_channels, S, S)``.
 
-        Something that has them as its ``logits`` may be returned, too: callers get the logits alone.
+        It may also return an object with ``logits``: callers get only these.
         """
 
     @property
     def class_path(self) -> str:
-        """The import path of the class that files name."""
+        """The import path of the class, as files name it."""
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
     @property
@@ -95,13 +95,13 @@ class Network(nn.Module, ABC):
         return self
 
     def to_channels_last(self) -> Self:
-        """Lay weights and inputs out in channels_last memory, which convolutions are fast with, or contiguously."""
+        """Use channels_last memory for weights and inputs, fast for convolutions; contiguous memory if that fails."""
         self.needs_contiguous = not self._takes_channels_last()
         return self.to(memory_format=torch.contiguous_format if self.needs_contiguous else torch.channels_last)
 
     @torch.no_grad()
     def _takes_channels_last(self) -> bool:
-        """Try it on two blank images."""
+        """Try channels_last memory on two blank images."""
         self.needs_contiguous = False
         images = trial_images(self, 2, self.image_shape)
         try:
@@ -117,7 +117,7 @@ def _note_weights(network: Network, _: object) -> None:
 
 
 def _called(method: Callable[[Any, Tensor], Any]) -> Callable[[Any, Tensor], Any]:
-    """Return a network's method with its input made contiguous where the network needs that, and its logits alone."""
+    """Return a method that makes its input contiguous where the network needs that, and returns only the logits."""
 
     @wraps(method)
     def called(network: Network, values: Tensor) -> Any:
@@ -127,7 +127,7 @@ def _called(method: Callable[[Any, Tensor], Any]) -> Callable[[Any, Tensor], Any
 
 
 def logits_of(output: Any) -> Any:
-    """Return the ``logits`` of a larger output, such as one of Hugging Face's, and anything else as it is."""
+    """Return the ``logits`` of a structured output, such as Hugging Face's, and any other output as it is."""
     if isinstance(output, Mapping) and "logits" in output:
         return output["logits"]
     return getattr(output, "logits", output)

@@ -1,4 +1,4 @@
-"""What the networks with batch normalization share: their convolutions, He's initialization, what they refuse."""
+"""Shared code of the networks with batch normalization: convolutions, initialization, argument checks."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ from kd_lightning.networks.base import Network
 
 
 class GlobalAvgPool(nn.Module):
-    """The mean of each channel of a map: a layer of its own, so that losses can watch what the classifier sees."""
+    """The mean of each channel of a map: a separate layer, so that losses can read the classifier's input."""
 
     works_with_fast_path = True
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return (B, C) of (B, C, H, W)."""
+        """Return the mean of each channel, (B, C, H, W) -> (B, C)."""
         return values.mean((2, 3))
 
 
@@ -24,7 +24,7 @@ class GlobalMaxPool(nn.Module):
     works_with_fast_path = True
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return (B, C) of (B, C, H, W)."""
+        """Return the maximum of each channel, (B, C, H, W) -> (B, C)."""
         return values.amax((2, 3))
 
 
@@ -34,12 +34,12 @@ def convolution(in_channels: int, out_channels: int, kernel_size: int = 3, strid
 
 
 def pointwise_convolution(in_channels: int, out_channels: int, groups: int = 1) -> nn.Conv2d:
-    """Build a 1x1 convolution, of groups of channels that do not see each other."""
+    """Build a 1x1 convolution, optionally grouped."""
     return nn.Conv2d(in_channels, out_channels, 1, groups=groups, bias=False)
 
 
 def depthwise_convolution(channels: int, stride: int = 1) -> nn.Conv2d:
-    """Build a 3x3 convolution of each channel alone."""
+    """Build a depthwise 3x3 convolution."""
     return nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
 
 
@@ -51,14 +51,14 @@ def activated_convolution(in_channels: int, out_channels: int, stride: int = 1) 
 def stage(
     block: Callable[[int, int, int], nn.Module], in_channels: int, channels: int, blocks: int, stride: int
 ) -> nn.Sequential:
-    """Build blocks in a row, each from its input's channels, its own and its stride; only the first has ``stride``."""
+    """Build consecutive blocks, each from input channels, output channels and stride; only the first has ``stride``."""
     return nn.Sequential(
         block(in_channels, channels, stride), *(block(channels, channels, 1) for _ in range(blocks - 1))
     )
 
 
 def init_kaiming(network: nn.Module) -> None:
-    """Draw convolutions so that ReLU layers keep the size of gradients (He et al. 2015); biases begin at 0."""
+    """Initialize convolutions by He et al. 2015, which keeps the size of gradients through ReLUs; biases begin at 0."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -67,21 +67,21 @@ def init_kaiming(network: nn.Module) -> None:
 
 
 def initialize_classifier(layer: nn.Linear) -> None:
-    """Draw the last layer near 0, as RepDistiller does for VGG and MobileNetV2; its biases begin at 0."""
+    """Initialize the last layer near 0, as RepDistiller does for VGG and MobileNetV2; its biases begin at 0."""
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.zeros_(layer.bias)
 
 
-def require_image_size(network: Network, least: int) -> None:
-    """Refuse images of which a network's last maps would have no pixel.
+def require_image_size(network: Network, minimum: int) -> None:
+    """Refuse images that are so small that a network's last maps would be empty.
 
     Raises:
-        UserError: The images are smaller than ``least``.
+        UserError: The images are smaller than ``minimum``.
     """
-    if network.image_size < least:
+    if network.image_size < minimum:
         kind = type(network).__name__
         raise UserError(
-            f"{kind} takes images of {least} pixels or more, not {network.image_size}; "
+            f"{kind} takes images of {minimum} pixels or more, not {network.image_size}; "
             "set --data.image_size or choose another network."
         )
 
@@ -93,15 +93,15 @@ def require_width(network: Network, width: int) -> None:
         UserError: ``width`` is 0 or less.
     """
     if width < 1:
-        raise UserError(f"the width of {type(network).__name__} is 1 or more, not {width}; set width to such a number.")
+        raise UserError(f"--model.network.width is {width}; {type(network).__name__} needs 1 or more.")
 
 
 def require_depth(network: Network, depth: int, rest: int) -> None:
-    """Refuse a depth of which three stages of blocks with two convolutions cannot be made.
+    """Refuse a depth that three stages of blocks with two convolutions cannot have.
 
     Raises:
-        UserError: ``depth`` is no 6n + ``rest``.
+        UserError: ``depth`` is not 6n + ``rest``.
     """
     if depth < 6 + rest or (depth - rest) % 6:
         kind, some = type(network).__name__, ", ".join(str(6 * n + rest) for n in (1, 2, 3, 4, 6))
-        raise UserError(f"the depth of {kind} is 6n + {rest} ({some}, ...), not {depth}; set depth to such a number.")
+        raise UserError(f"--model.network.depth is {depth}; {kind} needs 6n + {rest} ({some}, ...).")

@@ -1,4 +1,4 @@
-"""Building the network that a weight file names, within the bounds that the file's weights set."""
+"""Build the network that a weight file names, no larger than the file's weights allow."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,26 +16,26 @@ from kd_lightning.networks.layers import evaluated
 from kd_lightning.networks.module import find_module
 
 SPARE_VALUES, SPARE_MODULES = 2**22, 1000
-"""What a network may have besides what its weights account for: tables that are not saved, layers without weights."""
+"""What a network may have beyond its weights: tables that are not saved, layers without weights."""
 
 
 TOO_LARGE = "with its arguments it would be far larger than its weights"
 
 
 class TooLargeError(ValueError):
-    """A network that has far more weights than its file."""
+    """The network would have far more weights than its file."""
 
 
 def find_network(found: str, named: str | None, source: str) -> Callable[..., Network]:
-    """Return what builds a network; what a file says is never imported, only what the user names.
+    """Return what builds a network. Only a class that the user names is imported, never one that only a file names.
 
     Args:
-        found: Import path that the file gives.
-        named: Import path that the user gives; ``None`` looks among the classes that are imported already.
+        found: Import path in the file.
+        named: Import path that the user gives; ``None`` searches the classes that are already imported.
         source: The file's name, for messages.
 
     Raises:
-        UserError: There is no such class, or it is another one than the file's.
+        UserError: There is no such class, or it is not the file's.
     """
     if named is None:
         known = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in _subclasses(Network) - {ModuleNetwork}}  # type: ignore[type-abstract]
@@ -58,30 +58,30 @@ def _of_module(
 
 
 def builder_of(network: Network) -> Callable[..., Network]:
-    """Return what builds networks of the kind of one that is there."""
+    """Return what builds networks of the same class."""
     return partial(_of_module, network.module) if isinstance(network, ModuleNetwork) else type(network)
 
 
 def build_network(kind: Callable[..., Network], arguments: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Network:
-    """Build a network with a file's arguments, once without memory to see its size, then in earnest.
+    """Build a network with a file's arguments, first on the meta device to check its size.
 
     Raises:
         TooLargeError: It has far more weights than the file.
         Exception: Whatever its constructor raises for these arguments.
     """
     named = 4 * sum(tensor.numel() for tensor in weights.values()) + SPARE_VALUES
-    held = 4 * _held(weights.values()) + SPARE_VALUES  # less where names share their values
+    unique = 4 * _unique_values(weights.values()) + SPARE_VALUES  # less where names share storage
     modules = 16 * len(weights) + SPARE_MODULES
     with _at_most(named, modules), torch.device("meta"):
-        tried = _tried(kind, arguments)
-    if tried is not None and sum(tensor.numel() for tensor in _tensors(tried)) > held:
+        trial = _try_build(kind, arguments)
+    if trial is not None and sum(tensor.numel() for tensor in _tensors(trial)) > unique:
         raise TooLargeError(TOO_LARGE)
-    with _at_most(held if tried is None else named, modules):
+    with _at_most(unique if trial is None else named, modules):
         return _with_shapes(kind(**arguments))
 
 
-def _held(tensors: Iterable[Tensor]) -> int:
-    """Return how many values tensors have together where those that they share count once."""
+def _unique_values(tensors: Iterable[Tensor]) -> int:
+    """Return how many values tensors have in total; shared values count once."""
     storages = {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors}
     return sum(tensor.untyped_storage().nbytes() // tensor.itemsize for tensor in storages.values())
 
@@ -92,7 +92,7 @@ def _tensors(network: Network) -> list[Tensor]:
 
 @torch.no_grad()
 def _with_shapes(network: Network) -> Network:
-    """Give lazy layers, which take their shapes from the first image, their shapes."""
+    """Initialize lazy layers, which take their shapes from the first image."""
     if any(is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers())):
         with evaluated(network):
             network(torch.zeros((1, *network.image_shape)))
@@ -101,7 +101,7 @@ def _with_shapes(network: Network) -> Network:
 
 @contextmanager
 def _at_most(values: int, modules: int) -> Iterator[None]:
-    """Stop a constructor at the tensor or module that is too much."""
+    """Stop a constructor at the first tensor or module beyond a limit."""
     left = {"values": values, "modules": modules}
 
     def take(what: str, count: int) -> None:
@@ -127,8 +127,8 @@ def _at_most(values: int, modules: int) -> Iterator[None]:
             hook.remove()
 
 
-def _tried(kind: Callable[..., Network], arguments: Mapping[str, Any]) -> Network | None:
-    """Build a network; errors but that of its size are left for later: some networks cannot do without memory."""
+def _try_build(kind: Callable[..., Network], arguments: Mapping[str, Any]) -> Network | None:
+    """Build a network on the meta device; ``None`` where it cannot be built there, as some networks read values."""
     try:
         return kind(**arguments)
     except TooLargeError:

@@ -1,10 +1,10 @@
-"""Structure that exists only in training: BatchNorm and factored convolutions that fuse into the plain network.
+"""Structural re-parameterization: BatchNorm and factored convolutions that are fused into the plain network.
 
-A network of plain convolutions and linear layers trains better in a larger form that computes functions of the same
-kind. A BatchNorm stands behind each layer but the last, and each convolution's weight is the product of a 1x1, a
+A network of plain convolutions and linear layers trains better in a larger, re-parameterized form of the same
+expressiveness. A BatchNorm follows each layer but the last, and each convolution's weight is the product of a 1x1, a
 convolution of its own size and a 1x1, multiplied out in every step (Guo et al., "ExpandNets", NeurIPS 2020,
-https://arxiv.org/abs/1811.10495). Weights are multiplied and never larger maps, so a step costs little more. In
-evaluation mode each layer computes with the one weight and bias that it fuses into, as the plain network of files does.
+https://arxiv.org/abs/1811.10495). Only weights are multiplied, no larger maps, so a step costs little more. In
+evaluation mode each layer uses its one fused weight and bias, as the plain network in files does.
 """
 
 from collections.abc import Mapping
@@ -21,13 +21,12 @@ Plain = nn.Conv2d | nn.Linear
 
 
 class FactoredWeight(nn.Module):
-    """The weight of a convolution as the product of those of a 1x1, a convolution of its size and a 1x1.
+    """The weight of a convolution as the product of the weights of a 1x1, a convolution of its size and a 1x1.
 
     Args:
         plain: The convolution.
         factor: Channels of the inner convolution, as a multiple of the plain one's.
-        given: Whether the product begins as the convolution's own weight, to float rounding, and not as one that is
-            drawn.
+        given: Whether the product begins as the convolution's own weight, up to rounding, and not as a random one.
     """
 
     works_with_fast_path = True
@@ -44,14 +43,14 @@ class FactoredWeight(nn.Module):
             (self.first, in_channels),
             (self.middle, self.middle[0].numel()),
             (self.last, inner_out),
-        ):  # as torch begins with the three as layers
+        ):  # as torch initializes the three as layers
             nn.init.uniform_(values, -(fan_in**-0.5), fan_in**-0.5)
         if given:
-            self._begin_with(weight)
+            self._set_product(weight)
 
     @torch.no_grad()
-    def _begin_with(self, weight: Tensor) -> None:
-        """Let the product be a weight (C', C, H, W), by the smallest change of the inner factor as it was drawn."""
+    def _set_product(self, weight: Tensor) -> None:
+        """Set the product to a weight (C', C, H, W), by the smallest change of the random inner factor."""
         first, middle, last = (values.double() for values in (self.first, self.middle, self.last))
         wanted = weight.double().permute(0, 2, 3, 1).flatten(1)  # (C', H*W*C)
         missing = wanted - last @ (middle @ first).flatten(1)
@@ -85,16 +84,16 @@ class WholeWeight(nn.Module):
 
 
 class FusableLayer(nn.Module):
-    """A convolution or linear layer in its form for training.
+    """A convolution or linear layer in its re-parameterized form.
 
-    Its BatchNorm scales by absolute values, so that the largest value stays the largest, and it may come behind a max
+    Its BatchNorm scales by absolute values, so that the largest value stays the largest and it may follow a max
     pooling.
 
     Args:
-        plain: The layer that it fuses into; it has a bias where it is normalized.
-        factor: Channels of a convolution's inner factor, as a multiple of its own; 1 leaves its weight whole.
-        normalized: Whether a BatchNorm stands behind it.
-        given: Whether its weight begins as the plain layer's, and not as one that is drawn.
+        plain: The plain layer; it has a bias where it is normalized.
+        factor: Channels of a convolution's inner factor, as a multiple of its own; 1 does not factor its weight.
+        normalized: Whether a BatchNorm follows it.
+        given: Whether its weight begins as the plain layer's, and not as a random one.
     """
 
     works_with_fast_path = True
@@ -111,30 +110,30 @@ class FusableLayer(nn.Module):
             self.scale = nn.Parameter(plain.weight.new_ones(len(plain.weight)))
             kind = nn.BatchNorm2d if isinstance(plain, nn.Conv2d) else nn.BatchNorm1d
             self.norm = kind(len(plain.weight), affine=False, device=plain.weight.device, dtype=plain.weight.dtype)
-        self._plain = (deepcopy(plain).to("meta"),)  # its kind and settings; in a tuple it is no module of this one
+        self._plain = (deepcopy(plain).to("meta"),)  # its class and settings; in a tuple it is not a submodule
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return what the plain layer gives of values (B, C, ...), normalized while training."""
+        """Return the layer's output for values (B, C, ...), normalized in training."""
         if self.training:
             return self.add_bias(self.apply_weight(values, self.weight()))
         return self.apply_weight(values, *self.fused())
 
     def apply_weight(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return the plain layer's values with another weight and bias."""
+        """Return the plain layer's output with another weight and bias."""
         (plain,) = self._plain
         if isinstance(plain, nn.Linear):
             return functional.linear(values, weight, bias)
         return functional.conv2d(values, weight, bias, plain.stride, plain.padding, plain.dilation, plain.groups)
 
     def add_bias(self, values: Tensor) -> Tensor:
-        """Return values (B, C', ...) normalized, scaled and with the bias, in training."""
+        """Return values (B, C', ...) normalized, scaled and with the bias, as training does."""
         shape = -1, *[1] * (values.ndim - 2)  # (C') -> (C', 1, 1)
         if self.norm is not None and self.scale is not None and self.bias is not None:
             return torch.addcmul(self.bias.view(shape), self.norm(values), self.scale.abs().view(shape))
         return values if self.bias is None else values + self.bias.view(shape)
 
     def fused(self) -> tuple[Tensor, Tensor | None]:
-        """Return the plain layer's weight and bias."""
+        """Return the fused weight and bias, those of the plain layer."""
         weight: Tensor = self.weight()
         if self.norm is None or self.scale is None or self.bias is None:
             return weight, self.bias
@@ -145,7 +144,7 @@ class FusableLayer(nn.Module):
 
     @torch.no_grad()
     def plain(self) -> Plain:
-        """Return the layer that this one fuses into, with its weights."""
+        """Return the plain layer with the fused weight and bias."""
         weight, bias = self.fused()
         layer = deepcopy(self._plain[0]).to_empty(device=weight.device).to(weight.dtype)
         layer.weight.copy_(weight)
@@ -155,31 +154,31 @@ class FusableLayer(nn.Module):
 
 
 def fuse(network: Network) -> Network:
-    """Turn a network in its form for training into the plain one, in place; leave any other as it is."""
+    """Fuse a re-parameterized network into the plain one, in place; leave any other as it is."""
     replace_layers(network, {layer: layer.plain() for layer in network.modules() if isinstance(layer, FusableLayer)})
     return network
 
 
 def is_reparameterized(network: Network) -> bool:
-    """Say whether a network is in a form for training that fuses into it."""
+    """Return whether a network is re-parameterized."""
     return any(isinstance(layer, FusableLayer) for layer in network.modules())
 
 
 def fused(network: Network) -> Network:
-    """Return the plain network of one in its form for training; another one as it is, and not a copy."""
+    """Return the plain network of a re-parameterized one; any other one itself, not a copy."""
     return fuse(deepcopy(network)) if is_reparameterized(network) else network
 
 
 def fused_weights(network: Network, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the plain network's weights for those of its form for training."""
+    """Return the plain network's weights for those of its re-parameterized form."""
     other = deepcopy(network)
     other.load_state_dict(state_dict)
     return fuse(other).state_dict()
 
 
 def replace_layers(network: Network, others: Mapping[Any, nn.Module]) -> None:
-    """Put other layers in the places of some, in place."""
+    """Replace layers by others, in place."""
     for parent in list(network.modules()):
-        for name, child in list(parent._modules.items()):  # named_children would leave out one that is there twice
+        for name, child in list(parent._modules.items()):  # named_children would leave out a layer that occurs twice
             if child in others:
                 parent._modules[name] = others[child]

@@ -1,4 +1,4 @@
-"""Layers by name: what they give in a pass through any network."""
+"""Layers by name: extract their outputs in a pass through any network."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -14,20 +14,20 @@ from kd_lightning.networks.trial import in_mode, require_logits, require_precisi
 from kd_lightning.wording import counted
 
 Shapes = dict[str, tuple[int, ...]]
-"""The shape of what each layer gives of one image, without the batch dimension; ``LOGITS`` names the logits."""
+"""The shape of each layer's output, without the batch dimension; ``LOGITS`` names the logits."""
 
-LOGITS = "the logits"
-"""The name of a network's outputs, which no layer has."""
+LOGITS = ".logits"
+"""The name of a network's output. No layer clashes with it: a layer's path never begins with a dot."""
 
-NAMED = 8
-"""Layer names that a message lists at most."""
+MAX_NAMES = 8
+"""Largest number of layer names that a message lists."""
 
 
 class LayerError(UserError):
-    """A layer cannot be watched.
+    """A layer's output cannot be extracted.
 
     Args:
-        layer: The name that was asked for.
+        layer: The requested name.
         sentence: Why not.
     """
 
@@ -37,27 +37,27 @@ class LayerError(UserError):
 
 
 class Outputs(NamedTuple):
-    """What a network gives of a batch.
+    """A network's outputs for a batch.
 
     Attributes:
         logits: (B, num_classes).
-        maps: What the extractor layers give, (B, ...) each, by the layer's name.
+        maps: The outputs of the extracted layers, (B, ...) each, by the layer's name.
     """
 
     logits: Tensor
     maps: dict[str, Tensor]
 
     def only(self, layers: Iterable[str]) -> "Outputs":
-        """Return the same with some of the layers alone."""
+        """Return the same with only some of the layers."""
         return Outputs(self.logits, {name: self.maps[name] for name in layers})
 
 
 class Seen(NamedTuple):
-    """What a layer has given in a pass.
+    """A layer's output in a pass.
 
     Attributes:
-        value: A tensor, or whatever it gives.
-        version: Counts what is written into the tensor; ``None`` where that is not counted.
+        value: A tensor, or any other output.
+        version: The tensor's version counter; ``None`` where there is none.
         grad: Whether autograd was on.
     """
 
@@ -67,24 +67,24 @@ class Seen(NamedTuple):
 
 
 class FeatureExtractor:
-    """Runs a network and shows what some of its layers give, in training as in evaluation mode.
+    """Runs a network and returns the outputs of some of its layers, in training and in evaluation mode.
 
-    The layers are watched by forward hooks while a pass runs, and by nothing otherwise: the network is left as it is. A
-    layer that gives the logits themselves gives what the network gives, in the order of its classes.
+    Forward hooks on the layers exist only while a pass runs: the network stays unchanged. For a layer whose output is
+    the logits themselves, the network's own logits are returned, in the order of its classes.
 
     Args:
-        network: Turns images into logits.
+        network: The model that turns images into logits.
         layers: Names of layers as ``named_modules`` has them, such as ``features`` or ``layer2.0.conv1``.
         root: The module in which the names are looked up; a ``Network``'s ``layer_root``.
         image_shape: (C, H, W), to try the network on blank images.
 
     Attributes:
-        shapes: The shape of what each layer gives of one image, and of the logits.
+        shapes: The shape of each layer's output, and of the logits, without the batch dimension.
 
     Raises:
-        LayerError: A layer is not there, does not run exactly once in a pass, gives no tensor of the batch, or is out
-            of autograd's reach.
-        UserError: The network does not give logits.
+        LayerError: A layer does not exist, does not run exactly once in a pass, does not give a tensor of the batch, or
+            runs without gradients.
+        UserError: The network does not return logits.
     """
 
     def __init__(
@@ -99,16 +99,16 @@ class FeatureExtractor:
         require_precision(root, self.kind)
         self._overwritten: set[str] = set()
         self._logits = set(self.names)
-        self.shapes = self._tried(trial_images(network, 1, image_shape), training=False)  # as in prediction
-        self._tried(trial_images(network, 2, image_shape), training=False)
+        self.shapes = self._try(trial_images(network, 1, image_shape), training=False)  # as in prediction
+        self._try(trial_images(network, 2, image_shape), training=False)
         if any(values.requires_grad for values in network.parameters()):  # a teacher is never in training mode
-            self._tried(trial_images(network, 2, image_shape), training=True)
+            self._try(trial_images(network, 2, image_shape), training=True)
 
     def __call__(self, images: Tensor) -> Outputs:
         """Return logits and maps of images (B, C, H, W).
 
         Raises:
-            LayerError: A layer does something else in this pass than when it was tried.
+            LayerError: A layer behaves differently in this pass than in the trial.
         """
         logits, seen = self._run(images)
         for name in _changed(seen):
@@ -117,21 +117,21 @@ class FeatureExtractor:
         return Outputs(logits, maps | {name: logits.view(maps[name].shape) for name in self._logits})
 
     def _run(self, images: Tensor) -> tuple[Tensor, dict[str, Seen]]:
-        """Return the logits, and what each layer gives."""
+        """Return the logits, and each layer's output."""
         seen: dict[str, list[Seen]] = {name: [] for name in self.names}
 
         def keep(name: str, value: Any) -> None:
             kept = value.clone() if name in self._overwritten else value
             seen[name].append(Seen(kept, _version(kept), torch.is_grad_enabled()))
 
-        with self._watched(keep):
+        with self._hooked(keep):
             logits = self.network(images)
         for name, found in seen.items():
             self._require_one_tensor(name, found, len(images))
         return logits, {name: found[0] for name, found in seen.items()}
 
-    def _tried(self, images: Tensor, training: bool) -> Shapes:
-        """Return the shapes of all outputs; find which of them later layers overwrite, and which are the logits."""
+    def _try(self, images: Tensor, training: bool) -> Shapes:
+        """Return the shapes of all outputs; find those that later layers overwrite, and those that are the logits."""
         output: list[Any] = []
         with (
             torch.inference_mode(False),
@@ -153,7 +153,7 @@ class FeatureExtractor:
             raise self._error(name, f"{times}, but must run once")
         value, grad = seen[0].value, seen[0].grad
         if not isinstance(value, Tensor):
-            raise self._error(name, f"gives a {type(value).__name__} and no tensor", "name a layer inside of it")
+            raise self._error(name, f"gives a {type(value).__name__}, not a tensor", "name a layer inside it")
         if value.shape[:1] != (count,):
             raise self._error(name, f"gives a tensor of shape {tuple(value.shape)} for {counted(count, 'image')}")
         if torch.is_grad_enabled() and not grad:
@@ -168,49 +168,49 @@ class FeatureExtractor:
         return LayerError(name, f"the layer '{name}' of {self.kind} {what}; {fix}.")
 
     @contextmanager
-    def _watched(self, keep: Callable[[str, Any], None]) -> Iterator[None]:
+    def _hooked(self, keep: Callable[[str, Any], None]) -> Iterator[None]:
         with ExitStack() as stack:
             for name in self.names:
-                layer = self.root.get_submodule(name)  # now: a layer may have been replaced by the one it fuses into
+                layer = self.root.get_submodule(name)  # looked up now: fusing replaces layers
                 hook = layer.register_forward_hook(lambda _, __, value, name=name: keep(name, value))
                 stack.callback(hook.remove)
             yield
 
 
 def _version(value: Any) -> int | None:
-    """Return how often a tensor has been written to; ``None`` where nobody counts."""
+    """Return a tensor's version counter; ``None`` where there is none."""
     counts = isinstance(value, Tensor) and not torch.compiler.is_compiling() and not value.is_inference()
     return value._version if counts else None
 
 
 def _changed(seen: Mapping[str, Seen]) -> Iterator[str]:
-    """Give the layers whose values have been overwritten since."""
+    """Yield the layers whose outputs were overwritten later."""
     for name, layer in seen.items():
         if layer.version is not None and layer.version != _version(layer.value):
             yield name
 
 
 def _is_same(value: Tensor, logits: Any) -> bool:
-    """Say whether a layer's values are the logits themselves, in whatever shape."""
+    """Return whether a layer's output is the logits themselves, in any shape."""
     flat = value.reshape(len(value), -1)
     place = flat.data_ptr(), flat.shape, flat.stride()
     return isinstance(logits, Tensor) and place == (logits.data_ptr(), logits.shape, logits.stride())
 
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
-    """Return the layer of a name.
+    """Return the layer with a name.
 
     Raises:
-        LayerError: There is none; the nearest names are listed.
+        LayerError: There is none; the message lists the nearest names.
     """
     layers: dict[str, nn.Module] = {path: layer for path, layer in network.named_modules() if path}
     if name in layers:
         return layers[name]
-    nearest = get_close_matches(name, layers, n=NAMED, cutoff=0.5) or [path for path in layers if "." not in path]
-    kind, some = type(network).__name__, ", ".join(nearest[:NAMED])
+    nearest = get_close_matches(name, layers, n=MAX_NAMES, cutoff=0.5) or [path for path in layers if "." not in path]
+    kind, some = type(network).__name__, ", ".join(nearest[:MAX_NAMES])
     raise LayerError(name, f"{kind} has no layer '{name}'; name one of its layers, such as {some}.")
 
 
 def evaluated(network: nn.Module) -> AbstractContextManager[None]:
-    """Run a block in evaluation mode, so that one blank image moves no running statistics; put every mode back."""
+    """Run a block in evaluation mode, without updates of running statistics; restore every mode."""
     return in_mode(network, training=False)

@@ -1,4 +1,4 @@
-"""What networks of other libraries share: they are tried on an image, for they say themselves which ones they take."""
+"""Shared code of the networks of other libraries: a trial on a blank image shows which image sizes they take."""
 
 import torch
 
@@ -7,15 +7,15 @@ from kd_lightning.networks.base import Network
 from kd_lightning.networks.layers import evaluated
 
 
-def require_images(network: Network, called: str) -> None:
-    """Refuse images of a size that a network does not take, by trying a blank one.
+def require_images(network: Network, name: str) -> None:
+    """Refuse an image size that a network does not take, by a trial on a blank image.
 
     Args:
-        network: A network that is built.
-        called: What to call it.
+        network: The network.
+        name: Its name in messages.
 
     Raises:
-        UserError: It cannot work with an image.
+        UserError: It fails on the blank image.
     """
     parameter = next(network.parameters())
     image = torch.zeros((1, *network.image_shape), device=parameter.device, dtype=parameter.dtype)
@@ -23,17 +23,17 @@ def require_images(network: Network, called: str) -> None:
         with torch.no_grad(), evaluated(network):
             network(image)
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise refused_images(called, network.image_size, error) from error
+        raise refused_images(name, network.image_size, error) from error
 
 
-def refused_images(called: str, image_size: int, error: Exception) -> UserError:
-    """Return the error that says of a network that it does not take images of a size."""
+def refused_images(name: str, image_size: int, error: Exception) -> UserError:
+    """Return the error for a network that does not take an image size."""
     return UserError(
-        f"{called} does not take images of {image_size} pixels ({reason(error)}); set --data.image_size or choose "
+        f"{name} does not take images of {image_size} pixels ({reason(error)}); set --data.image_size or choose "
         "another network."
     )
 
 
 def reason(error: Exception) -> str:
-    """Return what an error of a library's says, as a clause."""
+    """Return the message of a library's error, as a clause."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,4 +1,4 @@
-"""MobileNetV2 for small images, as comparisons of distillation methods have it."""
+"""MobileNetV2 for small images, as in comparisons of distillation methods."""
 
 from functools import partial
 
@@ -19,17 +19,17 @@ from kd_lightning.networks.blocks import (
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Expansion, channels at width 1, blocks and stride of the first block of each stage."""
 
-MIN_WIDTH, GREATEST_WIDTH = 0.1, 4.0
+MIN_WIDTH, MAX_WIDTH = 0.1, 4.0
 
 
 class _InvertedResidual(nn.Module):
-    """Widens a map, filters each channel alone and narrows it without ReLU; adds its input where the shapes agree.
+    """The inverted residual block: expansion, depthwise convolution, linear projection; a shortcut if shapes agree.
 
     Args:
         in_channels: Channels of its input.
         out_channels: Channels of its output.
         stride: 2 halves height and width.
-        expansion: How many times the channels of its input it has inside.
+        expansion: Factor of the channels inside.
     """
 
     works_with_fast_path = True
@@ -53,10 +53,10 @@ class _InvertedResidual(nn.Module):
 class MobileNetV2(Network):
     """MobileNetV2 for small images, by default half as wide as the original: 697,546 parameters for CIFAR-10.
 
-    For 100 classes it has 812,836: the one of that name in comparisons of distillation methods. ``conv1`` halves images
-    once, so that ``blocks.1``, ``blocks.2``, ``blocks.4`` and ``blocks.6`` give maps of S/2, S/4, S/8 and S/16 with 24,
-    32, 96 and 320 channels times ``width``, without a ReLU after them. Sandler et al. 2018:
-    https://arxiv.org/abs/1801.04381. Weights have RepDistiller's names, whose state dicts can be loaded.
+    For 100 classes it has 812,836, as the one in comparisons of distillation methods. ``conv1`` halves images once, so
+    that ``blocks.1``, ``blocks.2``, ``blocks.4`` and ``blocks.6`` give maps of S/2, S/4, S/8 and S/16 with 24, 32, 96
+    and 320 channels times ``width``, without a ReLU after them. Sandler et al. 2018: https://arxiv.org/abs/1801.04381.
+    Weights have RepDistiller's names, whose state dicts can be loaded.
 
     Args:
         num_classes: Number of classes, 2 or more.
@@ -72,10 +72,9 @@ class MobileNetV2(Network):
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, width: float = 0.5) -> None:
         super().__init__(num_classes, in_channels, image_size, width=width)
-        if not MIN_WIDTH <= width <= GREATEST_WIDTH:
+        if not MIN_WIDTH <= width <= MAX_WIDTH:
             raise UserError(
-                f"the width of MobileNetV2 is a factor from {MIN_WIDTH:g} to {GREATEST_WIDTH:g}, not {width:g}; "
-                "set width to such a number."
+                f"--model.network.width is {width:g}; MobileNetV2 needs a factor from {MIN_WIDTH:g} to {MAX_WIDTH:g}."
             )
         channels, last = int(32 * width), int(1280 * max(width, 1))
         self.conv1 = nn.Sequential(*_normalized(convolution(in_channels, channels, stride=2)))

@@ -10,21 +10,20 @@ from kd_lightning.networks.base import Network
 
 
 class ModuleNetwork(Network):
-    """Any class of yours that turns images (B, C, H, W) into logits (B, num_classes), as it is.
+    """Any ``nn.Module`` class of yours that turns images (B, C, H, W) into logits (B, num_classes), unchanged.
 
-    It may give them as ``logits`` of something larger, as Hugging Face's networks do. Its layers have the names that
-    they have in your module. ``num_classes``, ``in_channels`` and ``image_size`` are handed to its constructor where it
-    takes them.
+    It may return an object with ``logits``, as Hugging Face's networks do. Its layers keep their names.
+    ``num_classes``, ``in_channels`` and ``image_size`` are passed to its constructor where it takes them.
 
     Args:
         num_classes: Number of classes, 2 or more.
         in_channels: Channels of an image: 1 (grey) or 3 (colour).
         image_size: Height and width of an image in pixels.
         module: Import path of the class, such as ``my_networks.Net``.
-        arguments: What else its constructor takes.
+        arguments: Further arguments of its constructor.
 
     Raises:
-        UserError: The class cannot be imported, is no ``nn.Module``, or does not take the arguments.
+        UserError: The class cannot be imported, is not an ``nn.Module``, or does not take the arguments.
     """
 
     works_with_fast_path = True
@@ -48,11 +47,11 @@ class ModuleNetwork(Network):
             given = {name: value for name, value in known.items() if free or name in takes}
             self.body: nn.Module = kind(**{**given, **own})
         except (TypeError, ValueError) as error:
-            raise UserError(f"{module} does not take its arguments ({error}); mend network.arguments.") from error
+            raise UserError(f"{module} does not take its arguments ({error}); fix network.arguments.") from error
 
     @property
     def class_path(self) -> str:
-        """The import path of the module's class: a file names it as its network."""
+        """The import path of the module's class, as files name it."""
         return self.module
 
     def forward(self, images: Tensor) -> Tensor:
@@ -74,12 +73,12 @@ def find_module(path: str, option: str) -> type[nn.Module]:
     """Import a class of modules that an option names.
 
     Raises:
-        UserError: There is none of that path.
+        UserError: There is no such class.
     """
     try:
         kind = resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{option} is {path}, but there is no such class ({error}).") from error
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise UserError(f"{option} is {path}, which is no nn.Module.")
+        raise UserError(f"{option} is {path}, which is not an nn.Module.")
     return kind

@@ -1,4 +1,4 @@
-"""A network's part of a checkpoint that holds a student and its teacher, as mdistiller writes them."""
+"""One network's weights in a checkpoint with a student and its teacher, as mdistiller writes it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +14,11 @@ PREFIXES = ("student.", "teacher.")
 def fitting_part(
     weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], path: str | Path
 ) -> dict[str, Tensor]:
-    """Return the student's or the teacher's weights, whichever fits a network; all of them where neither does.
+    """Return the student's or the teacher's weights, whichever fits a network; all weights where neither does.
 
     Args:
         weights: A file's state dict.
-        shapes: The names and shapes of the network's own.
+        shapes: The names and shapes of the network's weights.
         path: The file, for messages.
 
     Raises:
@@ -31,7 +31,7 @@ def fitting_part(
     fitting = [part for part in parts if {name: value.shape for name, value in part.items()} == shapes]
     if len(fitting) == 2 and any(not torch.equal(fitting[0][name], fitting[1][name]) for name in shapes):
         raise UserError(
-            f"{path} holds a student and a teacher that both fit this network; give the file of one of them, such as "
+            f"{path} holds a student and a teacher, which both fit this network; give the file of one of them, such as "
             "mdistiller's student_best."
         )
     return fitting[0] if fitting else dict(weights)

@@ -1,4 +1,4 @@
-"""What a pickle of torch's would build, worked out before anything is built."""
+"""Check what a pickle of torch would build, before anything is built."""
 
 import io
 import pickletools
@@ -7,13 +7,13 @@ from math import prod
 from typing import Any, NamedTuple
 
 MAX_BYTES = 4 * 2**20
-"""Of a pickle; that of a network with 5,000 tensors and Adam's state takes 3 MB."""
+"""Size of a pickle; that of a network with 5,000 tensors and Adam's state takes 3 MB."""
 
 MAX_STEPS = 1_000_000
 """Instructions of a pickle."""
 
 MAX_COPIED = 100_000
-"""Entries that a pickle may have copied: by repeated copies a file of some hundred bytes could fill the memory."""
+"""Entries that a pickle may copy: by repeated copies a file of some hundred bytes could fill the memory."""
 
 VALUE_BYTES = {
     **dict.fromkeys(("ByteStorage", "CharStorage", "BoolStorage"), 1),
@@ -22,16 +22,16 @@ VALUE_BYTES = {
     **dict.fromkeys(("DoubleStorage", "LongStorage", "ComplexFloatStorage"), 8),
     "ComplexDoubleStorage": 16,
 }
-"""Bytes of a value in each kind of storage that is read."""
+"""Bytes per value of each storage type that is read."""
 
 COPIED = ("collections OrderedDict", "collections Counter", "__builtin__ set", "builtins set", "torch Size")
-"""Classes that may be called: with plain values, which they copy."""
+"""Classes that may be called, with plain values that they copy."""
 
 PLAIN = (str, int, float, bool, type(None))
 
 
 class UnsafePickleError(ValueError):
-    """A pickle that is damaged, or would do more than to build tensors and plain values."""
+    """The pickle is damaged, or does more than build tensors and plain values."""
 
 
 class Name(str):
@@ -42,8 +42,8 @@ class Storage(NamedTuple):
     """The values that tensors are views of.
 
     Attributes:
-        key: Names them in the file.
-        values: How many they are.
+        key: Their name in the file.
+        values: Their number.
         size: Their bytes.
     """
 
@@ -53,16 +53,16 @@ class Storage(NamedTuple):
 
 
 class Built(NamedTuple):
-    """Stands for a tensor."""
+    """A placeholder for a tensor."""
 
 
 def storages_of(file: io.BytesIO) -> list[Storage]:
-    """Follow a pickle up to its end, and return the storages that it names.
+    """Follow a pickle to its end without executing it, and return the storages that it names.
 
-    Only what ``torch.save`` writes for tensors and plain values in lists, tuples and dicts is let through.
+    Only what ``torch.save`` writes for tensors and plain values in lists, tuples and dicts is allowed.
 
     Args:
-        file: Stands at the pickle's start, and behind its end afterwards.
+        file: Positioned at the pickle's start, and after its end on return.
 
     Raises:
         UnsafePickleError: It holds anything else, or is damaged.
@@ -81,7 +81,7 @@ def storages_of(file: io.BytesIO) -> list[Storage]:
 
 
 class _Follower:
-    """Keeps a pickle's stack with lists in the place of every container, and nothing that its calls would return."""
+    """Simulates a pickle's stack, with lists as containers and placeholders as results of calls."""
 
     def __init__(self) -> None:
         self.storages: list[Storage] = []
@@ -120,7 +120,7 @@ class _Follower:
         elif opcode in self._steps:
             self._steps[opcode]()
         elif (opcode, argument) not in (("PROTO", 2), ("STOP", None)):
-            raise UnsafePickleError(f"{opcode} is nothing that torch.save writes")
+            raise UnsafePickleError(f"torch.save does not write {opcode}")
 
     def _push(self, value: Any) -> None:
         self._stack.append(value)
@@ -142,17 +142,17 @@ class _Follower:
 
     def _extend(self, values: list[Any]) -> None:
         if not isinstance(self._stack[-1], list):
-            raise UnsafePickleError("it fills what is no container")
+            raise UnsafePickleError("it fills something that is not a container")
         self._stack[-1].extend(values)
 
     def _set(self, pairs: list[Any]) -> None:
-        _require_plain(pairs[::2])  # to hash a tuple of tuples of tuples can take for ever
+        _require_plain(pairs[::2])  # hashing a tuple of tuples of tuples can take forever
         self._extend(pairs)
 
     def _call(self) -> None:
         name, arguments = self._pop(2)
         if not isinstance(name, Name) or not isinstance(arguments, list):
-            raise UnsafePickleError("it calls what is no function")
+            raise UnsafePickleError("it calls something that is not a function")
         if name in COPIED:
             (copied,) = arguments or [[]]
             _require_plain(copied)
@@ -169,10 +169,10 @@ class _Follower:
             raise UnsafePickleError(f"it calls {name}")
 
     def _build(self) -> None:
-        """See to the attributes of an OrderedDict: a state dict has one, ``_metadata``."""
+        """Allow the attributes of an OrderedDict: a state dict has one, ``_metadata``."""
         state = self._pop(1)[0]
         if not isinstance(self._stack[-1], list):
-            raise UnsafePickleError("it sets the attributes of what is no OrderedDict")
+            raise UnsafePickleError("it sets attributes of something that is not an OrderedDict")
         self._count(state)
 
     def _count(self, entries: Sequence[Any]) -> None:
@@ -185,16 +185,16 @@ class _Follower:
         module, _, storage = name.partition(" ")
         right = kind == "storage" and isinstance(name, Name) and module == "torch" and storage in VALUE_BYTES
         if not right or not isinstance(key, str) or not isinstance(place, str) or not _is_count(values):
-            raise UnsafePickleError("it names what is no storage")
+            raise UnsafePickleError("it names something that is not a storage")
         self.storages.append(Storage(key, values, values * VALUE_BYTES[storage]))
         self._push(self.storages[-1])
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Built:
-    """Check that a tensor has no more values than its storage: a stride of 0 would make billions of one."""
+    """Check that a tensor has no more values than its storage: with a stride of 0 one value could become billions."""
     numbers = [offset, *shape, *strides]
     if not isinstance(storage, Storage) or not all(map(_is_count, numbers)) or len(shape) != len(strides):
-        raise UnsafePickleError("it builds what is no tensor")
+        raise UnsafePickleError("it builds something that is not a tensor")
     if prod(shape) > storage.values:
         raise UnsafePickleError("it builds a tensor with more values than the file has")
     return Built()
@@ -206,4 +206,4 @@ def _is_count(value: Any) -> bool:
 
 def _require_plain(values: Sequence[Any]) -> None:
     if not all(type(value) in PLAIN for value in values):
-        raise UnsafePickleError("its keys are no plain values")
+        raise UnsafePickleError("its keys are not plain values")

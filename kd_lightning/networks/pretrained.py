@@ -1,4 +1,4 @@
-"""torchvision's weights: downloaded once, checked, and read without running any code of theirs."""
+"""torchvision's weights: downloaded once, checked, and read without executing code."""
 
 import hashlib
 import re
@@ -16,13 +16,13 @@ from kd_lightning.networks.libraries import reason
 from kd_lightning.networks.torch_file import read_file
 
 OTHER_PIXELS = ("googlenet", "inception_v3")
-"""Networks whose weights are for a normalization that is nobody else's."""
+"""Networks whose weights expect another normalization than all others."""
 
 
 def load_pretrained(body: nn.Module, name: str, weights: str, image_size: int) -> None:
-    """Load torchvision's weights into a network; what has another shape in it stays as it is.
+    """Load torchvision's weights into a network, except those that have another shape in it.
 
-    That is the last layer, where the classes are others than the weights', and a first convolution of another size.
+    That is the last layer, where the number of classes differs, and a first convolution of another size.
 
     Args:
         body: The network as torchvision builds it.
@@ -31,7 +31,7 @@ def load_pretrained(body: nn.Module, name: str, weights: str, image_size: int) -
         image_size: Height and width of an image in pixels, to which a ViT's positions are resized.
 
     Raises:
-        UserError: There are no such weights, or they cannot be had.
+        UserError: There are no such weights, or they cannot be downloaded.
     """
     state = _state_dict(_downloaded(find_url(name, weights)), name)
     if name.startswith("vit_"):
@@ -45,7 +45,7 @@ def load_pretrained(body: nn.Module, name: str, weights: str, image_size: int) -
         if state[key].shape != own[key].shape:
             del state[key]
     try:
-        # what older files do not have, their layers fill in themselves
+        # layers fill in what older files lack
         missing, unexpected = body.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise _other_network(name, weights) from error
@@ -61,7 +61,7 @@ def _other_network(name: str, weights: str) -> UserError:
 
 
 def find_url(name: str, weights: str) -> str:
-    """Return where torchvision has weights, those of a whole classifier for the usual normalization."""
+    """Return the URL of torchvision's weights of a whole classifier with the usual normalization."""
     from torchvision import models
 
     if name in OTHER_PIXELS:
@@ -77,7 +77,7 @@ def find_url(name: str, weights: str) -> str:
 
 
 def _downloaded(url: str) -> Path:
-    """Return the file with weights, in torch's folder of downloads, with the hash that its name has."""
+    """Return the file with weights, in torch's download folder; its hash must match its name."""
     folder = Path(torch.hub.get_dir(), "checkpoints")
     path = folder / Path(urlsplit(url).path).name
     named = re.search(r"-([0-9a-f]{8,})\.pth$", path.name)
@@ -96,16 +96,16 @@ def _downloaded(url: str) -> Path:
         ) from error
     if not found.startswith(named[1]):
         raise UserError(
-            f"{path} is damaged: its SHA-256 does not begin with {named[1]}; remove it, then it is downloaded."
+            f"{path} is damaged: its SHA-256 does not begin with {named[1]}; remove it, and it is downloaded again."
         )
     return path
 
 
 def _state_dict(path: Path, name: str) -> dict[str, Tensor]:
-    """Read a state dict; DenseNet's layers had other names when its weights were saved."""
+    """Read a state dict; rename DenseNet's layers, whose weights were saved under older names."""
     state = read_file(path)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path} holds no weights of {name}; remove it, then it is downloaded.")
+        raise UserError(f"{path} holds no weights of {name}; remove it, and it is downloaded again.")
     if name.startswith("densenet"):
         for key in list(state):
             state[re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", key)] = state.pop(key)

@@ -1,4 +1,4 @@
-"""Random numbers that leave the run's own untouched."""
+"""Random numbers that do not affect the run's own."""
 
 import random
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ import torch
 
 
 @contextmanager
-def other_draws() -> Iterator[None]:
-    """Let what is drawn in a block differ from everything before it, and put the random state back behind it."""
+def fresh_random_state() -> Iterator[None]:
+    """Seed a block with fresh entropy, and restore the random state after it."""
     kept = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=devices):

@@ -1,4 +1,4 @@
-"""Weights are read as prediction reads them, and have to give the logits of the network that was measured."""
+"""Check that a file's weights, read as prediction reads them, give the logits of the measured network."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,46 +14,46 @@ from kd_lightning.networks.base import Network
 from kd_lightning.networks.building import builder_of
 from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.layers import evaluated
-from kd_lightning.networks.random_state import other_draws
+from kd_lightning.networks.random_state import fresh_random_state
 from kd_lightning.networks.weights import network_of, parse_info
 
 TOLERANCE = 1e-4
-"""By how much logits may differ, as a share of the largest; what runs the same way gives the same bits."""
+"""How much logits may differ, as a share of the largest; the same computation gives the same bits."""
 
 
 class ReadBackError(UserError):
-    """Weights that do not give the logits of the network that they were taken from."""
+    """The weights do not give the logits of the network that they were taken from."""
 
 
 def check_weights(
     trained: Network, state_dict: Mapping[str, Tensor], info: ModelInfo, images: Tensor, path: str | Path
 ) -> None:
-    """Compare a network with the one that its weights give when they are read.
+    """Compare a network with the one that is built from its weights.
 
     Args:
-        trained: The network as it is measured, in whatever form; it is left as it was.
-        state_dict: The weights of its plain form.
-        info: What a file says about it.
+        trained: The network as it is measured, plain or re-parameterized; it is not changed.
+        state_dict: The weights of the plain network.
+        info: Its description in the file.
         images: Normalized images (B, C, S, S), on its device.
-        path: The file's, for messages.
+        path: The file, for messages.
 
     Raises:
-        ReadBackError: They cannot be read, or give other logits; or the network gives others every time.
+        ReadBackError: The weights cannot be read or give other logits, or the network is not deterministic.
     """
     kind = trained.class_path.rpartition(".")[2]
-    with torch.inference_mode(False), torch.no_grad(), other_draws(), evaluated(trained):
+    with torch.inference_mode(False), torch.no_grad(), fresh_random_state(), evaluated(trained):
         try:
             read = network_of(builder_of(trained), info, state_dict, path).to(images).to_channels_last()
         except UserError as error:
             raise ReadBackError(
                 f"{kind} cannot be read from its own weights: {error} (A network is built again from the arguments "
-                "that it hands to super().__init__, and has to have the same layers then.)"
+                "that it passes to super().__init__, and must then have the same layers.)"
             ) from error
         logits = trained(images)
         if not _alike(trained(images), logits):
             raise ReadBackError(
-                f"{kind} gives other logits each time that it sees an image, so no file gives what is measured; "
-                "let it draw at random in training mode alone."
+                f"{kind} gives other logits each time that it sees an image, so no file reproduces its results; "
+                "let it use random numbers only in training mode."
             )
         if not _alike(read(images), logits):
             raise ReadBackError(
@@ -63,21 +63,21 @@ def check_weights(
 
 @torch.no_grad()
 def check_before_training(network: Network, info: ModelInfo, path: str | Path) -> None:
-    """Try the same with what a network is behind one pass of training, on a copy and noise.
+    """Run the same check after one training pass, on a copy and with noise as images.
 
     Args:
-        network: The network, in its form for training; it is left as it was.
-        info: What a file will say about it.
-        path: The file's, for messages.
+        network: The network, plain or re-parameterized; it is not changed.
+        info: Its description in the file.
+        path: The file, for messages.
 
     Raises:
-        UserError: A file could not give what is measured.
+        UserError: A file would not reproduce the network.
     """
     trained = deepcopy(network)
     parameter = next(trained.parameters())
-    with other_draws():
+    with fresh_random_state():
         images = torch.randn((2, *network.image_shape)).to(parameter)
-        with suppress(Exception):  # training says it better
+        with suppress(Exception):  # training reports it better
             trained.train()(images)
     weights = {name: values.cpu() for name, values in fused(trained).state_dict().items()}
     try:
@@ -98,6 +98,6 @@ def _why(trained: Network, read: Network) -> str:
         if name not in saved and name in own and not torch.equal(own[name], buffer):
             return f"its buffer '{name}' is not saved; register it without persistent=False"
     return (
-        "it keeps something besides parameters and buffers, such as what its constructor has drawn at random; "
+        "it keeps something besides parameters and buffers, such as random numbers of its constructor; "
         "register that as a buffer"
     )

@@ -1,4 +1,4 @@
-"""Giving a network the form for training that fuses into it."""
+"""Re-parameterize a network for training."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,29 +12,31 @@ from kd_lightning.networks.base import Network
 from kd_lightning.networks.fusable import FactoredWeight, FusableLayer, Plain, fused, replace_layers
 from kd_lightning.networks.layers import evaluated
 from kd_lightning.networks.libraries import reason
-from kd_lightning.networks.random_state import other_draws
+from kd_lightning.networks.random_state import fresh_random_state
 
 TOLERANCE = 1e-4
-"""By how much logits of the two forms may differ."""
+"""How much the logits of the two forms may differ."""
 
 
 def reparameterize_network(network: Network, factor: int) -> Network:
-    """Give a network its form for training, in place.
+    """Re-parameterize a network, in place.
 
-    A layer without a bias, and the last one, whose values are the logits, have no BatchNorm. Neither has one whose
-    weights were given and not drawn (loaded, or the same whenever the network is built): it begins with them, and a
-    BatchNorm would rescale what it gives. What is frozen, or shares its weights with another layer, stays as it is.
+    A layer without a bias, and the last one, which gives the logits, get no BatchNorm. A layer whose weights are not
+    random (loaded, or the same whenever the network is built) gets none either: it begins with them, and a BatchNorm
+    would rescale its output. Layers that are frozen or share their weights stay plain.
 
     Args:
-        network: Of convolutions and linear layers, and layers without weights.
-        factor: As ``FusableLayer`` has it: 1 adds BatchNorm alone.
+        network: A network of convolutions, linear layers and layers without weights.
+        factor: As in ``FusableLayer``: 1 only adds BatchNorm.
 
     Raises:
-        UserError: The network has other layers with weights, or none to change; it reads its layers' weights itself, or
+        UserError: The network has other layers with weights, or none to change; it reads its layers' weights itself; or
             ``factor`` is below 1.
     """
     if factor < 1:
-        raise UserError(f"reparameterize is {factor}, but it must be 1 or more, or 0 to train the plain network.")
+        raise UserError(
+            f"--model.reparameterize is {factor}, but it must be 1 or more, or 0 to train the plain network."
+        )
     layers = _plain_layers(network)
     last, given = _last_run(network, layers), _given(network)
     forms = {
@@ -45,8 +47,8 @@ def reparameterize_network(network: Network, factor: int) -> Network:
     _check(network)
     if not any(form.norm is not None or isinstance(form.weight, FactoredWeight) for form in forms.values()):
         raise UserError(
-            f"reparameterize {factor} changes nothing of {type(network).__name__}: its layers are frozen, share their "
-            "weights or came with weights, to which no BatchNorm is added; set --model.reparameterize 2 or more, or 0."
+            f"--model.reparameterize {factor} changes nothing in {type(network).__name__}: its layers are frozen, "
+            "share their weights or began with weights, and so get no BatchNorm; set it to 2 or more, or 0."
         )
     return network
 
@@ -56,12 +58,12 @@ def _plain_layers(network: Network) -> list[Plain]:
     for name, module in network.named_modules():
         own = {key for key, _ in module.named_parameters(recurse=False)}
         plain = type(module) in (nn.Conv2d, nn.Linear) and getattr(module, "padding_mode", "zeros") == "zeros"
-        if plain and own <= {"weight", "bias"}:  # weight_norm has others
+        if plain and own <= {"weight", "bias"}:  # weight_norm has other parameters
             layers.append(cast(Plain, module))
         elif own:
             raise UserError(
-                f"reparameterize works on networks of convolutions and linear layers, but {type(network).__name__} has "
-                f"a {type(module).__name__} ('{name}'){_also(own) if plain else ''}; set --model.reparameterize 0."
+                f"--model.reparameterize needs convolutions and linear layers, but {type(network).__name__} has a "
+                f"{type(module).__name__} ('{name}'){_also(own) if plain else ''}; set it to 0."
             )
     return layers
 
@@ -71,7 +73,7 @@ def _also(parameters: set[str]) -> str:
 
 
 def _changeable(layers: Sequence[Plain]) -> list[Plain]:
-    """Return the layers whose parameters are all trained, and no other layer's."""
+    """Return the layers whose parameters are all trained and not shared with another layer."""
     uses = Counter(id(parameter) for layer in layers for parameter in layer.parameters())
     return [
         layer
@@ -81,15 +83,15 @@ def _changeable(layers: Sequence[Plain]) -> list[Plain]:
 
 
 def _given(network: Network) -> set[nn.Module]:
-    """Return the layers whose weights were not drawn: all where they were loaded, else those that are always alike."""
+    """Return the layers whose weights are not random: all where they were loaded, else those that are always equal."""
     if network.came_with_weights:
         return set(network.modules())
     try:
-        with other_draws():
+        with fresh_random_state():
             again = network.rebuilt().state_dict()
     except Exception as error:  # the constructor is the user's
         raise UserError(
-            f"{type(network).__name__} cannot be built a second time ({reason(error)}); hand all arguments of its "
+            f"{type(network).__name__} cannot be built a second time ({reason(error)}); pass all arguments of its "
             "constructor to super().__init__, or set --model.reparameterize 0."
         ) from error
     alike = {
@@ -116,7 +118,7 @@ def _last_run(network: Network, layers: list[Plain]) -> Plain | None:
 
 @torch.no_grad()
 def _check(network: Network) -> None:
-    """Refuse a network that does something else with its layers than to call them."""
+    """Refuse a network that does anything with its layers but call them."""
     image = _image(network).normal_()
     with evaluated(network):
         try:
@@ -125,8 +127,8 @@ def _check(network: Network) -> None:
             differ = True
     if differ:
         raise UserError(
-            f"{type(network).__name__} reads the weights of its layers itself, or draws at random in evaluation mode, "
-            "so it cannot be trained in another form; set --model.reparameterize 0."
+            f"{type(network).__name__} reads the weights of its layers itself, or is random in evaluation mode, "
+            "so it cannot be re-parameterized; set --model.reparameterize 0."
         )
 
 

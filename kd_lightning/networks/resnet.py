@@ -15,7 +15,7 @@ from kd_lightning.networks.blocks import (
 
 
 class _Block(nn.Module):
-    """Two convolutions whose map is added to the input, the sum behind a ReLU."""
+    """The residual block: two convolutions, added to the input before a ReLU."""
 
     works_with_fast_path = True
 
@@ -44,13 +44,13 @@ class ResNet(Network):
     """A residual network for CIFAR of 6n + 2 layers; 272,474 parameters with ``depth`` 20 for CIFAR-10.
 
     ``layer1``, ``layer2`` and ``layer3`` give maps of 16, 32 and 64 channels (times ``width``), of the image's size, a
-    half and a quarter of it, behind a ReLU; ``preact`` of a stage's last block (``layer1.2.preact`` with ``depth`` 20)
-    gives its map before that ReLU. resnet8x4 and resnet32x4 of papers on distillation are ``width`` 4 with
+    half and a quarter of it, after a ReLU; ``preact`` of a stage's last block (``layer1.2.preact`` with ``depth`` 20)
+    gives its map before that ReLU. The resnet8x4 and resnet32x4 of papers on distillation have ``width`` 4 and
     ``depth`` 8 and 32: 1,233,540 and 7,433,860 parameters for CIFAR-100.
 
     He et al. 2016, https://arxiv.org/abs/1512.03385. Where the map's shape changes, the shortcut is a 1x1 convolution
-    with batch normalization, as in papers on distillation; He's own has no weights there (2,752 fewer at ``width`` 1).
-    Weights have RepDistiller's names, whose state dicts can be loaded.
+    with batch normalization, as in papers on distillation; the original has no weights there (2,752 fewer at ``width``
+    1). Weights have RepDistiller's names, whose state dicts can be loaded.
 
     Args:
         num_classes: Number of classes, 2 or more.
@@ -60,7 +60,7 @@ class ResNet(Network):
         width: Factor of the channels, 1 or more; the first convolution's 16 channels are at most doubled.
 
     Raises:
-        UserError: There is no such depth or width, or the images are too small.
+        UserError: The depth or width is not valid, or the images are too small.
     """
 
     works_with_fast_path = True

@@ -1,4 +1,4 @@
-"""ResNet9: the network that reaches 94 % on CIFAR-10 in little time."""
+"""ResNet9, which reaches 94 % on CIFAR-10 in little time."""
 
 from torch import Tensor, nn
 
@@ -13,7 +13,7 @@ from kd_lightning.networks.blocks import (
 
 
 class _Residual(nn.Module):
-    """Adds what two convolutions make of a map to the map."""
+    """A residual block of two convolutions."""
 
     works_with_fast_path = True
 
@@ -29,8 +29,8 @@ class _Residual(nn.Module):
 class ResNet9(Network):
     """The fast ResNet of nine layers: 6,573,130 parameters for CIFAR-10, 1,646,122 with ``width`` 32.
 
-    Its layers ``stem``, ``layer1``, ``layer2`` and ``layer3`` give maps of W, 2W, 4W and 8W channels, each layer at
-    half the height and width of what is before it, all behind a ReLU. As D. Page has it in "How to train your ResNet"
+    Its layers ``stem``, ``layer1``, ``layer2`` and ``layer3`` give maps of W, 2W, 4W and 8W channels, each at half the
+    height and width of the one before, all after a ReLU. From D. Page, "How to train your ResNet"
     (https://myrtle.ai/learn/how-to-train-your-resnet/), without the factor on the logits.
 
     Args:

@@ -1,4 +1,4 @@
-"""ShuffleNet for small images, both versions, as comparisons of distillation methods have them."""
+"""ShuffleNet for small images, both versions, as in comparisons of distillation methods."""
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,14 @@ CHANNELS = {
     1.5: (176, 352, 704, 1024),
     2.0: (224, 488, 976, 2048),
 }
-"""Of ShuffleNetV2 by its width: channels of the three stages and of the last convolution, as RepDistiller has them.
+"""ShuffleNetV2 by width: channels of the three stages and of the last convolution, as in RepDistiller.
 
 At width 2 the paper's first stage has 244.
 """
 
 
 class _Shuffle(nn.Module):
-    """Deals the channels of groups out in turn, so that each group behind it sees all groups before it.
+    """The channel shuffle: interleaves the groups, so that each group after it has channels of all groups before.
 
     Args:
         groups: Groups of channels.
@@ -36,8 +36,8 @@ class _Shuffle(nn.Module):
         self.groups = groups
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return a map of the same shape, in channels_last memory where it comes in that."""
-        if torch.compiler.is_exporting():  # runtimes have their own memory and are a sixth faster this way
+        """Return a map of the same shape, in channels_last memory where the input is."""
+        if torch.compiler.is_exporting():  # runtimes have their own memory format and are a sixth faster this way
             grouped: Tensor = values.unflatten(1, (self.groups, -1))
             return grouped.transpose(1, 2).flatten(1, 2)  # (B, G, C/G, H, W) -> (B, C/G * G, H, W)
         grouped = values.permute(0, 2, 3, 1).unflatten(3, (self.groups, -1))
@@ -46,11 +46,11 @@ class _Shuffle(nn.Module):
 
 
 class _GroupedUnit(nn.Module):
-    """ShuffleNet's unit: grouped 1x1 convolutions around a depthwise one, added to the input, or beside it.
+    """ShuffleNet's unit: grouped 1x1 convolutions around a depthwise one, added to the input or concatenated with it.
 
     Args:
         in_channels: Channels of its input.
-        out_channels: Channels of its output; where it halves the map, those of its input are among them.
+        out_channels: Channels of its output; where it halves the map, they include those of its input.
         stride: 2 halves height and width.
         groups: Groups of both 1x1 convolutions; the first one after the stem has one.
     """
@@ -118,16 +118,16 @@ class ShuffleNetV1(Network):
 
 
 def _grouped_stage(in_channels: int, out_channels: int, units: int) -> nn.Sequential:
-    """Build units one after the other, of which the first halves the map."""
+    """Build consecutive units, of which the first halves the map."""
     others = [_GroupedUnit(out_channels, out_channels, 1, groups=3) for _ in range(units - 1)]
     return nn.Sequential(_GroupedUnit(in_channels, out_channels, 2, groups=3), *others)
 
 
 class _SplitUnit(nn.Module):
-    """ShuffleNetV2's unit: changes one half of the channels, and then shuffles both.
+    """ShuffleNetV2's unit: convolves one half of the channels, then shuffles both.
 
     Args:
-        channels: Channels of its input, none of whose values is negative, and of its output.
+        channels: Channels of its input, which is not negative, and of its output.
     """
 
     works_with_fast_path = True
@@ -156,7 +156,7 @@ class _SplitUnit(nn.Module):
 
 
 class _HalvingUnit(nn.Module):
-    """ShuffleNetV2's unit that halves a map: two ways through all of its channels, shuffled.
+    """ShuffleNetV2's unit that halves a map: two branches over all channels, shuffled.
 
     Args:
         in_channels: Channels of its input.
@@ -204,10 +204,10 @@ class ShuffleNetV2(Network):
         num_classes: Number of classes, 2 or more.
         in_channels: Channels of an image: 1 (grey) or 3 (colour).
         image_size: Height and width of an image in pixels.
-        width: 0.5, 1, 1.5 or 2: factor on the channels, about.
+        width: 0.5, 1, 1.5 or 2: approximate factor on the channels.
 
     Raises:
-        UserError: It is another width.
+        UserError: The width is another one.
     """
 
     works_with_fast_path = True
@@ -216,7 +216,7 @@ class ShuffleNetV2(Network):
         super().__init__(num_classes, in_channels, image_size, width=width)
         if width not in CHANNELS:
             known = ", ".join(f"{number:g}" for number in CHANNELS)
-            raise UserError(f"the width of ShuffleNetV2 is one of {known}, not {width:g}; set width to one of them.")
+            raise UserError(f"--model.network.width is {width:g}; ShuffleNetV2 needs one of {known}.")
         first, second, third, last = CHANNELS[width]
         self.conv1 = pointwise_convolution(in_channels, STEM)
         self.bn1 = nn.BatchNorm2d(STEM)
@@ -239,5 +239,5 @@ class ShuffleNetV2(Network):
 
 
 def _split_stage(in_channels: int, out_channels: int, units: int) -> nn.Sequential:
-    """Build units one after the other, of which the first halves the map."""
+    """Build consecutive units, of which the first halves the map."""
     return nn.Sequential(_HalvingUnit(in_channels, out_channels), *[_SplitUnit(out_channels) for _ in range(units - 1)])

@@ -1,4 +1,4 @@
-"""The beginning of torchvision's networks: made for images of 224 pixels, of which one of 32 leaves nearly nothing."""
+"""Stems of torchvision's networks for small images: the original ones, for 224 pixels, shrink 32 pixels to a few."""
 
 from torch import nn
 
@@ -14,18 +14,18 @@ STEMS: dict[str, tuple[str, str | None]] = {
     "ResNet": ("conv1", "maxpool"),
     "ShuffleNetV2": ("conv1.0", "maxpool"),
 }
-"""By torchvision's class: the first convolution, whose stride is 2, and the pooling behind it, where there is one."""
+"""By torchvision's class: the first convolution, whose stride is 2, and the pooling after it, where there is one."""
 
 
 def shrink_stem(body: nn.Module, name: str) -> None:
-    """Let a network's first layers keep the size of images: a 3x3 convolution with stride 1, no pooling.
+    """Let a network's stem keep the size of images: a 3x3 convolution with stride 1, no pooling.
 
     Args:
-        body: A network of torchvision's, which is changed.
+        body: A network of torchvision, changed in place.
         name: Its name.
 
     Raises:
-        UserError: It is of a family for which nobody has defined that.
+        UserError: Its family has no stem for small images.
     """
     kind = type(body).__name__
     if kind not in STEMS:

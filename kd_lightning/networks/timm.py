@@ -21,13 +21,14 @@ class TimmNetwork(Network):
         num_classes: Number of classes, 2 or more.
         in_channels: Channels of an image: 1 (grey) or 3 (colour).
         image_size: Height and width of an image in pixels.
-        name: The name in timm, as ``timm.list_models()`` lists them; behind a dot the name of weights.
+        name: The name in timm, as in ``timm.list_models()``; after a dot the name of weights.
         pretrained: Whether to begin with timm's weights, which are downloaded once. The last layer begins untrained
-            where the classes are others. They were trained on larger images, and each in a normalization of its own.
+            where the number of classes differs. The weights were trained on larger images, with a normalization that
+            depends on the model.
 
     Raises:
-        UserError: timm is not installed or has no such classifier; this takes no images of that size; it has no
-            weights, or they cannot be downloaded.
+        UserError: timm is not installed or has no such classifier; the classifier does not take images of that size; it
+            has no weights, or they cannot be downloaded.
     """
 
     works_with_fast_path = True
@@ -40,7 +41,7 @@ class TimmNetwork(Network):
         name: str = "mobilenetv4_conv_small",
         pretrained: bool = False,
     ) -> None:
-        # a file of the trained network has all weights, so its arguments do without those to begin with
+        # a file of the trained network has all weights, so its arguments omit the pretrained ones
         super().__init__(num_classes, in_channels, image_size, name=name)
         self.body = _build(name, pretrained, num_classes, in_channels, image_size)
         self.came_with_weights = pretrained
@@ -66,18 +67,18 @@ def _build(name: str, pretrained: bool, num_classes: int, in_channels: int, imag
     try:
         network: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
         return network
-    except Exception as error:  # whatever the hub's client and the constructors of a thousand networks raise
+    except Exception as error:  # the hub's client and the constructors of a thousand networks raise anything
         if not pretrained:
             raise refused_images(f"{name} of timm", image_size, error) from error
         raise UserError(
-            f"{name} of timm cannot be had with its weights ({reason(error)}); set pretrained to false, or choose "
+            f"{name} of timm cannot be loaded with its weights ({reason(error)}); set pretrained to false, or choose "
             "another network."
         ) from error
 
 
 def _known(name: str, timm: ModuleType) -> Any:
-    """Return what timm knows of a network; names of others' repositories and of folders are none of timm's."""
-    with suppress(RuntimeError):  # there is no such tag behind the dot
+    """Return timm's configuration of a network; names of hub repositories and of folders are refused."""
+    with suppress(RuntimeError):  # there is no such tag after the dot
         if timm.is_model(name) and (known := timm.get_pretrained_cfg(name)) is not None:
             return known
     names = timm.list_models()

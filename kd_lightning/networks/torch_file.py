@@ -1,4 +1,4 @@
-"""Files of torch's, read without running any code of theirs and without taking more memory than they have bytes."""
+"""Read torch files without executing code and without more memory than their size."""
 
 import io
 import zipfile
@@ -18,7 +18,7 @@ LEGACY_PICKLES = 5
 
 
 def read_file(path: Path) -> Any:
-    """Read a file of torch's; its tensors come to the CPU.
+    """Read a torch file; its tensors are loaded to the CPU.
 
     Raises:
         UserError: There is no such file, it is damaged, or it holds more than tensors and plain values.
@@ -33,12 +33,12 @@ def read_file(path: Path) -> Any:
             f"{path} is damaged or holds pickled code, which is never run; give a file with tensors and plain values "
             "only, such as torch.save(network.state_dict(), path) writes."
         ) from error
-    except Exception as error:  # on damaged files zipfile and torch raise nearly anything
-        raise UserError(f"{path} is no readable weight file; give a .pth or .ckpt file.") from error
+    except Exception as error:  # zipfile and torch raise nearly anything on damaged files
+        raise UserError(f"{path} is not a readable weight file; give a .pth or .ckpt file.") from error
 
 
 def _check(path: Path) -> None:
-    """Raise ``ValueError`` for a file that torch had better not open."""
+    """Raise ``ValueError`` for a file that is not safe to open with torch."""
     with path.open("rb") as file:
         head = file.read(MAX_BYTES)
     if head.startswith(ZIP_START):
@@ -51,11 +51,11 @@ def _check(path: Path) -> None:
 
 
 def _check_archive(path: Path) -> None:
-    """Look at an archive's directory and pickle, and verify the checksums, which torch does not."""
+    """Check an archive's directory, pickle and checksums; torch does not verify checksums."""
     with zipfile.ZipFile(path) as archive:
         sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
         if len(sizes) < len(archive.infolist()) or sum(sizes.values()) > path.stat().st_size:
-            raise ValueError("an entry is there twice, or compressed")
+            raise ValueError("an entry occurs twice or is compressed")
         pickle = next(iter(sizes)).partition("/")[0] + "/data.pkl"
         if sizes[pickle] > MAX_BYTES:
             raise UnsafePickleError("it is too long")
@@ -64,4 +64,4 @@ def _check_archive(path: Path) -> None:
         storages = storages_of(io.BytesIO(archive.read(pickle)))
     folder = pickle.removesuffix(".pkl")
     if any(sizes.get(f"{folder}/{storage.key}") != storage.size for storage in storages):
-        raise ValueError("its values have other sizes than it says")
+        raise ValueError("its values have other sizes than its pickle names")

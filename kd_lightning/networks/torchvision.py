@@ -24,13 +24,13 @@ class TorchvisionNetwork(Network):
         weights: torchvision's name of the weights to begin with, such as ``DEFAULT`` or ``IMAGENET1K_V2``, which are
             downloaded once; none by default. The last layer begins untrained where the classes are not 1000. They
             were trained on images of 224 pixels or so, normalized as ``--data.normalize imagenet`` does.
-        small_images: Whether it begins as networks for images of 32 or 64 pixels do: its first convolution keeps their
-            size, with a kernel of 3x3 (which is untrained where the weights have 7x7), and no pooling follows. There
-            are resnet, resnext, wide_resnet, densenet, shufflenet, regnet, mobilenet, mnasnet and efficientnet so.
+        small_images: Whether to use a stem for images of 32 or 64 pixels: its first convolution keeps their size, with
+            a 3x3 kernel (which is untrained where the weights have 7x7), and no pooling follows. It exists for resnet,
+            resnext, wide_resnet, densenet, shufflenet, regnet, mobilenet, mnasnet and efficientnet.
 
     Raises:
-        UserError: There is no such classifier, no such weights of it, or it has no beginning for small images; the
-            images are grey or of a size that it does not take; the weights cannot be downloaded.
+        UserError: There is no such classifier, it has no such weights or no stem for small images; the images are grey
+            or of a size that it does not take; the weights cannot be downloaded.
     """
 
     works_with_fast_path = True
@@ -44,7 +44,7 @@ class TorchvisionNetwork(Network):
         weights: str | None = None,
         small_images: bool = False,
     ) -> None:
-        # a file of the trained network has all weights, so its arguments do without the name of the first ones
+        # a file of the trained network has all weights, so its arguments omit the pretrained ones
         super().__init__(num_classes, in_channels, image_size, name=name, small_images=small_images)
         if in_channels != 3:
             raise UserError(
@@ -69,8 +69,8 @@ class TorchvisionNetwork(Network):
 
 
 def _untrained(name: str, num_classes: int, image_size: int) -> nn.Module:
-    """Build a classifier; some are built for one size of images, and two give more than logits while training."""
-    from torchvision import models  # a second's import that other networks do without
+    """Build a classifier; some are built for one image size, and two return more than logits in training."""
+    from torchvision import models  # imported here: it takes a second that other networks do not need
 
     known = models.list_models(module=models)
     if name not in known:

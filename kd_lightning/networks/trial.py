@@ -1,4 +1,4 @@
-"""Networks are tried on blank images before anything is trained, and left as they were."""
+"""Trials of networks on blank images before training, without side effects."""
 
 import random
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from kd_lightning.wording import counted
 
 
 def trial_images(network: nn.Module, count: int, image_shape: tuple[int, int, int]) -> Tensor:
-    """Return blank images (count, C, H, W) where a network is, in the precision that it has."""
+    """Return blank images (count, C, H, W) on a network's device and in its precision."""
     values = next(chain(network.parameters(), network.buffers()), torch.zeros(()))
     dtype = values.dtype if values.is_floating_point() else torch.get_default_dtype()
     return torch.zeros((count, *image_shape), device=values.device, dtype=dtype)
@@ -24,7 +24,7 @@ def trial_images(network: nn.Module, count: int, image_shape: tuple[int, int, in
 
 @contextmanager
 def in_mode(network: nn.Module, training: bool) -> Iterator[None]:
-    """Run a block in training or in evaluation mode; put back modes, running statistics and random numbers."""
+    """Run a block in training or in evaluation mode; restore modes, running statistics and random states."""
     modes = [(module, module.training) for module in network.modules()]
     buffers = [
         (module, name, values, values.clone())
@@ -50,20 +50,20 @@ def in_mode(network: nn.Module, training: bool) -> Iterator[None]:
 
 
 def require_logits(kind: str, output: Any, images: Tensor, training: bool) -> None:
-    """Refuse what is no logits of the images.
+    """Refuse an output that is not the images' logits.
 
     Args:
-        kind: What to call the network.
-        output: What it gives.
+        kind: The network's name in messages.
+        output: Its output.
         images: (B, C, H, W).
         training: Whether it was in training mode.
 
     Raises:
-        UserError: It is not (B, classes) in the precision of the images.
+        UserError: The output is not (B, classes) in the precision of the images.
     """
     count = len(images)
     if not isinstance(output, Tensor):
-        found, fix = f"a {type(output).__name__}", "return the logits alone, or as `logits` of what it returns"
+        found, fix = f"a {type(output).__name__}", "return only the logits, or an object with `logits`"
     elif output.dtype != images.dtype:
         found, fix = f"values in {_name(output.dtype)}", f"return the logits in {_name(images.dtype)}"
     elif output.ndim > 2:
@@ -80,10 +80,10 @@ def require_logits(kind: str, output: Any, images: Tensor, training: bool) -> No
 
 
 def require_precision(network: nn.Module, kind: str) -> None:
-    """Refuse weights in double precision, unless that is what torch builds with here; ``kind`` names the network.
+    """Refuse weights in float64, unless that is torch's default dtype; ``kind`` names the network.
 
     Raises:
-        UserError: There are some.
+        UserError: A weight is in float64.
     """
     for name, values in network.named_parameters():
         if values.dtype == torch.float64 != torch.get_default_dtype():

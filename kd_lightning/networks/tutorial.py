@@ -9,19 +9,19 @@ from kd_lightning.networks.fusable import FusableLayer
 
 
 class _Convolutions(nn.Sequential):
-    """Convolutions with ReLU, some with a pooling behind; while training, bias and ReLU come behind the pooling.
+    """Convolutions with ReLU, some followed by a pooling; in training, bias and ReLU come after the pooling.
 
-    Both orders give the same values and gradients but for rounding: the largest value stays the largest. Behind the
-    pooling there is a quarter of the values, and the gradient of a bias that is added on its own takes a tenth of the
-    time that a CPU's convolutions spend on it: LightNN's step takes two thirds of the time. An exported network keeps
-    the order of the layers, in which runtimes merge a convolution with its bias and ReLU. So does one whose layers are
-    watched by hooks: these see in training what they see in evaluation mode.
+    Both orders give the same values and gradients up to rounding: the largest value stays the largest. After the
+    pooling there is a quarter of the values, and the gradient of a separately added bias takes a tenth of the time that
+    a CPU's convolutions spend on it: LightNN's step takes two thirds of the time. An exported network keeps the order
+    of the layers, in which runtimes merge a convolution with its bias and ReLU. So does one whose layers have hooks:
+    these read the same in training as in evaluation mode.
     """
 
     works_with_fast_path = True
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the last layer's values."""
+        """Return the last layer's output."""
         layers = list(self)
         if not self.training or any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers):
             return super().forward(values)  # type: ignore[no-untyped-call, no-any-return]
@@ -34,12 +34,12 @@ class _Convolutions(nn.Sequential):
                 continue
             if isinstance(second_next, nn.MaxPool2d):
                 values = second_next(values)
-            values = _shifted(values, layer).relu_()
+            values = _with_bias(values, layer).relu_()
         return values
 
 
-def _shifted(values: Tensor, layer: nn.Conv2d | FusableLayer) -> Tensor:
-    """Add a layer's bias to the values that its weight gives, behind a normalization where it has one."""
+def _with_bias(values: Tensor, layer: nn.Conv2d | FusableLayer) -> Tensor:
+    """Add a layer's bias to its weight's output, after a normalization where it has one."""
     if isinstance(layer, FusableLayer):
         return layer.add_bias(values)
     assert layer.bias is not None
@@ -64,8 +64,8 @@ def _head(in_features: int, hidden: int, num_classes: int, dropout: float) -> nn
     return nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, num_classes))
 
 
-class _SeedNetwork(Network):
-    """What DeepNN and LightNN share: ``features`` gives the map (B, C, S/4, S/4), ``classifier`` the logits."""
+class _TutorialNetwork(Network):
+    """Shared code of DeepNN and LightNN: ``features`` gives the map (B, C, S/4, S/4), ``classifier`` the logits."""
 
     features: nn.Sequential
     classifier: nn.Sequential
@@ -75,10 +75,10 @@ class _SeedNetwork(Network):
         return self.classifier(self.features(images).flatten(1))  # type: ignore[no-any-return]
 
 
-class DeepNN(_SeedNetwork):
-    """The seed's teacher: four convolutions and a hidden layer of 512; 1,186,986 parameters for CIFAR-10.
+class DeepNN(_TutorialNetwork):
+    """The teacher of PyTorch's tutorial: four convolutions, a hidden layer of 512; 1,186,986 parameters for CIFAR-10.
 
-    What ``features`` gives has 32 channels and a quarter of the image's height and width.
+    ``features`` gives 32 channels at a quarter of the image's height and width.
 
     Args:
         num_classes: Number of classes, 2 or more.
@@ -98,10 +98,10 @@ class DeepNN(_SeedNetwork):
         self.classifier = _head(32 * (image_size // 4) ** 2, 512, num_classes, dropout)
 
 
-class LightNN(_SeedNetwork):
-    """The seed's student: two convolutions and a hidden layer of 256; 267,738 parameters for CIFAR-10.
+class LightNN(_TutorialNetwork):
+    """The student of PyTorch's tutorial: two convolutions, a hidden layer of 256; 267,738 parameters for CIFAR-10.
 
-    What ``features`` gives has 16 channels and a quarter of the image's height and width.
+    ``features`` gives 16 channels at a quarter of the image's height and width.
 
     Args:
         num_classes: Number of classes, 2 or more.

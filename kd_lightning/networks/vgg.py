@@ -1,4 +1,4 @@
-"""VGG: plain stacks of convolutions for CIFAR, VGG-8 to VGG-19 with batch normalization."""
+"""VGG for CIFAR, VGG-8 to VGG-19 with batch normalization."""
 
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ CHANNELS = (64, 128, 256, 512, 512)
 """Channels of the five blocks."""
 
 CONVOLUTIONS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
-"""Convolutions of the five blocks, by the depth."""
+"""Convolutions of the five blocks, by depth."""
 
 
 def _block(in_channels: int, channels: int, convolutions: int) -> nn.Sequential:
@@ -26,11 +26,11 @@ def _block(in_channels: int, channels: int, convolutions: int) -> nn.Sequential:
 class VGG(Network):
     """A VGG network for CIFAR with batch normalization; 3,918,858 parameters with ``depth`` 8 for CIFAR-10.
 
-    ``block0`` to ``block4`` give maps of 64, 128, 256, 512 and 512 channels behind a ReLU, each of half the size of the
+    ``block0`` to ``block4`` give maps of 64, 128, 256, 512 and 512 channels after a ReLU, each of half the size of the
     one before; only ``block4`` keeps the size of ``block3`` where images have fewer than 64 pixels.
 
-    Simonyan and Zisserman 2015, https://arxiv.org/abs/1409.1556, as papers on distillation have it: one linear layer on
-    the means of the last map. Weights have RepDistiller's names, whose state dicts can be loaded.
+    Simonyan and Zisserman 2015, https://arxiv.org/abs/1409.1556, as in papers on distillation: one linear layer on the
+    means of the last map. Weights have RepDistiller's names, whose state dicts can be loaded.
 
     Args:
         num_classes: Number of classes, 2 or more.
@@ -39,7 +39,7 @@ class VGG(Network):
         depth: Number of layers: 8, 11, 13, 16 or 19.
 
     Raises:
-        UserError: There is no such depth, or the images are too small.
+        UserError: The depth is not valid, or the images are too small.
     """
 
     works_with_fast_path = True
@@ -49,7 +49,7 @@ class VGG(Network):
         require_image_size(self, 8)
         if depth not in CONVOLUTIONS:
             known = ", ".join(map(str, CONVOLUTIONS))
-            raise UserError(f"VGG has {known} layers, not {depth}; set depth to one of these numbers.")
+            raise UserError(f"--model.network.depth is {depth}; VGG needs one of {known}.")
         self.block0, self.block1, self.block2, self.block3, self.block4 = (
             _block(before, after, count)
             for (before, after), count in zip(pairwise((in_channels, *CHANNELS)), CONVOLUTIONS[depth], strict=True)

@@ -1,4 +1,4 @@
-"""Weight files: written whole, read without running any code of theirs."""
+"""Weight files: written atomically, read without executing code."""
 
 import io
 from collections.abc import Callable, Iterable, Mapping
@@ -19,35 +19,35 @@ from kd_lightning.networks.parts import fitting_part
 from kd_lightning.networks.torch_file import read_file
 
 INFO_KEY = "model_info"
-"""Where ``.pth`` files and checkpoints keep what ``ModelInfo`` says."""
+"""The key of ``ModelInfo`` in ``.pth`` files and checkpoints."""
 
 
 PLAIN_KEY = "plain_network"
-"""Where a checkpoint keeps the weights of the plain network that the trained one fuses into."""
+"""The key of the fused, plain network's weights in a checkpoint."""
 
 REFUSED_KEY = "refused"
-"""Where a checkpoint keeps why its weights alone do not give the network that was measured."""
+"""The key of the reason why a checkpoint's weights do not reproduce the measured network."""
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Keys below which files keep a state dict."""
+"""Keys of state dicts in files."""
 
 
 def save_weights(
     path: str | Path, network: Network, info: ModelInfo, check: Callable[[Path], None] | None = None
 ) -> None:
-    """Write a ``.pth`` with the weights and all that prediction needs; tensors and plain values only.
+    """Write a ``.pth`` with the weights and all that prediction needs, only tensors and plain values.
 
     Args:
         path: The file to write.
         network: The network.
-        info: What prediction needs to know about it.
-        check: Looks at the file before it gets its name; where it raises, there is none.
+        info: Its description for prediction.
+        check: Checks the file before it is saved; where it raises, nothing is saved.
 
     Raises:
         UserError: The file cannot be written.
     """
     state_dict = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    content = io.BytesIO()  # torch turns the system's errors into others where it writes to a file itself
+    content = io.BytesIO()  # torch would hide the system's errors if it wrote the file itself
     torch.save({INFO_KEY: info.to_plain(), "state_dict": state_dict}, content)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.getvalue())  # a view would crash some Python 3.12 where writing fails
@@ -60,14 +60,14 @@ def load_model(path: str | Path, network_class: str | None = None) -> tuple[Netw
 
     Args:
         path: A ``.pth`` or ``.ckpt`` of ours, or a bare state dict of ``DeepNN`` or ``LightNN`` (recognized by its
-            shapes; CIFAR-10's classes and the seed's normalization are assumed).
+            shapes; CIFAR-10's classes and ImageNet's normalization are assumed).
         network_class: Import path of the network's class, where it is not imported yet.
 
     Returns:
-        The network on the CPU, in evaluation mode, and what its file says about it.
+        The network on the CPU, in evaluation mode, and its description.
 
     Raises:
-        UserError: The file is missing, damaged, holds pickled code, or is for no network that is known here.
+        UserError: The file is missing, damaged, holds pickled code, or is for an unknown network.
     """
     state_dict, info = read_weights(path)
     if info is None:
@@ -77,10 +77,10 @@ def load_model(path: str | Path, network_class: str | None = None) -> tuple[Netw
 
 
 def load_weights(network: Network, path: str | Path) -> ModelInfo:
-    """Load a file's weights into a network that is there already.
+    """Load a file's weights into an existing network.
 
     Returns:
-        What the file says about the network; for a bare state dict what is assumed.
+        The network's description in the file; for a bare state dict, the assumed one.
 
     Raises:
         UserError: The file is missing, damaged, holds pickled code, or its weights are for another network.
@@ -94,10 +94,10 @@ def load_weights(network: Network, path: str | Path) -> ModelInfo:
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]:
-    """Read a network's state dict and what its file says about it, without running any code from the file.
+    """Read a network's state dict and description, without executing code from the file.
 
     Raises:
-        UserError: The file is missing, damaged, holds pickled code or no state dict.
+        UserError: The file is missing, damaged, holds pickled code or has no state dict.
     """
     content = read_file(Path(path))
     if not isinstance(content, Mapping):
@@ -118,13 +118,13 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]
 
 
 def network_weights(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a task's state dict has of its network, by the network's own names."""
+    """Return the network's part of a task's state dict, under the network's own names."""
     prefix = "network."
     return {key.removeprefix(prefix): state_dict[key] for key in state_dict if str(key).startswith(prefix)}
 
 
 def plain_names(names: Iterable[Any]) -> dict[str, Any]:
-    """Return the names of weights without what ``DataParallel`` and ``torch.compile`` put in front, each with its own.
+    """Return names of weights without the prefixes of ``DataParallel`` and ``torch.compile``, with the original names.
 
     ``{"module.features.0.weight": ...}`` gives ``{"features.0.weight": "module.features.0.weight"}``.
     """
@@ -135,18 +135,18 @@ def plain_names(names: Iterable[Any]) -> dict[str, Any]:
 
 
 def parse_info(values: Any, path: str | Path) -> ModelInfo:
-    """Return what a file says about its network; raise ``UserError`` where it cannot be read."""
+    """Return a file's description of its network; raise ``UserError`` where it is not valid."""
     try:
         return ModelInfo.from_plain(values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f" ({error})" if isinstance(error, ValueError) else ""
         raise UserError(
-            f"what {path} says about its network cannot be right{reason}; write the file again with fit."
+            f"{path} does not describe its network correctly{reason}; write the file again with fit."
         ) from error
 
 
 def _recognize(state_dict: Mapping[str, Tensor], path: str | Path) -> ModelInfo:
-    """Tell DeepNN from LightNN by the shapes of a bare state dict."""
+    """Recognize DeepNN or LightNN by the shapes of a bare state dict."""
     kind, channels = (DeepNN, 32) if "features.7.weight" in state_dict else (LightNN, 16)
     try:
         in_channels = state_dict["features.0.weight"].shape[1]
@@ -170,7 +170,7 @@ def _recognize(state_dict: Mapping[str, Tensor], path: str | Path) -> ModelInfo:
 
 
 def assumed_info(network: str, arguments: Mapping[str, Any]) -> ModelInfo:
-    """Return what is assumed of a bare state dict, which says nothing: CIFAR-10's classes, ImageNet's normalization.
+    """Return the assumed description of a bare state dict: CIFAR-10's classes, ImageNet's normalization.
 
     Args:
         network: Import path of its network's class.
@@ -190,7 +190,7 @@ def network_of(
 
     Args:
         kind: Builds it from its arguments.
-        info: What the file says about it.
+        info: Its description in the file.
         state_dict: Its weights.
         path: The file, for messages.
 
@@ -201,7 +201,7 @@ def network_of(
         network = build_network(kind, info.arguments, state_dict)
     except Exception as error:  # the class may be the user's, the arguments are the file's
         if isinstance(error, UserError) and isinstance(error.__cause__, ImportError):
-            raise  # it says which package is missing
+            raise  # it names the missing package
         reason = " ".join(str(error).split())
         raise UserError(f"{path} does not fit the network {info.network} ({reason}); train it again.") from error
     _load(network, state_dict, path)
@@ -209,7 +209,7 @@ def network_of(
 
 
 def _load(network: Network, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load a state dict, or say that it is for another network or was left by a training that failed."""
+    """Load a state dict; refuse one of another network or of a training that failed."""
     own = network.state_dict()
     names = plain_names(own)
     weights = {key: value for key, value in state_dict.items() if not key.startswith("regressor.")}
@@ -226,5 +226,5 @@ def _load(network: Network, state_dict: Mapping[str, Tensor], path: str | Path) 
             f"{path} holds numbers that are not finite (in {broken[0]}), so its training has failed; "
             "train it again with a lower learning rate."
         )
-    own.update({names[key]: value for key, value in weights.items()})  # with versions of layers, which files leave out
+    own.update({names[key]: value for key, value in weights.items()})  # with the layers' versions, which files omit
     network.load_state_dict(own)

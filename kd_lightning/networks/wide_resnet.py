@@ -17,7 +17,7 @@ from kd_lightning.networks.blocks import (
 
 
 class _Block(nn.Module):
-    """Two convolutions, each behind batch normalization and ReLU, whose map is added to the input."""
+    """The pre-activation block: two convolutions, each after batch normalization and ReLU, added to the input."""
 
     works_with_fast_path = True
 
@@ -47,9 +47,9 @@ def _group(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequ
 class WideResNet(Network):
     """A wide residual network of 6n + 4 layers; 691,674 parameters with ``depth`` 16 and ``width`` 2 for CIFAR-10.
 
-    WRN-40-2 of papers is ``depth`` 40 and ``width`` 2. ``block1``, ``block2`` and ``block3`` give maps of 16, 32 and 64
-    channels (times ``width``), of the image's size, a half and a quarter of it. These are sums *before* batch
-    normalization and ReLU, so their values have both signs; the last one behind them is what ``relu`` gives.
+    WRN-40-2 is ``depth`` 40 and ``width`` 2. ``block1``, ``block2`` and ``block3`` give maps of 16, 32 and 64 channels
+    (times ``width``), of the image's size, a half and a quarter of it. These are sums *before* batch normalization and
+    ReLU, so their values have both signs; ``relu`` gives the last one after them.
 
     Zagoruyko and Komodakis 2016, https://arxiv.org/abs/1605.07146, without dropout. Weights have RepDistiller's names,
     whose state dicts can be loaded.
@@ -62,7 +62,7 @@ class WideResNet(Network):
         width: Factor of the channels, 1 or more.
 
     Raises:
-        UserError: There is no such depth or width, or the images are too small.
+        UserError: The depth or width is not valid, or the images are too small.
     """
 
     works_with_fast_path = True

@@ -1,1 +1,1 @@
-"""Predict the classes of image files with any file that a run has written; with an ``.onnx``, torch is not loaded."""
+"""Predict the classes of image files with any model file of a run; an ``.onnx`` does not load torch."""

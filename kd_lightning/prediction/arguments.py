@@ -1,4 +1,4 @@
-"""The options of ``predict``, without importing what carries them out."""
+"""The options of ``predict``, parsed without importing the code that runs it."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ OUTPUT_ENDINGS = (".json", ".jsonl", ".csv")
 
 
 class Options(argparse.Namespace):
-    """What the user asked for.
+    """The parsed options.
 
     Attributes:
         images: Image files and folders, as they were given.
@@ -19,7 +19,7 @@ class Options(argparse.Namespace):
         output: The file of results, or ``None``.
         sheet: The contact sheet, or ``None``.
         top: How many of the likeliest classes are shown, 1 or more.
-        threshold: Probability in [0, 1] below which the network counts as not sure.
+        threshold: Probability in [0, 1] below which a prediction counts as not sure.
         batch_size: Images that go through the network at once.
         threads: CPU threads; 0 takes what there is.
     """
@@ -36,7 +36,7 @@ class Options(argparse.Namespace):
 
 
 def parse(args: Sequence[str]) -> Options:
-    """Return the options of ``predict``; print the help and exit where it is asked for.
+    """Return the options of ``predict``; print the help and exit on ``--help``.
 
     Raises:
         UserError: An option is unknown, missing or out of range.
@@ -51,11 +51,9 @@ def parse(args: Sequence[str]) -> Options:
     add("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="an image file, or a folder of images")
     add("--model", required=True, type=Path, metavar="FILE", help="an .onnx (needs no torch), .pth or .ckpt of a run")
     add("--network", metavar="CLASS", help="of a .pth or .ckpt: the class of a network of your own, my_networks.TinyNN")
-    add(
-        "--output", type=_output, metavar="FILE", help="write the results too; the ending says how: .json, .jsonl, .csv"
-    )
+    add("--output", type=_output, metavar="FILE", help="write the results too, by the ending as .json, .jsonl, .csv")
     add("--top", type=_count, default=2, metavar="K", help="show the K likeliest classes (default: 2)")
-    add("--threshold", type=_share, default=0, metavar="P", help='say "not sure" below this probability (default: 0)')
+    add("--threshold", type=_share, default=0, metavar="P", help='print "not sure" below this probability (default: 0)')
     add("--batch_size", type=_count, default=32, metavar="N", help="images in the network at once (default: 32)")
     add("--threads", type=_count, default=0, metavar="N", help="CPU threads to use (default: all)")
     add("--sheet", type=_sheet, metavar="PNG", help="draw a contact sheet of the predictions")
@@ -64,7 +62,7 @@ def parse(args: Sequence[str]) -> Options:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
     return int(text)
 
 
@@ -74,7 +72,7 @@ def _share(text: str) -> float:
     except ValueError:
         value = -1
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no probability from 0 to 1")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a probability from 0 to 1")
     return value
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def predict_image(image_path: str | Path, model_path: str | Path) -> "tuple[str, Tensor | Floats]":
-    """Predict the class of one image; the opened model is kept for the next call.
+    """Predict the class of one image; the opened model is cached for the next call.
 
     Args:
         image_path: The image file.
@@ -24,12 +24,12 @@ def predict_image(image_path: str | Path, model_path: str | Path) -> "tuple[str,
 
     Returns:
         The name of the likeliest class, and the probabilities of all classes, (K,), in the order of the network's
-        classes: a tensor, or with an ``.onnx`` a NumPy array, for which torch is not loaded.
+        classes: a tensor, or with an ``.onnx`` a NumPy array, without loading torch.
 
     Raises:
         UserError: The image or the model cannot be read.
     """
-    predictor = _kept(str(model_path), _state(model_path))
+    predictor = _cached_predictor(str(model_path), _state(model_path))
     probabilities = predictor.probabilities(predictor.read(Path(image_path))[None])[0]
     if predictor.clipped:
         warnings.warn(f"{shown(predictor.clipped.pop())} {BEYOND}.", stacklevel=2)
@@ -42,13 +42,13 @@ def predict_image(image_path: str | Path, model_path: str | Path) -> "tuple[str,
 
 
 @lru_cache(maxsize=4)
-def _kept(path: str, _: FileState | None) -> Predictor:
-    """Open a model file, again only where it was written anew."""
+def _cached_predictor(path: str, _: FileState | None) -> Predictor:
+    """Open a model file; open it again only where its state has changed."""
     return open_predictor(path)
 
 
 def _state(path: str | Path) -> FileState | None:
     try:
         return file_state(path)
-    except OSError:  # opening it says what is wrong
+    except OSError:  # opening it raises the message
         return None

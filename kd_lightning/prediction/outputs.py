@@ -1,4 +1,4 @@
-"""Files of predictions: JSON, JSON Lines or CSV by the ending, written as they come, there only when whole."""
+"""Files of predictions: JSON, JSON Lines or CSV by the ending, written one by one, saved atomically."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from kd_lightning.wording import in_csv
 def results_file(
     path: Path, class_names: Sequence[str], top: int, threshold: float
 ) -> Iterator[Callable[[Prediction], None]]:
-    """Give a function that writes a prediction to a file.
+    """Yield a function that writes a prediction to a file.
 
     Args:
         path: The file; its ending is ``.json``, ``.jsonl`` or ``.csv``.

@@ -9,14 +9,14 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import Floats, OnnxPredictor
 
 BEYOND = "has values outside of the range of the training images, which were clipped"
-"""What is said of an image."""
+"""The warning about an image."""
 
 
 class Predictor(Protocol):
-    """What a model of either kind offers.
+    """The interface of both kinds of model.
 
     Attributes:
-        info: What the file says about itself: class names, mean, standard deviation, image size.
+        info: The file's metadata: class names, mean, standard deviation, image size.
         clipped: The images that were read with values outside of the range of the training images.
     """
 
@@ -27,7 +27,7 @@ class Predictor(Protocol):
         """Return the probabilities (B, K) of images (B, S, S, C), uint8."""
 
     def read(self, path: Path) -> Pixels:
-        """Return the pixels (S, S, C), uint8, of an image file, as this network was trained to see them."""
+        """Return the pixels (S, S, C), uint8, of an image file, resized and scaled as in training."""
 
 
 def is_onnx(path: str | Path) -> bool:
@@ -44,12 +44,12 @@ def open_predictor(path: str | Path, threads: int = 0, network: str | None = Non
         network: Import path of the network's class, where it is one of the user's own.
 
     Raises:
-        UserError: The file is missing or damaged, is for no network that is known here, or needs torch where it is not.
+        UserError: The file is missing or damaged, is for an unknown network, or needs torch where it is not installed.
     """
     if is_onnx(path) and network is not None:
         raise UserError(f"--network {network} is for .pth and .ckpt files, but {path} holds its network; leave it out.")
     if is_onnx(path):
-        # without spinning: the next images are being decoded on these cores
+        # without spinning: these cores decode the next images
         return OnnxPredictor(path, threads=threads, spin=False, bounded=True)
     try:
         from kd_lightning.prediction.torch_predictor import TorchPredictor  # torch takes seconds to import

@@ -1,4 +1,4 @@
-"""Carry out ``predict``: find the images, stream them through the network, show and write what it says."""
+"""Run ``predict``: find the images, stream them through the network, print and write its predictions."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ from kd_lightning.prediction.table import Table
 from kd_lightning.wording import counted, shown
 
 Show = Callable[[Prediction], None]
-MAX_THREADS = 8  # above, Python's lock lets threads that decode small images wait
+MAX_THREADS = 8  # with more, threads that decode small images wait for Python's lock
 
 
 def run(options: Options) -> int:
@@ -43,7 +43,7 @@ def run(options: Options) -> int:
 
 
 def list_images(named: Sequence[str]) -> list[str]:
-    """Return the files that are named and those in the folders that are named.
+    """Return the given files and those in the given folders.
 
     Raises:
         UserError: A name leads nowhere, or a folder holds no images.
@@ -68,7 +68,7 @@ def list_images(named: Sequence[str]) -> list[str]:
 
 
 def _outputs(stack: ExitStack, predictor: Predictor, files: Sequence[str], options: Options) -> list[Show]:
-    """Open all that the results go to; it ends with the stack."""
+    """Open all outputs of the results; the stack closes them."""
     outputs: list[Show] = [Table(files, predictor.info.class_names, options.top, options.threshold).show]
     if options.output:
         names = predictor.info.class_names
@@ -80,7 +80,7 @@ def _outputs(stack: ExitStack, predictor: Predictor, files: Sequence[str], optio
 
 
 def _predict_all(predictor: Predictor, files: Sequence[str], options: Options, outputs: Sequence[Show]) -> int:
-    """Send each prediction to all outputs, name each broken image, and return how many of these there are."""
+    """Send each prediction to all outputs, name each broken image, and return the number of broken images."""
     broken = 0
     threads = options.threads or min(MAX_THREADS, cores())
     with closing(predict_files(predictor, files, options.batch_size, threads)) as results:

@@ -1,4 +1,4 @@
-"""A contact sheet: the images with what the network says about each."""
+"""A contact sheet: the images with the network's predictions."""
 
 import math
 import sys
@@ -36,7 +36,7 @@ class Tile(NamedTuple):
 def contact_sheet(
     path: Path, files: Sequence[str], model: str, threshold: float, pixel_range: PixelRange | None = None
 ) -> Iterator[Callable[[Prediction], None]]:
-    """Give a function that puts a prediction on the sheet, which is written when the block ends.
+    """Yield a function that puts a prediction on the sheet, which is written when the block ends.
 
     Of more than 120 images, 120 are drawn, evenly spaced.
 
@@ -70,7 +70,7 @@ def draw_sheet(tiles: Sequence[Tile], title: str, threshold: float) -> Image.Ima
 
     Args:
         tiles: What to draw.
-        title: What stands above them.
+        title: The text above them.
         threshold: Probability in [0, 1] below which a label is drawn as not sure.
     """
     columns = min(MAX_COLUMNS, max(4, math.ceil(math.sqrt(1.6 * len(tiles)))))

@@ -1,4 +1,4 @@
-"""Predict any number of image files, in their order, holding two batches of them at a time."""
+"""Predict any number of image files, in their order, with two batches of them in memory."""
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -20,7 +20,7 @@ Decoded = list[Pixels | BrokenImageError]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says about an image.
+    """The network's prediction for an image.
 
     Attributes:
         image: The file, as it was named.
@@ -41,7 +41,7 @@ class Prediction:
 def predict_files(
     predictor: Predictor, files: Sequence[str], batch_size: int, threads: int
 ) -> Generator[Prediction | BrokenImageError, None, None]:
-    """Yield what is predicted for each file, in order; for a broken one, what is wrong with it.
+    """Yield the prediction for each file, in order; for a broken one, its error.
 
     While a batch goes through the network, the next one is decoded.
 
@@ -69,7 +69,7 @@ def predict_files(
 
 
 def _decode(predictor: Predictor, names: Sequence[str]) -> Decoded:
-    """Return the pixels of each file, or the error that says what is wrong with it."""
+    """Return the pixels of each file, or its error."""
     decoded: Decoded = []
     for name in names:
         try:

@@ -13,13 +13,13 @@ MIN_NAME = 20  # columns of the image's name that are kept in a narrow terminal
 
 
 class Table:
-    """Prints a line for each prediction, in columns whose width is known beforehand.
+    """Prints a line for each prediction, in columns of fixed width.
 
     Args:
         files: All images that will come.
         class_names: Names of the classes.
         top: Classes of an image that are shown, 1 or more.
-        threshold: Probability in [0, 1] below which the line says "not sure".
+        threshold: Probability in [0, 1] below which the line prints "not sure".
     """
 
     def __init__(self, files: Sequence[str], class_names: Sequence[str], top: int, threshold: float) -> None:
@@ -59,7 +59,7 @@ class Table:
         cells = [f"{image:{self._image}}", f"{label:{self._label}}", f"{probability:>11}", *followers]
         try:
             print(GAP.join(cells).rstrip(), flush=True)
-        except BrokenPipeError:  # as in `predict ... | head`: no one reads on
+        except BrokenPipeError:  # as in `predict ... | head`: the reader has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(141) from None  # the status of a process that SIGPIPE ended
 

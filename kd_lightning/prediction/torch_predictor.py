@@ -1,4 +1,4 @@
-"""Predict with weights, in torch."""
+"""Predict with a weights file, in torch."""
 
 from pathlib import Path
 
@@ -21,11 +21,11 @@ class TorchPredictor:
         network: Import path of the network's class, where it is not imported yet.
 
     Attributes:
-        info: What the file says about itself: class names, mean, standard deviation, image size.
+        info: The file's metadata: class names, mean, standard deviation, image size.
         clipped: The images that were read with values outside of the range of the training images.
 
     Raises:
-        UserError: The file is missing or damaged, or is for no network that is known here.
+        UserError: The file is missing or damaged, or is for an unknown network.
     """
 
     def __init__(self, path: str | Path, *, threads: int = 0, network: str | None = None) -> None:
@@ -42,17 +42,17 @@ class TorchPredictor:
         """Return the probabilities (B, K) of images (B, S, S, C), uint8.
 
         Raises:
-            UserError: The network fails, or gives values that are not finite.
+            UserError: The network fails, or its outputs are not finite.
         """
         channels_last = torch.from_numpy(images).permute(0, 3, 1, 2)  # (B, S, S, C) -> (B, C, S, S)
         try:
             logits = self._network(self._normalization.apply(channels_last))
-        except RuntimeError as error:  # sizes that do not go together, or too little memory
+        except RuntimeError as error:  # mismatched sizes, or too little memory
             raise UserError(f"{self._path} fails at {len(images)} images ({shown(error)}); train it again.") from error
         if not logits.isfinite().all():
             raise UserError(f"{self._path} gives values that are not finite; train it again.")
         return logits.softmax(dim=1).numpy()  # type: ignore[no-any-return]
 
     def read(self, path: Path) -> Pixels:
-        """Return the pixels (S, S, C) of an image file, as this network was trained to see them."""
+        """Return the pixels (S, S, C) of an image file, resized and scaled as in training."""
         return read_image(path, self.info.image_size, self.info.in_channels, self.info.pixel_range, self.clipped)

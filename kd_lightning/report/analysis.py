@@ -1,4 +1,4 @@
-"""What a study shows: the statistics of its rows and of its curves and classes."""
+"""The statistics of a study's rows, curves and classes."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -46,14 +46,14 @@ class RowAnalysis:
 
 @dataclass(frozen=True)
 class Analysis:
-    """A study and what it shows, row by row in the study's order."""
+    """A study and its statistics, row by row in the study's order."""
 
     study: Study
     rows: tuple[RowAnalysis, ...]
 
     @property
     def compared(self) -> tuple[tuple[Row, Comparison], ...]:
-        """The rows that were held against the baseline."""
+        """The rows that are compared with the baseline."""
         return tuple((found.row, found.comparison) for found in self.rows if found.comparison)
 
     @property

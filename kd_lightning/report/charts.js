@@ -40,7 +40,7 @@ function drawDifference(box, index) {
   hover(add(svg, "rect", { class: "hit", x: 0, y: 0, width, height: 58 }), () => [found.name, facts]);
 }
 
-/** The epochs with finite values; of these the later half where the reader asked for it. */
+/** The epochs with finite values; only their later half where the reader chose it. */
 function lateHalf(curve) {
   const from = late ? Math.max(...curve.epochs) / 2 : 0;
   const kept = curve.epochs.map((_, place) => place).filter((place) => curve.epochs[place] >= from && curve.mean[place] !== null);

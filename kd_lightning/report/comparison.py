@@ -1,4 +1,4 @@
-"""What a study says of each compared row: its difference to the baseline, and the verdict where there is one."""
+"""The result of each compared row: its difference to the baseline, and the verdict where there is one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class Comparison:
     Attributes:
         test: Paired t-test of the differences; its interval has the level of the look.
         adjusted_p: Its p-value corrected for the study's rows and looks; ``None`` without a verdict.
-        bootstrap: Interval with seeds and test images drawn anew.
-        verdict: What may be said.
-        why: Why there is no verdict, as words behind it; empty where there is one.
+        bootstrap: Interval over resampled seeds and test images.
+        verdict: The verdict.
+        why: Why there is no verdict, to print after it; empty where there is one.
         new_seeds: Seeds with which a new study would find a difference of this size; ``None`` where called or unknown.
-        all_seeds: Test of all seeds, where there are more than the verdict is from: exploratory.
+        all_seeds: Exploratory test of all seeds, where there are more than the verdict uses.
     """
 
     test: PairedTest
@@ -54,11 +54,11 @@ class Comparison:
         size = f"{points(self.test.difference)} points" if self.test.runs else ""
         if self.test.interval:
             size += f" ({points(self.test.interval.low)} to {points(self.test.interval.high)})"
-        said = "; ".join(part for part in (size, self.advice()) if part)
-        return f"{self.outcome}: {said}" if said else self.outcome
+        details = "; ".join(part for part in (size, self.advice()) if part)
+        return f"{self.outcome}: {details}" if details else self.outcome
 
     def advice(self) -> str:
-        """Return what to think of the verdict or what it would take to reach one; empty where nothing is to be said."""
+        """Return the limits of the verdict, or what it takes to reach one; may be empty."""
         return "; ".join(part for part in (self._limits(), self._beyond_plan()) if part)
 
     def _limits(self) -> str:
@@ -71,8 +71,8 @@ class Comparison:
             same = "exactly 0" if self.test.difference == 0 else "exactly the same"
             return f"the difference is {same} in every run"
         if self.new_seeds is None:
-            return f"even a new study with {MAX_RUNS} new seeds might not tell a difference this small"
-        return f"a new study with about {self.new_seeds} new seeds would tell a difference this large"
+            return f"even a new study with {MAX_RUNS} new seeds might not find a difference this small"
+        return f"a new study with about {self.new_seeds} new seeds would find a difference this large"
 
     def _beyond_plan(self) -> str:
         found = self.all_seeds
@@ -92,21 +92,21 @@ def paired_runs(row: Row, baseline: Row) -> list[tuple[Run, Run]]:
 
 
 def compare_rows(study: Study) -> list[Comparison]:
-    """Judge the students of a study: those of its plan together, the others not at all."""
+    """Compare the students with the baseline: those of the plan are tested together, the others get no verdict."""
     plan, students = study.settings.plan, [row for row in study.rows if row.role == "student"]
     in_plan = {row.name: row for row in students if not row.exploratory}
     differences = [_planned_differences(in_plan.get(name), study) for name in plan.rows]
-    judged = dict(zip(plan.rows, give_verdicts(differences, plan.looks), strict=True))
-    return [_exploratory(row, study) if row.exploratory else _planned(row, study, judged[row.name]) for row in students]
+    found = dict(zip(plan.rows, give_verdicts(differences, plan.looks), strict=True))
+    return [_exploratory(row, study) if row.exploratory else _planned(row, study, found[row.name]) for row in students]
 
 
 def joined(names: Sequence[str], word: str = "and") -> str:
-    """Return names as people list them, such as ``a, b and c``."""
+    """Return names as a list in prose, such as ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
 def too_few(seeds: int) -> str:
-    """Say that a number of seeds is below ``MIN_RUNS``."""
+    """Return that a number of seeds is below ``MIN_RUNS``, in words."""
     return f"{counted(seeds, 'seed')} {'is' if seeds == 1 else 'are'} too few"
 
 
@@ -151,7 +151,7 @@ def _planned_differences(row: Row | None, study: Study) -> NDArray[np.float64]:
 
 
 def _differences(pairs: Sequence[tuple[Run, Run]]) -> NDArray[np.float64]:
-    """Subtract counts, not fractions: equal counts then differ by exactly 0."""
+    """Return differences of accuracy; counts are subtracted, so that equal ones differ by exactly 0."""
     return np.array([(int(run.correct.sum()) - int(other.correct.sum())) / len(run.correct) for run, other in pairs])
 
 

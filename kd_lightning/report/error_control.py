@@ -1,4 +1,4 @@
-"""How a study holds its error, and what a reader must know before its numbers, in sentences."""
+"""Sentences on a study's error rate, and on what a reader must know before its numbers."""
 
 import math
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from kd_lightning.report.statistics import LEVEL, MIN_RUNS, Verdict, power
 from kd_lightning.wording import counted
 
 TYPICAL = 5
-"""Seeds of a new study where nothing says how many it takes."""
+"""Default number of seeds of a new study."""
 
 
 def error_sentence(study: Study) -> str:
-    """Say how the study keeps what it calls by chance below ``LEVEL``."""
+    """Return how the study keeps its rate of false positives below ``LEVEL``."""
     plan = study.settings.plan
     if plan.exploratory:
-        return f"This study gives no verdict, for {plan.exploratory}."
+        return f"This study gives no verdict, because {plan.exploratory}."
     if plan.looks[-1] < MIN_RUNS:
         return f"{trial(plan.looks[-1])}."
     return (
         f"Planned before the first run: {seeds_in_words(plan)}, {counted(len(plan.rows), 'row')}; with Student's "
-        f"paired t-test on test accuracy and Holm's correction for the rows, the chance that this study says helps or "
-        f"hurts where nothing does is at most {100 * LEVEL:.0f} % (another study on the same question has its own)."
+        f"paired t-test on test accuracy and Holm's correction for the rows, the chance that this study reports helps "
+        f"or hurts where nothing does is at most {100 * LEVEL:.0f} % (another study on the same question has its own)."
     )
 
 
@@ -39,20 +39,20 @@ def seeds_in_words(plan: StudyPlan) -> str:
 
 
 def trial(seeds: int) -> str:
-    """Say why a study of one or two seeds has no verdict, and what to do."""
+    """Return why a study of one or two seeds has no verdict, and what to do."""
     if seeds == 1:
         reason = "one run shows no spread"
     else:
         found = 100 * power(2.0, 2, LEVEL)
         reason = f"a t-test with 1 degree of freedom finds even 2 standard deviations in {found:.0f} % of studies"
-    return f"No verdict, for {too_few(seeds)}: {reason}; plan {MIN_RUNS} at the least, better {TYPICAL} or more"
+    return f"No verdict, because {too_few(seeds)}: {reason}; plan at least {MIN_RUNS}, better {TYPICAL} or more"
 
 
 def worse_teachers(study: Study) -> list[str]:
     """Return a sentence for each teacher that is worse than the student without one."""
     baseline = _mean([run.test_accuracy for run in study.baseline.runs])
     if any(run.teacher_accuracy is not None for run in study.baseline.runs):
-        return []  # it has a teacher itself
+        return []  # the baseline has a teacher itself
     return [
         f"The teacher ({name}, {100 * accuracy:.2f} %) is worse than the student without a teacher "
         f"({study.baseline.name}, {100 * baseline:.2f} %): train a better one first."
@@ -62,16 +62,16 @@ def worse_teachers(study: Study) -> list[str]:
 
 
 def _teachers(study: Study) -> list[tuple[str, float]]:
-    """Return the name and the test accuracy of the study's teacher, or of those that its rows have found."""
+    """Return the name and the test accuracy of the study's teacher, or of those that its rows found."""
     own = [(row.name, _mean([run.test_accuracy for run in row.runs])) for row in study.rows if row.role == "teacher"]
     found = {row.name: [known for run in row.runs if (known := run.teacher_accuracy) is not None] for row in study.rows}
     return own or [(f"that of {name}", _mean(values)) for name, values in found.items()]
 
 
 def new_study(study: Study, compared: Sequence[tuple[Row, Comparison]]) -> list[str]:
-    """Return the one command that starts a study with new seeds, where this one can say no more.
+    """Return the command that starts a study with new seeds, where this one cannot give further verdicts.
 
-    It has as many seeds as the row takes that needs the fewest.
+    Its number of seeds suffices for the row that needs the fewest.
     """
     plan, command = study.settings.plan, study.settings.new_study
     over = plan.exploratory or plan.looks[-1] < MIN_RUNS or any(row.exploratory for row, _ in compared)

@@ -1,4 +1,4 @@
-"""A study's pictures, drawn without a screen."""
+"""A study's figures as PNG files."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +27,7 @@ COLOURS = ("#1f6fb2", "#d9730d", "#2a8f5b", "#c2407a", "#8a6d00", "#0f8b8d", "#a
 
 
 def accuracy_figure(analysis: Analysis) -> Figure | None:
-    """Draw each row's test accuracy: every run, the mean with its 95 % interval, and what others reported."""
+    """Draw each row's test accuracy: every run, the mean with its 95 % interval, and what others report."""
     if not any(found.row.runs for found in analysis.rows):
         return None
     figure = Figure(figsize=(8, 1.4 + 0.6 * len(analysis.rows)), layout="constrained")

@@ -1,7 +1,7 @@
-"""The looks at a study: when its runs are judged, at which level, and what that allows to say.
+"""The looks at a study: the numbers of seeds at which its rows are tested, and the level of each test.
 
-A row may be judged more often than once, if the numbers of seeds at which that happens are fixed before the first run
-(a group-sequential design). Each look has a level of its own, and the levels add up to ``LEVEL``.
+A row may be tested more than once, if the numbers of seeds are fixed before the first run (a group-sequential design).
+Each look has its own level, and the levels add up to ``LEVEL``.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,14 @@ from kd_lightning.report.statistics import LEVEL, MIN_RUNS, PairedTest, Verdict,
 
 
 class Judged(NamedTuple):
-    """What a study says of a row.
+    """The result of a row.
 
     Attributes:
-        look: Seeds of the look that it is from; 0 where no look is complete.
+        look: Number of seeds of its look; 0 where no look is complete.
         level: Level of that look.
-        test: Test of the look's differences; of those that there are where no look is complete.
-        adjusted: p-value after Holm's correction and for the number of looks, to be compared with ``LEVEL``; ``None``
-            without a verdict.
-        verdict: What may be said.
+        test: Test of the look's differences; of all finished ones where no look is complete.
+        adjusted: p-value corrected for rows (Holm) and looks, to compare with ``LEVEL``; ``None`` without a verdict.
+        verdict: The verdict.
     """
 
     look: int
@@ -37,9 +36,9 @@ def levels(looks: Sequence[int]) -> list[float]:
     """Return the level of each look; one look has all of ``LEVEL``.
 
     After a share t of the seeds, ``LEVEL`` t³ has been spent (alpha spending: Lan & DeMets 1983, Biometrika 70:659;
-    this function: Kim & DeMets 1987, Biometrika 74:149), nearly as by O'Brien & Fleming (1979): early looks ask for
-    much, and the last one loses little. A look's level is what is spent since the one before. The levels add up, so
-    the error holds whatever the dependence of the looks and however few the seeds. The larger levels of the normal
+    this function: Kim & DeMets 1987, Biometrika 74:149), nearly as by O'Brien & Fleming (1979): early looks are
+    strict, and the last one loses little power. A look's level is what is spent since the previous one. The levels add
+    up, so the error rate holds for any dependence of the looks and for few seeds. The larger levels of the normal
     theory do not hold it for t statistics: with looks at 3, 5 and 8 seeds they call 5.4 % of studies without an effect.
 
     Args:
@@ -50,7 +49,7 @@ def levels(looks: Sequence[int]) -> list[float]:
 
 
 def give_verdicts(differences: Sequence[NDArray[np.float64]], looks: Sequence[int]) -> list[Judged]:
-    """Judge all rows of a study together at every look that is complete.
+    """Test all rows of a study together at every complete look.
 
     The chance that any row without an effect is called helps or hurts, at any look, is at most ``LEVEL``. At each look
     Holm's method holds that of the rows still open at the look's level, and the levels add up. A row that was called at
@@ -60,9 +59,9 @@ def give_verdicts(differences: Sequence[NDArray[np.float64]], looks: Sequence[in
 
     Args:
         differences: Of each planned row, the paired difference of each planned seed, (seeds,); NaN where a run is
-            missing. A row has no verdict at a look before its runs up to there are finished: a run may fail because it
-            is a bad one.
-        looks: Numbers of seeds at which the study is judged, rising; fewer than ``MIN_RUNS`` give no verdict.
+            missing. A row has no verdict at a look before its runs up to there are finished, because bad runs may fail
+            more often than good ones.
+        looks: Numbers of seeds of the looks, rising; fewer than ``MIN_RUNS`` give no verdict.
     """
     found = [Judged(0, LEVEL, paired_test(row[~np.isnan(row)]), None, Verdict.NONE) for row in differences]
     for look, level in zip(looks, levels(looks), strict=True):

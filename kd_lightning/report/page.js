@@ -36,7 +36,7 @@ for (const button of document.querySelectorAll(".legend button")) {
   });
 }
 
-/** Sort by a column: numbers by value, words by letter, what is missing last. */
+/** Sort by a column: numbers by value, words by alphabet, missing values last. */
 function sortBy(table, column, descending) {
   const value = (line) => line.cells[column].dataset.value;
   const numbers = [...table.tBodies[0].rows].every((line) => value(line) === "" || Number.isFinite(Number(value(line))));

@@ -1,4 +1,4 @@
-"""A study's report as one HTML page that needs nothing else: no network, no server."""
+"""A study's report as one self-contained HTML page."""
 
 import json
 from base64 import b64encode
@@ -76,7 +76,7 @@ def _lead(analysis: Analysis) -> str:
 
 def _cards(analysis: Analysis) -> str:
     cards = "".join(_card(number, row, by) for number, (row, by) in enumerate(analysis.compared))
-    note = "Thick: 95 % interval of the difference. Thin: the same when test images are drawn anew as well (bootstrap)."
+    note = "Thick: 95 % interval of the difference. Thin: the same over resampled test images (bootstrap)."
     return f'<div class="cards">{cards}</div><p class="note under">{note}</p>' if cards else ""
 
 
@@ -84,8 +84,8 @@ def _card(number: int, row: Row, by: Comparison) -> str:
     size = f"{points(by.test.difference)} <small>points</small>" if by.test.runs else NOTHING
     p = f", p = {p_text(by.adjusted_p)}".replace("= <", "< ") if by.adjusted_p is not None else ""
     interval = f"95 %: {interval_text(by.test.interval)}{p}." if by.test.interval else ""
-    told = by.advice() or (by.outcome if by.why else "")
-    advice = f"{told[:1].upper()}{told[1:]}." if told else ""
+    text = by.advice() or (by.outcome if by.why else "")
+    advice = f"{text[:1].upper()}{text[1:]}." if text else ""
     return (
         f'<article class="card {STYLES[by.verdict]}"><header><h2>{escape(row.name)}</h2>'
         f'<span class="pill">{MARKS[by.verdict]} {by.verdict}</span></header><p class="big">{size}</p>'
@@ -104,7 +104,7 @@ def _accuracy(analysis: Analysis) -> str:
         return ""
     reported = any(found.row.reported is not None for found in analysis.rows)
     note = "Small dots are runs, the large dot is their mean with its 95 % interval."
-    note += " A hollow diamond is what others reported, with settings and data of their own." if reported else ""
+    note += " A hollow diamond is what others report, with their own settings and data." if reported else ""
     return _section("Test accuracy, run by run", note, '<figure class="panel" data-chart="accuracy"></figure>')
 
 

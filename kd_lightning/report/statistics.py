@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 LEVEL = 0.05  # chance that any row of a study is called helps or hurts although none differs
-POWER = 0.8  # chance to find a difference that `seeds_needed` asks for
-MIN_RUNS = 3  # fewest seeds that are judged: with two the t-test has 1 degree of freedom, and finds nearly nothing
+POWER = 0.8  # chance to find a difference that `seeds_needed` requires
+MIN_RUNS = 3  # fewest seeds for a verdict: with two the t-test has 1 degree of freedom, and nearly no power
 MAX_RUNS = 1000  # the largest study that `seeds_needed` considers
 RESAMPLES = 2000  # draws of a bootstrap
 
 
 class Verdict(StrEnum):
-    """What may be said about a row."""
+    """Verdict on a row."""
 
     HELPS = "helps"
     HURTS = "hurts"
@@ -27,7 +27,7 @@ class Verdict(StrEnum):
 
 
 class Interval(NamedTuple):
-    """A confidence interval; one of 95 %, where nothing else is said."""
+    """A confidence interval, of 95 % by default."""
 
     low: float
     high: float
@@ -46,8 +46,8 @@ class Spread:
 class PairedTest:
     """Mean of paired differences; interval and p-value of Student's paired t-test.
 
-    Both are ``None`` where the test says nothing: with fewer than two runs, and where every run differs by exactly the
-    same amount, which is no spread to measure chance by. Where every difference is exactly 0, they are (0, 0) and 1.
+    Both are ``None`` where the test is undefined: with fewer than two runs, and where every run differs by exactly the
+    same amount, so that the spread is 0. Where every difference is exactly 0, they are (0, 0) and 1.
     """
 
     runs: int
@@ -70,12 +70,12 @@ def spread(values: Sequence[float] | NDArray[np.float64]) -> Spread | None:
 
 
 def paired_test(differences: NDArray[np.float64], level: float = LEVEL) -> PairedTest:
-    """Test whether paired differences, one a seed, have mean 0; the interval holds with a chance of 1 - ``level``."""
+    """Test whether paired differences, one a seed, have mean 0; the interval's coverage is 1 - ``level``."""
     runs = len(differences)
     if runs < 2:
         return PairedTest(runs, float(differences.mean()) if runs else float("nan"), None, None, None)
     difference = float(differences.mean())
-    if np.ptp(differences) < 1e-12:  # rounding aside, all the same
+    if np.ptp(differences) < 1e-12:  # equal up to rounding
         same = difference if abs(difference) >= 1e-12 else 0.0
         return PairedTest(runs, same, 0.0, None if same else Interval(0.0, 0.0), None if same else 1.0)
     std = float(differences.std(ddof=1))
@@ -124,14 +124,14 @@ def seeds_needed(test: PairedTest, rows: int) -> int | None:
 
 
 def bootstrap_interval(differences: NDArray[np.int8], level: float = LEVEL, seed: int = 0) -> Interval | None:
-    """Percentile interval of the mean difference when both seeds and test images are drawn anew.
+    """Percentile interval of the mean difference over resampled seeds and test images.
 
     Seeds and images are drawn independently with replacement and crossed (Owen 2007, "The pigeonhole bootstrap",
-    https://arxiv.org/abs/0712.1111), which errs on the wide side.
+    https://arxiv.org/abs/0712.1111), which is conservative (too wide).
 
     Args:
         differences: (runs, N) of -1, 0 and 1: the row's ``correct`` less the baseline's, on the same images.
-        level: 1 less the chance with which the interval holds.
+        level: 1 minus the coverage of the interval.
         seed: Seed of the draws.
 
     Returns:

@@ -4,7 +4,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const study = JSON.parse(document.getElementById("study").textContent);
 const tip = document.getElementById("tip");
 const hidden = new Set(); // rows that the legend switched off
-let late = false; // whether curves show the later half of the epochs alone
+let late = false; // whether curves show only the later half of the epochs
 
 const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
 const points = (value) => (value < 0 ? "" : "+") + fixed(value, 2);
@@ -55,8 +55,8 @@ function logTicks(low, high) {
 }
 
 function shorten(name, width) {
-  const letters = Math.max(3, Math.floor(width / 7));
-  return name.length > letters ? name.slice(0, letters - 1) + "…" : name;
+  const characters = Math.max(3, Math.floor(width / 7));
+  return name.length > characters ? name.slice(0, characters - 1) + "…" : name;
 }
 
 function axisX(svg, x, values, top, bottom, title) {

@@ -13,7 +13,7 @@ NOTHING = "\N{EN DASH}"
 
 
 class Cell(NamedTuple):
-    """What a person reads, and the value that sorts the column (``None`` sorts last)."""
+    """The text of a table cell, and the value that sorts the column (``None`` sorts last)."""
 
     text: str
     value: float | str | None
@@ -63,7 +63,7 @@ OTHERS = (
 
 
 def headline(analysis: Analysis) -> str:
-    """Say in one or two sentences what the study found."""
+    """Return the finding of the study in one or two sentences."""
     baseline, found = analysis.study.baseline.name, []
     for verdict in (Verdict.HELPS, Verdict.HURTS):
         decided = [(row.name, by.test.difference) for row, by in analysis.compared if by.verdict is verdict]
@@ -109,7 +109,7 @@ def results_table(analysis: Analysis) -> Table:
 
 
 def measures_table(analysis: Analysis) -> Table:
-    """Return every other measure, without those that no run has."""
+    """Return every other measure that some run has."""
     shown = [measure for measure in OTHERS if any(found.measures[measure.name] for found in analysis.rows)]
     rows = [
         (_text(found.row.name), *(measure.cell(found.measures[measure.name]) for measure in shown))
@@ -121,7 +121,7 @@ def measures_table(analysis: Analysis) -> Table:
 def cost_notes(analysis: Analysis) -> list[str]:
     """Return why rows have no ONNX size and latency, a sentence each."""
     rows = [row for row in analysis.study.rows if row.no_costs]
-    return [f"{row.name} has no ONNX size and latency, for {row.no_costs}" for row in rows]
+    return [f"{row.name} has no ONNX size and latency, because {row.no_costs}" for row in rows]
 
 
 def classes_table(analysis: Analysis) -> Table:
@@ -167,20 +167,20 @@ def settings_table(analysis: Analysis) -> Table:
     return Table("Settings", ("Setting", "Value"), lines)
 
 
-REPORTED = "Reported is what others wrote of a row, with settings and data of their own: the study's may be different."
+REPORTED = "Reported is what others report for a row; their settings and data may differ from the study's."
 
 LOOKS_NOTE = (
-    " and the looks (times 5 % over the look's level), the interval is as wide as its look's level asks, so that those "
+    " and the looks (times 5 % over the look's level), the interval has its look's level, so that those "
     "of all looks hold together in 95 % of studies"
 )
 
 
 def method(analysis: Analysis) -> tuple[str, ...]:
-    """Return how the numbers were made, a sentence or two each."""
+    """Return how the numbers are computed, a sentence or two each."""
     study = analysis.study
     baseline, policy, looks = study.baseline.name, study.settings.teacher, study.settings.plan.looks
     teachers = {
-        "one for all seeds": "All seeds share one teacher: what another teacher would change is not in the intervals.",
+        "one for all seeds": "All seeds share one teacher: the intervals do not cover the choice of the teacher.",
         "one per seed": "Every seed has its own teacher.",
     }
     return (
@@ -190,10 +190,10 @@ def method(analysis: Analysis) -> tuple[str, ...]:
         "Interval and p are Student's paired t-test's on the planned seeds; p (Holm) is corrected for the rows"
         f"{LOOKS_NOTE if len(looks) > 1 else ''}, the interval is not corrected for rows. What is exploratory has no "
         "verdict.",
-        "The t interval is about these test images. The bootstrap draws seeds and test images anew, so it speaks of "
-        "other test images too; it errs on the wide side.",
-        "The number of new seeds that would tell is a rough guide: with it, a difference as large as the one measured "
-        f"is found with a chance of {100 * POWER:.0f} %.",
+        "The t interval holds for these test images. The bootstrap resamples seeds and test images, so it also holds "
+        "for other test images; it is conservative (too wide).",
+        "The number of new seeds is a rough guide: with it, a difference as large as the measured one is found with a "
+        f"chance of {100 * POWER:.0f} %.",
         teachers[policy],
         *([REPORTED] if any(row.reported is not None for row in analysis.study.rows) else []),
     )

@@ -102,12 +102,12 @@ def runs_to_csv(analysis: Analysis) -> str:
 
 
 def to_json(analysis: Analysis) -> str:
-    """Return the study with all its runs, and what it shows."""
+    """Return the study with all its runs and statistics."""
     shown = [found.to_plain() for found in analysis.rows]
     study = analysis.study
-    said = {"worse_teachers": worse_teachers(study), "error_control": error_sentence(study)}
-    said["new_study"] = new_study(study, analysis.compared)
-    plain = {"headline": headline(analysis), **said, "rows": shown, "study": study.to_plain()}
+    sentences = {"worse_teachers": worse_teachers(study), "error_control": error_sentence(study)}
+    sentences["new_study"] = new_study(study, analysis.compared)
+    plain = {"headline": headline(analysis), **sentences, "rows": shown, "study": study.to_plain()}
     return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""LightningModules: one task a file over one base."""
+"""LightningModules: one task per file, on a common base."""
 
 from kd_lightning.tasks.base import Task
 from kd_lightning.tasks.classifier import Classifier

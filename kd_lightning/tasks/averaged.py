@@ -1,4 +1,4 @@
-"""Averages of the weights, by Lightning's callbacks: what they leave out, and must not."""
+"""Weight averages by Lightning's callbacks: checks, and the end of training."""
 
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def shape_averages(task: "Task") -> None:
-    """Have averages made anew where losses got the size of their buffers after them, as CRD's memory of each image.
+    """Create averages again where losses have sized their buffers after them, such as CRD's memory of each image.
 
     Args:
         task: Its fit is set up.
@@ -37,32 +37,32 @@ def _shapes(module: nn.Module) -> list[Size]:
 
 
 def start_averages(task: "Task") -> None:
-    """Let averages of the weights lie where the weights do, and refuse what would not be the network that is measured.
+    """Move weight averages to the device of the weights, and refuse what would not be the network that is measured.
 
     Args:
         task: Its fit is about to start.
 
     Raises:
-        UserError: An average never begins, or leaves the statistics of normalization layers as they were untrained; or
-            training goes on from weights that its end has changed.
+        UserError: An average never begins, or keeps the untrained statistics of normalization layers; or training
+            resumes from weights that its end has changed.
     """
     if task.ended:
         raise UserError(
-            f"training has ended before {task.trainer.ckpt_path} was written, and a callback has changed the weights "
-            "then, so it cannot go on; start a new run without --ckpt_path."
+            f"{task.trainer.ckpt_path} was written after training had ended and a callback had changed the weights, so "
+            "training cannot resume from it; start a new run without --ckpt_path."
         )
     _check_pruning(task)
     _check_renewed(task.trainer)
     for callback in averages(task.trainer):
         _check(task, callback)
         if callback._device is None and callback._average_model is not None:
-            callback._average_model.to(task.device)  # Lightning has made it before the weights came to the GPU
+            callback._average_model.to(task.device)  # Lightning creates it before it moves the weights to the GPU
 
 
 def end_training(task: "Task") -> None:
-    """Let callbacks change the weights as they do when training ends, where a checkpoint had nothing left to train.
+    """Run the callbacks that change weights when training ends, where a checkpoint has nothing left to train.
 
-    Lightning skips training then, with all that comes before it and behind it.
+    Lightning skips training then, with all that comes before and after it.
 
     Args:
         task: Its fit is over.
@@ -79,40 +79,40 @@ def end_training(task: "Task") -> None:
 
 
 def _may_change_weights(callback: Callback) -> bool:
-    """Say whether the end of training may be more to a callback than files and clocks."""
+    """Return whether a callback may change weights when training ends."""
     ours = type(callback).__module__.startswith("kd_lightning.")
     return not (ours or _renews(callback) or isinstance(callback, Checkpoint | ProgressBar))
 
 
 def _check_pruning(task: "Task") -> None:
-    """Refuse masks that would stay beside the weights, or lie in factors whose product has no zeros."""
+    """Refuse masks that stay beside the weights, or prune factors whose product has no zeros."""
     for callback in _callbacks(task.trainer):
         if isinstance(callback, ModelPruning) and not callback._make_pruning_permanent:
             raise UserError(
-                f"{type(callback).__name__} would leave its masks in the network, which files do not hold; set "
+                f"{type(callback).__name__} would leave its masks in the network, which files do not contain; set "
                 "make_pruning_permanent true."
             )
         if isinstance(callback, ModelPruning) and is_reparameterized(task.network):
             raise UserError(
-                f"{type(callback).__name__} would prune the form for training, and not the network that it fuses into; "
+                f"{type(callback).__name__} would prune the re-parameterized network and not the fused one; "
                 "set --model.reparameterize 0, or leave the callback out."
             )
 
 
 def _check_renewed(trainer: Trainer) -> None:
-    """Refuse to go on in the middle of the pass that renews BatchNorm's statistics, which Lightning cannot."""
+    """Refuse to resume in the middle of the pass that renews BatchNorm's statistics, which Lightning cannot do."""
     for callback in _callbacks(trainer):
         if not _renews(callback) or not trainer.fit_loop.restarted_mid_epoch:
             continue
         if trainer.current_epoch == trainer.max_epochs:
             raise UserError(
                 f"{trainer.ckpt_path} was written while {type(callback).__name__} renewed the statistics of BatchNorm, "
-                "in the pass behind the last epoch; give --ckpt_path a checkpoint of an epoch's end."
+                "in the pass after the last epoch; give --ckpt_path a checkpoint of an epoch's end."
             )
 
 
 def _renews(callback: Callback) -> bool:
-    """Say whether a callback changes weights and statistics before the last pass, and nothing when training ends."""
+    """Return whether a callback changes weights and statistics before the last pass, and nothing when training ends."""
     return isinstance(callback, StochasticWeightAveraging) and bool(callback._model_contains_batch_norm)
 
 
@@ -127,13 +127,13 @@ def _check(task: "Task", callback: WeightAveraging) -> None:
     buffers = next((buffer for buffer, _ in task.network.named_buffers()), None)
     if not callback._use_buffers and buffers is not None:
         raise UserError(
-            f"{name} leaves out what is no parameter, as {buffers} of {type(task.network).__name__} is, so that it "
-            "would be kept as it was before training; set use_buffers true."
+            f"{name} leaves out what is not a parameter, such as {buffers} of {type(task.network).__name__}, so that "
+            "it would stay as it was before training; set use_buffers true."
         )
 
 
 def averages(trainer: Trainer) -> list[WeightAveraging]:
-    """Return the callbacks of a trainer that average weights behind its steps."""
+    """Return the callbacks of a trainer that average weights after its steps."""
     return [callback for callback in _callbacks(trainer) if isinstance(callback, WeightAveraging)]
 
 

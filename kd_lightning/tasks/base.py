@@ -1,4 +1,4 @@
-"""The task under every task: network, losses, metrics, steps, optimizer, in this order."""
+"""The base of all tasks: network, losses, metrics, steps and optimizer."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -34,8 +34,8 @@ from kd_lightning.tasks.optimization import (
     check_resumed,
     described,
     flattens_weights,
+    notebook_optimizer,
     schedule_entry,
-    seed_optimizer,
 )
 from kd_lightning.tasks.random_state import RandomState
 from kd_lightning.tasks.resumed import ENDED_KEY, check_origin, check_weights_fit
@@ -48,25 +48,25 @@ from kd_lightning.tasks.trained import info_of, training_record
 class Task(Objective):
     """Train a network by a weighted sum of named losses.
 
-    A task of your own is trained in Lightning's own loop, unless its class itself says ``works_with_fast_path = True``:
-    then its step must not log, and must read nothing from Python that changes between steps, as ``current_epoch`` does.
+    Your own task trains in Lightning's loop unless its class itself sets ``works_with_fast_path = True``. Its step must
+    then not log, and must read nothing from Python that changes between steps, such as ``current_epoch``.
 
     Args:
         network: The network to train.
         losses: The losses by name; the names are those of curves and options.
         teacher_shapes: The shapes of what the losses see of a teacher; ``None`` where there is none.
-        optimizer: Makes the optimizer of the trained parameters.
-        lr_scheduler: Makes the learning rate schedule; none by default.
-        lr_interval: Whether the schedule moves on every ``epoch`` or every ``step``; ``auto``: a cycle of
-            steps (OneCycle, OneCycleLR, CyclicLR) with every step, any other with every epoch.
-        fast: Whether ``fit``, by its callback ``TrainAhead``, does many steps in one call of Lightning's, on a GPU as a
-            CUDA graph. ``auto`` does so on a GPU (on a CPU it saves less than a tenth of the time) where all that takes
-            part in a step is known to fit, ``true`` insists.
-        compiled: Whether torch.compile translates what is trained on full batches: half a minute at the start, fewer
-            and larger kernels on a GPU from then on; on a CPU it does not pay.
-        reparameterize: Trains the network in a larger form that is fused into it: 4 puts a BatchNorm after each layer
-            but the last and factors convolutions through 4 times their channels (worth 2 points to LightNN), 1 adds
-            BatchNorm alone, 0 trains the network as it is. What is tested, saved and exported is the plain network.
+        optimizer: Creates the optimizer of the trained parameters.
+        lr_scheduler: Creates the learning rate schedule; none by default.
+        lr_interval: Whether the schedule is updated every ``epoch`` or every ``step``; ``auto``: OneCycle, OneCycleLR
+            and CyclicLR every step, any other every epoch.
+        fast: Whether ``fit``, by its callback ``TrainAhead``, runs many steps in one call of Lightning's, on a GPU as a
+            CUDA graph. ``auto`` does so on a GPU (on a CPU it saves less than a tenth of the time) where all parts of a
+            step are known to work with it; ``true`` requires it.
+        compiled: Whether torch.compile compiles the networks for full training batches. It takes half a minute at the
+            start and then gives fewer and larger kernels on a GPU; on a CPU it does not pay.
+        reparameterize: Structural re-parameterization. 4 trains a larger network with a BatchNorm after each layer but
+            the last and convolutions factored through 4 times their channels (2 points for LightNN); 1 adds only the
+            BatchNorm; 0 trains the network as it is. The fused, plain network is tested, saved and exported.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Task(Objective):
         network: Network,
         losses: dict[str, Loss],
         teacher_shapes: Shapes | None = None,
-        optimizer: OptimizerCallable = seed_optimizer,
+        optimizer: OptimizerCallable = notebook_optimizer,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Interval = "auto",
         fast: bool | Literal["auto"] = "auto",
@@ -99,13 +99,13 @@ class Task(Objective):
         return self.network(images)  # type: ignore[no-any-return]
 
     def loss_step(self, batch: Batch) -> LabelledOutput:
-        """Return the weighted loss of a batch, with the output that it is made of and the labels."""
+        """Return the weighted loss of a batch, the output that it is computed from, and the labels."""
         with self._as_compiled(batch):
             output = self.model_step(batch)
         return LabelledOutput(self.weighted_loss(output), output, batch.labels)
 
     def _as_compiled(self, batch: Batch) -> AbstractContextManager[None]:
-        """Run the networks as torch.compile has translated them, where that is asked for and they are trained."""
+        """Run the compiled networks in training where ``compiled`` is set."""
         if not (self.compiled and self.training):
             return nullcontext()
         if self._compiled is None:
@@ -113,15 +113,15 @@ class Task(Objective):
         return self._compiled.used(len(batch.rows))
 
     def networks(self) -> tuple[Network, ...]:
-        """Return the networks that take part in a step."""
+        """Return the networks that run in a step."""
         return (self.network,)
 
     def step_modules(self) -> tuple[nn.Module, ...]:
-        """Return all modules that take part in a step; metrics are updated behind it."""
+        """Return all modules that run in a step, without the metrics, which are updated after it."""
         return tuple(child for child in self.children() if not isinstance(child, MetricCollection))
 
     def shared_step(self, batch: Batch, stage: Stage) -> LabelledOutput:
-        """Return the loss and the output of a batch, with which the metrics of the epoch are updated."""
+        """Return the loss and the output of a batch, and update the metrics of the epoch."""
         labelled = self.loss_step(batch)
         self.update_metrics(labelled.detached(), stage)
         return labelled
@@ -139,16 +139,16 @@ class Task(Objective):
         return self.shared_step(batch, "test").output
 
     def on_test_start(self) -> None:
-        """Keep the memory of a batch for the next one: a CPU tests DeepNN in half the time."""
+        """Keep the memory of a batch for the next one: this halves the time in which a CPU tests DeepNN."""
         if self.device.type == "cpu":
             keep_freed_memory()
 
     def on_test_end(self) -> None:
-        """Return the memory that the test has left free."""
+        """Return the test's freed memory to the system."""
         return_freed_memory()
 
     def configure_optimizers(self) -> Any:
-        """Make the optimizer of the trained parameters, and its schedule."""
+        """Create the optimizer of the trained parameters, and its schedule."""
         optimizer = self.optimizer(self.trained_parameters())
         if flattens_weights(optimizer, self.trainer):
             self.network.to(memory_format=torch.contiguous_format)
@@ -170,7 +170,7 @@ class Task(Objective):
         return datamodule
 
     def setup(self, stage: str) -> None:
-        """Check that network and data fit, and reset the metrics."""
+        """Check that network and data match, and reset the metrics."""
         check_network(self.network, self.data)
         self.ended = False  # whether a callback has changed the weights when training ended
         if stage == "fit":
@@ -180,11 +180,11 @@ class Task(Objective):
             metrics.reset()  # a run that was stopped may have left something in them
 
     def plain_network(self) -> Network:
-        """Return the network that files hold: what the trained one fuses into, or that itself."""
+        """Return the network that files contain: the fused one, or the trained one itself."""
         return fused(self.network)
 
     def model_info(self) -> ModelInfo:
-        """Return what a file must say about the trained network besides its weights."""
+        """Return what a file of the trained network contains besides its weights."""
         return info_of(self.network, self.data)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -195,7 +195,7 @@ class Task(Objective):
         checkpoint[IMAGES_KEY] = self.images
         checkpoint[ENDED_KEY] = self.ended
         checkpoint[INFO_KEY] = replace(self.model_info(), **training_record(self.trainer)).to_plain()
-        if is_reparameterized(self.network):  # the averaged ones where a callback has put these into the checkpoint
+        if is_reparameterized(self.network):  # averaged weights where a callback has put them into the checkpoint
             checkpoint[PLAIN_KEY] = fused_weights(self.network, network_weights(checkpoint["state_dict"]))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -203,12 +203,12 @@ class Task(Objective):
         path = "this file" if self._trainer is None else check_origin(self, checkpoint)  # as in load_from_checkpoint
         self._random.load(checkpoint)
         self._resumed = checkpoint.get("optimization", {})
-        self.expect(path, checkpoint, resumes=self._trainer is not None and self.trainer.state.fn == "fit")
+        self.match_checkpoint(path, checkpoint, resumes=self._trainer is not None and self.trainer.state.fn == "fit")
         check_weights_fit(self, path, checkpoint)
         self.ended = checkpoint.get(ENDED_KEY, False)
 
     def on_train_start(self) -> None:
-        """Reset the random state to the seed's, or to that of a checkpoint, and prepare what the first step needs."""
+        """Reset the random state to the random seed's or a checkpoint's, and prepare what the first step needs."""
         if self.device.type == "cpu":
             keep_freed_memory()
         check_last_batch(self.network, self.trainer)
@@ -219,31 +219,31 @@ class Task(Objective):
         start_averages(self)
         self._random.start(self.device)
         self._loss_watch = LossWatch(self.trainer)
-        self.set_loss_weights()  # a run that is resumed in the middle of an epoch does not start it
+        self.set_loss_weights()  # a run that resumes in the middle of an epoch calls no on_train_epoch_start
         self.prepare()
         for function in self._when_ready:
             function()
         self._when_ready = []
 
     def when_ready(self, function: Callable[[], None]) -> None:
-        """Have a function called before the first step, when all that steps need is there."""
+        """Register a function that is called before the first step, when all that steps need is there."""
         self._when_ready.append(function)
 
     def prepare(self) -> None:
-        """Do what is to be done once, before the first step."""
+        """Prepare once, before the first step."""
 
     def host_sync_reason(self) -> str | None:
-        """Return which data of a step lies in main memory, as a clause; ``None`` where none does."""
+        """Return, as a clause, which data of a step is in main memory; ``None`` where none is."""
         loader = self.trainer.train_dataloader
         resident = isinstance(loader, BatchLoader) and loader.data.images.device == self.device
-        return None if resident else "the images have no room on the GPU"
+        return None if resident else "the images do not fit on the GPU"
 
     def on_train_end(self) -> None:
-        """Return the memory that training has left free, and let no weights pass that are not finite."""
+        """Refuse weights that are not finite, and return freed memory to the system."""
         self.check_finite()
-        self._loss_watch = None  # it holds the trainer, which a copy of the task, as some callbacks make, is without
+        self._loss_watch = None  # it refers to the trainer, and some callbacks copy the task without it
         return_freed_memory()
 
     def on_fit_end(self) -> None:
-        """Measure, after a fit that had nothing left to train, what it would have ended with."""
+        """Apply the end of training to a fit that has nothing left to train."""
         end_training(self)

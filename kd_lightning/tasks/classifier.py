@@ -1,4 +1,4 @@
-"""Training on labels alone."""
+"""Training on labels, without a teacher."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from kd_lightning.tasks.base import Task
 
 
 class Classifier(Task):
-    """Train a network on the labels alone, by cross-entropy: a teacher, or a student without one.
+    """Train a network on the labels, by cross-entropy: a teacher, or a student without a teacher (baseline).
 
     Args:
         network: The network to train.
-        label_smoothing: The share in [0, 1) of each label that goes to all classes alike.
+        label_smoothing: The share in [0, 1) of each label that is spread evenly over all classes.
         options: Further arguments, those of ``Task``.
 
     Raises:

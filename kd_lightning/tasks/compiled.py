@@ -1,4 +1,4 @@
-"""Networks that torch.compile has translated to larger kernels."""
+"""Networks that torch.compile has compiled to larger kernels."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,28 +10,28 @@ from kd_lightning.networks import Network
 
 
 class CompiledNetworks:
-    """Networks that run as torch.compile has translated them while a block runs, and as they are otherwise.
+    """Networks that run compiled inside a block and uncompiled outside of it.
 
-    They are translated once, for the size of the first batch: smaller ones, as the last of an epoch, run as they are.
+    They are compiled once, for the size of the first batch; smaller ones, such as an epoch's last, run uncompiled.
 
     Args:
-        networks: The networks; what is saved, copied or exported of them outside of the block is untouched.
+        networks: The networks; saving, copying and exporting them outside of the block is unaffected.
     """
 
     def __init__(self, networks: Iterable[Network]) -> None:
-        torch.compiler.reset()  # those of earlier runs in this process: it keeps eight, and runs more as they are
+        torch.compiler.reset()  # drops those of earlier runs in this process: it keeps eight, and does not compile more
         self._methods = [(network, torch.compile(network.forward, dynamic=False)) for network in networks]
         self._size: int | None = None
 
     @contextmanager
     def used(self, size: int) -> Iterator[None]:
-        """Run one batch of this size in the block, as compiled where it has the size that they are compiled for.
+        """Run one batch of this size in the block, compiled where it has the size that the networks are compiled for.
 
         Args:
             size: Images in the batch.
 
         Raises:
-            UserError: The networks cannot be translated here.
+            UserError: torch.compile fails here.
         """
         is_first = self._size is None
         if self._size is None:

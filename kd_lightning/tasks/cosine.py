@@ -11,12 +11,12 @@ from kd_lightning.teacher import Teacher
 class CosineDistill(Distill):
     """Train a student on the labels and on the direction of the teacher's hidden representation.
 
-    The seed's objective, ``Distill`` with its losses filled in: cross-entropy, and one minus the cosine between the
-    flattened maps, the teacher's pooled to the student's length.
+    The objective of PyTorch's tutorial: ``Distill`` with the losses cross-entropy and one minus the cosine between the
+    flattened feature maps, the teacher's pooled to the student's length.
 
     Args:
         network: The student.
-        teacher: The teacher; it never changes.
+        teacher: The teacher; it stays frozen.
         ce_loss_weight: Weight of the cross-entropy with the labels.
         hidden_rep_loss_weight: Weight of the cosine loss.
         student_layer: The student's hidden representation.

@@ -1,4 +1,4 @@
-"""Distillation: a student, a frozen teacher, and one view of each image for both."""
+"""Distillation: a student and a frozen teacher, which see the same view of each image."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +15,11 @@ from kd_lightning.networks import Network
 from kd_lightning.tasks.base import Task
 from kd_lightning.tasks.epoch_metrics import Stage
 from kd_lightning.tasks.step_output import StepOutput
-from kd_lightning.teacher import NotCacheableError, Teacher, TeacherCache, TeacherOutput, TeacherTargets, remember
+from kd_lightning.teacher import NotCacheableError, Teacher, TeacherCache, TeacherOutput, TeacherTargets, cache_outputs
 from kd_lightning.teacher.cache import CacheRequest, check_views, is_cached
 
 TEACHER_KEY = "teacher"
-"""Where checkpoints keep which teacher they learn from."""
+"""Key under which checkpoints identify their teacher."""
 
 
 class Distill(Task):
@@ -27,20 +27,19 @@ class Distill(Task):
 
     Args:
         network: The student.
-        teacher: The teacher; it never changes.
-        losses: The losses by name; labels are one like any other. The names are those of curves and options, as in
+        teacher: The teacher; it stays frozen.
+        losses: The losses by name, the one on labels included. The names are those of curves and options, as in
             ``--model.losses.kd.temperature 2``.
-        cache_teacher: Whether the teacher's targets are computed once and looked up from then on (cached), which is
-            exact where the views of the training images can be counted: without augmentation, where they are only
-            flipped, or with ``--data.views``. ``auto`` does so wherever it is exact, saves time and fits into memory or
-            on the disk.
+        cache_teacher: Whether the teacher's targets are cached: computed once, then looked up. This is exact where the
+            views of the training images can be counted: without augmentation, with flips only, or with
+            ``--data.views``. ``auto`` caches wherever that is exact, saves time and fits into memory or on the disk.
         options: Further arguments, those of ``Task``.
 
     Attributes:
-        remembered: What the last fit has remembered of the teacher; ``None`` where it was asked in every step.
+        teacher_cache: The teacher cache of the last fit; ``None`` where the teacher ran in every step.
 
     Raises:
-        UserError: A layer is not there, or shapes do not fit.
+        UserError: A layer is missing, or shapes do not match.
     """
 
     works_with_fast_path = True
@@ -56,13 +55,13 @@ class Distill(Task):
         teacher.network.to_channels_last()
         targets = TeacherTargets(teacher, losses)
         super().__init__(network, losses, targets.shapes, **options)
-        self._beside = teacher, targets  # no modules: of no business to Lightning
+        self._beside = teacher, targets  # a tuple, so that Lightning does not see them as submodules
         self.cache_teacher = cache_teacher
-        self.remembered: TeacherCache | None = None
+        self.teacher_cache: TeacherCache | None = None
 
     @property
     def teacher(self) -> Teacher:
-        """The teacher: it goes where the task goes, and no callback or checkpoint that walks the modules meets it."""
+        """The teacher: it moves with the task, but is not a submodule for callbacks and checkpoints."""
         return self._beside[0]
 
     @property
@@ -76,65 +75,66 @@ class Distill(Task):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def networks(self) -> tuple[Network, ...]:
-        """Return the networks that take part in a step."""
+        """Return the networks that run in a step: student and teacher."""
         return (*super().networks(), self.teacher.network)
 
     def step_modules(self) -> tuple[nn.Module, ...]:
-        """Return all modules that take part in a step."""
+        """Return all modules that run in a step, the teacher included."""
         return (*super().step_modules(), self.teacher)
 
     def model_step(self, batch: Batch) -> StepOutput:
-        """Return the student's logits, the losses, and the teacher's logits where it was asked."""
+        """Return the student's logits, the losses, and the teacher's logits where it ran."""
         student, teacher = self.extractor(batch.images), self.teacher_outputs(batch)
         return StepOutput(student.logits, self.compute_losses(student, teacher.targets, batch), teacher.logits)
 
     def teacher_outputs(self, batch: Batch) -> TeacherOutput:
-        """Return what the losses need of the teacher for the images that the student sees, remembered or not."""
+        """Return what the losses need of the teacher for the images that the student sees, cached or computed."""
         return self.targets(batch)
 
     def prepare(self) -> None:
-        """Show what the losses compare; remember the teacher's targets where that is exact and pays, or say why not."""
+        """Print what the losses compare; cache the teacher's targets where that is exact and pays, or print why not."""
         for line in pair_lines(self.named_losses, self.extractor.shapes, self.targets.shapes):
             self.print(f"Losses: {line}.")
-        self.remembered = None
+        self.teacher_cache = None
         if self.cache_teacher is not False:
             with self._caching():
-                self.remembered = self._remember()
+                self.teacher_cache = self._cache_teacher()
 
     @contextmanager
     def _caching(self) -> Iterator[None]:
-        """Say why the teacher cannot be remembered; refuse to go on where that was asked for."""
+        """Print why the teacher cannot be cached; raise a ``UserError`` where ``cache_teacher`` is true."""
         try:
             yield
         except NotCacheableError as reason:
             if self.cache_teacher is True:
                 raise UserError(
-                    f"the teacher cannot be remembered: {reason}; set --model.cache_teacher auto or change that."
+                    f"--model.cache_teacher is true, but the teacher cannot be cached: {reason}; set it to auto "
+                    "or change that."
                 ) from reason
             self.print(f"Teacher: runs in every step; {reason}.")
 
     def host_sync_reason(self) -> str | None:
-        """Return which data of a step lies in main memory, as a clause; ``None`` where none does."""
+        """Return, as a clause, which data of a step is in main memory; ``None`` where none is."""
         if any(table.device != self.device for table in self.targets.tables.values()):
-            return "what is remembered of the teacher has no room on the GPU"
+            return "the teacher's cached targets do not fit on the GPU"
         return super().host_sync_reason()
 
     def check_cacheable(self) -> None:
-        """Raise ``NotCacheableError`` where the teacher's targets cannot be remembered, or that does not pay."""
+        """Raise ``NotCacheableError`` where the teacher's targets cannot be cached, or that does not pay."""
         data, trainer = self.data, self.trainer
         check_views(data)
-        asked = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches * data.batch_size
-        if self.cache_teacher == "auto" and asked < len(data.train_rows()[1]) * (data.seen_views.count or 1):
+        images = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches * data.batch_size
+        if self.cache_teacher == "auto" and images < len(data.train_rows()[1]) * (data.seen_views.count or 1):
             views = f" in {data.seen_views.count} views" if data.views else ""
-            raise NotCacheableError(f"this fit asks it for fewer images than there are{views}")
+            raise NotCacheableError(f"this fit runs it on fewer images than there are{views}")
 
-    def _remember(self) -> TeacherCache:
+    def _cache_teacher(self) -> TeacherCache:
         self.check_cacheable()
         with self.trainer.precision_plugin.forward_context():
-            return remember(self._cache_request(), self.trainer.world_size, self.print)
+            return cache_outputs(self._cache_request(), self.trainer.world_size, self.print)
 
     def is_cached(self) -> bool:
-        """Say whether an earlier run has kept all that would be remembered; ``check_cacheable`` lets it pass."""
+        """Return whether an earlier run has saved all targets; call it after ``check_cacheable``."""
         with self.trainer.precision_plugin.forward_context():
             return is_cached(self._cache_request())
 
@@ -145,29 +145,29 @@ class Distill(Task):
         return CacheRequest(self.targets, self.data, identity, self.device, self.trainer.precision_plugin.convert_input)
 
     def on_train_end(self) -> None:
-        """Forget what was remembered."""
-        self.targets.forget()
+        """Drop the cached targets."""
+        self.targets.drop_tables()
         super().on_train_end()
 
     def accuracies(self, stage: str) -> tuple[str, ...]:
-        """Return the names of a stage's accuracies; on test images the teacher is measured too."""
+        """Return the names of a stage's accuracies; on test images also the teacher's and the agreement with it."""
         teachers = ("teacher_accuracy", "teacher_agreement") if stage == "test" else ()
         return (*super().accuracies(stage), *teachers)
 
     def update_accuracies(self, output: StepOutput, labels: Tensor, stage: Stage) -> None:
-        """Update the accuracies; on test images the teacher's too, and how often the student agrees."""
+        """Update the accuracies; on test images also the teacher's, and how often the student agrees."""
         super().update_accuracies(output, labels, stage)
         if stage == "test" and output.teacher_logits is not None:
             self.test_metrics["test/teacher_accuracy"].update(output.teacher_logits, labels)
             self.test_metrics["test/teacher_agreement"].update(output.logits, output.teacher_logits.argmax(1))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep which teacher it is."""
+        """Save the teacher's file and the digest of its weights."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[TEACHER_KEY] = {"weights": self.teacher.weights, "digest": self.teacher.digest}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that learned from another teacher, too."""
+        """Refuse also a checkpoint that learned from another teacher."""
         super().on_load_checkpoint(checkpoint)
         teacher = checkpoint.get(TEACHER_KEY, {})
         if self._trainer is None or teacher.get("digest", self.teacher.digest) == self.teacher.digest:
@@ -181,9 +181,9 @@ class Distill(Task):
         )
 
     def setup(self, stage: str) -> None:
-        """Check that student, teacher and data fit."""
+        """Check that student, teacher and data match."""
         super().setup(stage)
-        self.targets.forget()  # a fit that was stopped may have left it
+        self.targets.drop_tables()  # a fit that was stopped may have left some
         if stage == "fit" and self.cache_teacher is True:
             with self._caching():
                 check_views(self.data)

@@ -1,4 +1,4 @@
-"""The metrics of an epoch: the loss, the losses that it is made of, and accuracies; all of them must be finite."""
+"""The metrics of an epoch: the loss, its terms and accuracies; all of them must be finite."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -17,7 +17,7 @@ Stage = Literal["train", "val", "test"]
 
 
 class MetricsModule(LightningModule):
-    """Keep losses and accuracies in metrics and log them once an epoch.
+    """Collect losses and accuracies in metrics and log them once per epoch.
 
     Args:
         network: The network whose predictions are measured.
@@ -32,7 +32,7 @@ class MetricsModule(LightningModule):
         self._loss_watch: LossWatch | None = None
 
     def make_metrics(self, stage: str) -> MetricCollection:
-        """Make the metrics of an epoch of a stage: the loss, the losses in it, and each name of ``accuracies``."""
+        """Create the metrics of a stage: the loss, its terms, and each name of ``accuracies``."""
         accuracy = MulticlassAccuracy(self.network.num_classes, average="micro", validate_args=False)
         means = {f"{stage}/{name}": ImageMean() for name in self.loss_names}
         counts = {f"{stage}/{name}": accuracy.clone() for name in self.accuracies(stage)}
@@ -53,7 +53,7 @@ class MetricsModule(LightningModule):
         for name, value in losses.items():
             self.metrics(stage)[f"{stage}/{name}"].update(value, len(labelled.labels))
         if stage == "train" and self._loss_watch is not None:
-            self._loss_watch.see(losses)
+            self._loss_watch.note(losses)
         self.update_accuracies(labelled.output, labelled.labels, stage)
 
     def update_accuracies(self, output: StepOutput, labels: Tensor, stage: Stage) -> None:
@@ -61,17 +61,17 @@ class MetricsModule(LightningModule):
         self.metrics(stage)[f"{stage}/accuracy"].update(output.logits, labels.argmax(1) if labels.ndim == 2 else labels)
 
     def check_finite(self) -> None:
-        """Look at all losses and weights.
+        """Check all losses and weights.
 
         Raises:
             UserError: One is not finite.
         """
-        self._look()
+        self._check_losses()
         check_weights(self.trainer, self)
 
-    def _look(self) -> None:
+    def _check_losses(self) -> None:
         if self._loss_watch is not None:
-            self._loss_watch.look()
+            self._loss_watch.check()
 
     def log_metrics(self, stage: Stage) -> None:
         """Log the metrics of an epoch once: logging in every step would cost more than LightNN's optimizer."""
@@ -81,18 +81,18 @@ class MetricsModule(LightningModule):
             self.log(name, metric, prog_bar=name == f"{stage}/accuracy")
 
     def on_train_epoch_end(self) -> None:
-        """Log the training epoch, behind a look at all of its losses."""
-        self._look()
+        """Log the training epoch, after a check of all its losses."""
+        self._check_losses()
         self.log_metrics("train")
 
     def on_validation_start(self) -> None:
-        """Look at the losses of training before checkpoints are chosen."""
-        self._look()
+        """Check the losses of training before checkpoints are chosen."""
+        self._check_losses()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation images' epoch."""
+        """Log the validation metrics."""
         self.log_metrics("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the test images' epoch."""
+        """Log the test metrics."""
         self.log_metrics("test")

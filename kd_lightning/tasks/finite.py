@@ -11,17 +11,17 @@ from torchmetrics import Metric
 from kd_lightning.errors import UserError
 
 STEPS_AT_ONCE = 100
-"""Steps whose losses are looked at together where looking makes a device or other processes wait."""
+"""Steps whose losses are checked together where a check makes a device or other processes wait."""
 
 NONE = 2**62
-"""Stands for no step in what processes tell each other."""
+"""Means "no step" in what processes tell each other."""
 
 
 class LossWatch:
     """Finds the first step of a fit whose loss is not finite.
 
-    A single process on a CPU looks at every step. Otherwise losses are looked at many at a time, so that no step waits
-    for the device; several processes look together, and all stop where one has found something.
+    A single process on a CPU checks every step. Otherwise losses are checked many at a time, so that no step waits for
+    the device; several processes check together, and all stop where one has found something.
 
     Args:
         trainer: The trainer of the fit.
@@ -35,17 +35,17 @@ class LossWatch:
         self._values: list[Tensor] = []
         self._steps: list[int] = []
 
-    def see(self, losses: dict[str, Tensor]) -> None:
-        """Take note of losses by name: scalars of the step that runs, or (N,) of the N steps before it."""
+    def note(self, losses: dict[str, Tensor]) -> None:
+        """Note losses by name: scalars of the current step, or (N,) of the N steps before it."""
         self._names = list(losses)
         self._values.append(torch.stack([loss.reshape(-1) for loss in losses.values()]))  # (names, N)
         step, count = self.trainer.global_step, self._values[-1].shape[1]
         self._steps += [step] if next(iter(losses.values())).ndim == 0 else range(step - count, step)
         if len(self._steps) >= self._limit:
-            self.look()
+            self.check()
 
-    def look(self) -> None:
-        """Look at all that was noted.
+    def check(self) -> None:
+        """Check all noted losses.
 
         Raises:
             UserError: A loss was not finite.
@@ -62,18 +62,18 @@ class LossWatch:
         if found != NONE:
             step, name = divmod(found, len(names))
             what = f"{names[name]} is not a finite number in step {step} of epoch {epoch}"
-            raise diverged(self.trainer, what) if step else _unfit(what)
+            raise diverged(self.trainer, what) if step else _bad_start(what)
 
 
 def check_weights(trainer: Trainer, task: LightningModule) -> None:
-    """Refuse to go on with weights that are not finite, which a last step can leave behind without any loss to show it.
+    """Refuse weights that are not finite, which the last step can leave without any loss to show it.
 
     Raises:
         UserError: They are not.
     """
     values = [values for values in task.state_dict().values() if values.is_floating_point()]
     if not torch.stack([part.isfinite().all() for part in values]).all():
-        raise diverged(trainer, f"the trained weights are not finite numbers behind step {trainer.global_step - 1}")
+        raise diverged(trainer, f"the trained weights are not finite numbers after step {trainer.global_step - 1}")
 
 
 def check_mean(trainer: Trainer, name: str, metric: Metric) -> None:
@@ -85,12 +85,14 @@ def check_mean(trainer: Trainer, name: str, metric: Metric) -> None:
     if not metric.update_called or metric.compute().isfinite():
         return
     if trainer.state.fn != "fit":
-        raise UserError(f"{name} is not a finite number, so what is measured is no trained network; name another file.")
-    raise diverged(trainer, f"{name} is not a finite number behind step {trainer.global_step - 1}")
+        raise UserError(
+            f"{name} is not a finite number, so the measured network is not a trained one; give another file."
+        )
+    raise diverged(trainer, f"{name} is not a finite number after step {trainer.global_step - 1}")
 
 
 def diverged(trainer: Trainer, what: str) -> UserError:
-    """Return the error for a fit that has come to numbers that are not finite."""
+    """Return the error for a fit whose numbers are no longer finite."""
     rate = float(trainer.optimizers[0].param_groups[0]["lr"])
     half = ", or --trainer.precision 32-true" if trainer.precision.startswith("16") else ""
     return UserError(
@@ -99,11 +101,11 @@ def diverged(trainer: Trainer, what: str) -> UserError:
     )
 
 
-def _unfit(what: str) -> UserError:
-    """Return the error for a first step: nothing that training does has led to it."""
+def _bad_start(what: str) -> UserError:
+    """Return the error for a first step, which training cannot have caused."""
     return UserError(
-        f"{what}, before anything was trained; look at the normalization of the images (--data.normalize), "
-        "at the weights of the losses, and at what the networks make of an image."
+        f"{what}, before anything was trained; check the normalization of the images (--data.normalize), "
+        "the weights of the losses, and the networks' outputs for an image."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a loss may give, and leave behind."""
+"""Checks of a loss: what it returns, and that it changes nothing that others see."""
 
 from collections.abc import Iterator, Mapping
 
@@ -15,10 +15,10 @@ from kd_lightning.wording import counted
 
 
 def require_scalar(name: str, loss: Loss, value: object) -> None:
-    """Refuse what cannot be a term of a sum that is minimized; a term of weight 0 needs no gradient.
+    """Refuse a value that cannot be a term of the minimized sum; a term of weight 0 needs no gradient.
 
     Raises:
-        UserError: It is no tensor, no scalar, or has no gradient where others have.
+        UserError: It is not a scalar tensor, or has no gradient where others have one.
     """
     if not isinstance(value, Tensor):
         found, fix = f"a {type(value).__name__}, which has no gradient", "return a tensor, without `.item()`"
@@ -32,10 +32,10 @@ def require_scalar(name: str, loss: Loss, value: object) -> None:
 
 
 def require_gradients(task: LightningModule) -> None:
-    """Refuse parameters that a backward pass has not reached, where processes that train together wait for all.
+    """Refuse parameters that a backward pass has not reached, where several processes wait for all gradients.
 
     Raises:
-        UserError: There are some, and the strategy was not told so.
+        UserError: There are some, and the strategy does not allow them.
     """
     model = task.trainer.strategy.model
     if not isinstance(model, DistributedDataParallel) or model.find_unused_parameters or model.static_graph:
@@ -49,11 +49,11 @@ def require_gradients(task: LightningModule) -> None:
 
 
 class Shared:
-    """What all losses of a step see, and none may write to.
+    """The tensors that all losses of a step read and none may write to.
 
     Args:
         student: The student's outputs.
-        targets: What each loss keeps of the teacher.
+        targets: What each loss needs of the teacher.
         batch: Images, labels and rows.
     """
 

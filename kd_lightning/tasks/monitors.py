@@ -1,4 +1,4 @@
-"""What schedules and callbacks watch has to be measured, and watched in the direction in which it gets better."""
+"""Checks of the metrics that schedules and callbacks monitor: each is measured, and has the right mode."""
 
 from typing import TYPE_CHECKING
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
 
 COUNTERS = ("epoch", "step")
-"""What a checkpoint may watch besides metrics."""
+"""Names that a checkpoint may monitor besides metrics."""
 
 
 def check_mode(task: "Task", watcher: str, name: str, mode: str, option: str) -> None:
-    """Refuse to take the least accuracy for the best, or the highest loss.
+    """Refuse a mode in which the lowest accuracy or the highest loss is the best.
 
     Args:
         task: It has the metrics.
-        watcher: Name of the class that watches.
+        watcher: Name of the class that monitors it.
         name: The metric.
-        mode: Whether the least value (``min``) or the highest (``max``) counts as the best.
-        option: What sets the mode, for the message.
+        mode: Whether the lowest value (``min``) or the highest (``max``) is the best.
+        option: The option that sets the mode, for the message.
 
     Raises:
-        UserError: A metric of the task's own is watched in the wrong mode.
+        UserError: A metric of the task is monitored in the wrong mode.
     """
     stage, _, metric = name.rpartition("/")
     if stage not in ("train", "val"):
@@ -34,37 +34,35 @@ def check_mode(task: "Task", watcher: str, name: str, mode: str, option: str) ->
     rises, falls = metric in task.accuracies(stage), metric in task.loss_names
     if (rises and mode != "max") or (falls and mode != "min"):
         better, right = ("higher", "max") if rises else ("lower", "min")
-        raise UserError(
-            f"{watcher} watches {name} in mode {mode}, but the {better} it is, the better; set {option} to {right}."
-        )
+        raise UserError(f"{watcher} monitors {name} in mode {mode}, but {better} is better; set {option} to {right}.")
 
 
-def check_watched(task: "Task", watcher: str, name: str, option: str) -> None:
-    """Refuse a metric that is known not to come.
+def check_monitor(task: "Task", watcher: str, name: str, option: str) -> None:
+    """Refuse a metric that is never measured.
 
     Args:
         task: It has a trainer with data.
-        watcher: Name of the class that watches.
+        watcher: Name of the class that monitors it.
         name: The metric.
-        option: What sets the metric, for the message.
+        option: The option that sets the metric, for the message.
 
     Raises:
-        UserError: Nobody measures it.
+        UserError: It is never measured.
     """
     validates = task.data.has_val and task.trainer.limit_val_batches
     if name.startswith("val/") and not validates:
         raise UserError(
-            f"{watcher} watches {name}, but nothing is validated; set --data.val_size above 0, or {option} to "
+            f"{watcher} monitors {name}, but nothing is validated; set --data.val_size above 0, or {option} to "
             "train/loss."
         )
     stages: tuple[Stage, ...] = ("train", "val") if validates else ("train",)
     known = [str(key) for stage in stages for key in task.metrics(stage)]
     if name not in known and not _logs_more(task):
-        raise UserError(f"{watcher} watches {name}, which is not measured; set {option} to one of {', '.join(known)}.")
+        raise UserError(f"{watcher} monitors {name}, which is not measured; set {option} to one of {', '.join(known)}.")
 
 
 def check_callbacks(task: "Task") -> None:
-    """Refuse callbacks that would stop, or keep the best, by a metric that is known not to come, or in the wrong mode.
+    """Refuse callbacks that stop, or keep the best, by a metric that is never measured or in the wrong mode.
 
     Raises:
         UserError: There is one.
@@ -76,12 +74,12 @@ def check_callbacks(task: "Task") -> None:
         forgiving = isinstance(callback, EarlyStopping) and not callback.strict
         own = not type(callback).__module__.startswith("kd_lightning.")
         if own and not forgiving:
-            check_watched(task, name, metric, "its monitor in --trainer.callbacks")
+            check_monitor(task, name, metric, "its monitor in --trainer.callbacks")
         check_mode(task, name, metric, callback.mode, "its mode in --trainer.callbacks")
 
 
 def _logs_more(task: "Task") -> bool:
-    """Say whether there is code, such as the user's own, that may log more metrics."""
+    """Return whether there is code, such as the user's own, that may log more metrics."""
     ours = ("kd_lightning.", "lightning.")
     known = all(type(owner).__module__.startswith(ours) for owner in (task, *_callbacks(task)))
     return not known or any(isinstance(callback, LearningRateMonitor) for callback in _callbacks(task))

@@ -1,4 +1,4 @@
-"""What a task minimizes: the weighted sum of named losses."""
+"""The objective of a task: the weighted sum of named losses."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,11 +18,11 @@ from kd_lightning.tasks.loss_checks import Shared, require_gradients, require_sc
 from kd_lightning.tasks.step_output import StepOutput
 
 IMAGES_KEY = "images"
-"""Where checkpoints keep how many images the losses were trained on."""
+"""Key under which checkpoints keep the number of images that the losses were trained on."""
 
 
 class Objective(MetricsModule):
-    """A network, and named losses of what it gives.
+    """A network and named losses on its outputs.
 
     Args:
         network: The network to train.
@@ -30,7 +30,7 @@ class Objective(MetricsModule):
         teacher_shapes: The shapes of what the losses see of a teacher; ``None`` where there is none.
 
     Attributes:
-        images: Images in the data set that the losses are trained on; 0 before that is known.
+        images: Images in the data set that the losses are trained on; 0 before it is known.
     """
 
     def __init__(self, network: Network, losses: dict[str, Loss], teacher_shapes: Shapes | None = None) -> None:
@@ -55,11 +55,11 @@ class Objective(MetricsModule):
 
         Args:
             student: The student's outputs.
-            targets: What each loss keeps of the teacher, by its name; one that is not named keeps nothing.
+            targets: What each loss needs of the teacher, by its name; a loss that is not named needs nothing.
             batch: Images, labels and rows.
 
         Raises:
-            UserError: A loss is no scalar with a gradient, or changes what others see.
+            UserError: A loss is not a scalar with a gradient, or changes what others see.
         """
         shared, values = Shared(student, targets, batch), dict[str, Tensor]()
         for name, loss in self.named_losses.items():
@@ -74,45 +74,45 @@ class Objective(MetricsModule):
         return dict(zip(self.loss_names, self.losses.values(), strict=False))  # type: ignore[arg-type]
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:
-        """Give the parameters that the optimizer trains: the network's and those of the losses."""
+        """Yield the parameters that the optimizer trains: the network's and those of the losses."""
         yield from self.network.parameters()
         yield from self.losses.parameters()
 
     def weighted_loss(self, output: StepOutput) -> Tensor:
-        """Return what is minimized: the weighted sum of the losses."""
+        """Return the minimized value: the weighted sum of the losses."""
         losses = self.named_losses
         return torch.stack([losses[name].weight * value for name, value in output.losses.items()]).sum()
 
     def on_after_backward(self) -> None:
-        """Refuse parameters without a gradient where processes would wait for one in the next step."""
+        """Refuse parameters without a gradient where several processes would wait for one in the next step."""
         require_gradients(self)
 
     def start_losses(self, data: ImageDataModule) -> None:
-        """Tell the losses what they are trained on.
+        """Tell the losses the number of training images and their labels.
 
         Raises:
-            UserError: One of them is undefined for images that are mixed, as these are.
+            UserError: The images are mixed, and a loss is undefined for that.
         """
         mixing = ", ".join(type(step).__name__ for step in data.augment if step.mixes_labels)
         for name, loss in self.named_losses.items():
             if loss.needs_hard_labels and mixing:
                 raise UserError(
                     f"the loss '{name}' ({type(loss).__name__}) is undefined for mixed images, but --data.augment has "
-                    f"{mixing}; leave that out, or take another loss, such as SoftTargets."
+                    f"{mixing}; leave that out, or use another loss, such as SoftTargets."
                 )
         labels = data.train_rows()[0].labels
         self._start(len(labels), labels)
 
-    def expect(self, path: str, checkpoint: Mapping[str, Any], resumes: bool) -> None:
-        """Let the losses have what a checkpoint's losses keep of each image; training has already counted its own.
+    def match_checkpoint(self, path: str, checkpoint: Mapping[str, Any], resumes: bool) -> None:
+        """Size the losses' buffers of each image as in a checkpoint; in training the data has already set the size.
 
         Args:
-            path: The checkpoint's, for the sentence.
+            path: The checkpoint's path, for the message.
             checkpoint: What Lightning has read.
-            resumes: Whether training goes on from it.
+            resumes: Whether training resumes from it.
 
         Raises:
-            UserError: Its losses keep something of each image, and there are more now, or fewer.
+            UserError: Its losses have buffers of each image, and the number of images differs.
         """
         images = checkpoint.get(IMAGES_KEY, 0)
         if not resumes:
@@ -132,19 +132,19 @@ class Objective(MetricsModule):
                 loss.start(images, labels)
 
     def on_train_epoch_start(self) -> None:
-        """Begin with the weights that the losses have in this epoch."""
+        """Set the weights that the losses have in this epoch."""
         self.set_loss_weights()
 
     def on_validation_epoch_start(self) -> None:
-        """Measure with the weights of losses, and not with what an average of the task's buffers has made of them."""
+        """Set the weights of the losses again, which an average of the task's buffers may have changed."""
         self.set_loss_weights()
 
     def on_test_epoch_start(self) -> None:
-        """Measure with whole weights, however long the training was."""
+        """Set the full weights of the losses, however long the training was."""
         self.set_loss_weights()
 
     def set_loss_weights(self) -> None:
-        """Give each loss the weight that it has in this epoch, and outside of training the one that it warms up to."""
+        """Set the weight that each loss has in this epoch, or outside of training the one that it warms up to."""
         is_fit = self.trainer.state.fn == "fit"
         for loss in self.named_losses.values():
             loss.set_epoch(self.current_epoch if is_fit else loss.warm_up)
@@ -156,7 +156,7 @@ def _key(name: str) -> str:
 
 
 def _check_names(losses: Mapping[str, Loss]) -> None:
-    """Raise a ``UserError`` where there is no loss, or one whose name cannot be a curve's."""
+    """Raise a ``UserError`` where there is no loss, or a loss has a name that cannot be logged."""
     if not losses:
         raise UserError("a task needs at least one loss; name one in model.losses, such as `labels: CrossEntropy`.")
     taken = ("loss", "accuracy", "teacher_accuracy", "teacher_agreement")

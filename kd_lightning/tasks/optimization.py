@@ -1,4 +1,4 @@
-"""The optimizer and the learning rate schedule of a task: when the schedule moves, and what a resumed run keeps."""
+"""The optimizer and the learning rate schedule of a task: their updates, and what a resumed run keeps."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,7 +9,7 @@ from torch.optim import LBFGS, Adam, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from kd_lightning.errors import UserError
-from kd_lightning.tasks.monitors import check_mode, check_watched
+from kd_lightning.tasks.monitors import check_mode, check_monitor
 from kd_lightning.tasks.schedules import OneCycle
 
 if TYPE_CHECKING:
@@ -20,69 +20,69 @@ Interval = Literal["auto", "epoch", "step"]
 OF_STEPS = (OneCycle, OneCycleLR, CyclicLR)
 """Schedules whose unit is the step."""
 
-NO_MATTER = ("params", "initial_lr", "fused", "foreach", "capturable", "differentiable")
-"""What an optimizer's groups say of how it computes, and not of what."""
+IGNORED_SETTINGS = ("params", "initial_lr", "fused", "foreach", "capturable", "differentiable")
+"""Settings of an optimizer's groups that change how it computes, and not the result."""
 
 
-def seed_optimizer(parameters: Any) -> Adam:
-    """Return the seed's optimizer: Adam with a learning rate of 5e-5, in one pass over all parameters."""
+def notebook_optimizer(parameters: Any) -> Adam:
+    """Return the reference notebook's optimizer: Adam with a learning rate of 5e-5, in its fused implementation."""
     return Adam(parameters, lr=5e-5, fused=True)
 
 
 def flattens_weights(optimizer: Optimizer, trainer: Trainer) -> bool:
-    """Say whether something calls ``view`` on weights or gradients, which only contiguous memory allows."""
+    """Return whether something calls ``view`` on weights or gradients, which only contiguous memory allows."""
     elementwise = type(optimizer).__module__.startswith("torch.optim.") and not isinstance(optimizer, LBFGS)
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return not elementwise or any(isinstance(callback, ModelPruning) for callback in callbacks)
 
 
 def schedule_entry(task: "Task", scheduler: LRScheduler, interval: Interval) -> dict[str, Any]:
-    """Return what Lightning has to know of a schedule.
+    """Return a schedule's entry for Lightning's ``configure_optimizers``.
 
     Raises:
-        UserError: The schedule does not move at this interval, or there is not what it watches.
+        UserError: The schedule cannot be updated at this interval, or its metric is not measured.
     """
     name, watches = type(scheduler).__name__, isinstance(scheduler, ReduceLROnPlateau)
     own: Literal["epoch", "step"] = "step" if isinstance(scheduler, OF_STEPS) else "epoch"
     if interval not in ("auto", own) and (own == "step" or watches):
-        raise UserError(f"{name} moves on every {own}, but lr_interval is {interval}; set --model.lr_interval {own}.")
+        raise UserError(f"--model.lr_interval is {interval}, but {name} is updated every {own}; set it to {own}.")
     entry: dict[str, Any] = {"scheduler": scheduler, "interval": own if interval == "auto" else interval}
     if watches:
-        entry |= {"monitor": _watched(task, scheduler), "frequency": _frequency(task.trainer, scheduler)}
+        entry |= {"monitor": _monitored(task, scheduler), "frequency": _frequency(task.trainer, scheduler)}
     return entry
 
 
-def _watched(task: "Task", scheduler: Any) -> str:
-    """Return the metric that a schedule watches; refuse one that is known not to come."""
+def _monitored(task: "Task", scheduler: Any) -> str:
+    """Return the metric that a schedule monitors; refuse one that is never measured."""
     name: str | None = getattr(scheduler, "monitor", None)
     if name is None:
         raise UserError(
-            "torch's ReduceLROnPlateau does not say which metric it watches; "
-            "take lightning.pytorch.cli.ReduceLROnPlateau and its argument monitor: val/loss."
+            "torch's ReduceLROnPlateau does not state which metric it monitors; "
+            "use lightning.pytorch.cli.ReduceLROnPlateau and its argument monitor: val/loss."
         )
-    check_watched(task, "ReduceLROnPlateau", name, "--model.lr_scheduler.monitor")
+    check_monitor(task, "ReduceLROnPlateau", name, "--model.lr_scheduler.monitor")
     check_mode(task, "ReduceLROnPlateau", name, scheduler.mode, "--model.lr_scheduler.mode")
     return name
 
 
 def _frequency(trainer: Trainer, scheduler: Any) -> int:
-    """Return every how many epochs there is a new value of what a schedule watches."""
+    """Return after how many epochs there is a new value of the metric that a schedule monitors."""
     if not scheduler.monitor.startswith("val/"):
         return 1
     every = trainer.check_val_every_n_epoch
     if every is None:
         raise UserError(
-            f"ReduceLROnPlateau watches {scheduler.monitor} in every epoch, but validation goes by batches; "
+            f"ReduceLROnPlateau monitors {scheduler.monitor} in every epoch, but validation goes by batches; "
             "set --trainer.check_val_every_n_epoch 1, or --model.lr_scheduler.monitor train/loss."
         )
     return every
 
 
 def check_length(trainer: Trainer) -> None:
-    """Tell schedules how long the run is, and refuse those that end before it, or began with another length.
+    """Set the length of the run in schedules; refuse those that end before it or began with another length.
 
     Raises:
-        UserError: There is such a schedule, or one has to know the length and nobody does.
+        UserError: There is such a schedule, or one needs the length and it is unknown.
     """
     for config in trainer.lr_scheduler_configs:
         scheduler: Any = config.scheduler
@@ -90,14 +90,14 @@ def check_length(trainer: Trainer) -> None:
             steps = _steps(trainer, scheduler)
             if scheduler.total_steps not in (None, steps):
                 raise UserError(
-                    f"the OneCycle of the checkpoint was laid out for {scheduler.total_steps} steps, but this run has "
+                    f"the OneCycle of the checkpoint has {scheduler.total_steps} steps, but this run has "
                     f"{steps}; leave --trainer.max_epochs and the size of the batches as they were, or start a new run."
                 )
             scheduler.set_length(steps)
         elif isinstance(scheduler, OneCycleLR) and _steps(trainer, scheduler) > scheduler.total_steps:
             raise UserError(
                 f"OneCycleLR ends after {scheduler.total_steps} steps, but this run has {_steps(trainer, scheduler)}; "
-                "set its total_steps to that, or take kd_lightning.tasks.schedules.OneCycle, which asks the run."
+                "set its total_steps to that, or use kd_lightning.tasks.schedules.OneCycle, which sets it itself."
             )
 
 
@@ -105,25 +105,25 @@ def _steps(trainer: Trainer, scheduler: LRScheduler) -> int:
     steps = trainer.estimated_stepping_batches
     if steps == float("inf"):
         raise UserError(
-            f"{type(scheduler).__name__} must know how long the run is, but neither --trainer.max_epochs nor "
-            "--trainer.max_steps says it; set one, or take another schedule."
+            f"{type(scheduler).__name__} needs the length of the run, but --trainer.max_epochs and "
+            "--trainer.max_steps are both unset; set one, or use another schedule."
         )
     return int(steps)
 
 
 def described(optimizer: Optimizer, scheduler: LRScheduler | None) -> dict[str, Any]:
-    """Return in plain values what a config builds, by the names of its parts."""
+    """Return the settings of optimizer and schedule as plain values, by name."""
     found: dict[str, Any] = {"optimizer": type(optimizer).__name__, "lr_scheduler": type(scheduler).__name__}
     for index, group in enumerate(optimizer.param_groups):
         prefix = f"optimizer.{index}." if index else "optimizer."
-        found |= {prefix + name: _plain(value) for name, value in group.items() if name not in NO_MATTER}
+        found |= {prefix + name: _plain(value) for name, value in group.items() if name not in IGNORED_SETTINGS}
     settings = {} if scheduler is None else scheduler.state_dict()
     found |= {f"lr_scheduler.{name}": _plain(value) for name, value in settings.items()}
     return found
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as plain ones; what is none counts as its type."""
+    """Return a value as plain ones, and any other object as the name of its type."""
     if isinstance(value, dict):
         return [[_plain(key), _plain(item)] for key, item in value.items()]
     if isinstance(value, list | tuple):
@@ -134,11 +134,11 @@ def _plain(value: Any) -> Any:
 
 
 def check_resumed(saved: dict[str, Any], built: dict[str, Any]) -> None:
-    """Refuse a config that builds another optimizer or schedule than the checkpoint's, with which training goes on.
+    """Refuse a config that builds another optimizer or schedule than the checkpoint's, with which training resumes.
 
     Args:
-        saved: What ``described`` has said of the checkpoint's.
-        built: What it says of the config's.
+        saved: The checkpoint's settings, from ``described``.
+        built: The config's settings, from ``described``.
 
     Raises:
         UserError: They differ.
@@ -146,6 +146,6 @@ def check_resumed(saved: dict[str, Any], built: dict[str, Any]) -> None:
     for name, value in built.items():
         if name in saved and saved[name] != value:
             raise UserError(
-                f"the checkpoint was trained with {name} {saved[name]}, with which a resumed run goes on, but this "
+                f"the checkpoint was trained with {name} {saved[name]}, with which a resumed run continues, but this "
                 f"config says {value}; leave it as it was, or start a new run without --ckpt_path."
             )

@@ -6,26 +6,26 @@ import torch
 
 
 class RandomState:
-    """Torch's random numbers on the host and on a GPU, kept in checkpoints."""
+    """The state of torch's random number generators on the host and on a GPU, saved in checkpoints."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, torch.Tensor] = {}
+        self._saved: dict[str, torch.Tensor] = {}
 
     def save(self, checkpoint: dict[str, Any], device: torch.device) -> None:
-        """Keep the state of now in a checkpoint."""
+        """Save the current state in a checkpoint."""
         checkpoint["rng_state"] = torch.get_rng_state()
         if device.type == "cuda":
             checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state(device)
 
     def load(self, checkpoint: dict[str, Any]) -> None:
-        """Take note of a checkpoint's state."""
-        self._kept = {name: checkpoint[name] for name in ("rng_state", "cuda_rng_state") if name in checkpoint}
+        """Read a checkpoint's state, for ``start``."""
+        self._saved = {name: checkpoint[name] for name in ("rng_state", "cuda_rng_state") if name in checkpoint}
 
     def start(self, device: torch.device) -> None:
-        """Begin from the seed, whatever was built before, or go on with the state of a checkpoint."""
+        """Reset to the random seed, whatever was built before, or continue with the state of a checkpoint."""
         torch.manual_seed(torch.initial_seed())
-        if "rng_state" in self._kept:
-            torch.set_rng_state(self._kept["rng_state"].cpu())
-        if "cuda_rng_state" in self._kept and device.type == "cuda":
-            torch.cuda.set_rng_state(self._kept["cuda_rng_state"].cpu(), device)
-        self._kept = {}
+        if "rng_state" in self._saved:
+            torch.set_rng_state(self._saved["rng_state"].cpu())
+        if "cuda_rng_state" in self._saved and device.type == "cuda":
+            torch.cuda.set_rng_state(self._saved["cuda_rng_state"].cpu(), device)
+        self._saved = {}

@@ -11,15 +11,15 @@ from kd_lightning.teacher import Teacher
 class FeatureRegressDistill(Distill):
     """Train a student on the labels and on the teacher's feature map, which a trained regressor predicts from its own.
 
-    The seed's objective, ``Distill`` with its losses filled in. The regressor is a 3x3 convolution from the student's
-    channels to the teacher's; it is left behind after training.
+    The objective of PyTorch's tutorial: ``Distill`` with its losses filled in. The regressor is a 3x3 convolution from
+    the student's channels to the teacher's; it is dropped after training.
 
     Args:
         network: The student.
-        teacher: The teacher; it never changes.
+        teacher: The teacher; it stays frozen.
         ce_loss_weight: Weight of the cross-entropy with the labels.
         feature_map_weight: Weight of the mean squared error between the maps.
-        student_layer: The student's layer that gives its map.
+        student_layer: The student's layer whose output is its map.
         teacher_layer: The teacher's.
         options: Further arguments, those of ``Distill``.
 

@@ -1,4 +1,4 @@
-"""Learning rate schedules that know how long the run is."""
+"""Learning rate schedules that fit the length of the run."""
 
 import math
 
@@ -7,15 +7,15 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class OneCycle(LambdaLR):
-    """Rise to the optimizer's learning rate, then fall to nearly nothing by the end of the run, along cosines.
+    """Raise the learning rate to the optimizer's, then lower it to nearly zero by the end of the run, along cosines.
 
-    Smith and Topin, "Super-Convergence" (2018, https://arxiv.org/abs/1708.07120). The task fills in the length of the
+    Smith and Topin, "Super-Convergence" (2018, https://arxiv.org/abs/1708.07120). The task sets the length of the
     run.
 
     Args:
         optimizer: Its learning rate is the highest one.
-        total_steps: Optimizer steps of the whole run; the task fills them in where they are not given.
-        warm_up: Share of the steps that rise, in (0, 1).
+        total_steps: Optimizer steps of the whole run; the task sets them where they are not given.
+        warm_up: Share of the steps in which the rate rises, in (0, 1).
         start: Learning rate of the first step, as a share of the highest.
     """
 
@@ -31,7 +31,7 @@ class OneCycle(LambdaLR):
         super().__init__(optimizer, self.share)
 
     def set_length(self, total_steps: int) -> None:
-        """Say how many optimizer steps the run has, where that was not given."""
+        """Set the number of optimizer steps of the run, where it was not given."""
         if not self.is_given:
             self.total_steps = total_steps
 

@@ -1,4 +1,4 @@
-"""Batches of one image, which batch normalization may not be able to train on."""
+"""Batches of one image, on which batch normalization may not be able to train."""
 
 import torch
 from lightning.pytorch import Trainer
@@ -31,7 +31,7 @@ def check_last_batch(network: Network, trainer: Trainer) -> None:
 
 @torch.no_grad()
 def trains_on_one(network: Network) -> bool:
-    """Say whether a network can train on a batch of one image; it is left as it was."""
+    """Return whether a network can train on a batch of one image; it stays unchanged."""
     try:
         with in_mode(network, training=True):
             network(trial_images(network, 1, network.image_shape))

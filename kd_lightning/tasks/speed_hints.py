@@ -1,4 +1,4 @@
-"""What could make a training faster."""
+"""Hints at what could make training faster."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def speed_hints(task: "Task") -> Iterator[str]:
-    """Give a line for each thing that makes a training slower than it could be."""
+    """Yield a line for each cause that makes training slower than it could be."""
     if task.device.type == "cpu" and "bf16" in str(task.trainer.precision) and not has_bf16():
         yield "Precision: this CPU has no bfloat16 arithmetic; --trainer.precision 32-true is faster."
     for network in task.networks():

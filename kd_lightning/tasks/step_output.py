@@ -1,4 +1,4 @@
-"""What a task's step gives for a batch, and what the metrics are updated with."""
+"""The output of a task's step for a batch, with which the metrics are updated."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class StepOutput(NamedTuple):
-    """What a model step gives for a batch.
+    """The output of a model step for a batch.
 
     Attributes:
         logits: The trained network's logits, (B, num_classes).
@@ -23,7 +23,7 @@ class LabelledOutput(NamedTuple):
     """A step's output with its weighted loss and the labels: of one batch, or of N equally large ones together.
 
     Attributes:
-        loss: What is minimized, a scalar; of N batches (N,), and so are the losses that it is made of.
+        loss: The minimized loss, a scalar; of N batches (N,), and so are its terms.
         output: The step's output.
         labels: Class indices (B,), or class probabilities (B, num_classes); of N batches N * B of them.
     """
@@ -33,19 +33,19 @@ class LabelledOutput(NamedTuple):
     labels: Tensor
 
     def detached(self) -> "LabelledOutput":
-        """Return the values alone, without the way to their gradients."""
+        """Return the same values, detached from the graph of gradients."""
         logits, losses, teacher_logits = self.output
         values = {name: loss.detach() for name, loss in losses.items()}
         return LabelledOutput(self.loss.detach(), StepOutput(logits.detach(), values, teacher_logits), self.labels)
 
     def tensors(self) -> list[Tensor]:
-        """Return all tensors, in an order that ``stacked`` knows."""
+        """Return all tensors, in the order that ``stacked`` expects."""
         logits, losses, teacher_logits = self.output
         teachers = [] if teacher_logits is None else [teacher_logits]
         return [self.loss, self.labels, logits, *losses.values(), *teachers]
 
     def stacked(self, tensors: list[Tensor]) -> "LabelledOutput":
-        """Return one output for N of this one's form.
+        """Return one output for N outputs of this one's structure.
 
         Args:
             tensors: Those of ``tensors``, of all N along a new first dimension.

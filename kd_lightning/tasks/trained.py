@@ -13,7 +13,7 @@ from kd_lightning.networks import Network
 
 
 def info_of(network: Network, data: ImageDataModule) -> ModelInfo:
-    """Return what a file must say about a network that is trained on this data, besides its weights."""
+    """Return what a file of a network that is trained on this data contains besides its weights."""
     return ModelInfo(
         network=network.class_path,
         arguments=network.arguments,
@@ -27,19 +27,19 @@ def info_of(network: Network, data: ImageDataModule) -> ModelInfo:
 
 
 def training_record(trainer: Trainer) -> dict[str, Any]:
-    """Return what ``ModelInfo`` says about a training: its ``epochs`` and ``limits``."""
+    """Return the fields ``epochs`` and ``limits`` of ``ModelInfo``."""
     return {"epochs": epochs_trained(trainer), "limits": limits(trainer)}
 
 
 def epochs_trained(trainer: Trainer) -> float:
-    """Return how often training has gone over its images, a fraction where it was kept from some of them."""
+    """Return the number of passes over the training images, a fraction where an option excluded some of them."""
     loader = trainer.train_dataloader
     batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
     return round(batches / len(loader), 4) if isinstance(loader, BatchLoader) else float(trainer.current_epoch)
 
 
 def limits(trainer: Trainer) -> str:
-    """Return the options of the trainer that kept training from some images or epochs, as ``limit_train_batches 2``."""
+    """Return the options of the trainer that excluded some images or epochs, such as ``limit_train_batches 2``."""
     loader, settings = trainer.train_dataloader, dict[str, Any]()
     if isinstance(loader, BatchLoader) and trainer.num_training_batches < len(loader):
         names = ("overfit_batches", "limit_train_batches")
@@ -49,43 +49,43 @@ def limits(trainer: Trainer) -> str:
         out_of_time = any(isinstance(timer, Timer) and timer.time_remaining() == 0 for timer in callbacks)
         out_of_steps = 0 < trainer.max_steps <= trainer.global_step
         settings |= {"max_steps": trainer.max_steps if out_of_steps else -1, "max_time": out_of_time or None}
-    return asked_limits(settings)
+    return configured_limits(settings)
 
 
-def asked_limits(settings: Mapping[str, Any]) -> str:
-    """Return the same of a config's trainer: limits that it asks for, whether they will have kept anything out or not.
+def configured_limits(settings: Mapping[str, Any]) -> str:
+    """Return the limits in a config's trainer, whether they will exclude anything or not.
 
     Args:
         settings: Options of the trainer, by name.
     """
-    asked = [f"max_steps {settings['max_steps']}"] if settings.get("max_steps", -1) != -1 else []
-    asked += ["max_time"] if settings.get("max_time") is not None else []
+    found = [f"max_steps {settings['max_steps']}"] if settings.get("max_steps", -1) != -1 else []
+    found += ["max_time"] if settings.get("max_time") is not None else []
     share = settings.get("limit_train_batches")
     if settings.get("overfit_batches"):  # it sets the other one
-        asked.append(f"overfit_batches {settings['overfit_batches']}")
+        found.append(f"overfit_batches {settings['overfit_batches']}")
     elif share is not None and not (isinstance(share, float) and share == 1.0):
-        asked.append(f"limit_train_batches {share}")
-    return ", ".join(asked)
+        found.append(f"limit_train_batches {share}")
+    return ", ".join(found)
 
 
 def is_untrained(trainer: Trainer) -> bool:
-    """Return whether a network has seen no step, neither now nor before the checkpoint that it goes on from."""
+    """Return whether a network has had no optimizer step, counting those before a checkpoint that it resumes from."""
     return trainer.global_step == 0
 
 
 def images_used(trainer: Trainer) -> dict[str, int]:
-    """Return how many images a fit that has just ended trains on in an epoch (``train``) and validates on (``val``)."""
+    """Return the images per epoch of a fit that has just ended: trained on (``train``) and validated on (``val``)."""
     train = _images(trainer.train_dataloader, trainer.num_training_batches)
     return {"train": train, "val": images_validated(trainer)}
 
 
 def images_validated(trainer: Trainer) -> int:
-    """Return how many images a fit or a validation that has just ended validates on."""
+    """Return the number of images that a fit or a validation that has just ended validates on."""
     return _images(trainer.val_dataloaders, sum(trainer.num_val_batches))
 
 
 def images_tested(trainer: Trainer) -> int:
-    """Return how many images a test that has just ended has measured."""
+    """Return the number of images that a test that has just ended has measured."""
     return _images(trainer.test_dataloaders, sum(trainer.num_test_batches))
 
 

@@ -1,4 +1,4 @@
-"""A frozen teacher's targets, computed once where the views of an image can be counted (cached)."""
+"""The cache of a frozen teacher's targets: computed once where the augmented views of an image can be counted."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,17 +18,17 @@ from kd_lightning.teacher.table import ROWS_AT_ONCE, Storage, TableFile, choose_
 from kd_lightning.teacher.targets import Tables, TeacherTargets
 
 KEPT_FROM = 10.0
-"""Seconds from which computing tables is worth keeping them for later runs."""
+"""Seconds of computation from which tables are saved for later runs."""
 
 Files = dict[tuple[str, str], TableFile]
 
 
 class CacheRequest(NamedTuple):
-    """All that a remembered teacher's targets depend on.
+    """All that the cached targets depend on.
 
     Attributes:
-        targets: Asks the teacher, and looks the targets up once they are remembered.
-        data: Serves the images; ``check_views`` has let it pass.
+        targets: Runs the teacher, and looks its targets up once they are cached.
+        data: Serves the images; it has passed ``check_views``.
         identity: What the targets depend on besides images, views and normalization: names and tensors.
         device: Where training runs.
         convert: What the trainer's precision does to images.
@@ -42,17 +42,17 @@ class CacheRequest(NamedTuple):
 
 
 class TeacherCache(NamedTuple):
-    """What is remembered of a teacher.
+    """The size and the place of a teacher's cached targets.
 
     Attributes:
-        rows: Of the tables: one an image and view.
+        rows: Rows of each table, one per image and view.
         size: Bytes of all tables.
-        place: Where they lie.
+        storage: Where they are.
     """
 
     rows: int
     size: int
-    place: Storage
+    storage: Storage
 
 
 class NotCacheableError(Exception):
@@ -68,60 +68,60 @@ def check_views(data: ImageDataModule) -> None:
 
 
 @torch.no_grad()
-def remember(asked: CacheRequest, processes: int = 1, say: Callable[[str], None] = print) -> TeacherCache:
-    """Compute the teacher's targets in one pass, or take those of an earlier run with the same teacher and images.
+def cache_outputs(request: CacheRequest, processes: int = 1, print_line: Callable[[str], None] = print) -> TeacherCache:
+    """Compute the teacher's targets in one pass, or read those of an earlier run with the same teacher and images.
 
     Args:
-        asked: What they depend on.
-        processes: Processes that train on this machine; each remembers for itself.
-        say: Prints a line.
+        request: What they depend on.
+        processes: Processes that train on this machine; each has a cache of its own.
+        print_line: Prints a line.
 
     Returns:
-        What is remembered, and where.
+        The size and the place of the cache.
 
     Raises:
-        NotCacheableError: There is no room for the targets.
+        NotCacheableError: Neither memory nor the disk has room for the targets.
     """
-    device = asked.device
-    blocks, first, files = _planned(asked)
-    size = sum(len(blocks) * rows[0].numel() * rows.dtype.itemsize for rows in first.values())
-    place = choose_storage(size, device, processes)
-    if place is None:
+    device = request.device
+    cached_rows, first, files = _planned(request)
+    size = sum(len(cached_rows) * rows[0].numel() * rows.dtype.itemsize for rows in first.values())
+    storage = choose_storage(size, device, processes)
+    if storage is None:
         raise NotCacheableError(f"its targets take {size / 1e9:.1f} GB, more than memory and disk have to spare")
     known = {}
     for key, file in files.items():
         table = file.read()
-        if table is not None and _agree(table[blocks.compared].to(device), first[key]):
+        if table is not None and _agree(table[cached_rows.compared].to(device), first[key]):
             known[key] = table
     missing = {key: file for key, file in files.items() if key not in known}
     since = "it runs once and not in every step" if missing else "since an earlier run"
-    say(f"Teacher: remembered (cached) for {blocks.described}, {size / 1e6:,.1f} MB {place.value}; {since}.")
-    tables = {**known, **(_computed(_shown(blocks, say), missing, place, device) if missing else {})}
-    home = device if place is Storage.DEVICE else torch.device("cpu")
-    if place is not Storage.DISK:  # those of earlier runs lie over a memory map
+    print_line(f"Teacher: cached for {cached_rows.described}, {size / 1e6:,.1f} MB {storage.value}; {since}.")
+    tables = {**known, **(_computed(_shown(cached_rows, print_line), missing, storage, device) if missing else {})}
+    home = device if storage is Storage.DEVICE else torch.device("cpu")
+    if storage is not Storage.DISK:  # tables of earlier runs are memory-mapped
         tables = {key: table.to(home, copy=key in known) for key, table in tables.items()}
-    asked.targets.remember(tables, blocks.images)
-    return TeacherCache(len(blocks), size, place)
+    request.targets.use_tables(tables, cached_rows.images)
+    return TeacherCache(len(cached_rows), size, storage)
 
 
 @torch.no_grad()
-def is_cached(asked: CacheRequest) -> bool:
-    """Say whether an earlier run has kept all that ``remember`` would compute."""
-    return all(file.path.is_file() for file in _planned(asked)[2].values())
+def is_cached(request: CacheRequest) -> bool:
+    """Return whether an earlier run has saved all that ``cache_outputs`` would compute."""
+    return all(file.path.is_file() for file in _planned(request)[2].values())
 
 
-def _planned(asked: CacheRequest) -> tuple[CachedRows, Tables, Files]:
-    """Return what the teacher is asked about, what it says of the first of it, and the file of each table."""
-    targets, data, identity, device, convert = asked
+def _planned(request: CacheRequest) -> tuple[CachedRows, Tables, Files]:
+    """Return the rows to compute, the targets of the first of them, and the file of each table."""
+    targets, data, identity, device, convert = request
 
-    def ask(images: Tensor) -> Tables:
+    def compute(images: Tensor) -> Tables:
         found = targets.distinct(convert(data.normalization.apply(images)))
-        return {place: _as_rows(target) for place, target in found.items()}
+        return {key: _as_rows(target) for key, target in found.items()}
 
-    blocks = CachedRows(data, ask, device)
-    first = blocks.first()
-    shapes = {key: (len(blocks), *rows.shape[1:]) for key, rows in first.items()}
-    return blocks, first, _files(data, identity, shapes, first)
+    cached_rows = CachedRows(data, compute, device)
+    first = cached_rows.first()
+    shapes = {key: (len(cached_rows), *rows.shape[1:]) for key, rows in first.items()}
+    return cached_rows, first, _files(data, identity, shapes, first)
 
 
 def _as_rows(target: Tensor) -> Tensor:
@@ -140,26 +140,26 @@ def _files(
     seen = () if views.pipeline.flips_only else (data.train_rows()[1], *([data.val_rows()[1]] if data.has_val else []))
     base = digest(*identity, data.normalization, *drawn, *seen, data.split("train").images)
     files, keys = Files(), Counter[object]()
-    for place, shape in shapes.items():
-        what = place[1], shape, first[place].dtype  # not the loss's name: other runs have their own
-        again = [keys[what]] * bool(keys[what])  # another tensor of another loss that calls it so, too
+    for key, shape in shapes.items():
+        what = key[1], shape, first[key].dtype  # without the loss's name, which may differ between runs
+        again = [keys[what]] * bool(keys[what])  # another loss has another tensor under the same name
         keys[what] += 1
-        files[place] = TableFile(digest(base, *what, *again), shape, first[place].dtype)
+        files[key] = TableFile(digest(base, *what, *again), shape, first[key].dtype)
     return files
 
 
-def _agree(kept: Tensor, now: Tensor) -> bool:
-    """Say whether a kept table is that of the teacher as its code is now, but for rounding."""
-    return bool((kept.float() - now.float()).norm() <= 1e-3 * now.float().norm())
+def _agree(saved: Tensor, now: Tensor) -> bool:
+    """Return whether a saved table equals what the teacher computes now, up to rounding."""
+    return bool((saved.float() - now.float()).norm() <= 1e-3 * now.float().norm())
 
 
-def _shown(blocks: CachedRows, say: Callable[[str], None]) -> Iterator[Tables]:
-    """Give all rows, some at a time; where that takes long, say beforehand how long, and show how far it is."""
+def _shown(cached_rows: CachedRows, print_line: Callable[[str], None]) -> Iterator[Tables]:
+    """Yield all rows in parts; where that takes long, print the expected time and show the progress."""
     started = monotonic()
-    for number, part in enumerate(with_progress(blocks, "Asking the teacher", len(blocks), _rows_in)):
-        seconds = (monotonic() - started) * (len(blocks) / _rows_in(part) - 1) if number == 0 else 0.0
+    for number, part in enumerate(with_progress(cached_rows, "Running the teacher", len(cached_rows), _rows_in)):
+        seconds = (monotonic() - started) * (len(cached_rows) / _rows_in(part) - 1) if number == 0 else 0.0
         if seconds > KEPT_FROM:
-            say(f"Teacher: it is asked {len(blocks):,} times, which takes about {_about(seconds)}.")
+            print_line(f"Teacher: runs on {len(cached_rows):,} images, which takes about {_about(seconds)}.")
         yield part
 
 
@@ -171,14 +171,14 @@ def _about(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _computed(blocks: Iterable[Tables], files: Files, place: Storage, device: torch.device) -> Tables:
-    """Let the teacher run; keep what took long for later runs, and what memory has no room for."""
-    if place is Storage.DISK:
-        return _written(blocks, files)
-    home = device if place is Storage.DEVICE else torch.device("cpu")
+def _computed(parts: Iterable[Tables], files: Files, storage: Storage, device: torch.device) -> Tables:
+    """Run the teacher; write tables to files where they took long or do not fit into memory."""
+    if storage is Storage.DISK:
+        return _written(parts, files)
+    home = device if storage is Storage.DEVICE else torch.device("cpu")
     tables = {key: torch.empty(file.shape, dtype=file.dtype, device=home) for key, file in files.items()}
     started, end = monotonic(), 0
-    for part in blocks:
+    for part in parts:
         count = _rows_in(part)
         for key, table in tables.items():
             table[end : end + count] = part[key]
@@ -188,24 +188,24 @@ def _computed(blocks: Iterable[Tables], files: Files, place: Storage, device: to
             for key, file in files.items():
                 file.write(tables[key].split(ROWS_AT_ONCE))
         except UserError as error:
-            rank_zero_warn(f"the teacher's targets are not kept for later runs: {error}")
+            rank_zero_warn(f"the teacher's targets are not saved for later runs: {error}")
     return tables
 
 
-def _written(blocks: Iterable[Tables], files: Files) -> Tables:
-    """Write tables part by part, and return them over memory maps."""
+def _written(parts: Iterable[Tables], files: Files) -> Tables:
+    """Write tables part by part, and return them memory-mapped."""
     try:
         with ExitStack() as stack:
             writers = {key: stack.enter_context(file.writer()) for key, file in files.items()}
-            for part in blocks:
+            for part in parts:
                 for key, write in writers.items():
                     write(part[key])
     except UserError as error:
-        raise NotCacheableError(f"its targets are too many for memory and the disk is no help: {error}") from error
+        raise NotCacheableError(f"its targets do not fit into memory and not onto the disk: {error}") from error
     tables = {}
     for key, file in files.items():
         table = file.read()
         if table is None:
-            raise NotCacheableError("another run with another teacher or other images takes its place in the cache")
+            raise NotCacheableError("another run, with another teacher or other images, has replaced its tables")
         tables[key] = table
     return tables

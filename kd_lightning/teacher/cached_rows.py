@@ -1,4 +1,4 @@
-"""What a remembered teacher is asked about, in the order of its tables."""
+"""The images and views that a cached teacher runs on, in the order of its tables."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,10 +9,10 @@ from kd_lightning.data.base import ImageDataModule
 from kd_lightning.teacher.targets import Tables
 
 COMPARED = 64
-"""Images on which a table of an earlier run is compared with the teacher as its code is now."""
+"""Images on which a table of an earlier run is compared with what the teacher computes now."""
 
 IMAGES_AT_ONCE = 256
-"""Images that the teacher sees at once: more are no faster on a CPU and take their share of memory."""
+"""Images in a batch of the teacher: larger batches are not faster on a CPU and take more memory."""
 
 
 class CachedRows:
@@ -22,15 +22,15 @@ class CachedRows:
 
     Args:
         data: Serves the images.
-        ask: Gives the teacher's targets as rows for raw images (B, C, H, W).
+        compute: Returns the teacher's targets as rows for raw images (B, C, H, W).
         device: Where the teacher is.
     """
 
-    def __init__(self, data: ImageDataModule, ask: Callable[[Tensor], Tables], device: torch.device) -> None:
+    def __init__(self, data: ImageDataModule, compute: Callable[[Tensor], Tables], device: torch.device) -> None:
         views = data.seen_views
         assert views.count is not None
         self.data = data
-        self.ask = ask
+        self.compute = compute
         self.device = device
         self.views = views
         self.images = len(data.split("train").labels)
@@ -38,14 +38,14 @@ class CachedRows:
 
     @property
     def described(self) -> str:
-        """What the tables hold, for people."""
+        """What the tables hold, in words."""
         if not self.views.pipeline.flips_only:
             return f"{self.images:,} images in {self.views.count} views each"
         return f"{self.images:,} images" + (" and their mirror images" if self.count == 2 else "")
 
     @property
     def compared(self) -> Tensor:
-        """Rows whose first view is asked for again before kept tables are used."""
+        """Rows whose first view is computed again before saved tables are used."""
         return self._wanted(0)[:COMPARED]
 
     def first(self) -> Tables:
@@ -56,7 +56,7 @@ class CachedRows:
         return self.count * self.images
 
     def __iter__(self) -> Iterator[Tables]:
-        """Give all rows, some at a time."""
+        """Yield all rows in parts."""
         for number in range(self.count):
             yield from self._block(number)
 
@@ -67,7 +67,7 @@ class CachedRows:
         return (self.data.val_rows() if number == self.views.plain else self.data.train_rows())[1]
 
     def _block(self, number: int) -> Iterator[Tables]:
-        """Give the rows of a view: those of images that are never seen in it are zeros."""
+        """Yield the rows of a view; those of images that are never seen in it are zeros."""
         seen = torch.zeros(self.images, dtype=torch.bool).index_fill_(0, self._wanted(number), True)
         for rows in torch.arange(self.images).split(IMAGES_AT_ONCE):
             chosen = seen[rows]
@@ -85,4 +85,4 @@ class CachedRows:
         chosen, here = images.index_select(0, rows.to(images.device)), rows.to(self.device)
         pixels = chosen.to(self.device).permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
         of_images = labels.index_select(0, rows.to(labels.device)).to(self.device)
-        return self.ask(self.views.show(pixels, of_images, here, number))
+        return self.compute(self.views.show(pixels, of_images, here, number))

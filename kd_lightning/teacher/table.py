@@ -1,4 +1,4 @@
-"""Where a remembered teacher's table lies: on the GPU, in memory or on the disk, whichever has room."""
+"""Storage of a cached teacher's tables: on the GPU, in memory or on the disk, whichever has room."""
 
 import os
 import shutil
@@ -25,14 +25,14 @@ CHECKSUM = 4
 """Bytes of a CRC-32."""
 
 NOWHERE = Path(os.devnull)
-"""In place of a folder of caches: nothing is found below it, and nothing can be written there."""
+"""Replaces a missing cache folder: nothing is found below it, and nothing can be written there."""
 
 MAX_BYTES = 8 * 2**30
-"""Bytes of tables that are kept for later runs, the newest one aside."""
+"""Bytes of tables that are kept for later runs, besides the newest one."""
 
 
 class Storage(Enum):
-    """Where a table lies; the value says so in a sentence."""
+    """Where a table is; the value is its name in a message."""
 
     DEVICE = "on the GPU"
     MEMORY = "in memory"
@@ -40,7 +40,7 @@ class Storage(Enum):
 
 
 def choose_storage(size: int, device: torch.device, processes: int = 1) -> Storage | None:
-    """Return the fastest place for a table; it may take half of what is free there.
+    """Return the fastest storage for a table; it may take half of what is free there.
 
     Args:
         size: Bytes of the table.
@@ -55,7 +55,7 @@ def choose_storage(size: int, device: torch.device, processes: int = 1) -> Stora
 
 
 def free_memory() -> int:
-    """Return the bytes of main memory that can be taken: the machine's, or what its container leaves."""
+    """Return the free bytes of main memory: the machine's, or what its container leaves."""
     free = [2**63]
     with suppress(OSError, ValueError, AttributeError):
         free.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
@@ -75,12 +75,12 @@ def free_disk() -> int:
 
 
 class TableFile:
-    """A table in the folder of caches: bare values behind one another, then their CRC-32; whole or not at all.
+    """A table in the cache folder: its values one after another, then their CRC-32; it is written atomically.
 
     Args:
         key: Everything that its values depend on.
-        shape: The table's.
-        dtype: Of its values.
+        shape: Shape of the table.
+        dtype: Type of its values.
     """
 
     def __init__(self, key: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -89,14 +89,14 @@ class TableFile:
         self.dtype = dtype
 
     def read(self) -> Tensor | None:
-        """Return the table over a memory map; ``None`` where there is none, or its file is damaged."""
+        """Return the memory-mapped table; ``None`` where its file is missing or damaged."""
         count = prod(self.shape)
         try:
             if not self._is_whole(count * self.dtype.itemsize):
                 return None
-            os.utime(self.path)  # it is in use: others go first
+            os.utime(self.path)  # it is in use: others are removed first
             return torch.from_file(str(self.path), shared=False, size=count, dtype=self.dtype).view(self.shape)
-        except (OSError, RuntimeError):  # another process, with a table of its own, has just removed it
+        except (OSError, RuntimeError):  # another process has just removed it
             return None
 
     def write(self, parts: Iterable[Tensor]) -> None:
@@ -107,7 +107,7 @@ class TableFile:
 
     @contextmanager
     def writer(self) -> Iterator[Callable[[Tensor], None]]:
-        """Give a function that writes the next part of a table; older tables of the same source go at the end.
+        """Yield a function that writes the next part of a table; remove old tables at the end.
 
         Raises:
             UserError: The folder cannot be written to, or the disk is full.
@@ -126,7 +126,7 @@ class TableFile:
         _remove_oldest(self.path)
 
     def _is_whole(self, size: int) -> bool:
-        """Read the file once, some GB a second, without leaving it mapped."""
+        """Check size and CRC-32; reading (some GB a second) leaves nothing mapped."""
         if not self.path.is_file() or self.path.stat().st_size != size + CHECKSUM:
             return False
         checksum = 0
@@ -137,7 +137,7 @@ class TableFile:
 
 
 def _remove_oldest(kept: Path) -> None:
-    """Remove the tables that were used longest ago, where all together take too much of the disk."""
+    """Remove the least recently used tables while all together exceed ``MAX_BYTES``."""
     tables = {path: path.stat() for path in kept.parent.glob("teacher-*.bin")}
     size = sum(status.st_size for status in tables.values())
     for path, status in sorted(tables.items(), key=lambda item: item[1].st_mtime_ns):

@@ -1,4 +1,4 @@
-"""What losses need of a frozen teacher for a batch: asked in every step, or looked up in tables."""
+"""What losses need of a frozen teacher for a batch: computed in every step, or looked up in tables."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,15 +13,15 @@ from kd_lightning.networks.layers import Shapes
 from kd_lightning.teacher.teacher import Teacher
 
 Tables = dict[tuple[str, str], Tensor]
-"""Tensors by the loss that keeps them, and the key that it has for them."""
+"""Tensors by the name of the loss that needs them and its key for them."""
 
 
 class TeacherOutput(NamedTuple):
-    """What a task gets to know of the teacher for a batch.
+    """The teacher's outputs for a batch, as a task sees them.
 
     Attributes:
         targets: What each loss compares the student with, (B, ...) each, by the loss's name.
-        logits: (B, num_classes); ``None`` where the targets were remembered and the teacher did not run.
+        logits: (B, num_classes); ``None`` where the targets come from the cache and the teacher did not run.
     """
 
     targets: dict[str, Targets]
@@ -29,18 +29,18 @@ class TeacherOutput(NamedTuple):
 
 
 class TeacherTargets:
-    """Give each loss what it needs of the teacher for the images that the student sees.
+    """Return what each loss needs of the teacher for the images that the student sees.
 
-    What several losses keep is remembered once where it is the same tensor, such as the logits.
+    A tensor that several losses need, such as the logits, is cached once.
 
     Args:
         teacher: The teacher.
-        losses: The losses by name; each says by ``teacher_layers`` and ``target`` what it needs.
+        losses: The losses by name; ``teacher_layers`` and ``target`` define what each needs.
 
     Attributes:
-        tables: What is remembered: a row an image and view, (views * N, ...), by the first loss that keeps it. Maps lie
-            as (views * N, H, W, C), in the memory order that convolutions are fast with.
-        images: N, the images of the set that is trained on; 0 while nothing is remembered.
+        tables: The cache: a row per image and view, (views * N, ...), by the first loss that needs it. Feature maps are
+            stored as (views * N, H, W, C), the memory order in which convolutions are fast.
+        images: N, the images of the set that is trained on; 0 while nothing is cached.
     """
 
     def __init__(self, teacher: Teacher, losses: Mapping[str, Loss]) -> None:
@@ -56,47 +56,47 @@ class TeacherTargets:
         return self.network.shapes
 
     def __call__(self, batch: Batch) -> TeacherOutput:
-        """Return the targets of a batch: looked up where its views are remembered, and else asked for."""
+        """Return the targets of a batch: looked up where its views are cached, computed otherwise."""
         if self.images and batch.views is not None:
             return TeacherOutput(self._looked_up(batch, batch.views))
-        return self.asked(batch.images)
+        return self.compute(batch.images)
 
     @torch.no_grad()
-    def asked(self, images: Tensor) -> TeacherOutput:
-        """Ask the teacher about normalized images (B, C, H, W)."""
+    def compute(self, images: Tensor) -> TeacherOutput:
+        """Run the teacher on normalized images (B, C, H, W)."""
         outputs = self.network(images)
         targets = {name: loss.target(outputs.only(loss.teacher_layers)) for name, loss in self.losses.items()}
         return TeacherOutput(targets, outputs.logits)
 
     def distinct(self, images: Tensor) -> Tables:
         """Return the targets of normalized images (B, C, H, W), each tensor once."""
-        targets = self.asked(images).targets
+        targets = self.compute(images).targets
         if not self._first:
-            self._first = _first_places(targets)
+            self._first = _first_keys(targets)
         return {(name, key): targets[name][key] for name, key in dict.fromkeys(self._first.values())}
 
     def _looked_up(self, batch: Batch, views: Tensor) -> dict[str, Targets]:
         rows = views * self.images + batch.rows
         found: Tables = {}
-        for place, table in self.tables.items():
+        for first, table in self.tables.items():
             target = table.index_select(0, rows.to(table.device)).to(batch.images.device, non_blocking=True)
-            found[place] = target.permute(0, 3, 1, 2) if target.ndim == 4 else target  # (B, H, W, C) -> (B, C, H, W)
+            found[first] = target.permute(0, 3, 1, 2) if target.ndim == 4 else target  # (B, H, W, C) -> (B, C, H, W)
         targets: dict[str, Targets] = {name: {} for name in self.losses}
         for (name, key), first in self._first.items():
             targets[name][key] = found[first]
         return targets
 
-    def remember(self, tables: Tables, images: int) -> None:
+    def use_tables(self, tables: Tables, images: int) -> None:
         """Look targets up in tables from now on."""
         self.tables, self.images = tables, images
 
-    def forget(self) -> None:
-        """Ask the teacher in every step again."""
+    def drop_tables(self) -> None:
+        """Run the teacher in every step again."""
         self.tables, self.images, self._first = {}, 0, {}
 
 
-def _first_places(targets: Mapping[str, Targets]) -> dict[tuple[str, str], tuple[str, str]]:
-    """Return for each target the first place that has the same tensor."""
+def _first_keys(targets: Mapping[str, Targets]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return for each target the first (loss, key) that has the same tensor."""
     first: dict[object, tuple[str, str]] = {}
     return {
         (name, key): first.setdefault((target.data_ptr(), target.shape, target.stride(), target.dtype), (name, key))

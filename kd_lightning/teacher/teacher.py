@@ -1,4 +1,4 @@
-"""The teacher: a network that is frozen for good."""
+"""The teacher: a frozen network."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,23 +21,23 @@ from kd_lightning.teacher.table import digest
 
 
 class Teacher(nn.Module):
-    """A trained network that students learn from: frozen and in evaluation mode for good.
+    """A trained network that students learn from: always frozen and in evaluation mode.
 
     Args:
         network: The teacher's network.
-        weights: File with its weights (``.pth`` or ``.ckpt``). Where it is not given, ``fit`` takes those of the newest
-            run that was trained as ``config`` says now, and the Python API takes the network as it is.
-        config: Config with which ``fit`` trains the teacher first where there is no such run. It gets the data, the
-            seed and the changed trainer options of the student's run.
-        normalization: Mean and std of each channel with which the images were normalized that a bare state dict was
-            trained on; ImageNet's where it is not given. Other files say it themselves.
+        weights: File with its weights (``.pth`` or ``.ckpt``). Without it, ``fit`` takes those of the newest run
+            that was trained with ``config`` as it is now, and the Python API takes the network as it is.
+        config: Config with which ``fit`` trains the teacher first where there is no such run. It takes the data, the
+            random seed and the changed trainer options of the student's run.
+        normalization: Mean and std of each channel with which a bare state dict's training images were normalized;
+            ImageNet's by default. Other files contain it.
 
     Raises:
-        UserError: The weights cannot be read; a normalization is given, but there are none, or they say it themselves.
+        UserError: The weights cannot be read; or a normalization is given without weights, or for a file that has one.
 
     Attributes:
-        info: What the weights' file says; ``None`` where there is no file.
-        digest: Of the weights.
+        info: The model information in the weights' file; ``None`` where there is no file.
+        digest: Digest of the weights.
     """
 
     works_with_fast_path = True
@@ -60,10 +60,8 @@ class Teacher(nn.Module):
         self._is_bare = info is None
         if normalization is not None:
             if self.info is None or not self._is_bare:
-                found = "there is none yet" if weights is None else f"{weights} says itself how it sees images"
-                raise UserError(
-                    f"--model.teacher.normalization is said of a bare state dict, but {found}; leave it out."
-                )
+                found = "there are no weights" if weights is None else f"{weights} contains its own normalization"
+                raise UserError(f"--model.teacher.normalization is for a bare state dict, but {found}; leave it out.")
             self.info = replace(self.info, mean=normalization.mean, std=normalization.std)
         self.digest = digest(*chain(*sorted(network.state_dict().items())))
         self._size: int | None = None
@@ -73,16 +71,16 @@ class Teacher(nn.Module):
         self.train(False)
 
     def adapt(self, data: ImageDataModule) -> list[str]:
-        """Take images as a student's data has them, and give logits in the order of its classes.
+        """Accept images as a student's data serves them, and return logits in the order of its classes.
 
-        Where the teacher's file says another normalization or image size than the data's, its images are normalized
-        anew and resized; where it has the same classes in another order, its logits are put in order.
+        Where the teacher's file has another normalization or image size than the data, images are normalized again and
+        resized; where it has the same classes in another order, its logits are reordered.
 
         Returns:
-            What is done, a clause each.
+            The changes, a clause each.
 
         Raises:
-            UserError: The classes are others, or the channels.
+            UserError: The classes or the channels differ.
         """
         self._size = self._scale = self._order = None
         if self.info is None or self.weights is None:
@@ -108,12 +106,12 @@ class Teacher(nn.Module):
             images = torch.addcmul(offset, images, factor)
         if self._size is not None:
             large = functional.interpolate(to_float32(images), size=self._size, mode="bilinear", antialias=True)
-            images = large.to(images.dtype)  # which a CPU cannot do in half precision
+            images = large.to(images.dtype)  # a CPU cannot interpolate in half precision
         logits: Tensor = self.network(images)
         return logits if self._order is None else logits.index_select(1, self._order.to(logits.device))
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode, whatever is asked for."""
+        """Stay in evaluation mode, whatever ``mode`` is."""
         return super().train(False)
 
 

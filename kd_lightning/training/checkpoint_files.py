@@ -1,4 +1,4 @@
-"""Checkpoints that are written whole or not at all, and removed only by the run that wrote them."""
+"""Checkpoints that are written atomically, and removed only by the run that wrote them."""
 
 import io
 from pathlib import Path
@@ -15,18 +15,18 @@ from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints beside their places; only what it has written can be removed through it.
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints atomically, and removes only those that it has written.
 
-    Lightning removes "the older one" under whatever path its own state names, and that is restored from a file that
-    may be a stranger's.
+    Lightning removes older checkpoints at the paths that its state names, and that state comes from a file that may be
+    untrusted.
     """
 
     def __init__(self) -> None:
         self._written: set[str] = set()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
-        """Write a checkpoint; where that fails, the one that was there before stays.
+        """Write a checkpoint; where that fails, the previous one stays.
 
         Raises:
             UserError: The folder cannot be written to, or the disk is full.
@@ -40,11 +40,11 @@ class WholeCheckpoints(TorchCheckpointIO):
     def load_checkpoint(
         self, path: _PATH, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint without running any code from it, whatever is asked for."""
+        """Read a checkpoint without running any code from it; ``weights_only`` is ignored."""
         return super().load_checkpoint(path, map_location, weights_only=True)
 
     def remove_checkpoint(self, path: _PATH) -> None:
-        """Remove a checkpoint that was written here; any other path is left alone."""
+        """Remove a checkpoint that was written here; other paths are ignored."""
         if _absolute(path) not in self._written:
             return
         if _is_local_file_protocol(path):
@@ -58,7 +58,7 @@ def _absolute(path: _PATH) -> str:
 
 
 def _write(checkpoint: dict[str, Any], path: Path) -> None:
-    content = io.BytesIO()  # torch turns the system's errors into others where it writes to a file itself
+    content = io.BytesIO()  # torch hides the system's errors where it writes to a file itself
     torch.save(checkpoint, content)
     try:
         with atomic_write(path) as temporary:
@@ -66,15 +66,15 @@ def _write(checkpoint: dict[str, Any], path: Path) -> None:
     except UserError as error:
         if not path.is_file():
             raise
-        before = f"the one before it is still there; go on from there with --ckpt_path {path}"
+        before = f"the previous one is still there; resume from it with --ckpt_path {path}"
         raise UserError(f"{str(error).rstrip('.')}; {before}.") from error
 
 
-def write_whole_checkpoints(trainer: Trainer) -> None:
-    """Let a trainer write its checkpoints so, unless the user has given it another plugin for that."""
+def write_atomic_checkpoints(trainer: Trainer) -> None:
+    """Let a trainer write its checkpoints atomically, unless the user has given it another plugin for that."""
     strategy = trainer.strategy
-    given = strategy._checkpoint_io  # the public property would put Lightning's own in its place
+    given = strategy._checkpoint_io  # the public property would create Lightning's own
     if given is None:
-        strategy.checkpoint_io = WholeCheckpoints()
+        strategy.checkpoint_io = AtomicCheckpoints()
     elif isinstance(given, _WrappingCheckpointIO) and given.checkpoint_io is None:
-        given.checkpoint_io = WholeCheckpoints()
+        given.checkpoint_io = AtomicCheckpoints()

@@ -1,4 +1,4 @@
-"""A loss, a network or an augmentation that takes another's place starts with its own defaults."""
+"""A loss, a network or an augmentation that replaces another starts with its own defaults."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,13 +9,13 @@ from jsonargparse import Namespace
 
 
 def drop_replaced(before: Any, given: Any) -> None:
-    """Drop the losses, the networks and the augmentations in whose place something else is given.
+    """Drop the losses, the networks and the augmentations that new settings replace.
 
-    The parser would hand on all settings that both take: one loss's weight and temperature to another, one network's
+    The parser would keep all settings that both take: one loss's weight and temperature to another, one network's
     width to another, and Mixup's ``alpha`` to CutMix.
 
     Args:
-        before: What was set of all, of a task, a teacher or data; the parser merges what is given into it.
+        before: Earlier settings, of a task, a teacher, data or all; the parser merges the new ones into them.
         given: New settings, which name only what they change.
     """
     before, given = _settings(before), _settings(given)
@@ -33,19 +33,19 @@ def drop_replaced(before: Any, given: Any) -> None:
 
 
 def _replaces(given: Any, before: Any) -> bool:
-    """Say whether a class is named, and not what is there read once more, as the parser does to check it."""
+    """Return whether another class is named; the parser also reads the same settings again to check them."""
     names_class = isinstance(given, str) or (isinstance(given, dict | Namespace) and "class_path" in given)
     return names_class and given != before
 
 
 def _settings(value: Any) -> dict[str, Any] | Namespace:
-    """Return what a class is built with, or what is set of several."""
+    """Return a class's arguments, or the settings of several classes."""
     value = value.get("init_args", value) if isinstance(value, dict | Namespace) else None
     return value if isinstance(value, dict | Namespace) else {}
 
 
 def as_settings(args: Sequence[str] | None) -> dict[str, Any]:
-    """Return what an option such as ``--losses.kd=DIST`` gives, as the nested settings that a config would have."""
+    """Return an option such as ``--losses.kd=DIST`` as the nested settings of a config."""
     if args is None or len(args) != 1:
         return {}
     name, _, text = args[0].removeprefix("--").partition("=")

@@ -1,4 +1,4 @@
-"""What a config may have built: classes of the kind that an option takes. A function is never called, nor handed on."""
+"""A config may only build classes of the kind that an option takes; its functions are never called or passed on."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -10,14 +10,14 @@ from jsonargparse import Namespace
 from kd_lightning.errors import UserError
 
 NO_KINDS = ("builtins", "collections.abc", "inspect", "types", "typing")
-"""Modules of what says nothing of what is built: ``Any``, ``object``, a bare ``Callable``, or no type at all."""
+"""Modules of types that do not restrict what is built: ``Any``, ``object``, a bare ``Callable``, or no type at all."""
 
 
 class _Slot(NamedTuple):
-    """What an argument of a class takes.
+    """The values that an argument of a class takes.
 
     Attributes:
-        kinds: The classes whose objects it takes, as far as its type says; a callable's are those of what it returns.
+        kinds: The classes of its values, as far as its type tells; those of the return value for a callable.
         default: Its default.
     """
 
@@ -26,7 +26,7 @@ class _Slot(NamedTuple):
 
 
 def check_classes(config: Namespace) -> None:
-    """Refuse a config that names a function, or a class for an argument that does not say which kind it takes.
+    """Refuse a config that names a function, or a class for an argument whose type names no class.
 
     The parser itself refuses a class of another kind than its option's, but it calls whatever function is named for an
     argument of the type ``Callable``. Nothing is built before this check.
@@ -35,14 +35,14 @@ def check_classes(config: Namespace) -> None:
         config: A parsed config.
 
     Raises:
-        UserError: It names the option and what the option takes.
+        UserError: There is one; the message names the option and what it takes.
     """
     for name, value in config.as_dict().items():
         _check(value, "" if isinstance(value, dict) and name == config.get("subcommand") else name, None)
 
 
 def _check(value: Any, option: str, slot: _Slot | None) -> None:
-    """Check a value and all that is in it; what the parser's own options take, it has checked itself."""
+    """Check a value and all values in it; the parser itself has checked its own options."""
     if isinstance(value, dict) and "class_path" in value:
         _check_class(value["class_path"], option, slot)
         kind = resolve_name(value["class_path"])
@@ -59,7 +59,7 @@ def _check(value: Any, option: str, slot: _Slot | None) -> None:
 
 
 def import_path(function: Any) -> str:
-    """Return where a function or another object that can be called lies, as far as it says so."""
+    """Return the import path of a function or another callable, as far as it is known."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", repr(function))
     return f"{module}.{name}" if module else str(name)
 
@@ -83,7 +83,7 @@ def _refused(option: str, given: str, slot: _Slot | None) -> UserError:
 
 
 def _is_given_by_code(value: Any, slot: _Slot | None) -> bool:
-    """Say whether an object is an argument's default, or is of the kind that it takes."""
+    """Return whether an object is an argument's default, or is of the kind that it takes."""
     if slot is None:
         return not inspect.isroutine(value)
     is_default = value is slot.default or (not inspect.isroutine(value) and type(value) is type(slot.default))
@@ -91,7 +91,7 @@ def _is_given_by_code(value: Any, slot: _Slot | None) -> bool:
 
 
 def _slot(kind: type, name: str) -> _Slot:
-    """Look an argument up in the constructor of a class, or in those of its bases, to which it hands arguments on."""
+    """Look an argument up in the constructor of a class or of its bases, which get the other arguments."""
     for base in inspect.getmro(kind):
         init: Callable[..., None] | None = vars(base).get("__init__")
         parameter = inspect.signature(init).parameters.get(name) if inspect.isroutine(init) else None
@@ -101,19 +101,19 @@ def _slot(kind: type, name: str) -> _Slot:
 
 
 def _type(init: Callable[..., None], parameter: inspect.Parameter) -> Any:
-    """Return a parameter's type, for which its text may stand; the text's own where what it names is not there."""
+    """Return a parameter's type, which may be given as text; ``None`` where its names cannot be found."""
 
-    def alone() -> None: ...
+    def stub() -> None: ...
 
-    alone.__annotations__ = {parameter.name: parameter.annotation}
+    stub.__annotations__ = {parameter.name: parameter.annotation}
     try:
-        return get_type_hints(alone, globalns=inspect.unwrap(init).__globals__).get(parameter.name)
+        return get_type_hints(stub, globalns=inspect.unwrap(init).__globals__).get(parameter.name)
     except (NameError, TypeError, SyntaxError, AttributeError):
         return None
 
 
 def _kinds(hint: Any) -> Iterator[type]:
-    """Give the classes in a type: in unions and containers, and that of what a callable returns."""
+    """Yield the classes in a type: in unions and containers, and in a callable's return type."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Callable:
         inner = inner[-1:]

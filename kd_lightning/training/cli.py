@@ -27,7 +27,7 @@ from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.trained import images_tested, images_validated
 from kd_lightning.training import baseline_first, teacher_first
-from kd_lightning.training.checkpoint_files import write_whole_checkpoints
+from kd_lightning.training.checkpoint_files import write_atomic_checkpoints
 from kd_lightning.training.config_files import own_run, run_name
 from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.dry_run import EndAtFirstStep, dry_run
@@ -37,7 +37,7 @@ from kd_lightning.training.run_checks import (
     check_against_data,
     check_processes,
     check_work,
-    say_what_is_gone,
+    print_dropped_settings,
     set_by_hand,
 )
 from kd_lightning.training.run_files import RunFiles, checkpoints
@@ -53,18 +53,18 @@ class TrainingCLI(LightningCLI):
 
     datamodule: ImageDataModule
     model: Task
-    alone: tuple[Path, ...] = ()
+    baseline: tuple[Path, ...] = ()
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Offer what we need of Lightning's commands; ``predict`` is our own."""
+        """Offer Lightning's commands but for ``predict``, which is our own."""
         return {name: {*skip, "weights_only"} for name, skip in LightningCLI.subcommands().items() if name != "predict"}
 
     def _parse_ckpt_path(self) -> None:
-        """Let no checkpoint change the config, as Lightning would."""
+        """Ignore the checkpoint's hyperparameters, which Lightning would write into the config."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Name the run's files, and let the data say what networks are built for."""
+        """Name the run's files, and link the networks' input and output sizes to the data."""
         parser.add_class_arguments(RunFiles, "files")
         parser.add_argument("--baseline", type=str | None, default=None, help=baseline_first.HELP)
         for network in ("network", "teacher.init_args.network"):
@@ -96,16 +96,16 @@ class TrainingCLI(LightningCLI):
 
     @property
     def runs(self) -> Path:
-        """The folder of the config's runs; a run's own config stands for that run alone."""
+        """The folder of the config's runs; a run's own config means only that run."""
         configs = self.own.get("config") or []
         own = own_run(Path(configs[0].relative)) if configs else None
         return self.logs / self.name if own is None else own
 
     def before_instantiate_classes(self) -> None:
-        """Name the checkpoint's file, the teacher's and that of the student alone; ``fit`` trains the two first."""
+        """Set the files of the checkpoint, the teacher and the baseline; ``fit`` trains the last two first."""
         self.measured_weights = choose_checkpoint(self.own, str(self.subcommand), self.runs)
         check_work(self.own, str(self.subcommand))
-        say_what_is_gone(self.own)
+        print_dropped_settings(self.own)
         if by_hand := set_by_hand(self.own.model):
             check_against_data(by_hand, self.data_source())
         if self.subcommand == "fit":
@@ -121,7 +121,7 @@ class TrainingCLI(LightningCLI):
     def teacher_weights(self, settings: Namespace) -> str | None:
         """Return the teacher's file, trained first where ``fit`` may; ``None``: an untrained one, in a smoke test."""
         parser = self._parser("fit")
-        if self.subcommand != "fit" or self.own.ckpt_path is not None:  # it is there, for it has taught
+        if self.subcommand != "fit" or self.own.ckpt_path is not None:  # a checkpoint's teacher exists
             return str(teacher_first.require_teacher(parser, self.own, self.logs))
         found = teacher_first.find_teacher(parser, self.own, self.logs)
         if found is not None:
@@ -133,11 +133,11 @@ class TrainingCLI(LightningCLI):
             return None
         self.check_first(settings)
         trained = teacher_first.train_teacher(settings, self.logs, changes, fit)
-        seed_everything(self.own.seed_everything, verbose=False)  # as if the teacher had been there
+        seed_everything(self.own.seed_everything, verbose=False)  # as if no other run came first
         return str(trained)
 
     def check_first(self, settings: Namespace) -> None:
-        """Find what would be refused of this run before its teacher is trained; build it with an untrained one."""
+        """Raise what this run would raise before its teacher is trained, by a dry run with an untrained one."""
         target, settings.weights = settings.weights, None
         self.instantiate_classes()
         dry_run(self.trainer, self.model, self.datamodule, EndAtFirstStep())
@@ -145,7 +145,7 @@ class TrainingCLI(LightningCLI):
         settings.weights = target
 
     def data_source(self) -> ImageDataModule:
-        """Build the data source alone, which says what its images are before it loads them."""
+        """Build only the data source, which knows its image size and classes before it loads the images."""
         data: ImageDataModule = self._parser(self.subcommand).instantiate(Namespace(data=self.own.data)).data
         return data
 
@@ -155,7 +155,7 @@ class TrainingCLI(LightningCLI):
         check_processes(self.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer with a TensorBoard folder named after the config, and what every fit has."""
+        """Build the trainer with a TensorBoard folder named after the config, and the callbacks of every fit."""
         trainer = self.config_init[str(self.subcommand)].trainer
         if trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(str(self.logs.parent), f"{LOGS}/{self.name}", default_hp_metric=False)
@@ -166,16 +166,16 @@ class TrainingCLI(LightningCLI):
             validates = self.datamodule.has_val and trainer.limit_val_batches != 0
             kept = [] if trainer.enable_checkpointing is False else checkpoints(validates)
             files = self.config_init[str(self.subcommand)].files.callbacks(own)
-            # an interrupt saves behind what averages weights behind a step; the summary lists what others have written
+            # SaveOnInterrupt comes after callbacks that average weights; RunSummary lists the files of the others
             kwargs["callbacks"] = [folder, LogContactSheet(), *kept, *files, *own, SaveOnInterrupt(), TrainAhead()]
             kwargs["callbacks"] += [*(MeasureBaseline(str(path)) for path in self.baseline), RunSummary(self.name)]
         built = super().instantiate_trainer(**kwargs)
         folder.give_versions(built.loggers)
-        write_whole_checkpoints(built)
+        write_atomic_checkpoints(built)
         return built
 
     def fit(self, model: Task, **kwargs: Any) -> None:
-        """Train, then evaluate the test split once; a file that was refused is reported when all the rest is done."""
+        """Train, then evaluate the test split once; a refused file is reported when all the rest is done."""
         failed: UserError | None = None
         try:
             self.trainer.fit(model, weights_only=True, **kwargs)
@@ -192,21 +192,21 @@ class TrainingCLI(LightningCLI):
         if not self.datamodule.has_val:
             raise UserError("there are no validation images; set --data.val_size above 0, or use test.")
         self.trainer.validate(model, weights_only=True, **kwargs)
-        self.say_if_partial(images_validated(self.trainer), len(self.datamodule.val_rows()[1]))
+        self.print_if_partial(images_validated(self.trainer), len(self.datamodule.val_rows()[1]))
 
     def test(self, model: Task, **kwargs: Any) -> None:
         """Measure on the test images."""
         self.load_measured_weights()
         self.trainer.test(model, weights_only=True, **kwargs)
-        self.say_if_partial(images_tested(self.trainer), len(self.datamodule.test_rows()[1]))
+        self.print_if_partial(images_tested(self.trainer), len(self.datamodule.test_rows()[1]))
 
-    def say_if_partial(self, used: int, images: int) -> None:
-        """Say so where not all images were measured."""
+    def print_if_partial(self, used: int, images: int) -> None:
+        """Print a line where not all images were measured."""
         if 0 < used < images:
             print_rank_zero(f"Measured on {used:,} of {images:,} images.")
 
     def load_measured_weights(self) -> None:
-        """Measure a file that holds weights alone, where that is what was given."""
+        """Measure a file that holds only weights, where one was given."""
         if self.measured_weights is not None:
             self.callbacks.insert(0, MeasuredWeights(self.measured_weights))
 
@@ -215,7 +215,7 @@ def run(args: Sequence[str], kind: type[TrainingCLI] = TrainingCLI, **options: A
     """Run a command and return it with its trainer, model and datamodule.
 
     Raises:
-        UserError: The user can mend it.
+        UserError: The user can fix it.
         StoppedByUser: The user stopped it.
     """
     if options.get("run", True):

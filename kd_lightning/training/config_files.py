@@ -21,7 +21,7 @@ def find_config(name: str) -> Path:
     """Find a config in the working directory, then in ``./configs``, then among the shipped ones.
 
     Raises:
-        UserError: It is nowhere.
+        UserError: There is none.
     """
     folders = Path(), Path("configs"), SHIPPED
     for folder in folders:
@@ -48,7 +48,7 @@ def own_run(config: Path) -> Path | None:
 
 
 def newest_first(runs: Path) -> list[Path]:
-    """Return the runs ``version_N`` in a folder, the newest first; a run's own folder stands for itself alone."""
+    """Return the runs ``version_N`` in a folder, the newest first; a run's own folder gives only itself."""
     if _version(runs) >= 0:
         return [runs]
     return sorted(runs.glob("version_*"), key=_version, reverse=True)
@@ -65,10 +65,10 @@ class ConfigFile(ActionConfigFile):
     def __call__(
         self, parser: ArgumentParser, namespace: Namespace, values: Any, option_string: str | None = None
     ) -> None:
-        """Read the config that is meant into the namespace."""
+        """Read the config into the namespace."""
         path = find_config(values)
         drop_replaced(namespace, read_yaml(path))
         try:
             super().__call__(parser, namespace, str(path), option_string)  # type: ignore[no-untyped-call]
         except (AttributeError, IndexError, KeyError, RecursionError, TypeError) as error:  # out of jsonargparse
-            raise UserError(f"the config {path} has a value of another kind than its key takes; mend it.") from error
+            raise UserError(f"the config {path} has a value of another kind than its key takes; fix it.") from error

@@ -12,29 +12,29 @@ from kd_lightning.files import disk_full_message
 from kd_lightning.wording import shown_lines
 
 QUIET_WARNINGS = (
-    r"LightningCLI's args parameter",  # our front end hands the arguments on
+    r"LightningCLI's args parameter",  # our front end passes the arguments on
     r"The `srun` command is available",
-    r"You defined a `validation_step` but have no `val_dataloader`",  # val_size: 0 asks for it
+    r"You defined a `validation_step` but have no `val_dataloader`",  # val_size: 0
     r"Checkpoint directory .* exists and is not empty",  # a run's own last.ckpt
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own call into torch
     r"The number of training batches \(\d+\) is smaller than the logging interval",  # curves have a point an epoch
     r"Be aware that when using `ckpt_path`",  # a test needs no callbacks of the fit
-    r"Total length of `list` across ranks is zero",  # val_size: 0 asks for it
-    r"You requested to overfit but enabled",  # then the batches of every epoch are those of the first
+    r"Total length of `list` across ranks is zero",  # val_size: 0
+    r"You requested to overfit but enabled",  # then every epoch has the batches of the first
     r"The dirpath has changed from",  # a resumed run is a run of its own
-    r"You're using the WeightAveraging callback, but loading",  # what is measured is the average, as it should be
+    r"You're using the WeightAveraging callback, but loading",  # the average is measured, as intended
 )
 
 
 @rank_zero_only
 def print_rank_zero(text: str) -> None:
-    """Print a line, once however many processes there are."""
+    """Print a line, only in the first of several processes."""
     print(shown_lines(text), flush=True)
 
 
 @contextmanager
-def full_disk_said_once() -> Iterator[None]:
-    """Print no traceback of a thread, such as TensorBoard's, that a full disk stops: the main one gets its error."""
+def full_disk_printed_once() -> Iterator[None]:
+    """Print no traceback of a thread, such as TensorBoard's, that a full disk stops: the main thread raises it."""
     before = threading.excepthook
 
     def report(failure: threading.ExceptHookArgs) -> None:
@@ -49,7 +49,7 @@ def full_disk_said_once() -> Iterator[None]:
 
 
 def quieten() -> None:
-    """Leave out what Lightning says about itself rather than about the run."""
+    """Hide Lightning's messages that are not about the run."""
     for pattern in QUIET_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):

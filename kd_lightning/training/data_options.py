@@ -1,4 +1,4 @@
-"""What the commands that take ``--data`` share."""
+"""The parser of the commands that take ``--data``."""
 
 from collections.abc import Sequence
 

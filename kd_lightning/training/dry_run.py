@@ -1,4 +1,4 @@
-"""A fit is tried and leaves nothing: up to its first step before an hour is spent on its teacher, or a few steps."""
+"""Dry runs: a fit up to its first step, before its teacher is trained, or a few steps; nothing is written."""
 
 from contextlib import redirect_stdout, suppress
 from io import StringIO
@@ -24,53 +24,57 @@ WRITES: tuple[type[Any], ...] = (
 
 
 class StopDryRunError(Exception):
-    """A trial has seen what it wants to see."""
+    """A dry run is complete."""
 
 
 class EndAtFirstStep(Callback):
-    """Ends a trial when the losses of the first step are there."""
+    """Ends a dry run when the losses of the first step are computed."""
 
     works_with_fast_path = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Have that step be Lightning's own, and of networks as they are: translating them takes long."""
+        """Let Lightning run that step, without torch.compile, which takes long."""
         assert isinstance(pl_module, Task)
         pl_module.compiled = False
         pl_module.when_ready(lambda: stop(trainer))
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """End."""
+        """End the dry run."""
         raise StopDryRunError
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """End where a task of the user's has no loss."""
+        """End where the user's task returns no loss."""
         raise StopDryRunError
 
 
-class _AskInEveryStep(Callback):
+class _LiveTeacher(Callback):
     works_with_fast_path = True
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if isinstance(pl_module, Distill):
-            pl_module.cache_teacher = False  # setup has looked whether it can be remembered
+            pl_module.cache_teacher = False  # setup has checked whether its outputs can be cached
 
 
 def dry_run(trainer: Trainer, task: Task, data: ImageDataModule, end: Callback) -> None:
     """Begin a fit and write nothing; whatever it refuses is raised.
 
-    The teacher is asked in every step, for what an untrained one says is not worth a pass over all images. The trainer
-    and the task are of no use afterwards.
+    The teacher runs in every step: it may be untrained, and caching its outputs would take a pass over all images. The
+    trainer and the task cannot be used again.
 
     Args:
-        trainer: It has not run yet.
-        task: Where it has a teacher, that need not be trained.
+        trainer: A trainer that has not run yet.
+        task: The task; its teacher may be untrained.
         data: The data.
         end: Ends the fit by a ``StopDryRunError``.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    callbacks[:] = [*(callback for callback in callbacks if not isinstance(callback, WRITES)), _AskInEveryStep(), end]
+    callbacks[:] = [
+        *(callback for callback in callbacks if not isinstance(callback, WRITES)),
+        _LiveTeacher(),
+        end,
+    ]
     trainer.loggers = [DummyLogger() for _ in trainer.loggers]
-    with redirect_stdout(StringIO()), suppress(StopDryRunError):  # the fit itself says it all again
+    with redirect_stdout(StringIO()), suppress(StopDryRunError):  # the fit itself prints it again
         trainer.fit(task, datamodule=data)

@@ -1,4 +1,4 @@
-"""What Lightning and torch raise for a user's mistake becomes one sentence; a bug, anyone's, keeps its traceback."""
+"""Errors of Lightning and torch for a user's mistake become one sentence; a bug, anyone's, keeps its traceback."""
 
 import sys
 import traceback
@@ -26,22 +26,22 @@ KEYS: dict[type, str] = {
 """The option whose object raised an error."""
 
 BESIDE_TRAINING = (Callback, Logger, Profiler)
-"""What computes nothing of a step: an error in Lightning's own ones, or in what they call, is about their settings."""
+"""Objects that compute nothing of a step: an error in Lightning's own, or in their calls, is about their settings."""
 
 CHECKS = ("lightning", "lightning_utilities", "torch.optim")
-"""Where an error that was raised is about what was asked for: these check it, and compute little themselves."""
+"""Modules whose errors are about settings: they check them, and compute little."""
 
 LIBRARIES = ("kd_lightning", "lightning", "lightning_utilities", "torch", "torchmetrics", "jsonargparse", "numpy")
-"""Whose code is not the user's, beside Python's own."""
+"""Libraries, whose code is not the user's, beside Python's own."""
 
 NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Raise ``UserError`` for what libraries raise about options that do not fit each other, this machine or the data.
+    """Raise ``UserError`` for errors of libraries about options that do not fit each other, this machine or the data.
 
-    What a network, a callback or a data source of the user's raises comes out as it is, and so does a bug of ours.
+    Errors of the user's networks, callbacks and data sources keep their type, and so do our bugs.
     """
     try:
         yield
@@ -50,12 +50,12 @@ def explained() -> Iterator[None]:
         if mistake := _mistake(root):
             raise mistake from error
         if root is not error:
-            raise root from None  # what the parser says around it is pages long
+            raise root from None  # the parser's error around it is pages long
         raise
 
 
 def cause_of(error: Exception) -> Exception:
-    """Return the user's mistake that an error was raised from, or what the parser has packed into errors of its own."""
+    """Return the user's mistake that an error was raised from, or the error inside of the parser's own errors."""
     cause = error
     while not isinstance(cause, UserError) and _raised_in(cause, "jsonargparse") and _inner(cause) is not None:
         cause = _inner(cause) or cause
@@ -82,7 +82,7 @@ def _mistake(error: Exception) -> UserError | None:
 
 
 def _is_about_settings(error: Exception) -> bool:
-    """Say whether an error is about what was asked for, rather than one of the user's code or a bug of ours."""
+    """Return whether an error is about settings, rather than about the user's code or a bug of ours."""
     frames = _frames(error)
     at = _owner(frames)
     owner = None if at is None else frames[at].f_locals["self"]
@@ -95,13 +95,13 @@ def _is_about_settings(error: Exception) -> bool:
 
 
 def _about(error: Exception, reason: str) -> str:
-    """Return a sentence that begins with whose settings are at fault."""
+    """Return a sentence that begins with the option whose settings are wrong."""
     frames = _frames(error)
     if (at := _owner(frames)) is None:
         return f"the --trainer options do not fit each other or this machine: {reason}."
     owner = frames[at].f_locals["self"]
     key = next(key for kind, key in KEYS.items() if isinstance(owner, kind))
-    return f"{type(owner).__name__} in {key} cannot do what is asked for: {reason}."
+    return f"{type(owner).__name__} in {key} cannot work with its settings: {reason}."
 
 
 def _owner(frames: Sequence[FrameType]) -> int | None:
@@ -111,9 +111,9 @@ def _owner(frames: Sequence[FrameType]) -> int | None:
 
 
 def _raised_in(error: Exception, module: str) -> bool:
-    """Whether a module's code, or that of a module in it, raised an error."""
+    """Return whether a module's code, or that of a submodule, raised an error."""
     frames = _frames(error)
-    while frames and frames[-1].f_code.co_name == "__getattr__":  # who asked for what is missing is at fault
+    while frames and frames[-1].f_code.co_name == "__getattr__":  # the caller's attribute is missing
         frames.pop()
     return bool(frames) and f"{_module(frames[-1])}.".startswith(f"{module}.")
 

@@ -1,4 +1,4 @@
-"""The whole name of an option of which the parser's report names only some parts."""
+"""The whole name of an option, of which the parser's report names only some parts."""
 
 import ast
 import re
@@ -7,16 +7,16 @@ from contextlib import suppress
 from typing import Any
 
 MAX_CHARACTERS = 100_000
-"""Letters of a value that are read at most: it is the user's, and may be anything."""
+"""Characters of a value that are read at most: it is untrusted."""
 
 
 def whole_path(keys: Sequence[str], message: str, leaf: str | None = None) -> str:
-    """Return an option's name with the entries of mappings, such as a loss's name, which the report leaves out.
+    """Return an option's name with the entries of mappings that the report omits, such as a loss's name.
 
     Args:
-        keys: What the report names, from the outermost key to the mistaken one.
+        keys: The keys in the report, from the outermost to the wrong one.
         message: The report; it ends with the outermost key's value.
-        leaf: The mistaken value where it is known, as it prints.
+        leaf: The wrong value as printed, where it is known.
     """
     given = _given(message)
     path = next(iter(sorted(_paths(given, keys[1:], leaf), key=len)), None) if given is not None else None
@@ -28,14 +28,14 @@ def _given(message: str) -> Any:
     found = re.findall(r"Given value: (.*)", message)
     if not found or len(found[-1]) > MAX_CHARACTERS:
         return None
-    text = re.sub(r"<function [^>]*>", "None", found[-1].strip())  # a default that prints as no expression
+    text = re.sub(r"<function [^>]*>", "None", found[-1].strip())  # the text of such a default is not an expression
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         return _plain(ast.parse(text, mode="eval").body)
     return None
 
 
 def _plain(node: ast.expr) -> Any:
-    """Turn what a value prints as into mappings, lists and constants; nothing is called."""
+    """Turn a value's printed form into mappings, lists and constants, without calling anything."""
     if isinstance(node, ast.Dict):
         return {_plain(key): _plain(value) for key, value in zip(node.keys, node.values, strict=True) if key}
     if isinstance(node, ast.List | ast.Tuple):
@@ -52,7 +52,7 @@ def _nested(keys: Sequence[str], value: Any) -> Any:
 
 
 def _paths(value: Any, keys: Sequence[str], leaf: str | None) -> Iterator[list[str]]:
-    """Give the ways to the last key, or to the mistaken value, through entries that the keys leave out."""
+    """Yield the paths to the last key, or to the wrong value, through entries that the keys omit."""
     if isinstance(value, dict) and "init_args" in value and keys:
         value = value["init_args"]
     if not keys and leaf in (None, str(value)):

@@ -31,19 +31,20 @@ CHOICES: dict[str, type[Any]] = {
 }
 """The base class of what a key takes: an unknown class name is answered with the known ones."""
 
-
 STUDY = ("baseline", "compared", "teacher", "teachers", "seeds", "first_seed", "looks", "onnx")
-"""What only a study has."""
+"""Keys that only a study has; of runs, ``baseline`` names a config and is text."""
+IS_STUDY = "; a study, which has a baseline, is run by `compare`"
+"""The end of a message about a study where a run's config is expected."""
 
 NO_OPTIONS: dict[type[Any], tuple[str, ...]] = {
     Network: FROM_DATA,
     Optimizer: ("params",),
     LRScheduler: ("optimizer",),
 }
-"""Arguments that a class is given by us."""
+"""Arguments that the program sets."""
 
 IS_FUNCTION = "is a function, but a config can only name a class there"
-"""What is said of a function that a config would have called."""
+"""The message's end for a function that a config names."""
 
 FORMS = {
     "losses": "`losses: {labels: CrossEntropy, kd: SoftTargets}`",
@@ -51,7 +52,7 @@ FORMS = {
     "network": "`network: LightNN`",
     "student": "`student: features`",
 }
-"""What is written for an option that must be given."""
+"""Examples for required options."""
 
 WORDS = {
     "int": "a whole number",
@@ -65,37 +66,37 @@ WORDS = {
     "dict": "a mapping",
     "str": "text",
 }
-"""What a type is called in a sentence."""
+"""The names of types in messages."""
 
 
 def explain(message: str) -> str:
     """Return one sentence that names the option, its value and what was expected."""
     keys = list(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', message)))
-    # A union is refused with what is wrong for each of its types; the mistake is in the one that went deepest.
+    # For a union the report lists an error for each type; the mistake is in the deepest one.
     deepest = re.split(r'Parser key "[^"]+":', message)[-1]
-    said = re.split(r"Got value:|Given value", deepest)[0]  # behind it: what the options around it take
+    types = re.split(r"Got value:|Given value", deepest)[0]  # after it: the types of the options around it
     option = whole_path(keys, message, _given(deepest)) if keys else ""
     sentence = (
         _wrong_option(message, keys)
         or _missing(message, keys)
         or _wrong_name(message, option)
-        or _wrong_class(message, deepest, said, keys)
-        or _wrong_value(deepest, said, option)
+        or _wrong_class(message, deepest, types, keys)
+        or _wrong_value(deepest, types, option)
         or "; ".join(line.strip(" -") for line in message.splitlines() if line.strip())
     )
     return sentence.removesuffix(".") + _no_space(sentence, message) + "." * sentence.endswith(".")
 
 
 def _no_space(sentence: str, message: str) -> str:
-    """Return a hint where a mapping in a sentence, or as it was read, lacks the space behind a colon."""
+    """Return a hint where a mapping in a sentence, or as it was read, lacks the space after a colon."""
     close = re.search(r"'([A-Za-z_]\w*):([\w.]+)': None", message) or re.search(
         r"[{\[](?:[^{}\[\]]*[ ,])?([A-Za-z_]\w*):([\w.]+|[{\[])", sentence
     )
-    return f"; in YAML a space stands behind each colon: `{close[1]}: {close[2]}`" if close else ""
+    return f"; YAML needs a space after each colon: `{close[1]}: {close[2]}`" if close else ""
 
 
 def _wrong_option(message: str, keys: list[str]) -> str | None:
-    """Explain an option that its class does not have, by those that it has."""
+    """Explain an option that its class does not have, and list those that it has."""
     name = re.search(r"Option '([^']+)' is not accepted|[Uu]nrecognized arguments: --([\w.-]+)", message)
     if not (keys and name):
         return None
@@ -113,18 +114,18 @@ def _wrong_option(message: str, keys: list[str]) -> str | None:
 
 
 def _options(class_path: str) -> list[str] | None:
-    """Return the names of a class's options, but for those that the data set; ``None`` where they cannot be known."""
+    """Return the names of a class's options, but for those that the data set; ``None`` where they are unknown."""
     try:
         kind = resolve_name(class_path)
         given = {name for base, names in NO_OPTIONS.items() if issubclass(kind, base) for name in names}
         names = ArgumentParser().add_class_arguments(kind, skip=given, fail_untyped=False)
-    except Exception:  # a class of the user's that cannot be looked at; the sentence does without
+    except Exception:  # the user's class cannot be inspected
         return None
     return sorted(names)
 
 
 def _missing(message: str, keys: list[str]) -> str | None:
-    """Explain what must be given and is not."""
+    """Explain a missing required option."""
     missing = re.search(r"the following arguments are required: (.+)", message)
     if missing is None:
         return None
@@ -137,15 +138,15 @@ def _missing(message: str, keys: list[str]) -> str | None:
 
 
 def _wrong_name(message: str, option: str) -> str | None:
-    """Explain a name that is not known, or one that is missing."""
+    """Explain an unknown name, or a missing one."""
     if "surrogates not allowed" in message:
         return f"an option of --{option} has bytes that are not UTF-8, which no config can hold; rename what it names."
     if name := re.search(r"Option '([^']+)' is not accepted", message):
-        return f"there is no '{name[1]}' in a study; notebook_table.yaml shows what there is."
+        return f"there is no '{name[1]}' in a study; notebook_table.yaml shows the keys."
     if name := re.search(r"(Group '[^']+' )?does not accept option '([^']+)'", message):
         if name[1]:
-            return f"there is no '{name[2]}' in '{name[1].split(chr(39))[1]}'; mend the config."
-        hint = "; a study, which has a baseline, is run by `compare`" if name[2].split(".")[0] in STUDY else ""
+            return f"there is no '{name[2]}' in '{name[1].split(chr(39))[1]}'; fix the config."
+        hint = IS_STUDY if name[2].split(".")[0] in STUDY else ""
         return f"a config of this command has no '{name[2]}'{hint}."
     if unknown := re.search(r"[Uu]nrecognized arguments: (.+)", message):
         return f"there is no option {unknown[1]}; `--help` lists the options."
@@ -154,8 +155,8 @@ def _wrong_name(message: str, option: str) -> str | None:
     return None
 
 
-def _wrong_class(message: str, deepest: str, said: str, keys: list[str]) -> str | None:
-    """Explain the name of a class that is not there, or is of another kind."""
+def _wrong_class(message: str, deepest: str, types: str, keys: list[str]) -> str | None:
+    """Explain the name of a class that does not exist, or is of another kind."""
     if not keys:
         return None
     key = keys[-1]
@@ -164,10 +165,12 @@ def _wrong_class(message: str, deepest: str, said: str, keys: list[str]) -> str 
     )
     if kind:
         option = _entry(message, keys) if kind[3] else whole_path(keys, message, kind[2])
-        return f"--{option} has no class yet; mend its name, or give its class first{_choices(key, [])}."
+        return f"--{option} has no class yet; fix its name, or give its class first{_choices(key, [])}."
     if name := re.search(r"Import path (?:(\S+) )?does not correspond to a subclass of (\w+)", deepest):
         path = name[1] or (_given(deepest) or "")
-        return f"--{whole_path(keys, message, path)} is {path}, but that is no {name[2]}{_choices(key, [])}."
+        return (
+            f"--{whole_path(keys, message, path)} is {path}, which is not a subclass of {name[2]}{_choices(key, [])}."
+        )
     if name := re.search(
         r"class_path '([^']+)':\s+(No module named .*|.* has no attribute .*|cannot import .*)", deepest
     ):
@@ -179,13 +182,13 @@ def _wrong_class(message: str, deepest: str, said: str, keys: list[str]) -> str 
         return f"--{whole_path(keys, message, path)} is {path}, which {IS_FUNCTION}."
     if name := re.search(r"Multiple subclasses with name (\w+)\. .* ambiguity: (.+)\.", deepest):
         option = whole_path(keys, message, name[1])
-        return f"--{option} is {name[1]}, but several classes are called so; give one of {name[2]}."
+        return f"--{option} is {name[1]}, but several classes have that name; give one of {name[2]}."
     if name := re.search(r"expects a function or a callable class: (.+)\. Got value: (\S+)", deepest):
         option = whole_path(keys, message, name[2])
         return f"there is no '{name[2]}' for --{option} ({name[1]}){_choices(key, [])}."
     name = re.search(r"Expected a dot import path string: (\S+)", deepest)
-    if name and not re.search(r"Expected a <class '(int|float)'>", said):
-        return f"there is no '{name[1]}' for --{whole_path(keys, message, name[1])}{_choices(key, _literals(said))}."
+    if name and not re.search(r"Expected a <class '(int|float)'>", types):
+        return f"there is no '{name[1]}' for --{whole_path(keys, message, name[1])}{_choices(key, _literals(types))}."
     return None
 
 
@@ -195,25 +198,26 @@ def _entry(message: str, keys: list[str]) -> str:
     return ".".join([keys[0], *(nested[-1].split(".")[: len(keys)] if nested else keys[1:])])
 
 
-def _wrong_value(deepest: str, said: str, option: str) -> str | None:
+def _wrong_value(deepest: str, types: str, option: str) -> str | None:
     """Explain a value of another type than its option's."""
-    expected = list(dict.fromkeys([*_literals(said), *_expected(said)]))
+    expected = list(dict.fromkeys([*_literals(types), *_expected(types)]))
     if "a number" in expected and "a whole number" in expected:
         expected.remove("a whole number")
     given = _given(deepest)
     if not (option and expected and given):
         return None
-    return f"--{option} is {given}, but it must be {' or '.join(expected)}."
+    hint = IS_STUDY if option == "baseline" and given.startswith("{") else ""
+    return f"--{option} is {given}, but it must be {' or '.join(expected)}{hint}."
 
 
 def _given(deepest: str) -> str | None:
-    """Return the value that was refused; behind it stands what is around it."""
+    """Return the refused value, without the values around it that follow."""
     value = re.search(r"(?:Got|Given) value: (.*)", deepest)
     return value[1].split(". Got value: ")[0].strip() if value else None
 
 
-def _literals(said: str) -> list[str]:
-    return [text.strip("'\"") for texts in re.findall(r"Literal\[([^\]]+)\]", said) for text in texts.split(", ")]
+def _literals(types: str) -> list[str]:
+    return [text.strip("'\"") for texts in re.findall(r"Literal\[([^\]]+)\]", types) for text in texts.split(", ")]
 
 
 def _choices(option: str, words: list[str]) -> str:
@@ -225,7 +229,7 @@ def _choices(option: str, words: list[str]) -> str:
 
 
 def _concrete(kind: type[Any]) -> Iterator[type[Any]]:
-    """Give the classes under one that are this project's, for configs, or the user's, and can be built."""
+    """Yield the concrete subclasses of a class that a config can name: this project's public ones and the user's."""
     for sub in kind.__subclasses__():
         yield from _concrete(sub)
         if _is_offered(sub) and not getattr(sub, "__abstractmethods__", None) and not sub.__name__.startswith("_"):
@@ -233,14 +237,14 @@ def _concrete(kind: type[Any]) -> Iterator[type[Any]]:
 
 
 def _is_offered(kind: type[Any]) -> bool:
-    """Say whether a class is the user's, or one of ours that its package shows: others are for our own use."""
+    """Return whether a class is the user's, or one of ours that its package exports."""
     module = kind.__module__
     if module.startswith("kd_lightning."):
         return hasattr(sys.modules[module.rpartition(".")[0]], kind.__name__)
     return not module.startswith(("lightning.", "pytorch_lightning.", "torch"))
 
 
-def _expected(said: str) -> Iterator[str]:
-    for kind in re.findall(r"Expected a <class '([^']+)'>", said):
+def _expected(types: str) -> Iterator[str]:
+    for kind in re.findall(r"Expected a <class '([^']+)'>", types):
         name = kind.rpartition(".")[2]
         yield WORDS.get(name, name)

@@ -20,7 +20,7 @@ from kd_lightning.training.parse_errors import IS_FUNCTION, explain
 from kd_lightning.wording import shortened
 
 UNSERIALIZABLE = "Unable to serialize instance "
-"""How the text begins that the parser writes for a value for which it knows no other."""
+"""How the parser's text for a value that it cannot serialize begins."""
 
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))  # some defaults
 
@@ -29,7 +29,7 @@ class Parser(LightningArgumentParser):
     """LightningCLI's parser with bare config names and errors of one sentence.
 
     Attributes:
-        builds: Whether the classes that a config names are built from what this parser gives, and so are checked.
+        builds: Whether this parser's results are built into objects; if so, their classes are checked.
     """
 
     builds = True
@@ -41,11 +41,11 @@ class Parser(LightningArgumentParser):
         return super().add_argument(*args, **kwargs)
 
     def add_function_arguments(self, function: Any, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse a function that a config names where a class must stand, before it is called."""
+        """Refuse a function in place of a class, before it is called."""
         raise ImportError(f"{import_path(function)} {IS_FUNCTION}")
 
     def parse_args(self, args: Any = None, namespace: Any = None, **kwargs: Any) -> Namespace:  # type: ignore[override]
-        """Parse options; one inside of a class comes alone, with what was set of the class before."""
+        """Parse options; an option inside of a class comes on its own, with the class's earlier settings."""
         drop_replaced(namespace, as_settings(args))
         parsed: Namespace = super().parse_args(args, namespace, **kwargs)
         command = parsed.get("subcommand")
@@ -55,7 +55,7 @@ class Parser(LightningArgumentParser):
         return parsed
 
     def dump(self, namespace: Namespace, *args: Any, **kwargs: Any) -> str:
-        """Return a config as text that is read as the same config."""
+        """Return a config as text that parses to the same config."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", rf"\s*{UNSERIALIZABLE}")
             text: str = super().dump(namespace, *args, **kwargs)
@@ -65,19 +65,19 @@ class Parser(LightningArgumentParser):
         return header + yaml.safe_dump(_serializable(yaml.safe_load(text)), sort_keys=False, allow_unicode=True)
 
     def parse_object(self, obj: Any, namespace: Any = None, **kwargs: Any) -> Namespace:
-        """Parse settings of a class, with what was set of it before."""
+        """Parse settings of a class, with its earlier settings."""
         drop_replaced(namespace, obj)
         parsed: Namespace = super().parse_object(obj, namespace, **kwargs)
         return parsed
 
     def validate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> None:
-        """Check a config's values, and where it is a whole one, the classes that it names."""
+        """Check a config's values, and the classes that it names where it is a whole config."""
         super().validate(namespace, *args, **kwargs)
         if self.builds and self.exit_on_error:  # parsers inside of this one do not exit
             check_classes(namespace)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Turn a parsing error into one for users; parsers inside of this one hand theirs out to it."""
+        """Turn a parsing error into one for users; parsers inside of this one raise theirs to it."""
         if not self.exit_on_error:
             super().error(message, ex)
         raise UserError(shortened(explain(message)))
@@ -90,9 +90,9 @@ def plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
 
 
 def _serializable(value: Any) -> Any:
-    """Write names, such as ``cpu`` and ``l1_unstructured``, for what the parser could not; leave out other objects.
+    """Write names, such as ``cpu`` and ``l1_unstructured``, for values that the parser cannot write; drop others.
 
-    Only a class's own default is another object, so that nothing is lost.
+    The others are defaults of classes, so nothing is lost.
     """
     if isinstance(value, list):
         return [_serializable(item) for item in value]

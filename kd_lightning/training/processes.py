@@ -1,29 +1,29 @@
-"""Processes that train together, and what is said when they lose one another."""
+"""Processes that train together, and the message when one of them is lost."""
 
 import torch
 
 from kd_lightning.machine import stopping
 
 LOST = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
-"""What errors of the libraries that connect processes say."""
+"""Texts in errors of the libraries that connect processes."""
 
 
-class ProcessLost(Exception):  # noqa: N818 - it says what happened, not what is wrong here
-    """Another process of this run is gone; the message says what is saved and how to go on.
+class ProcessLost(Exception):  # noqa: N818 - an event, not a mistake
+    """Another process of this run has ended; the message names what is saved and how to resume.
 
     Args:
-        reason: What the connection to it said.
+        reason: The error of the connection to it.
     """
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"another process of this run has ended ({reason}): see what it said, and whether it was killed because "
+            f"another process of this run has ended ({reason}): see its output, and whether it was killed because "
             f"memory ran out; {stopping.resume_hint()}"
         )
 
 
 def lost_process(error: BaseException) -> ProcessLost | None:
-    """Return what to say of an error that a connection to another process raised; ``None`` for other errors."""
+    """Return the ``ProcessLost`` for an error of a connection to another process; ``None`` for other errors."""
     if not torch.distributed.is_available():
         return None
     text = " ".join(str(error).split())

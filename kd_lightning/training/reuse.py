@@ -1,4 +1,4 @@
-"""A finished run is taken for a teacher, or for the student alone, where it was trained with what is asked for now."""
+"""Reuse a finished run as the teacher or the baseline, where it was trained with the requested settings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -13,29 +13,29 @@ from kd_lightning.training.yaml_check import read_yaml
 from kd_lightning.wording import shortened
 
 Wanted = Mapping[str, Sequence[Any] | None]
-"""For each option of what says what is trained: the values that count, beginning with a new run's; ``None``: any."""
+"""For each option that changes training: the accepted values, a new run's first; ``None``: any."""
 
 SILENT = (
     *(f"trainer.{name}" for name in ("default_root_dir", "enable_", "log_every_n_steps", "logger", "profiler")),
     *("trainer.limit_test_batches", "trainer.limit_predict_batches", "data.eval_batch_size", "data.cache_dir"),
     *("model.fast", "model.compiled", "model.cache_teacher"),
 )
-"""How the options begin that change nothing of what is trained."""
+"""How the names of options that do not change training begin."""
 
 ONLY_LOOK = ("Monitor", "ProgressBar", "ModelSummary", "Checkpoint")
-"""How the names of Lightning's callbacks end that change nothing of what is trained; none of ours does."""
+"""How the names of Lightning's callbacks that do not change training end; none of ours changes it."""
 
 
 def wanted_by(*configs: Mapping[str, Any]) -> dict[str, Sequence[Any] | None]:
-    """Return what is wanted where each option may be as in any of some configs of ``fit``, given as plain values."""
+    """Return the accepted values of each option: those of any of some configs of ``fit``, given as plain values."""
     several = [settings(config) for config in configs]
     wanted = {name: [values.get(name) for values in several] for name in dict.fromkeys(chain(*several))}
-    taught = "model.teacher.weights"  # a run's own config names those that were found
+    taught = "model.teacher.weights"  # a run's own config names the file that was found
     return {name: None if name == taught and values[0] is None else values for name, values in wanted.items()}
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a config says what is trained, by the names that options have: ``{"model.network.width": 16}``."""
+    """Return the settings of a config that change training, by option: ``{"model.network.width": 16}``."""
     parts = _flat({name: config[name] for name in ("model", "data", "trainer", "seed_everything")})
     kept = {name: value for name, value in parts if not name.startswith(SILENT)}
     kept["trainer.callbacks"] = [entry for entry in kept["trainer.callbacks"] or [] if not _only_looks(entry)]
@@ -57,44 +57,44 @@ def _only_looks(callback: Mapping[str, Any]) -> bool:
 
 
 def find_run(runs: Path, wanted: Wanted, what: str, remedy: str = "") -> Path | None:
-    """Return the weights of the newest run that was trained with what is wanted, and tested on all test images.
+    """Return the weights of the newest run that has the wanted settings and was tested on all test images.
 
-    Where the newest run of all is not taken, a line says why.
+    Where the newest run of all is not reused, a line explains why.
 
     Args:
-        runs: Folder of the runs of the config that is meant.
-        wanted: What they must have been trained with.
-        what: What is looked for, which the line begins with.
-        remedy: The line's end, where there is a way to take the run all the same.
+        runs: Folder of the config's runs.
+        wanted: The accepted values of each option.
+        what: The line's beginning, such as ``Teacher``.
+        remedy: The line's end: how to use the run all the same.
     """
     for number, weights in enumerate(newest_weights(runs)):
         reason = _difference(weights, wanted)
         if not reason:
             return weights
         if number == 0:
-            print_rank_zero(f"{what}: {weights} is left out, for {reason}{remedy}.")
+            print_rank_zero(f"{what}: {weights} is not reused: {reason}{remedy}.")
     return None
 
 
 def newest_weights(runs: Path) -> Iterator[Path]:
-    """Give a ``.pth`` of each of the runs ``version_N`` in a folder that has one, the newest first."""
+    """Yield a ``.pth`` of each run ``version_N`` in a folder that has one, the newest first."""
     for run in newest_first(runs):
         yield from sorted(run.glob("[!.]*.pth"))[:1]
 
 
 def _difference(weights: Path, wanted: Wanted) -> str:
-    """Say why a run is not what is wanted, as a clause; nothing where it is."""
+    """Return a clause that explains why a run is not reused; empty where it is."""
     try:
         info = read_weights(weights)[1]
         trained = settings(read_yaml(weights.with_name("config.yaml")))
-    except (UserError, KeyError, TypeError, AttributeError):  # gone, damaged, or of an older version
+    except (UserError, KeyError, TypeError, AttributeError):  # missing, damaged, or of an older version
         return "its files cannot be read"
     if info is None or info.accuracy is None:
         return "it was stopped, or not tested on all test images"
     for name in dict.fromkeys([*wanted, *trained]):
         values = wanted.get(name, [None])
         if values is not None and trained.get(name) not in values:
-            return f"it was trained with --{name} {_text(trained.get(name))}, and this run asks for {_text(values[0])}"
+            return f"it was trained with --{name} {_text(trained.get(name))}, but this run has {_text(values[0])}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""What makes a run wrong that would go through without a word."""
+"""Checks of settings that would otherwise give a wrong run without an error."""
 
 import inspect
 import os
@@ -21,7 +21,7 @@ LAUNCHERS = {
     "SLURM_STEP_ID": "SLURM_STEP_NUM_TASKS",
     "OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE",
 }
-"""What the processes of ``torchrun``, ``srun`` and ``mpirun`` find in their environment, and where their number is."""
+"""Environment variables of ``torchrun``, ``srun`` and ``mpirun``, and the variable with the number of processes."""
 
 NO_WORK = {
     "fit": ("max_epochs", "max_steps", "limit_train_batches"),
@@ -30,15 +30,15 @@ NO_WORK = {
 }
 """Options of the trainer that leave a command nothing to do where they are 0."""
 
-LEAST = {
+MIN_VALUES = {
     **dict.fromkeys(("accumulate_grad_batches", "check_val_every_n_epoch"), 1),
     **dict.fromkeys(("gradient_clip_val", "log_every_n_steps", "min_epochs", "min_steps"), 0),
 }
-"""The least values of the trainer's options that Lightning does not check."""
+"""Minima of the trainer's options that Lightning does not check."""
 
 
 def check_work(own: Namespace, command: str) -> None:
-    """Refuse a command that trains or measures nothing; a checkpoint's run may have had all its steps already.
+    """Refuse a command that trains or measures nothing; a resumed run may have done all its steps already.
 
     Raises:
         UserError: An option leaves nothing to do, or one of the trainer's is wrong.
@@ -52,24 +52,24 @@ def check_work(own: Namespace, command: str) -> None:
 
 
 def check_trainer(trainer: Namespace) -> None:
-    """Refuse values of the trainer's that Lightning takes without a word, or answers with riddles.
+    """Refuse trainer options that Lightning accepts silently, or answers with an obscure error.
 
     Raises:
         UserError: One is too small, or contradicts another.
     """
-    for name, least in LEAST.items():
-        if trainer[name] is not None and trainer[name] < least:
-            raise UserError(f"--trainer.{name} is {trainer[name]}, but it must be {least} or more.")
+    for name, minimum in MIN_VALUES.items():
+        if trainer[name] is not None and trainer[name] < minimum:
+            raise UserError(f"--trainer.{name} is {trainer[name]}, but it must be {minimum} or more.")
     for unit in ("epochs", "steps"):
-        least, most = trainer[f"min_{unit}"], trainer[f"max_{unit}"]
-        if least is not None and most not in (None, -1) and least > most:
+        minimum, maximum = trainer[f"min_{unit}"], trainer[f"max_{unit}"]
+        if minimum is not None and maximum not in (None, -1) and minimum > maximum:
             raise UserError(
-                f"--trainer.min_{unit} is {least}, above --trainer.max_{unit}, which is {most}; change one of them."
+                f"--trainer.min_{unit} is {minimum}, above --trainer.max_{unit}, which is {maximum}; change one."
             )
     for name in ("limit_train_batches", "limit_val_batches"):
         if trainer.overfit_batches and trainer[name] is not None:
             raise UserError(
-                f"--trainer.overfit_batches {trainer.overfit_batches} takes the place of --trainer.{name} "
+                f"--trainer.overfit_batches {trainer.overfit_batches} replaces --trainer.{name} "
                 f"{trainer[name]}; leave one of them out."
             )
     profiler = trainer.profiler if isinstance(trainer.profiler, Namespace) else Namespace()
@@ -83,22 +83,22 @@ def check_trainer(trainer: Namespace) -> None:
 
 
 def check_processes(trainer: Trainer) -> None:
-    """Refuse processes of a launcher that know nothing of each other: each would be a run of its own.
+    """Refuse processes of a launcher that are not connected: each would be a run of its own.
 
     Raises:
-        UserError: There are several, and the trainer is for one.
+        UserError: There are several, and the trainer expects one.
     """
     for mark, number in LAUNCHERS.items():
         processes = os.environ.get(number, "1")
         if trainer.world_size == 1 and mark in os.environ and processes != "1":
             raise UserError(
-                f"{processes} processes were started ({number}), but the trainer is for one, so that each would be a "
-                f"run of its own; add --trainer.devices {processes} (those of one node, beside --trainer.num_nodes)."
+                f"{processes} processes were started ({number}), but the trainer expects one, so each would "
+                f"be a run of its own; add --trainer.devices {processes} (of one node, beside --trainer.num_nodes)."
             )
 
 
 def set_by_hand(model: Namespace) -> dict[str, int]:
-    """Return what a config says of a network that the data say, by its option, where it is not the class's default."""
+    """Return a config's values for network arguments that the data set, by option, where they are not defaults."""
     arguments = model.get("init_args") or Namespace()
     teacher = arguments.get("teacher")
     networks = {"network": arguments.get("network")}
@@ -117,11 +117,11 @@ def check_against_data(by_hand: dict[str, int], data: ImageDataModule) -> None:
     """Refuse a value that the data would override.
 
     Args:
-        by_hand: What ``set_by_hand`` gives.
+        by_hand: The result of ``set_by_hand``.
         data: The data.
 
     Raises:
-        UserError: A value is not that of the data.
+        UserError: A value differs from that of the data.
     """
     for option, value in by_hand.items():
         name = option.rpartition(".")[2]
@@ -137,15 +137,13 @@ def _default(class_path: str, name: str) -> Any:
     return None if parameter is None else parameter.default
 
 
-def say_what_is_gone(own: Namespace) -> None:
-    """Say which settings of the task in a config are gone, because an option or a later config names another class."""
+def print_dropped_settings(own: Namespace) -> None:
+    """Print which settings of a config's task are dropped, because an option or a later config names another class."""
     taken = own.model.get("init_args") or {}
     for config in own.get("config") or []:
         model = read_yaml(Path(config.absolute)).get("model")
         given = model.get("init_args") if isinstance(model, dict) else None
-        if gone := [name for name in given or () if name not in taken]:
+        if dropped := [name for name in given or () if name not in taken]:
             kind = own.model.class_path.rpartition(".")[2]
             name = Path(config.relative).name
-            print_rank_zero(
-                f"Settings: {kind} takes the place of the task of {name}, whose {', '.join(gone)} are gone."
-            )
+            print_rank_zero(f"Settings: {kind} replaces the task of {name}, whose {', '.join(dropped)} are dropped.")

@@ -13,8 +13,8 @@ from kd_lightning.callbacks.keep_checkpoint import KeepCheckpoint
 class RunFiles:
     """Names of the files in a run's folder, besides checkpoints and summary.
 
-    ``SaveWeights``, ``ExportONNX`` and ``QuantizeONNX`` in ``trainer.callbacks``, which have more options, take the
-    place of what is named here.
+    ``SaveWeights``, ``ExportONNX`` and ``QuantizeONNX`` in ``trainer.callbacks``, which have more options, replace
+    the files that are named here.
 
     Args:
         weights: The weights, a ``.pth``.
@@ -29,7 +29,7 @@ class RunFiles:
     static: str | None = "ImagePredictorStaticInt8.onnx"
 
     def callbacks(self, own: Sequence[Callback]) -> list[Callback]:
-        """Return the callbacks that write the files, but for those that the config has of its own."""
+        """Return the callbacks that write the files, but for those that the config names itself."""
         callbacks: list[Callback] = []
         if not any(isinstance(callback, SaveWeights) for callback in own):
             callbacks.append(SaveWeights(self.weights))
@@ -44,7 +44,7 @@ class RunFiles:
 
 
 def checkpoints(validates: bool) -> list[Callback]:
-    """Return what keeps the last epoch, and the best where there are validation images to tell."""
+    """Return the callbacks that keep the last epoch, and the best one where there are validation images."""
     callbacks: list[Callback] = [KeepCheckpoint("last", save_on_train_epoch_end=True)]
     if validates:
         callbacks.append(KeepCheckpoint("best", monitor="val/accuracy", mode="max"))

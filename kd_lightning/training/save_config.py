@@ -8,12 +8,12 @@ from kd_lightning.files import atomic_write
 
 
 class SaveConfig(SaveConfigCallback):
-    """Write ``config.yaml`` into the run's folder, whole or not at all."""
+    """Write ``config.yaml`` into the run's folder, atomically."""
 
     works_with_fast_path = True
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write it; the first process does that."""
+        """Write the file in the first process."""
         folder = run_folder(trainer)
         if folder is not None:
             with atomic_write(folder / self.config_filename) as path:

@@ -1,4 +1,4 @@
-"""What can be wrong with a teacher that is to be trained first, looked for before an hour is spent on it."""
+"""Checks of a teacher that is to be trained first, before an hour is spent on it."""
 
 import os
 import re
@@ -11,21 +11,21 @@ from jsonargparse import Namespace
 from kd_lightning.errors import UserError
 
 FROM_DATA = ("num_classes", "in_channels", "image_size")
-"""Arguments of a network that the data give."""
+"""Arguments of a network that the data set."""
 
 WHILE_TRAINING = ("dropout",)
-"""Arguments of a network that change nothing of a frozen one."""
+"""Arguments of a network that do not change a frozen one."""
 
 
 def check_teacher(settings: Namespace, config: Namespace) -> None:
-    """Refuse to train a teacher that could not teach, or could not be kept.
+    """Refuse to train a teacher that could not teach, or whose weights could not be written.
 
     Args:
         settings: The teacher's part of the config of a distillation.
         config: The config that trains it.
 
     Raises:
-        UserError: It trains another network or needs itself, or the weights' path cannot be meant or written.
+        UserError: It trains another network or needs itself, or the weights' path is wrong or not writable.
     """
     if settings.weights is not None:
         check_target(Path(settings.weights), settings.config)
@@ -47,7 +47,7 @@ def check_network(wanted: Namespace, config: Namespace, name: str) -> None:
         name: Its name.
     """
     trained = (config.model.get("init_args") or Namespace()).get("network")
-    if not isinstance(trained, Namespace):  # a task of the user's own, which makes its network itself
+    if not isinstance(trained, Namespace):  # the user's task, which builds its network itself
         return
     if _described(trained) != _described(wanted):
         raise UserError(
@@ -65,27 +65,29 @@ def _described(network: Namespace) -> str:
 
 
 def check_target(path: Path, config: str) -> None:
-    """Refuse a place for a teacher's weights that looks like a slip of the pen, or where they cannot be written.
+    """Refuse a path of a teacher's weights that looks like a typing mistake, or that is not writable.
 
     Args:
         path: A file that does not exist.
         config: Name of the teacher's config.
     """
     train = f"python -m kd_lightning fit --config {config}"
-    mend = f"name its file with --model.teacher.weights, or train it with `{train}`"
+    fix = f"name its file with --model.teacher.weights, or train it with `{train}`"
     if path.is_dir():
-        raise UserError(f"the teacher's weights {path} are a folder; {mend}.")
+        raise UserError(f"the teacher's weights {path} are a folder; {fix}.")
     missing = next(part for part in (*reversed(path.parents), path) if not part.exists())
     if similar := _similar(missing):
-        raise UserError(f"there are no teacher's weights {path}; did you mean {missing.parent / similar}? Else {mend}.")
+        raise UserError(f"there are no teacher's weights {path}; did you mean {missing.parent / similar}? Else {fix}.")
     if path.suffix != ".pth":
-        raise UserError(f"there are no teacher's weights {path}, and what is trained ends in .pth; {mend}.")
+        raise UserError(f"there are no teacher's weights {path}, and a trained file ends in .pth; {fix}.")
     if not missing.parent.is_dir() or not os.access(missing.parent, os.W_OK):
-        raise UserError(f"the teacher cannot be written to {path}, for {missing.parent} takes no files; {mend}.")
+        raise UserError(
+            f"the teacher cannot be written to {path}, because {missing.parent} is not a writable folder; {fix}."
+        )
 
 
 def _similar(missing: Path) -> str | None:
-    """Return a name beside a missing one that may have been meant; one with another number is another thing."""
+    """Return a similar name beside a missing one; names that differ only in numbers do not count."""
     beside = sorted(missing.parent.iterdir()) if missing.parent.is_dir() else []
     names = {path.stem.lower(): path.name for path in beside if not path.name.startswith(".")}
     stem = missing.stem.lower()

@@ -1,4 +1,4 @@
-"""Distillation in one command: find the teacher that a config means, or train it first."""
+"""Distillation in one command: find the config's teacher, or train it first."""
 
 import shutil
 import tempfile
@@ -28,14 +28,14 @@ from kd_lightning.wording import epochs_in_words
 Fit = Callable[[Sequence[str]], Path]
 """Runs ``fit`` with arguments and returns the weights file that it wrote."""
 
-HELP = """Train a network, with a teacher or without; test it, export it, sum up. A teacher that is not there yet is
-trained first, and so is the student without one (--baseline): each by its own config, with this run's data and seed,
-and with the --trainer options that are given on the command line or in a second config. A finished run of its config is
-taken instead where each of its settings is what that config or this run's options say now; a line says what differs
-where none is. --model.teacher.weights takes any file."""
+HELP = """Train a network, with or without a teacher; test it, export it, summarize. A missing teacher is trained
+first, and so is the student without a teacher (--baseline): each by its own config, with this run's data and seed, and
+with the --trainer options that are given on the command line or in a second config. A finished run of its config is
+reused where each of its settings equals that config's or this run's; a line names what differs where none is.
+--model.teacher.weights takes any file."""
 
 HOW_SEEN = ("augment", "batch_size", "drop_last", "normalize", "shuffle_seed", "split_seed", "val_size")
-"""The data's options that say how images are trained on, and not which images they are."""
+"""The data's options that set how images are trained on, not which images they are."""
 
 
 def teacher_settings(config: Namespace) -> Namespace | None:
@@ -46,10 +46,10 @@ def teacher_settings(config: Namespace) -> Namespace | None:
 
 
 def find_teacher(parser: LightningArgumentParser, own: Namespace, logs: Path) -> Path | None:
-    """Return the teacher's weights: the file that is named, or else those of a run of its config that can teach.
+    """Return the teacher's weights: the named file, or else those of a matching run of its config.
 
-    A run counts where each of its settings is what the teacher's config says, or what this run's options say, as a
-    teacher that is trained now would have them. Its images must be this run's, and its seed may be any.
+    A run matches where each of its settings equals the teacher's config or this run's options, as for a teacher that is
+    trained now. Its images must be this run's; its random seed may be any.
 
     Args:
         parser: Of ``fit``.
@@ -73,15 +73,15 @@ def find_teacher(parser: LightningArgumentParser, own: Namespace, logs: Path) ->
         found is not None
         and (seed := read_yaml(found.with_name("config.yaml"))["seed_everything"]) != own.seed_everything
     ):
-        print_rank_zero(f"Teacher: {found} was trained with seed {seed}; a teacher serves all seeds.")
+        print_rank_zero(f"Teacher: {found} was trained with seed {seed}; a teacher serves all random seeds.")
     return found
 
 
 def overrides(parser: LightningArgumentParser, own: Namespace) -> dict[str, Any]:
-    """Return what another run takes over: the data, the seed, and what was changed of the config's trainer.
+    """Return the settings that another run takes over: the data, the seed, and changes of the config's trainer.
 
-    It sees views of its own: their number is there for the teacher that is asked about them, and costs one who learns
-    from labels.
+    The number of augmented views is not taken over: it lets a teacher's outputs be cached, and a network that learns
+    from labels would lose by it.
 
     Args:
         parser: Of ``fit``.
@@ -93,18 +93,18 @@ def overrides(parser: LightningArgumentParser, own: Namespace) -> dict[str, Any]
     base = parser.parse_args(["--config", str(configs[0].absolute)]) if configs else parser.get_defaults()
     unchanged = plain(parser, base)["trainer"]
     changed = {key: value for key, value in values["trainer"].items() if value != unchanged.get(key)}
-    for key in ("callbacks", "logger", "limit_test_batches"):  # it is tested on all images, for it may serve others
+    for key in ("callbacks", "logger", "limit_test_batches"):  # it is tested on all images, as other runs may reuse it
         changed.pop(key, None)
     return {"seed_everything": values["seed_everything"], "data": values["data"], "trainer": changed}
 
 
 @contextmanager
 def fit_options(config: str, changes: dict[str, Any]) -> Iterator[list[str]]:
-    """Give the options of a ``fit`` that is run before this one.
+    """Yield the options of a ``fit`` that runs before this one.
 
     Args:
         config: Its config.
-        changes: What takes precedence over that: what ``overrides`` gives.
+        changes: The result of ``overrides``, which takes precedence over the config.
     """
     with tempfile.TemporaryDirectory() as folder:
         overlay = Path(folder, "overrides.yaml")
@@ -113,7 +113,7 @@ def fit_options(config: str, changes: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def resolved(parser: LightningArgumentParser, config: str, changes: dict[str, Any]) -> Namespace:
-    """Return the resolved config of what ``fit_options`` runs."""
+    """Return the resolved config of the options of ``fit_options``."""
     with fit_options(config, changes) as options:
         return parser.parse_args(options)
 
@@ -124,7 +124,7 @@ def train_teacher(settings: Namespace, logs: Path, changes: dict[str, Any], fit:
     Args:
         settings: The teacher's part of the config.
         logs: Folder of all runs.
-        changes: Those of ``fit_options``.
+        changes: As in ``fit_options``.
         fit: Runs ``fit``.
     """
     target = settings.weights or f"{logs / run_name(Path(settings.config))}/version_*/*.pth"
@@ -138,7 +138,7 @@ def train_teacher(settings: Namespace, logs: Path, changes: dict[str, Any], fit:
 
 
 def _afterwards(settings: Namespace) -> str:
-    """Say what is to be done when a teacher's run that was stopped has gone on to its end."""
+    """Return what to do after a stopped run of the teacher is resumed and has ended."""
     placed = "" if settings.weights is None else f"copy its weights to {settings.weights} and "
     return f"\nThat is the teacher. Then {placed}give the first command again."
 
@@ -150,7 +150,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def print_weights(what: str, weights: Path) -> None:
-    """Print which teacher or student is used and how good it is."""
+    """Print the weights of a teacher or baseline, with their accuracy."""
     _, info = read_weights(weights)
     if info is None:
         print_rank_zero(f"{what}: {weights} (a bare state dict; its accuracy is measured at the end)")
@@ -162,7 +162,7 @@ def print_weights(what: str, weights: Path) -> None:
 
 
 def require_teacher(parser: LightningArgumentParser, own: Namespace, logs: Path) -> Path:
-    """Return the teacher's weights for a command that does not train it: a checkpoint's own teacher comes first.
+    """Return the teacher's weights for a command that does not train it; prefer the checkpoint's own teacher.
 
     Raises:
         UserError: There are none.
@@ -182,7 +182,7 @@ def require_teacher(parser: LightningArgumentParser, own: Namespace, logs: Path)
 
 
 def _learned_from(checkpoint: str | None) -> str | None:
-    """Return which teacher's file a checkpoint names; it is a stranger's, and only says which of ours is meant."""
+    """Return the teacher's path in a checkpoint; it is untrusted, and only compared with paths of our own runs."""
     content = None if checkpoint is None else read_file(Path(checkpoint))
     teacher = content.get(TEACHER_KEY) if isinstance(content, Mapping) else None
     return teacher.get("weights") if isinstance(teacher, Mapping) else None

@@ -1,4 +1,4 @@
-"""Which file a command measures or goes on from."""
+"""The file that a command measures or resumes from."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from kd_lightning.training.console import print_rank_zero
 
 
 def choose_checkpoint(own: Namespace, command: str, runs: Path) -> Path | None:
-    """Put the path of the checkpoint that is meant into a command's config, and say which it is.
+    """Write the checkpoint's path into a command's config, and print it.
 
     Args:
         own: The command's config; ``ckpt_path`` is a file, ``best`` or ``last``, the newest run's that has one.
@@ -20,7 +20,7 @@ def choose_checkpoint(own: Namespace, command: str, runs: Path) -> Path | None:
         runs: Folder of the config's runs, or one run's own folder.
 
     Returns:
-        The file to measure where it holds weights alone, which Lightning does not read; ``ckpt_path`` is empty then.
+        The file to measure where it holds only weights, which Lightning cannot read; ``ckpt_path`` is ``None`` then.
 
     Raises:
         UserError: There is no such file, or none is given to a command that measures one.
@@ -41,7 +41,7 @@ def choose_checkpoint(own: Namespace, command: str, runs: Path) -> Path | None:
     only_weights = not whole or ("loops" in holds and "optimizer_states" not in holds)  # of save_weights_only
     if command == "fit" and only_weights:
         raise UserError(
-            f"{path} holds weights alone, and fit goes on from a whole checkpoint; give --ckpt_path a run's last.ckpt."
+            f"{path} holds only weights, and fit resumes from a whole checkpoint; give --ckpt_path a run's last.ckpt."
         )
     if command != "fit" and not whole:
         own.ckpt_path = None

@@ -1,4 +1,4 @@
-"""YAML files of whoever's, looked through before they are built: a few lines of anchors can mean gigabytes."""
+"""Checks of untrusted YAML before it is built: a few lines of anchors can expand to gigabytes."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +19,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     """Read a config or a study as plain values.
 
     Raises:
-        UserError: It is no YAML, no mapping, far larger than a config is, or has a key twice, half a character or a
+        UserError: It is not YAML, not a mapping, far larger than a config, or has a key twice, a lone surrogate or a
             zero byte.
     """
     try:
@@ -39,11 +39,11 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         place = getattr(error, "problem_mark", None)
         line = f" in line {place.line + 1}" if place else ""
         reason = f" ({shown(error)})" if type(error) is ValueError else ""
-        raise UserError(f"the config {path} is no valid YAML{line}{reason}; mend it.") from error
+        raise UserError(f"the config {path} is not valid YAML{line}{reason}; fix it.") from error
 
 
 def _check_size(text: str) -> None:
-    """Count values and levels from the parser's events, which come one at a time; an alias counts all that it means."""
+    """Count values and levels from the parser's events, which come one at a time; an alias counts as all its values."""
     values, open_nodes = 0, [("", 0)]
     sizes: dict[str, int] = {}
     for event in yaml.parse(text, yaml.SafeLoader):
@@ -52,7 +52,7 @@ def _check_size(text: str) -> None:
         elif isinstance(event, yaml.NodeEvent):
             values += 1
         if isinstance(event, yaml.ScalarEvent) and not _is_text(event.value):
-            raise ValueError(f"it has half a letter or a zero byte in {event.value[:40]!r}")
+            raise ValueError(f"it has half a character (a lone surrogate) or a zero byte in {event.value[:40]!r}")
         if isinstance(event, yaml.CollectionStartEvent):
             open_nodes.append((event.anchor or "", values - 1))
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -65,19 +65,19 @@ def _check_size(text: str) -> None:
 
 
 def _is_text(value: str) -> bool:
-    return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def check_keys(text: str, name: str) -> None:
-    """Refuse a key that a mapping has twice: readers of YAML keep the last one and drop the other in silence.
+    """Refuse a key that a mapping has twice: readers of YAML keep the last one and silently drop the other.
 
     Args:
         text: YAML. A key that a merge (``<<``) brings may be given again.
-        name: What holds it, for the message.
+        name: The name of its source, for the message.
 
     Raises:
         UserError: There is one.
-        yaml.YAMLError: It is no YAML.
+        yaml.YAMLError: It is not YAML.
     """
     repeated = min(_repeated(yaml.compose(text, _Loader), set()), key=lambda key: key.start_mark.line, default=None)
     if repeated is not None:
@@ -88,7 +88,7 @@ def check_keys(text: str, name: str) -> None:
 
 
 def _repeated(node: yaml.Node | None, visited: set[int]) -> Iterator[yaml.ScalarNode]:
-    """Give the keys that have stood in their mapping before; a node with several aliases is looked at once."""
+    """Yield the keys that their mapping has already; a node with several aliases is visited once."""
     if id(node) in visited or not isinstance(node, yaml.CollectionNode):
         return
     visited.add(id(node))
@@ -104,8 +104,8 @@ def _repeated(node: yaml.Node | None, visited: set[int]) -> Iterator[yaml.Scalar
 
 
 def _load_value(text: str) -> Any:
-    """Read YAML as the parser does, but for keys that stand twice: an option's value, or a part of a config."""
-    with suppress(yaml.YAMLError):  # the parser says what is wrong
+    """Read YAML as the parser does, but refuse a key that is given twice: an option's value, or a part of a config."""
+    with suppress(yaml.YAMLError):  # the parser reports what is wrong
         check_keys(text, f"the value {shortened(shown(text), 100)}")
     return _parser_load(text)
 

@@ -30,43 +30,43 @@ def benchmark(config: str, *options: str) -> dict[str, Any]:
     return result
 
 
-def test_a_distillation_is_timed_as_usual_with_the_teacher_and_with_a_remembered_one(
+def test_a_distillation_is_timed_as_usual_with_the_teacher_and_with_a_cached_one(
     temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = benchmark("cosine.yaml", "--workers=1", "--images=6400", "--data.val_size=0", FAST)
-    usual, ours, remembered, fast = result["loops"]
-    assert [loop["name"] for loop in result["loops"]][1:] == ["ours, plain", "ours, teacher remembered", "ours, fast"]
+    usual, ours, cached, fast = result["loops"]
+    assert [loop["name"] for loop in result["loops"]][1:] == ["ours, plain", "ours, teacher cached", "ours, fast"]
     assert capsys.readouterr().out == to_text(result) + "\n"
     assert (result["network"], result["teacher"], result["image_shape"]) == ("LightNN", "DeepNN", [8, 8, 3])
-    for loop in (usual, ours, remembered, fast):
+    for loop in (usual, ours, cached, fast):
         assert len(loop["seconds_a_step"]) == 2
         assert list(loop["seconds_of_a_step"]) == ([] if loop is fast else PARTS)
         assert loop["seconds_an_epoch"] == pytest.approx(6400 / loop["images_a_second"])
         assert loop["seconds_full_run"] == pytest.approx(50 * loop["seconds_an_epoch"] + loop["seconds_once"])
     assert usual["times_faster"] == {"median": 1, "lowest": 1, "highest": 1}
-    # what the teacher does for an image: convolutions of 8x8 and of 4x4 pixels, and its classifier
+    # the teacher's work for an image: convolutions of 8x8 and of 4x4 pixels, and its classifier
     convolutions = 64 * 9 * (3 * 128 + 128 * 64) + 16 * 9 * (64 * 64 + 64 * 32)
     linear = 128 * 512 + 512 * 4
-    saved = ours["work_of_a_step"]["flops"] - remembered["work_of_a_step"]["flops"]
+    saved = ours["work_of_a_step"]["flops"] - cached["work_of_a_step"]["flops"]
     assert saved == 2 * 32 * (convolutions + linear)
-    assert remembered["seconds_once"] == pytest.approx(6400 / 32 * ours["seconds_of_a_step"]["teacher"])
+    assert cached["seconds_once"] == pytest.approx(6400 / 32 * ours["seconds_of_a_step"]["teacher"])
     assert not [path for path in temp_folder.iterdir() if path.name != "out.json"]  # no run, no weights, no teacher
 
 
-def test_a_teacher_that_is_remembered_in_views_is_timed_so_and_its_tables_are_counted(
+def test_a_teacher_that_is_cached_in_views_is_timed_so_and_its_tables_are_counted(
     temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     augment = "--data.augment=[RandomCrop, HorizontalFlip, Cutout]"
     options = ["--workers=0", "--images=6400", "--data.val_size=100", "--data.batch_size=80", "--data.views=8"]
     result = benchmark("regress.yaml", augment, *options)  # a batch has more images than the noise has different ones
-    assert [loop["name"] for loop in result["loops"]][1:] == ["ours, plain", "ours, teacher remembered"]
+    assert [loop["name"] for loop in result["loops"]][1:] == ["ours, plain", "ours, teacher cached"]
     answers = 8 * 6400 + 100
     size = 9 * 6500 * 32 * 2 * 2 * 4  # a row an image, for eight views and for the image as it is
     assert result["tables"] == {"views": 8, "answers": answers, "bytes": size, "place": "in memory"}
-    ours, remembered = result["loops"][1:]
-    assert remembered["seconds_once"] == pytest.approx(answers / 80 * ours["seconds_of_a_step"]["teacher"])
+    ours, cached = result["loops"][1:]
+    assert cached["seconds_once"] == pytest.approx(answers / 80 * ours["seconds_of_a_step"]["teacher"])
     text = capsys.readouterr().out
-    assert "for 51,300 answers, and 30.0 MB in memory." in text
+    assert "for 51,300 images, and 30.0 MB in memory." in text
     assert "The usual loop does without Cutout." in text
 
 
@@ -78,7 +78,7 @@ def test_the_usual_loop_augments_each_image_as_torchvision_does() -> None:
     assert PerImage(noise)[0][0].shape == (3, 8, 8)
 
 
-def test_a_teacher_that_cannot_be_remembered_is_timed_in_every_step_and_it_says_why(
+def test_a_teacher_that_cannot_be_cached_is_timed_in_every_step_and_the_reason_is_printed(
     temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = benchmark("regress.yaml", "--workers=0", "--data.augment=[RandomCrop]", FAST)
@@ -99,7 +99,7 @@ def test_a_classifier_has_no_teacher_to_time_and_on_a_cpu_its_run_is_the_plain_o
     assert [loop["seconds_of_a_step"]["teacher"] for loop in result["loops"][:2]] == [0, 0]
 
 
-def test_the_fast_path_is_held_against_the_bare_step(temp_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_fast_path_is_compared_with_the_bare_step(temp_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = benchmark("student.yaml", "--workers=0", "--images=6400", FAST)
     floor, fast = result["floor"], result["loops"][-1]
     ratios = [own / bare for own, bare in zip(fast["seconds_a_step"], floor["seconds_a_step"], strict=True)]
@@ -152,7 +152,7 @@ def test_the_usual_loop_and_ours_see_the_same_images(channels: int) -> None:
     assert [(label, row) for _, label, row in usual] == list(zip(batch.labels, batch.rows, strict=True))
 
 
-def test_noise_serves_as_many_batches_as_are_asked_for_and_loads_nothing() -> None:
+def test_noise_serves_as_many_batches_as_requested_and_loads_nothing() -> None:
     class Unloadable(TinyDataModule):
         def load(self, split: Any) -> None:
             raise AssertionError("loaded")

@@ -46,7 +46,7 @@ class Constant(Loss):
 
 
 class WithDropout(TinyNetwork):
-    """Batch normalization, and dropout behind it."""
+    """Batch normalization, and dropout after it."""
 
     works_with_fast_path = True
 
@@ -109,7 +109,7 @@ def test_training_is_the_same_to_the_last_bit_where_norms_are_measured(options: 
 
 
 class Twin(Callback):
-    """Goes back from each loss alone through a copy of what is trained; keeps the norms of gradients by the step."""
+    """Runs a backward pass of each loss on a copy of the network, and keeps the gradients' norms by step."""
 
     def __init__(self) -> None:
         self.norms: dict[int, dict[str, float]] = {}
@@ -156,7 +156,7 @@ def test_a_norm_is_that_of_the_weighted_loss_s_own_gradient_in_the_network(
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_norms_are_measured_in_the_steps_that_were_asked_for(fast: bool, captured_on_cpu: object) -> None:
+def test_norms_are_measured_in_the_requested_steps(fast: bool, captured_on_cpu: object) -> None:
     log = Log()
     fit(TinyNetwork, LogGradientNorms(3), fast=fast, logger=log)
     assert [step for step, values in log.lines if "grad_norm/kd" in values] == [0, 3, 6, 9]

@@ -102,7 +102,7 @@ def test_a_read_only_folder_of_runs_is_a_sentence(tmp_path: Path, capsys: pytest
     with small_disk(tmp_path / "disk", 100_000, read_only=True) as disk:
         assert main(["fit", "--config=student.yaml", *TINY, f"--trainer.default_root_dir={disk}"]) == 2
     error = capsys.readouterr().err
-    assert re.fullmatch(r"error: cannot write .*student: Read-only file system; free or choose .*\n", error)
+    assert re.fullmatch(r"error: cannot write .*student: Read-only file system; free space or choose .*\n", error)
 
 
 def test_a_disk_that_is_too_full_for_tensorboard_is_one_sentence(
@@ -111,7 +111,7 @@ def test_a_disk_that_is_too_full_for_tensorboard_is_one_sentence(
     with small_disk(tmp_path / "disk", 12_000) as disk:
         assert main(["fit", "--config=student.yaml", *TINY, f"--trainer.default_root_dir={disk}"]) == 2
     error = capsys.readouterr().err
-    assert re.fullmatch(r"error: cannot write.*: No space left on device; .*\n", error)  # whoever meets it first
+    assert re.fullmatch(r"error: cannot write.*: No space left on device; .*\n", error)  # from the first writer
 
 
 def test_a_full_disk_stops_training_with_a_sentence_and_the_last_good_checkpoint(
@@ -122,7 +122,7 @@ def test_a_full_disk_stops_training_with_a_sentence_and_the_last_good_checkpoint
         assert main(["fit", "--config=student.yaml", *TINY, *root]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
-        resume = re.search(r"No space left on device; .* go on from there with (--ckpt_path .*/last\.ckpt)\.\n", error)
+        resume = re.search(r"No space left on device; .* resume from it with (--ckpt_path .*/last\.ckpt)\.\n", error)
         assert resume is not None
         checkpoints = sorted(path.name for path in disk.rglob("checkpoints/*"))
         assert checkpoints == ["best.ckpt", "last.ckpt"]

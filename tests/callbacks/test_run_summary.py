@@ -1,4 +1,4 @@
-"""The summary says what was trained and measured, and an untrained network is never taken for a trained one."""
+"""The summary shows the training and its results, and an untrained network is never taken for a trained one."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def test_the_summary_counts_the_images_that_were_used(
     assert (info.accuracy is None) == (used[2] < 120)  # of some of the test images only
 
 
-def test_without_test_images_the_summary_says_so_and_the_weights_claim_nothing(temp_folder: Path) -> None:
+def test_without_test_images_the_summary_says_so_and_the_weights_have_no_accuracy(temp_folder: Path) -> None:
     fit("student.yaml", NO_EXPORT, "--trainer.limit_test_batches=0")
     content, text = summary()
     assert "accuracy  not measured on the test images" in text
@@ -63,14 +63,14 @@ def test_without_test_images_the_summary_says_so_and_the_weights_claim_nothing(t
     assert load_model(STUDENT / "NNLight.pth")[1].accuracy is None
 
 
-def test_a_finished_run_that_is_resumed_says_so_and_does_again_what_comes_after_training(
+def test_a_resumed_finished_run_says_so_and_repeats_the_steps_after_training(
     temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit("student.yaml", NO_EXPORT)
     capsys.readouterr()
     fit("student.yaml", NO_EXPORT, "--ckpt_path=last")
     out = capsys.readouterr().out
-    assert "Nothing is left to train: the checkpoint has had 2 epochs and 8 steps." in out
+    assert "Nothing is left to train: the checkpoint has done 2 epochs and 8 steps." in out
     (first, _), (again, text) = summary(), summary(STUDENT.with_name("version_1"))
     assert text in out
     assert again["metrics"]["test/accuracy"] == first["metrics"]["test/accuracy"]
@@ -79,7 +79,7 @@ def test_a_finished_run_that_is_resumed_says_so_and_does_again_what_comes_after_
     assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), other.parameters(), strict=True))
 
 
-def test_a_run_whose_export_fails_is_summed_up_whole_and_says_which_file_it_was(
+def test_a_run_whose_export_fails_has_a_full_summary_that_names_the_file(
     temp_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(network: Any, info: Any, folder: Path, *_: Any, **__: Any) -> None:
@@ -120,17 +120,17 @@ def test_an_untrained_network_is_not_written_from_python_either(
 
 
 @pytest.mark.parametrize(
-    ("views", "remember", "line", "kept"),
+    ("views", "cache_teacher", "line", "kept"),
     [
-        (2, True, "2 of each training image, the teacher remembered (0.0 MB in memory)", (360, 4 * 4 * 360)),
-        (None, "auto", "a new one in every epoch, the teacher asked in every step", None),
+        (2, True, "2 of each training image, teacher outputs cached (0.0 MB in memory)", (360, 4 * 4 * 360)),
+        (None, "auto", "a new one in every epoch, teacher outputs computed in every step", None),
     ],
 )
-def test_the_summary_says_which_views_were_used_and_how_the_teacher_was_asked(
-    views: int | None, remember: Any, line: str, kept: tuple[int, int] | None, temp_folder: Path
+def test_the_summary_shows_the_views_and_whether_teacher_outputs_are_cached(
+    views: int | None, cache_teacher: Any, line: str, kept: tuple[int, int] | None, temp_folder: Path
 ) -> None:
     data = TinyDataModule(augment=[RandomCrop(padding=1)], views=views, val_size=20)
-    task = Distill(TinyNetwork(), Teacher(TinyNetwork()), {"kd": SoftTargets()}, cache_teacher=remember)
+    task = Distill(TinyNetwork(), Teacher(TinyNetwork()), {"kd": SoftTargets()}, cache_teacher=cache_teacher)
     options: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(max_epochs=1, callbacks=[RunSummary("run")], **options)
     trainer.fit(task, datamodule=data)
@@ -138,5 +138,5 @@ def test_the_summary_says_which_views_were_used_and_how_the_teacher_was_asked(
     content, text = summary(Path("lightning_logs/version_0"))
     assert f"  views     {line}\n" in text
     assert content["data"]["views"] == views
-    found = content["teacher"]["remembered"]
+    found = content["teacher"]["cached"]
     assert kept == (None if found is None else (found["rows"], found["bytes"]))

@@ -130,13 +130,13 @@ def test_a_class_of_ones_own_is_read_and_not_run(own_losses: None, capsys: pytes
     shown = capsys.readouterr().out
     assert shown.startswith("listed_losses.Own: The loss of a user.\n\nA formula: `a b`.\n")
     assert "  sharpness  How sharp. (float | null; default: null)\n" in shown
-    assert "  weight     What the term is multiplied with in the sum. (float; default: 3.0)\n" in shown
+    assert "  weight     Factor of the term in the total loss. (float; default: 3.0)\n" in shown
     assert "class_path: listed_losses.Own\n" in shown
     assert shown.endswith("\nsource: listed_losses.py\n")
     assert "listed_losses" not in sys.modules
 
 
-def test_what_cannot_be_read_of_a_class_stands_as_it_is(own_losses: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_parts_of_a_class_are_shown_unchanged(own_losses: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "losses", "listed_losses.Odd"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("listed_losses.Odd ('k'.upper()): One with what cannot be read.\n")
@@ -153,13 +153,13 @@ def test_what_cannot_be_read_of_a_class_stands_as_it_is(own_losses: None, capsys
         (["losses", "x\x1b[2J"], r"there is no 'x\x1b[2J' in losses; `list losses` shows all"),
         (["losses", "listed_losses.None"], "there is no class listed_losses.None"),
         (["losses", "..nothing"], "there is no class ..nothing"),
-        (["losses", "listed_losses.Linear"], "listed_losses.Linear is no Loss"),
-        (["losses", "kd_lightning.networks.LightNN"], "kd_lightning.networks.LightNN is no Loss"),
+        (["losses", "listed_losses.Linear"], "listed_losses.Linear is not a subclass of Loss"),
+        (["losses", "kd_lightning.networks.LightNN"], "kd_lightning.networks.LightNN is not a subclass of Loss"),
         (["configs", "nothing"], "there is no config 'nothing.yaml'"),
         (["losses", "kd", "more"], "unrecognized arguments: more; `python -m kd_lightning list --help`"),
     ],
 )
-def test_what_is_not_there_is_one_sentence(
+def test_an_unknown_name_is_one_sentence(
     args: list[str], expected: str, own_losses: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["list", *args]) == 2
@@ -169,10 +169,10 @@ def test_what_is_not_there_is_one_sentence(
     assert not output.out
 
 
-def test_a_file_that_is_no_python_is_named(own_losses: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_python_is_named(own_losses: None, capsys: pytest.CaptureFixture[str]) -> None:
     Path("listed_losses.py").write_text("class Own(:\n")
     assert main(["list", "losses", "listed_losses.Own"]) == 2
-    assert "listed_losses.py is no Python that can be read (invalid syntax" in capsys.readouterr().err
+    assert "listed_losses.py is not valid Python (invalid syntax" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("width", [20, 60, 100])
@@ -185,7 +185,7 @@ def test_lines_fit_the_terminal_and_lose_no_word(width: int) -> None:
     assert all(len(line) <= max(width, 32) for line in narrow if not any(word in line for word in long_words))
 
 
-def test_a_reader_who_has_enough_ends_it_quietly() -> None:
+def test_a_reader_that_closes_the_pipe_ends_it_quietly() -> None:
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "kd_lightning", "list"]

@@ -94,7 +94,7 @@ def test_top_sets_how_many_classes_are_shown(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.usefixtures("here")
-def test_below_the_threshold_the_table_says_not_sure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_below_the_threshold_the_table_shows_not_sure(capsys: pytest.CaptureFixture[str]) -> None:
     highest = [max(_expected(f"images/{number}.png")) for number in range(8)]
     threshold = (min(highest) + max(highest)) / 2
     main(["predict", "images", "--model", "light.onnx", "--threshold", str(threshold), "--output", "sure.jsonl"])
@@ -105,7 +105,7 @@ def test_below_the_threshold_the_table_says_not_sure(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.usefixtures("here")
-def test_json_json_lines_and_csv_say_the_same() -> None:
+def test_json_json_lines_and_csv_agree() -> None:
     for name in ("out.json", "out.jsonl", "new/out.csv"):
         assert main(["predict", "images", "--model", "light.onnx", "--output", name, "--top", "3"]) == 0
     records = json.loads(Path("out.json").read_text())
@@ -162,7 +162,7 @@ def test_broken_images_are_named_and_the_others_predicted(
 
 
 @pytest.mark.parametrize("model", ["light.onnx", "light.pth"])
-def test_images_beyond_the_range_of_the_training_images_and_files_left_out_are_said(
+def test_images_beyond_the_range_of_the_training_images_and_files_left_out_are_reported(
     model: str, here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in {"a.tif": 65535, "b.tif": 70_000, "c.tif": -1000}.items():
@@ -234,10 +234,10 @@ def test_a_reader_that_stops_ends_the_command_quietly(folder: Path, tmp_path: Pa
         ("images", r"the following arguments are required: --model; `.*predict --help` lists the options\."),
         ("--model light.onnx", r"the following arguments are required: IMAGE_OR_FOLDER; "),
         ("images --model light.onnx --batch-size 3", r"unrecognized arguments: --batch-size 3; "),
-        ("images --model light.onnx --top 0", r"argument --top: '0' is no whole number of 1 or more; "),
-        ("images --model light.onnx --threads two", r"argument --threads: 'two' is no whole number of 1 or more; "),
-        ("images --model light.onnx --threshold 60", r"argument --threshold: '60' is no probability from 0 to 1; "),
-        ("images --model light.onnx --threshold nan", r"argument --threshold: 'nan' is no probability"),
+        ("images --model light.onnx --top 0", r"argument --top: '0' is not a whole number of 1 or more; "),
+        ("images --model light.onnx --threads two", r"argument --threads: 'two' is not a whole number of 1 or more; "),
+        ("images --model light.onnx --threshold 60", r"argument --threshold: '60' is not a probability from 0 to 1; "),
+        ("images --model light.onnx --threshold nan", r"argument --threshold: 'nan' is not a probability"),
         ("images --model light.onnx --output a.txt", r"--output: the file a\.txt must end in \.json, \.jsonl, \.csv; "),
         ("images --model light.onnx --sheet a.jpg", r"--sheet: the file a\.jpg must end in \.png; "),
         ("images nowhere --model light.onnx", r"there is no image or folder nowhere; give the path of one\."),

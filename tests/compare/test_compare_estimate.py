@@ -1,4 +1,4 @@
-"""A study says beforehand how long it takes."""
+"""A study estimates beforehand how long it takes."""
 
 import itertools
 from dataclasses import replace
@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_run_takes_its_steps_and_the_teacher_is_asked_once_where_it_is_remembered(temp_folder: Path) -> None:
+def test_a_run_takes_its_steps_and_a_cached_teacher_runs_once(temp_folder: Path) -> None:
     # 114 images train in 4 batches, 6 validate and 120 are tested: one second each for a step and a forward pass
     # seven seconds to parse and to build, and one until the end of the first batch, when the data are loaded
     rest = 7 + 1 + (120 + 10 * 6) / 32
@@ -42,25 +42,25 @@ def test_a_run_takes_its_steps_and_the_teacher_is_asked_once_where_it_is_remembe
     assert found["teacher"] == Estimate(40 + rest)
     assert found["student"] == Estimate(40 + rest)
     assert found["cosine"].run == rest  # all of the step was the teacher's
-    assert found["cosine"].asking == 114 / 32
-    asked = estimate_rows(planned("--data.augment=[RandomCrop]"), threads=1)["cosine"]
-    assert asked == Estimate(40 + rest)
+    assert found["cosine"].caching == 114 / 32
+    live = estimate_rows(planned("--data.augment=[RandomCrop]"), threads=1)["cosine"]
+    assert live == Estimate(40 + rest)
     assert not Path("lightning_logs").exists()
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_teacher_that_an_earlier_run_has_asked_takes_no_time(
+def test_teacher_outputs_that_an_earlier_run_cached_take_no_time(
     temp_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "KEPT_FROM", 0.0)
     assert main(["fit", "--config=teacher.yaml", *TINY]) == 0
-    assert estimate_rows(planned(teacher=None), threads=1)["cosine"].asking > 0
+    assert estimate_rows(planned(teacher=None), threads=1)["cosine"].caching > 0
     assert main(["fit", "--config=cosine.yaml", *TINY]) == 0
-    assert estimate_rows(planned(teacher=None), threads=1)["cosine"].asking == 0
-    assert estimate_rows(planned(), threads=1)["cosine"].asking > 0  # of a teacher that the study has yet to train
+    assert estimate_rows(planned(teacher=None), threads=1)["cosine"].caching == 0
+    assert estimate_rows(planned(), threads=1)["cosine"].caching > 0  # of a teacher that the study has yet to train
 
 
-def test_what_cannot_be_tried_has_no_estimate_and_callbacks_take_no_part(temp_folder: Path) -> None:
+def test_a_row_that_fails_has_no_estimate_and_callbacks_do_not_run(temp_folder: Path) -> None:
     trouble = {"class_path": "test_compare_runner.Trouble", "init_args": {"kind": "fail"}}
     Path("fail").touch()
     rows = planned(baseline={"config": "student.yaml", "options": {"trainer.callbacks": [trouble]}})
@@ -71,7 +71,7 @@ def test_what_cannot_be_tried_has_no_estimate_and_callbacks_take_no_part(temp_fo
     assert set(estimate_rows(endless, threads=1)) == {"teacher", "cosine"}
 
 
-def test_rows_that_differ_in_fractions_of_losses_and_optimizer_are_tried_once(
+def test_rows_that_differ_in_fractions_of_losses_and_optimizer_are_timed_once(
     temp_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = planned(
@@ -81,7 +81,7 @@ def test_rows_that_differ_in_fractions_of_losses_and_optimizer_are_tried_once(
                 ("rate", "model.optimizer.lr", 0.5),
                 ("dropout", "model.network.init_args.dropout", 0.25),
                 ("batch", "data.batch_size", 8),
-                ("folding", "model.reparameterize", 2),
+                ("reparameterized", "model.reparameterize", 2),
             )
         ],
         teacher=None,
@@ -94,16 +94,16 @@ def test_rows_that_differ_in_fractions_of_losses_and_optimizer_are_tried_once(
 
     monkeypatch.setattr(estimate, "_estimate", estimated)
     found = estimate_rows(rows, threads=1)
-    assert tried == ["student", "dropout", "batch", "folding"]
+    assert tried == ["student", "dropout", "batch", "reparameterized"]
     assert found["rate"] == found["student"] == Estimate(1.0)
 
 
-def test_what_is_to_be_done_is_told_in_words() -> None:
+def test_the_missing_runs_are_described_in_words() -> None:
     rows = {"a": Estimate(60.0), "b": Estimate(300.0, 120.0, "logits"), "c": Estimate(300.0, 120.0, "logits")}
-    assert expectation(rows, [], 1, 2) == "All runs are there already."
+    assert expectation(rows, [], 1, 2) == "All runs are finished."
     assert "4 runs to do, which takes about 7 min here" in expectation(rows, ["a", "a", "b", "c"], 1, 2, start=0)
     assert "about 8 min here" in expectation(rows, ["a", "a", "b", "c"], 1, 2, start=60)
-    # four teachers, asked once each
+    # four teachers, each computed once
     assert "about 10 min here" in expectation(rows, ["a", "a", "b", "c"], 4, 2, start=0)
     assert "2 runs to do, which takes about 2 min here" in expectation(rows, ["a", "unknown"], 1, 1, start=0)
-    assert expectation({}, ["unknown"], 1, 1) == "1 run to do; the first one will tell how long it takes."
+    assert expectation({}, ["unknown"], 1, 1) == "1 run to do; time left unknown until the first one ends."

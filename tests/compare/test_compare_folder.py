@@ -1,4 +1,4 @@
-"""A study's folder: what it is called, that one compare is at work in it, and what is kept or removed there."""
+"""A study's folder: its name, its lock, and what is kept or removed in it."""
 
 import json
 from collections.abc import Callable
@@ -20,18 +20,18 @@ from kd_lightning.errors import UserError
 @pytest.mark.parametrize(
     "name", ["..", ".", "...", "/", "../..", "/etc", "a/../../b", "\\..", " ", "C:\\x", "~", "é [b]"]
 )
-def test_whatever_a_row_is_called_its_logs_lie_in_the_studys_folder(name: str) -> None:
+def test_a_rows_logs_lie_in_the_studys_folder_for_any_name(name: str) -> None:
     folder = RowConfig("student.yaml", name).folder
     assert Path(folder).parts == (folder,)
     assert not folder.startswith(".")
 
 
 def test_a_name_that_no_folder_can_have_is_refused() -> None:
-    with pytest.raises(UserError, match="500 letters in all"):
+    with pytest.raises(UserError, match="500 characters in all"):
         RowConfig("student.yaml", 500 * "x")
 
 
-def test_what_an_earlier_run_left_is_removed_and_nothing_outside_of_the_study(tmp_path: Path) -> None:
+def test_files_of_an_earlier_run_are_removed_and_none_outside_of_the_study(tmp_path: Path) -> None:
     elsewhere, logs = tmp_path / "elsewhere", tmp_path / "study" / "logs"
     for folder in (elsewhere / "seed_0", logs / "row" / "seed_0", tmp_path / "study" / "seed_0"):
         folder.mkdir(parents=True)
@@ -81,7 +81,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "digits": _text('{"seed": ' + "9" * 5000 + "}"),
     "parameters that are none": _with(parameters="many"),
     "too many parameters": _with(parameters=10**30),
-    "no number of seconds": _with(training_seconds=float("nan")),
+    "seconds that are not a number": _with(training_seconds=float("nan")),
     "bytes below 0": _with(onnx_bytes=-1),
     "agreement in words": _with(teacher_agreement=[1]),
     "counts below 0": _with(confusion=[[-1, 2], [3, 4]]),
@@ -89,13 +89,13 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "a short curve": _with(
         curves={"epochs": [1, 2], **{f"{x}_{y}": [0.1] for x in ("train", "val") for y in ("loss", "accuracy")}}
     ),
-    "half of what was right": lambda result: void(
+    "half of the predictions": lambda result: void(
         result.with_suffix(".npy").write_bytes(result.with_suffix(".npy").read_bytes()[:300])
     ),
     "code": lambda result: np.save(result.with_suffix(".npy"), np.array([{}], dtype=object), allow_pickle=True),
     "other classes": lambda result: np.save(classes_file(result), np.zeros(3, dtype=np.int64)),
     "classes of another run": lambda result: np.save(classes_file(result), np.ones(1000, dtype=np.int64)),
-    "what another run had right": lambda result: np.save(result.with_suffix(".npy"), np.ones(1000, dtype=np.bool_)),
+    "predictions of another run": lambda result: np.save(result.with_suffix(".npy"), np.ones(1000, dtype=np.bool_)),
     "classes in words": lambda result: np.save(classes_file(result), np.array(["a"] * 1000)),
     "half of the weights": lambda result: void(
         weights_file(result).write_bytes(weights_file(result).read_bytes()[:300])
@@ -105,7 +105,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_kept_run_that_is_damaged_is_no_kept_run(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_run_does_not_count_as_finished(damage: str, tmp_path: Path) -> None:
     result = tmp_path / "run.json"
     np.save(classes_file(result), np.zeros(1000, dtype=np.int64))
     write_run(example_run(0, 0.5), result)

@@ -58,7 +58,7 @@ class Trouble(Callback):
 
 
 class InThisProcess:
-    """Stands in for the pool: importing torch in a process of its own takes longer than all runs of a test."""
+    """Replaces the pool: importing torch in a process of its own takes longer than all runs of a test."""
 
     started: list[str]
 
@@ -93,7 +93,7 @@ class InThisProcess:
 
 @pytest.fixture
 def in_process(temp_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Run in this process, in an empty folder; gives the runs that were really done."""
+    """Run in this process, in an empty folder; return the runs that were done."""
     InThisProcess.started = []
     monkeypatch.setattr(runner, "Pool", InThisProcess)
     monkeypatch.setattr(command, "write_report", lambda analysis, folder: [folder / "report.html"])
@@ -125,7 +125,7 @@ def compare(*options: str, seeds: int = 2, output: str = "out", status: int = 0)
 
 
 def numbers(row: Row) -> list[Any]:
-    """Return all that a row's runs measured of the student but for time and size."""
+    """Return all measures of a row's runs except times, sizes and the teacher's accuracy."""
     still = [
         replace(run, training_seconds=0.0, onnx_bytes=None, latency_ms=None, teacher_accuracy=None) for run in row.runs
     ]
@@ -173,7 +173,7 @@ def test_runs_are_paired_measured_kept_and_reported(
     assert b"data.channels" not in shown  # the same in every row
 
 
-def test_what_is_there_is_used_again_for_more_seeds_and_other_teachers(in_process: list[str]) -> None:
+def test_finished_runs_are_reused_for_more_seeds_and_other_teachers(in_process: list[str]) -> None:
     write_study("cosine", teacher={"config": "teacher.yaml"}, teachers="one")
     before = compare(seeds=1)
     assert sorted(in_process) == ["cosine 0", "student 0", "teacher 0"]
@@ -185,10 +185,10 @@ def test_what_is_there_is_used_again_for_more_seeds_and_other_teachers(in_proces
     assert [row.runs[0].to_plain() for row in study.rows] == [row.runs[0].to_plain() for row in before.rows]
     in_process.clear()
     compare("--teachers=per_seed", seeds=2)
-    assert in_process == ["teacher 1", "cosine 1"]  # seed 0 has had its own
+    assert in_process == ["teacher 1", "cosine 1"]  # seed 0 has its own already
 
 
-def test_what_is_added_after_the_plan_has_no_verdict_and_takes_none(
+def test_rows_and_seeds_added_after_the_plan_have_no_verdict_and_change_none(
     in_process: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_configs()
@@ -251,7 +251,7 @@ def test_a_failed_run_is_reported_with_those_that_need_it_and_does_not_end_the_o
     assert "teacher, seed 0: failed: out of luck" in capsys.readouterr().out
     Path("fail").unlink()
     assert [len(row.runs) for row in compare("--model.network=DeepNN", seeds=1).rows] == [1, 1, 1]
-    assert in_process == ["teacher 0", "student 0", "teacher 0", "cosine 0"]  # the mended ones alone
+    assert in_process == ["teacher 0", "student 0", "teacher 0", "cosine 0"]  # only those that failed
 
 
 @pytest.fixture
@@ -332,7 +332,7 @@ class Branching(PlainNet):
         return super().forward(images if images.sum() > 0 else -images)
 
 
-def test_a_module_of_the_users_own_is_measured_as_onnx_and_where_it_cannot_be_the_report_says_why(
+def test_a_module_of_the_users_own_is_measured_as_onnx_or_the_report_has_the_reason(
     in_process: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain, branching = (
@@ -348,10 +348,10 @@ def test_a_module_of_the_users_own_is_measured_as_onnx_and_where_it_cannot_be_th
     assert first.runs[0].onnx_bytes
     assert (again.runs[0].onnx_bytes, again.no_costs) == (first.runs[0].onnx_bytes, "")
     assert last.runs[0].onnx_bytes is None
-    says = "branching has no ONNX size and latency, for Branching cannot be exported to ONNX ("
+    note = "branching has no ONNX size and latency, because Branching cannot be exported to ONNX ("
     analysis = analyse(read_study(Path("out", "study.json")))
     for form in (to_page(analysis), to_markdown(analysis)):
-        assert form.count(says) == 1
+        assert form.count(note) == 1
         assert "plain has no ONNX size" not in form
     assert "branching: no ONNX size and latency" in capsys.readouterr().out
 
@@ -377,14 +377,14 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 class TaskWithAnything(Classifier):
-    """A task whose signature and config hold values that JSON has no words for."""
+    """A task whose signature and config hold values that JSON does not have."""
 
     def __init__(self, network: Network, function: Any = lambda x: x, values: Any = None) -> None:
         super().__init__(network)
 
 
 @pytest.mark.filterwarnings("ignore:::jsonargparse")  # of values that it cannot write, which this is about
-def test_configs_with_every_kind_of_value_are_run_and_known_again(in_process: list[str]) -> None:
+def test_configs_with_every_kind_of_value_are_run_and_recognized(in_process: list[str]) -> None:
     kinds: list[dict[str, Any]] = [
         {"config": "student.yaml", "name": name, "options": options} for name, options in KINDS.items()
     ]
@@ -422,7 +422,7 @@ VALUES: list[Any] = [
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_the_text_of_an_option_says_its_value(value: Any) -> None:
+def test_the_text_of_an_option_is_read_as_its_value(value: Any) -> None:
     parser = ArgumentParser()
     parser.add_argument("--x", type=Any)
     assert parser.parse_args([f"--x={as_text(value)}"]).x == value
@@ -430,14 +430,15 @@ def test_the_text_of_an_option_says_its_value(value: Any) -> None:
 
 MISTAKES = {
     "no study": ([], "compare needs a study"),
-    "a config": (["--config=student.yaml"], "is no study"),
+    "a config": (["--config=student.yaml"], "is not a study"),
+    "a config with a baseline": (["--config=quickstart.yaml"], "quickstart.yaml is not a study"),
     "nowhere": (["--config=nope.yaml"], "there is no config 'nope.yaml'"),
     "no seeds": (["--config=notebook_table.yaml", "--seeds=0"], "--seeds is 0"),
     "no option": (["--config=notebook_table.yaml", "--foo=1"], "there is no option --foo"),
     "no such option of a run": (["--config=notebook_table.yaml", "--data.foo=1"], "there is no option --data.foo"),
     "same names": (["--config=twice.yaml"], "two rows of the study are called 'student'"),
     "no option of a row": (["--config=other.yaml"], "the row 'student' has the option 'seeds'"),
-    "no teacher": (["--config=alone.yaml"], "learns from a teacher"),
+    "no teacher": (["--config=untaught.yaml"], "learns from a teacher"),
     "a smoke test": (["--config=notebook_table.yaml", "--trainer.fast_dev_run=1"], "has trainer.fast_dev_run 1"),
     "some test images": (["--config=notebook_table.yaml", "--trainer.limit_test_batches=.5"], "limit_test_batches 0.5"),
     "no training": (["--config=notebook_table.yaml", "--trainer.max_epochs=0"], "has trainer.max_epochs 0"),
@@ -460,7 +461,7 @@ def test_a_mistake_is_answered_in_one_sentence_before_anything_runs(
     mistake: str, in_process: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("twice.yaml").write_text("baseline: {config: student.yaml}\ncompared: [{config: student.yaml}]")
-    Path("alone.yaml").write_text("baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml}]")
+    Path("untaught.yaml").write_text("baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml}]")
     Path("other.yaml").write_text("baseline: {config: student.yaml, options: {seeds: 2}}\ncompared: []")
     study = (
         "teacher: {config: student.yaml}\nbaseline: {config: student.yaml, name: a}\ncompared: [{config: cosine.yaml}]"
@@ -477,7 +478,7 @@ def test_a_mistake_is_answered_in_one_sentence_before_anything_runs(
     assert not Path("lightning_logs").exists()
 
 
-def test_options_of_runs_are_told_from_those_of_the_study() -> None:
+def test_options_of_runs_are_separated_from_those_of_the_study() -> None:
     request = read_request(
         ["--config", "notebook_table.yaml", "--data.val_size", "0", "--seeds", "3", "--trainer.max_epochs=2"]
     )
@@ -512,8 +513,8 @@ def test_a_study_without_a_teacher_takes_the_newest_that_fit_has_trained(
 
 
 def test_the_shipped_studies_can_be_planned(temp_folder: Path) -> None:
-    studies = [path.name for path in CONFIGS.glob("*.yaml") if "baseline" in yaml.safe_load(path.read_text())]
-    names = ("levers", "losses", "quickstart_compare", "notebook_table", "variants", "views")
+    studies = [path.name for path in CONFIGS.glob("*.yaml") if "compared" in yaml.safe_load(path.read_text())]
+    names = ("levers", "losses", "notebook_table", "quickstart_compare", "variants", "views")
     assert sorted(studies) == [f"{name}.yaml" for name in names]
     for name in studies:
         request = read_request([f"--config={name}", *TINY])

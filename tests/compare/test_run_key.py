@@ -1,4 +1,4 @@
-"""When two runs of a study are the same, and what is counted and told beside them."""
+"""When two runs of a study are the same, and the counts and times beside them."""
 
 import sys
 import time
@@ -68,7 +68,7 @@ def test_a_changed_module_of_ones_own_repeats_the_runs_that_it_is_imported_for(
     assert len({before, with_library, run_key.code_version(config)}) == 3
 
 
-def test_the_key_holds_all_that_numbers_depend_on_and_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_has_all_that_numbers_depend_on_and_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config: dict[str, Any] = {
         "data": {"class_path": "tiny.TinyDataModule", "init_args": {"root": "a", "batch_size": 2}},
         "model": {"class_path": "kd_lightning.tasks.Classifier", "init_args": {}},
@@ -118,7 +118,7 @@ def test_class_names_that_read_alike_when_they_are_joined_are_different_data(mon
     assert found[0] != found[1]
 
 
-def test_tensorboard_is_given_no_value_that_it_cannot_keep() -> None:
+def test_tensorboard_gets_only_values_that_it_can_store() -> None:
     values = {"big": 10**400, "half": "\ud800", "lr": 0.1, "none": None, "on": True}
     assert hyperparameters({"a": values, "b": {}})["a"] == {
         "big": str(10**400),
@@ -133,18 +133,18 @@ def test_multiply_adds_are_those_of_the_design() -> None:
     assert multiply_adds(DeepNN().eval()) == pytest.approx(94.2e6, rel=0.001)
 
 
-def test_time_left_is_judged_by_the_runs_of_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_left_is_estimated_from_the_runs_of_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     expected: dict[str, float] = {}
     progress = Progress(total=6, jobs=2, console=Console(quiet=True), expected=expected)
-    assert progress.left(["teacher"]) == "the first run will tell how long it takes"
+    assert progress.left(["teacher"]) == "time left unknown until the first run ends"
     expected["teacher"] = 40.0
     assert progress.left(["teacher", "teacher"]) == "about 40 s left"
     progress.started("teacher", 0)
     now[0] = 100.0
     progress.ended("teacher", 0, "done", [])
-    progress.ended("student", 0, "there already", [])
+    progress.ended("student", 0, "reused", [])
     expected["student"] = 20.0
     progress.started("teacher", 1)
     now[0] = 130.0  # 70 of its 100 seconds are left, and others take 60 more than expected, as it did

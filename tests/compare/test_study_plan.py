@@ -1,4 +1,4 @@
-"""The plan of a study: made before its first run, read by later starts, and never bent to what was seen."""
+"""The plan of a study: made before its first run, read by later starts, and not changed by results."""
 
 import json
 import shlex
@@ -27,7 +27,7 @@ def finish_a_run(folder: Path) -> None:
     (folder / "runs" / "key.json").touch()
 
 
-def settled(folder: Path, rows: dict[str, str] = ROWS, **options: Any) -> StudyPlan:
+def planned(folder: Path, rows: dict[str, str] = ROWS, **options: Any) -> StudyPlan:
     folder.mkdir(exist_ok=True)
     plan = ensure_plan(study(**options), rows, folder)
     finish_a_run(folder)
@@ -35,31 +35,31 @@ def settled(folder: Path, rows: dict[str, str] = ROWS, **options: Any) -> StudyP
 
 
 def test_the_first_start_makes_the_plan_and_later_ones_read_it(tmp_path: Path) -> None:
-    assert settled(tmp_path / "a") == StudyPlan(0, (5,), ROWS, 5)
+    assert planned(tmp_path / "a") == StudyPlan(0, (5,), ROWS, 5)
     assert json.loads((tmp_path / "a" / "plan.json").read_text())["looks"] == [5]
-    assert settled(tmp_path / "a", seeds=8) == StudyPlan(0, (5,), ROWS, 8)  # more runs, and the same plan
-    assert settled(tmp_path / "a", seeds=2) == StudyPlan(0, (5,), ROWS, 8)
-    assert settled(tmp_path / "b", looks=[3, 6], first_seed=9) == StudyPlan(9, (3, 6), ROWS, 6)
-    assert settled(tmp_path / "b").seeds == range(9, 15)
+    assert planned(tmp_path / "a", seeds=8) == StudyPlan(0, (5,), ROWS, 8)  # more runs, and the same plan
+    assert planned(tmp_path / "a", seeds=2) == StudyPlan(0, (5,), ROWS, 8)
+    assert planned(tmp_path / "b", looks=[3, 6], first_seed=9) == StudyPlan(9, (3, 6), ROWS, 6)
+    assert planned(tmp_path / "b").seeds == range(9, 15)
 
 
 @pytest.mark.parametrize(("option", "value"), [("first_seed", 5), ("looks", [3, 5]), ("looks", [8])])
 def test_another_first_seed_and_other_looks_than_planned_are_refused(option: str, value: Any, tmp_path: Path) -> None:
-    settled(tmp_path / "a")
+    planned(tmp_path / "a")
     with pytest.raises(UserError, match=rf"--{option} is .* planned with .*--output .*a_2 --first_seed 5"):
-        settled(tmp_path / "a", **{option: value})
+        planned(tmp_path / "a", **{option: value})
 
 
 def test_a_plan_binds_from_the_first_finished_run_on(tmp_path: Path) -> None:
     assert ensure_plan(study(seeds=5), ROWS, tmp_path).looks == (5,)
-    assert ensure_plan(study(seeds=8), {"cosine": "mended"}, tmp_path).rows == {"cosine": "mended"}
+    assert ensure_plan(study(seeds=8), {"cosine": "fixed"}, tmp_path).rows == {"cosine": "fixed"}
     finish_a_run(tmp_path)
     plan = ensure_plan(study(seeds=9), ROWS, tmp_path)
-    assert (plan.looks, plan.rows) == ((8,), {"cosine": "mended"})
+    assert (plan.looks, plan.rows) == ((8,), {"cosine": "fixed"})
 
 
 def test_a_row_that_was_added_or_changed_after_the_plan_is_exploratory(tmp_path: Path) -> None:
-    plan = settled(tmp_path / "a")
+    plan = planned(tmp_path / "a")
     assert plan.reason("cosine", "1") == ""
     assert plan.reason("added", "3") == "it was not in the study's plan"
     assert plan.reason("cosine", "changed").startswith("it is not what was planned")
@@ -68,24 +68,24 @@ def test_a_row_that_was_added_or_changed_after_the_plan_is_exploratory(tmp_path:
 def test_runs_from_before_there_was_a_plan_support_no_verdict(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     finish_a_run(tmp_path / "a")
-    plan = settled(tmp_path / "a", seeds=5)
+    plan = planned(tmp_path / "a", seeds=5)
     assert plan.reason("cosine", "1") == plan.exploratory == "its folder held finished runs before there was a plan"
-    assert settled(tmp_path / "a", seeds=5).exploratory  # for good
+    assert planned(tmp_path / "a", seeds=5).exploratory  # for good
 
 
 def test_seeds_that_a_study_beside_it_has_shown_of_the_same_rows_support_no_verdict(tmp_path: Path) -> None:
-    settled(tmp_path / "many", {**ROWS, "third": "3"}, seeds=3)
-    best = settled(tmp_path / "best", {"SRD": "2"}, seeds=5)  # the best row of it, on the seeds that chose it
+    planned(tmp_path / "many", {**ROWS, "third": "3"}, seeds=3)
+    best = planned(tmp_path / "best", {"SRD": "2"}, seeds=5)  # the best row of it, on the seeds that chose it
     assert best.exploratory == (f"some of its results were there before its plan, in {tmp_path / 'many'}")
-    assert not settled(tmp_path / "new", {"SRD": "2"}, seeds=5, first_seed=5).exploratory
-    assert not settled(tmp_path / "others", {"other": "4"}, seeds=5).exploratory
-    assert not settled(tmp_path / "again", {**ROWS, "third": "3"}, seeds=3).exploratory  # the same study once more
+    assert not planned(tmp_path / "new", {"SRD": "2"}, seeds=5, first_seed=5).exploratory
+    assert not planned(tmp_path / "others", {"other": "4"}, seeds=5).exploratory
+    assert not planned(tmp_path / "again", {**ROWS, "third": "3"}, seeds=3).exploratory  # the same study again
 
 
 def test_a_new_study_gets_seeds_that_were_never_used_and_a_folder_of_its_own(tmp_path: Path) -> None:
-    plan = settled(tmp_path / "a", seeds=7)
+    plan = planned(tmp_path / "a", seeds=7)
     assert next_study(plan, tmp_path / "a") == (7, tmp_path / "a_2")
-    settled(tmp_path / "a_2", first_seed=7, seeds=10)
+    planned(tmp_path / "a_2", first_seed=7, seeds=10)
     assert next_study(plan, tmp_path / "a") == (17, tmp_path / "a_3")
     args = [
         "compare",
@@ -109,12 +109,12 @@ def test_a_new_study_gets_seeds_that_were_never_used_and_a_folder_of_its_own(tmp
 
 
 def test_a_damaged_plan_is_answered_in_one_sentence(tmp_path: Path) -> None:
-    settled(tmp_path / "a")
+    planned(tmp_path / "a")
     whole = (tmp_path / "a" / "plan.json").read_text()
     for text in ("", "[1]", whole[:40], whole.replace("5", '"x"'), whole.replace("[\n  5\n ]", "[5, 3]")):
         (tmp_path / "a" / "plan.json").write_text(text)
         with pytest.raises(UserError, match="is not the plan of a study"):
-            settled(tmp_path / "a")
+            planned(tmp_path / "a")
 
 
 @pytest.mark.parametrize("looks", [[], [2, 5], [5, 5], [8, 5]])
@@ -139,13 +139,13 @@ def test_a_study_does_its_looks_one_after_another_and_anything_else_at_once() ->
     assert stages(StudyPlan(0, (3, 5), ROWS, exploratory="of something"), None) == [range(5)]
 
 
-def test_what_will_have_no_verdict_is_said_before_the_first_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_without_a_verdict_are_printed_before_the_first_run(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(width=200)
     reasons = {"cosine": "", "added": "it was not in the study's plan"}
     print_plan(StudyPlan(0, (2,), ROWS, 4), reasons, Path("out"), "compare --first_seed 4", console)
     printed = capsys.readouterr().out
     assert "Plan: 2 seeds (0 to 1), looked at once (out/plan.json)." in printed
-    assert "No verdict, for 2 seeds are too few" in printed
+    assert "No verdict, because 2 seeds are too few" in printed
     assert "Seeds from 2 on are more than planned" in printed
     assert "No verdict on added: it was not in the study's plan." in printed
     assert "A new study has new seeds, and verdicts: compare --first_seed 4 --seeds 5" in printed

@@ -1,10 +1,10 @@
-"""Augmentation draws as promised, and the pipeline puts it together."""
+"""The augmentations' draws, and the pipeline."""
 
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from augment_examples import ALL, BASELINE, BATCH, CLASSES, EPOCH, HEIGHT, WIDTH, make_batch, name, run
+from augment_examples import ALL, BATCH, CLASSES, EPOCH, HEIGHT, UNMIXED, WIDTH, make_batch, name, run
 from jsonargparse import ArgumentParser
 from torch import Tensor
 
@@ -27,7 +27,7 @@ def count_different(values: Tensor) -> int:
     return len(torch.unique(values, dim=0))
 
 
-# --- what all of them promise ----------------------------------------------------------------------------------------
+# --- properties of all of them ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("step", ALL, ids=name)
@@ -45,7 +45,7 @@ def test_a_batch_keeps_shape_range_and_memory_order_and_its_inputs_stay(step: Au
     assert all(torch.equal(*pair) for pair in zip(before, (images, labels, rows), strict=True))
 
 
-@pytest.mark.parametrize("step", BASELINE, ids=name)
+@pytest.mark.parametrize("step", UNMIXED, ids=name)
 def test_an_image_comes_out_the_same_in_any_batch(step: Augmentation) -> None:
     images, labels, rows = make_batch()
     whole = run(step, images, labels, rows)[0]
@@ -54,7 +54,7 @@ def test_an_image_comes_out_the_same_in_any_batch(step: Augmentation) -> None:
 
 
 @pytest.mark.parametrize("step", ALL, ids=name)
-def test_images_of_a_batch_have_draws_of_their_own(step: Augmentation) -> None:
+def test_images_of_a_batch_have_different_draws(step: Augmentation) -> None:
     images, labels, rows = make_batch()
     if step.mixes_labels:
         assert count_different(run(step, images, labels, rows)[1].amax(dim=1)) > BATCH // 3
@@ -81,8 +81,8 @@ def test_an_epoch_in_a_tensor_gives_the_same_batch(step: Augmentation) -> None:
 
 
 @pytest.mark.parametrize("step", ALL, ids=name)
-def test_nothing_waits_for_values_on_the_device(step: Augmentation) -> None:
-    images, labels, rows = (part.to("meta") for part in make_batch())  # a value that Python asks for is an error here
+def test_no_step_reads_values_from_the_device(step: Augmentation) -> None:
+    images, labels, rows = (part.to("meta") for part in make_batch())  # reading a value into Python is an error here
     result, _ = run(step, images, labels, rows, epoch=torch.tensor(EPOCH, device="meta"))
     assert result.shape == images.shape
 
@@ -122,7 +122,7 @@ def test_crops_and_translations_reach_all_places_equally() -> None:
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-def test_images_flip_as_often_as_asked(probability: float) -> None:
+def test_images_flip_with_the_given_probability(probability: float) -> None:
     flips = HorizontalFlip(probability).draw(torch.arange(20_000), 0)
     assert flips.float().mean().item() == pytest.approx(probability, abs=0.01)
 
@@ -187,7 +187,7 @@ def test_steps_run_in_the_order_of_the_config() -> None:
     assert torch.equal(mixed, wanted)
 
 
-def test_an_empty_pipeline_gives_back_what_it_got() -> None:
+def test_an_empty_pipeline_returns_its_input() -> None:
     images, labels, rows = make_batch()
     pipeline = Pipeline([], CLASSES)
     result = pipeline(images, labels, rows, EPOCH)
@@ -197,7 +197,7 @@ def test_an_empty_pipeline_gives_back_what_it_got() -> None:
     assert not pipeline.mixes_labels
 
 
-def test_a_pipeline_says_what_it_does_to_images_and_labels() -> None:
+def test_a_pipeline_knows_what_it_does_to_images_and_labels() -> None:
     assert Pipeline([HorizontalFlip()], CLASSES).flips_only
     assert not Pipeline([HorizontalFlip(), RandomCrop()], CLASSES).flips_only
     assert Pipeline([RandomCrop()], CLASSES).is_random
@@ -205,7 +205,7 @@ def test_a_pipeline_says_what_it_does_to_images_and_labels() -> None:
     assert Pipeline([RandomCrop(), CutMix()], CLASSES).mixes_labels
 
 
-def test_a_pipeline_of_flips_says_which_images_are_mirrored() -> None:
+def test_a_pipeline_of_flips_returns_which_images_are_mirrored() -> None:
     images, labels, rows = make_batch()
     pipeline = Pipeline([HorizontalFlip(), HorizontalFlip(0.4, seed=1)], CLASSES)
     flipped = pipeline.flipped(rows, EPOCH)
@@ -242,7 +242,7 @@ def test_a_reflection_wider_than_the_image_is_refused() -> None:
         run(RandomCrop(padding=HEIGHT), *make_batch())
 
 
-def test_a_config_names_augmentations_by_their_class_alone() -> None:
+def test_a_config_names_augmentations_only_by_their_class() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--augment", type=list[Augmentation])
     found = parser.parse_object(

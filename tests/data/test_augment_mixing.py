@@ -22,7 +22,7 @@ def test_beta_draws_follow_the_distribution(alpha: float) -> None:
     beta = pytest.importorskip("scipy.stats").beta(alpha, alpha)
     steps = torch.arange(0, 2**16) / 2**16
     values = symmetric_beta(steps, alpha)
-    lower = (values > 0) & (steps < 0.5)  # near 1, float32 is too coarse to tell
+    lower = (values > 0) & (steps < 0.5)  # near 1, float32 is too coarse
     assert (values.diff() >= 0).all()
     assert abs(beta.cdf(values[lower].double().numpy()) - steps[lower].numpy()).max() < 5e-4
     torch.testing.assert_close(values[1:] + values[1:].flip(0), torch.ones(2**16 - 1), rtol=0, atol=1e-5)
@@ -45,7 +45,7 @@ def test_labels_mixed_twice_are_still_probabilities() -> None:
     torch.testing.assert_close(mixed.sum(dim=1), torch.ones(BATCH))
 
 
-def test_everyone_has_one_partner_and_is_the_partner_of_one_other() -> None:
+def test_every_image_has_one_partner_and_is_the_partner_of_one_other() -> None:
     rows = make_batch()[2]
     partners = Mixup().draw(rows, EPOCH).partners
     assert sorted(partners.tolist()) == list(range(BATCH))

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchvision.transforms.v2 as tv
 import torchvision.transforms.v2.functional as tvf
-from augment_examples import ALL, BASELINE, CLASSES, EPOCH, HEIGHT, WIDTH, make_batch, run
+from augment_examples import ALL, CLASSES, EPOCH, HEIGHT, UNMIXED, WIDTH, make_batch, run
 from torch import Tensor
 
 from kd_lightning.data import augment
@@ -75,7 +75,7 @@ REPLAYS: list[tuple[Augmentation, Callable[..., Tensor]]] = [
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("step", "replay"), REPLAYS, ids=map(str, BASELINE))
+@pytest.mark.parametrize(("step", "replay"), REPLAYS, ids=map(str, UNMIXED))
 def test_an_image_equals_torchvisions_for_the_same_draw(
     step: Augmentation, replay: Callable[..., Tensor], channels: int
 ) -> None:

@@ -1,4 +1,4 @@
-"""Which images a fit sees under the Trainer's options, beside a plain DataLoader of the same images."""
+"""Which images a fit sees under the Trainer's options, compared with a plain DataLoader of the same images."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,21 +22,21 @@ Seen = list[tuple[str, int, list[int]]]
 """Stage, epoch and rows of each batch."""
 
 
-class Watched(Classifier):
-    """Notes the rows of every batch."""
+class RowRecorder(Classifier):
+    """Records the rows of every batch."""
 
     def __init__(self) -> None:
         super().__init__(TinyNetwork())
         self.seen: Seen = []
 
     def loss_step(self, batch: Batch) -> LabelledOutput:
-        """Note the rows, too."""
+        """Record the rows, too."""
         self.seen.append((self.trainer.state.stage or "", self.current_epoch, batch.rows.tolist()))
         return super().loss_step(batch)
 
 
 class Order(Sampler[int]):
-    """Gives a DataLoader the order of ours."""
+    """Gives a DataLoader the order of our sampler."""
 
     def __init__(self, rows: RowSampler) -> None:
         self.rows = rows
@@ -76,7 +76,7 @@ class PlainLoaders(TinyDataModule):
 
 
 class SaveAt(Callback):
-    """Saves a checkpoint behind a step, and says what had been seen."""
+    """Saves a checkpoint after a step, and counts the batches until then."""
 
     def __init__(self, step: int, path: Path) -> None:
         self.step = step
@@ -84,15 +84,15 @@ class SaveAt(Callback):
         self.seen = 0
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        """Save behind the step."""
+        """Save after the step."""
         if trainer.global_step == self.step and not self.seen:
             self.seen = len(pl_module.seen)
             trainer.save_checkpoint(self.path)
 
 
-def fit(kind: type[TinyDataModule], data: dict[str, Any], ckpt: Path | None = None, **options: Any) -> Watched:
+def fit(kind: type[TinyDataModule], data: dict[str, Any], ckpt: Path | None = None, **options: Any) -> RowRecorder:
     seed_everything(0, verbose=False)
-    task = Watched()
+    task = RowRecorder()
     trainer = quick_trainer(**{"epochs": 3, **options})
     datamodule = kind(
         **{"count": 60, "batch_size": 8, "val_size": 0.2, "eval_batch_size": 4, "normalize": "imagenet", **data}
@@ -110,10 +110,10 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "validation twice an epoch": ({"val_check_interval": 0.5}, {}),
     "validation by batches of all epochs": ({"val_check_interval": 4, "check_val_every_n_epoch": None}, {}),
     "validation every other epoch": ({"check_val_every_n_epoch": 2}, {}),
-    "loaders made anew": ({"reload_dataloaders_every_n_epochs": 1}, {}),
+    "reloaded loaders": ({"reload_dataloaders_every_n_epochs": 1}, {}),
     "steps": ({"max_steps": 9, "epochs": -1}, {}),
     "accumulation": ({"accumulate_grad_batches": 2}, {}),
-    "whole batches alone": ({"val_check_interval": 0.5}, {"batch_size": 11, "drop_last": True}),
+    "only whole batches": ({"val_check_interval": 0.5}, {"batch_size": 11, "drop_last": True}),
 }
 
 
@@ -126,7 +126,7 @@ def test_a_fit_sees_what_a_plain_dataloader_gives_it_and_a_resumed_one_the_rest(
     assert fit(TinyDataModule, data, ckpt=save.path, **options).seen == ours.seen[save.seen :]
 
 
-def training_rows(task: Watched) -> list[list[tuple[int, ...]]]:
+def training_rows(task: RowRecorder) -> list[list[tuple[int, ...]]]:
     """Return the rows of the training batches of each epoch."""
     epochs = max(epoch for _, epoch, _ in task.seen) + 1
     return [
@@ -139,10 +139,10 @@ def test_overfitting_sees_the_same_batches_in_every_epoch(batches: float, expect
     first, *others = training_rows(fit(TinyDataModule, {}, overfit_batches=batches))
     assert len(first) == expected
     assert all(epoch == first for epoch in others)
-    assert len({label % 4 for batch in first for label in batch}) == 4  # no class is missing in them
+    assert len({label % 4 for batch in first for label in batch}) == 4  # no class is missing
 
 
-def test_batches_are_others_in_every_epoch_where_none_are_fixed() -> None:
+def test_batches_differ_in_every_epoch_where_they_are_not_fixed() -> None:
     first, second, third = training_rows(fit(TinyDataModule, {}, limit_train_batches=1))
     assert first != second != third
 

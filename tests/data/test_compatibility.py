@@ -1,4 +1,4 @@
-"""What a file says of its data is held against the data at hand, wherever the two meet."""
+"""A file's metadata are compared with the data, wherever the two meet."""
 
 import re
 import shlex
@@ -47,7 +47,7 @@ class Renamed(TinyDataModule):
         ({"mean": (0.1, 0.2, 0.31)}, "--data.normalize '{mean: [0.1, 0.2, 0.31], std: [0.4, 0.5, 0.6]}', or give"),
     ],
 )
-def test_each_difference_is_named_with_both_values_and_what_mends_it(change: dict[str, Any], words: str) -> None:
+def test_each_difference_is_named_with_both_values_and_its_fix(change: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=re.escape(words)):
         check_data("net.pth", replace(INFO, **change), TinyDataModule(normalize=SAME))
 
@@ -78,7 +78,7 @@ def test_the_same_data_pass_also_after_a_round_trip_through_float32_and_where_th
     check_images("net.pth", replace(INFO, mean=IMAGENET[0]), data)  # an export applies the file's own normalization
 
 
-def test_a_checkpoint_is_never_run_on_other_data_and_the_sentence_mends_it(
+def test_a_checkpoint_is_never_run_on_other_data_and_the_message_fixes_it(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--config=student.yaml", *TINY, f"--ckpt_path={trained}/checkpoints/last.ckpt"]
@@ -88,11 +88,11 @@ def test_a_checkpoint_is_never_run_on_other_data_and_the_sentence_mends_it(
     assert main(["test", *arguments, "--data.normalize=imagenet"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    mend = shlex.split(error[error.index("--data.normalize") : error.index(", or give another file")])
-    assert main(["test", *arguments, *mend]) == 0
+    fix = shlex.split(error[error.index("--data.normalize") : error.index(", or give another file")])
+    assert main(["test", *arguments, *fix]) == 0
 
 
-def test_a_checkpoint_that_says_nothing_of_its_data_is_refused(
+def test_a_checkpoint_without_metadata_of_its_data_is_refused(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
@@ -102,7 +102,7 @@ def test_a_checkpoint_that_says_nothing_of_its_data_is_refused(
     assert "does not say on which data it was trained" in capsys.readouterr().err
 
 
-def test_a_teacher_sees_images_as_its_file_says_and_answers_in_the_order_of_the_datas_classes(
+def test_a_teacher_sees_images_as_its_file_says_and_outputs_the_datas_order_of_classes(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT, "--model.teacher.network=LightNN"]

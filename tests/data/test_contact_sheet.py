@@ -77,7 +77,7 @@ def test_names_are_written_and_long_ones_stay_off_the_images() -> None:
 
 def test_classes_beyond_the_limit_are_counted_in_one_line() -> None:
     images, labels = _data()
-    full, short = (contact_sheet(images, labels, ["a", "b", "c"], max_classes=most) for most in (3, 1))
+    full, short = (contact_sheet(images, labels, ["a", "b", "c"], max_classes=limit) for limit in (3, 1))
     assert short.height == full.height - 2 * (64 + GAP) + HEAD
     assert (np.asarray(short)[-MARGIN - HEAD : -MARGIN, MARGIN : 3 * NAMES] < 200).any()
 

@@ -26,7 +26,7 @@ def test_bits_equal_splitmix64_in_exact_arithmetic() -> None:
     assert [[value % 2**64 for value in line] for line in result.tolist()] == wanted
 
 
-def test_draws_of_today_are_the_draws_of_every_version() -> None:
+def test_draws_are_the_same_in_every_version() -> None:
     result = counter_rng.uniform(torch.tensor([0, 1, 2]), epoch=5, seed=42, count=2, stream="RandomCrop")
     assert (result * 2**24).tolist() == [[12659415, 2975029], [1700867, 9946422], [15546243, 14183908]]
 
@@ -64,9 +64,9 @@ def test_draws_are_uniform_in_zero_to_one() -> None:
     ids=["row", "epoch", "seed", "stream", "column"],
 )
 def test_draws_of_another_row_epoch_seed_stream_and_column_are_independent(other: torch.Tensor) -> None:
-    cells = (counter_rng.uniform(ROWS, 3, 0, 2, "a")[:, 0] * 16).long() * 16 + (other[:, 0] * 16).long()
-    counts = torch.bincount(cells, minlength=256).double()  # both together: all 16 x 16 pairs equally often
-    chi_square = ((counts - len(cells) / 256) ** 2 / (len(cells) / 256)).sum()
+    pairs = (counter_rng.uniform(ROWS, 3, 0, 2, "a")[:, 0] * 16).long() * 16 + (other[:, 0] * 16).long()
+    counts = torch.bincount(pairs, minlength=256).double()  # all 16 x 16 are equally often
+    chi_square = ((counts - len(pairs) / 256) ** 2 / (len(pairs) / 256)).sum()
     assert 170 < chi_square < 350
 
 

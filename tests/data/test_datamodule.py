@@ -84,7 +84,7 @@ def test_processes_that_would_get_no_image_are_refused(data: dict[str, Any], kin
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_a_split_without_an_image_is_named_as_that_and_not_as_too_many_processes(world_size: int) -> None:
+def test_a_split_without_an_image_is_reported_as_that_and_not_as_too_many_processes(world_size: int) -> None:
     module = TinyDataModule()
     module.trainer = SimpleNamespace(global_rank=0, world_size=world_size, overfit_batches=0.0)  # type: ignore[assignment]
     module.test_rows = lambda: (module.split("test"), torch.empty(0, dtype=torch.int64))  # type: ignore[method-assign]

@@ -21,7 +21,7 @@ from kd_lightning.machine import progress
 
 
 class Source:
-    """A folder of images that counts how often it is decoded."""
+    """A folder of images, with a count of its decodings."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = folder / "images"
@@ -171,7 +171,7 @@ def test_a_cache_that_was_cut_off_is_not_used(source: Source, left: int) -> None
 
 
 @pytest.mark.parametrize("at", [30, 200, 3000, -20, -6, -1])
-def test_a_cache_with_one_changed_byte_is_made_anew(source: Source, at: int) -> None:
+def test_a_cache_with_one_changed_byte_is_rebuilt(source: Source, at: int) -> None:
     (source.root / "5.bmp").write_bytes(b"")
     decode_images(source.names(), SIZE, 3, root=source.root, cache_dir=source.cache, on_broken="skip")
     content = bytearray(source.caches()[0].read_bytes())
@@ -196,7 +196,7 @@ def test_of_two_that_start_at_once_one_decodes_and_both_have_the_images(source: 
 
 def test_where_no_cache_can_be_written_the_images_are_decoded_in_memory(source: Source) -> None:
     source.cache.write_text("a file where the folder should be")
-    with pytest.warns(UserWarning, match=r"decoded images cannot be kept in .*cache_dir") as warned:
+    with pytest.warns(UserWarning, match=r"decoded images cannot be cached in .*cache_dir") as warned:
         decoded = source.decode()
     assert first_values(decoded.images) == [0, 1, 2, 3, 4]
     assert len(warned) == 1
@@ -304,7 +304,7 @@ def test_files_come_in_their_order_however_many_processes_decode(
         n for n in range(40) if n not in (7, 38)
     ]
     reasons = {position: reason for _, broken in parts for position, reason in broken.items()}
-    assert reasons == {7: "the file is empty", 38: "it is no image of a known format"}
+    assert reasons == {7: "the file is empty", 38: "it is not an image of a known format"}
 
 
 def test_a_process_that_dies_is_reported_and_not_waited_for(tmp_path: Path) -> None:
@@ -315,15 +315,15 @@ def test_a_process_that_dies_is_reported_and_not_waited_for(tmp_path: Path) -> N
     worker.close()
 
 
-def test_a_caller_that_stops_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_that_stops_leaves_no_process_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[decode_parallel._Worker] = []
     make = decode_parallel._Worker
 
-    def remembered(*options: Any) -> decode_parallel._Worker:
+    def recorded(*options: Any) -> decode_parallel._Worker:
         started.append(make(*options))
         return started[-1]
 
-    monkeypatch.setattr(decode_parallel, "_Worker", remembered)
+    monkeypatch.setattr(decode_parallel, "_Worker", recorded)
     Image.fromarray(picture()).save(tmp_path / "a.png")
     parts = decode_in_order([str(tmp_path / "a.png")] * 1000, SIZE, 3, 2)
     next(parts)

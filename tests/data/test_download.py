@@ -71,7 +71,7 @@ def start(folder: Path, source: str) -> subprocess.Popen[str]:
     """Start a process that downloads; it does without the package's ``__init__``, which takes seconds to import."""
     code = (
         "import signal, sys, types; from pathlib import Path; import kd_lightning; "
-        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a job in the background is born deaf to it
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a background job starts with it ignored
         "sys.modules['kd_lightning.data'] = package = types.ModuleType('kd_lightning.data'); "
         "package.__path__ = [kd_lightning.__path__[0] + '/data']; "
         "from kd_lightning.data.download import fetch; "
@@ -116,7 +116,7 @@ def test_a_good_source_gives_the_file_in_a_new_folder(tmp_path: Path, server: Fi
         ("ftp", "unknown url type: ftp"),
     ],
 )
-def test_a_bad_source_is_left_for_the_next_and_never_makes_a_file(
+def test_a_bad_source_is_given_up_for_the_next_and_never_makes_a_file(
     tmp_path: Path, server: FileServer, way: str, reason: str
 ) -> None:
     bad, seconds = server.source(way), 0.4 if way in SLOW else 30
@@ -127,7 +127,7 @@ def test_a_bad_source_is_left_for_the_next_and_never_makes_a_file(
     assert_only_the_right_file(tmp_path)
 
 
-def test_a_refused_connection_is_left_for_the_next_source(
+def test_a_refused_connection_is_given_up_for_the_next_source(
     tmp_path: Path, server: FileServer, closed_source: str
 ) -> None:
     with pytest.raises(UserError, match=f"  {closed_source}/{NAME}: Connection refused\n"):
@@ -137,7 +137,7 @@ def test_a_refused_connection_is_left_for_the_next_source(
 
 
 @pytest.mark.parametrize("source", ["http://", "http://[bad", "http://127.0.0.1:99999", "http://a b", "http://é/ü"])
-def test_an_address_that_is_none_is_left_for_the_next_source(tmp_path: Path, server: FileServer, source: str) -> None:
+def test_an_invalid_address_is_given_up_for_the_next_source(tmp_path: Path, server: FileServer, source: str) -> None:
     get(tmp_path, source, server.source("plain"))
     assert_only_the_right_file(tmp_path)
 
@@ -167,7 +167,7 @@ def test_an_answer_without_end_leaves_nothing_on_the_disk(tmp_path: Path, server
 def test_a_source_is_given_up_at_the_end_of_the_first_stretch_in_which_it_is_too_slow() -> None:
     pace = Pace(Limits(seconds=30, rate=10), now=100)
     pace.note(300, now=129)
-    pace.note(0, now=130)  # as fast as is asked for
+    pace.note(0, now=130)  # exactly the required rate
     assert pace.left(now=140) == 20
     pace.note(299, now=159)
     with pytest.raises(SourceError, match="only 299 bytes came for 30 s"):
@@ -196,7 +196,7 @@ def test_a_server_without_ranges_sends_everything_again(tmp_path: Path, server: 
 
 
 @pytest.mark.parametrize("old", [b"x" * 1000, BODY[:-1] + b"xyz"], ids=["wrong", "too long"])
-def test_a_wrong_partial_file_is_dropped_and_the_same_source_asked_again(
+def test_a_wrong_partial_file_is_dropped_and_the_same_source_tried_again(
     tmp_path: Path, server: FileServer, old: bytes
 ) -> None:
     (tmp_path / f"{NAME}.part").write_bytes(old)
@@ -205,7 +205,7 @@ def test_a_wrong_partial_file_is_dropped_and_the_same_source_asked_again(
     assert_only_the_right_file(tmp_path)
 
 
-def test_a_partial_file_that_is_whole_is_put_in_place(tmp_path: Path, server: FileServer) -> None:
+def test_a_partial_file_that_is_complete_is_put_in_place(tmp_path: Path, server: FileServer) -> None:
     (tmp_path / f"{NAME}.part").write_bytes(BODY)
     get(tmp_path, server.source("ranges"))
     assert server.requests == [("ranges", f"bytes={len(BODY)}-")]

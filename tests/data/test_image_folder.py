@@ -28,7 +28,7 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_split(folder: Path, counts: dict[str, int], start: int = 0) -> None:
-    """Write images whose red says the class and whose green is a number of their own."""
+    """Write images whose red is the class and whose green is a unique number."""
     for name, count in counts.items():
         (folder / name).mkdir(parents=True)
         for number in range(start, start + count):
@@ -41,7 +41,7 @@ def module(root: Path, **options: object) -> ImageFolderDataModule:
 
 
 def numbers(data: LabelledImages, rows: torch.Tensor) -> set[tuple[int, int]]:
-    """Return class and number of the images in these rows, after checking that the labels say the class, too."""
+    """Return class and number of the images in these rows, after checking that the labels agree."""
     pixels = data.images[rows][:, 0, 0]
     assert pixels[:, 0].tolist() == data.labels[rows].tolist()
     return {(red, green) for red, green, _ in pixels.tolist()}
@@ -63,17 +63,17 @@ def test_images_lie_in_their_splits_with_the_labels_of_their_folders(tmp_path: P
 def test_what_the_network_needs_is_known_before_anything_is_decoded(tmp_path: Path) -> None:
     write_split(tmp_path / "data", {"ant": 1, "bee": 1})
     for path in (tmp_path / "data").rglob("*.png"):
-        path.write_bytes(b"no image")
+        path.write_bytes(b"not an image")
     data = module(tmp_path / "data", channels=1)
     assert (data.class_names, data.in_channels, data.image_size) == (("ant", "bee"), 1, 8)
 
 
-def test_classes_are_in_the_order_of_their_names_and_hidden_folders_are_none(tmp_path: Path) -> None:
+def test_classes_are_in_the_order_of_their_names_and_hidden_folders_are_ignored(tmp_path: Path) -> None:
     names = ("ant", "ant eater", "ant-lion", "Bee", "10", "9", ".trash")
     assert module(folders(tmp_path / "data", *names)).class_names == ("10", "9", "Bee", "ant", "ant eater", "ant-lion")
 
 
-def test_without_a_test_folder_a_stratified_part_is_split_off_that_no_one_trains_on(tmp_path: Path) -> None:
+def test_without_a_test_folder_a_stratified_part_is_split_off_that_is_never_trained_on(tmp_path: Path) -> None:
     write_split(tmp_path / "data" / "train", {"ant": 50, "bee": 100})
     data = module(tmp_path / "data", val_size=0.1)
     train, val, test = (numbers(*rows()) for rows in (data.train_rows, data.val_rows, data.test_rows))
@@ -83,7 +83,7 @@ def test_without_a_test_folder_a_stratified_part_is_split_off_that_no_one_trains
     assert sum(label for label, _ in val) == 8
 
 
-def test_the_part_that_is_split_off_depends_on_the_seed_alone(tmp_path: Path) -> None:
+def test_the_part_that_is_split_off_depends_only_on_the_seed(tmp_path: Path) -> None:
     write_split(tmp_path / "data" / "train", {"ant": 20, "bee": 20})
     first, again, other = (numbers(*module(tmp_path / "data", split_seed=seed).test_rows()) for seed in (0, 0, 1))
     assert first == again
@@ -155,7 +155,7 @@ def test_a_root_whose_name_no_config_can_hold_is_one_sentence(capsys: pytest.Cap
     assert "an option of --data has bytes that are not UTF-8" in capsys.readouterr().err
 
 
-def test_a_broken_file_that_is_left_out_is_named_without_what_steers_a_terminal(tmp_path: Path) -> None:
+def test_a_broken_file_that_is_left_out_is_named_without_terminal_escapes(tmp_path: Path) -> None:
     write_split(tmp_path / "data", {"ant": 4, "bee": 4})
     (tmp_path / "data" / "bee" / "\x1b[31m\n.png").write_bytes(b"")
     with pytest.warns(UserWarning, match="1 of 9 images") as warned:
@@ -255,7 +255,7 @@ def test_a_class_may_be_called_like_a_split_among_others(tmp_path: Path) -> None
         ("train/cat", "ant", "train/cat and .*train/ant are the same folder"),
         ("train/cat", "/", "train/cat and / are the same folder"),
         ("val", "train", "val/ant and .*train/ant are the same folder"),
-        ("train/ant/gone", "nowhere", "the link .*train/ant/gone leads nowhere"),
+        ("train/ant/broken", "nowhere", "the link .*train/ant/broken leads nowhere"),
         ("val", "nowhere", "the link .*data/val leads nowhere"),
         ("train/ant/processes", "/proc", "are the same folder|cannot read the folder|leads nowhere"),
     ],
@@ -282,15 +282,16 @@ def test_links_to_images_elsewhere_are_followed(tmp_path: Path) -> None:
     }
 
 
-def test_what_is_no_ordinary_file_is_named_as_broken(tmp_path: Path) -> None:
+def test_what_is_not_a_regular_file_is_named_as_broken(tmp_path: Path) -> None:
     write_split(tmp_path / "data", {"ant": 5, "bee": 5})
     os.mkfifo(tmp_path / "data" / "ant" / "pipe.png")
     (tmp_path / "data" / "bee" / "null.png").symlink_to("/dev/null")
-    (tmp_path / "data" / "bee" / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "data" / "bee" / "link.png").symlink_to("nowhere.png")
     with pytest.raises(UserError) as caught:
         module(tmp_path / "data").prepare_data()
-    for told in ("pipe.png: it is no ordinary file", "null.png: it is no ordinary file", "gone.png: there is no such"):
-        assert told in str(caught.value)
+    irregular = "it is not a regular file"
+    for line in (f"pipe.png: {irregular}", f"null.png: {irregular}", "link.png: there is no such"):
+        assert line in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -374,13 +375,13 @@ def test_files_that_are_left_out_are_counted_in_one_line(tmp_path: Path) -> None
     Image.fromarray(np.full((8, 8, 3), 1, np.uint8)).save(root / "bee" / "without_ending", "PNG")
     with pytest.warns(
         UserWarning, match=r"4 files in .*data are left out: 2 \.heic, 1 \.dng, 1 \.txt; .* convert"
-    ) as said:
+    ) as warned:
         read = module(root).train_rows()[0]
     assert len(read.labels) == 15
-    assert sum("left out" in str(warning.message) for warning in said) == 1
+    assert sum("left out" in str(warning.message) for warning in warned) == 1
 
 
-def test_test_and_validation_images_that_lack_classes_are_said(tmp_path: Path) -> None:
+def test_test_and_validation_images_that_lack_classes_are_reported(tmp_path: Path) -> None:
     root = tmp_path / "data"
     write_split(root / "train", {"ant": 9, "bee": 9, "cat": 9})
     write_split(root / "test", {"ant": 1}, start=50)
@@ -392,7 +393,7 @@ def test_test_and_validation_images_that_lack_classes_are_said(tmp_path: Path) -
         data.val_rows()
 
 
-def test_test_images_that_are_training_images_are_said_by_their_pixels(tmp_path: Path) -> None:
+def test_test_images_that_are_training_images_are_found_by_their_pixels(tmp_path: Path) -> None:
     root = tmp_path / "data"
     write_split(root / "train", {"ant": 5, "bee": 5})
     write_split(root / "test", {"ant": 5, "bee": 5}, start=3)

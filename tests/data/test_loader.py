@@ -24,7 +24,7 @@ def test_batches_hold_the_rows_they_name_and_every_row_once() -> None:
     assert torch.cat([batch.rows for batch in batches]).sort().values.tolist() == list(range(21))
 
 
-def test_orders_differ_between_epochs_and_come_again_with_the_epoch() -> None:
+def test_orders_differ_between_epochs_and_repeat_with_the_epoch() -> None:
     sampler = RowSampler(torch.arange(50), shuffle=True, seed=3)
     orders = []
     for epoch in (0, 1, 0):
@@ -72,7 +72,7 @@ def test_a_split_can_be_given_as_a_number_of_images_or_as_nothing() -> None:
     assert len(stratified_split(labels, 0, seed=0)[1]) == 0
 
 
-def test_a_last_batch_with_fewer_rows_is_left_out_where_that_is_asked_for() -> None:
+def test_a_last_batch_with_fewer_rows_is_dropped_on_request() -> None:
     data = tiny_images(21, classes=3, seed=0)
     loader = BatchLoader(data, RowSampler(torch.arange(21), shuffle=True), batch_size=8, drop_last=True)
     assert [len(batch.rows) for batch in loader] == [8, 8]
@@ -107,7 +107,7 @@ def test_a_class_gives_its_own_share_whatever_others_cannot_give(
     assert torch.bincount(labels[second], minlength=len(counts)).tolist() == expected
 
 
-def test_the_split_of_large_classes_is_what_it_was() -> None:
+def test_the_split_of_large_classes_is_the_same_in_every_version() -> None:
     rows = stratified_split(torch.arange(10).repeat(5000), 0.1, seed=0)[1]
     assert blake2b(rows.numpy().tobytes(), digest_size=8).hexdigest() == "ecc00c2ecf9c7312"
     uneven = torch.arange(4).repeat_interleave(torch.tensor([13, 57, 101, 8]))

@@ -47,7 +47,7 @@ def test_normalization_first_used_in_inference_mode_still_lets_gradients_through
 
 
 @pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5, 0.5)), ((), ()), ((0.5,), (0.0,)), ((float("nan"),), (1.0,))])
-def test_values_that_are_no_normalization_are_refused(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+def test_values_that_are_not_a_normalization_are_refused(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     with pytest.raises(UserError):
         Normalization(mean, std)
 

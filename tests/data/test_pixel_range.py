@@ -70,7 +70,7 @@ def test_values_have_the_usual_range_that_they_fill_or_else_their_own(
 
 
 @pytest.mark.parametrize("name", ["a/0.tif", "b/0.tif"])
-def test_one_pixel_that_is_too_bright_does_not_darken_its_image_alone(tmp_path: Path, name: str) -> None:
+def test_one_pixel_that_is_too_bright_does_not_darken_only_its_image(tmp_path: Path, name: str) -> None:
     for one in ("train/a/0.tif", "train/b/0.tif", "test/a/0.tif"):
         write(tmp_path / "data" / one, (0.1, 0.51), "f4")
     write(tmp_path / "data" / "train" / name, (1.02, 0.51), "f4")
@@ -90,7 +90,7 @@ def test_twelve_bits_in_sixteen_take_all_levels_and_a_later_start_knows_the_rang
 
 def test_the_range_is_that_of_the_training_images_and_test_images_beyond_it_are_named(data: Path) -> None:
     write(data / "test" / "a" / "0.png", 60_000, "u2")
-    with pytest.warns(UserWarning, match=r"1 image that no one trains on go beyond, as .*test/a/0\.png does"):
+    with pytest.warns(UserWarning, match=r"Beyond it: 1 image outside the training set, such as .*test/a/0\.png"):
         assert last_pixels(module(data)) == {"train": [249, 125], "test": [255, 62]}
 
 
@@ -118,7 +118,7 @@ def test_whole_and_floating_point_numbers_of_two_ranges_are_refused_unless_one_i
     assert last_pixels(module(data, pixel_range=(0, 4000)))["train"] == [255, 128, 0]
 
 
-def test_wide_images_among_test_images_alone_are_refused(tmp_path: Path) -> None:
+def test_wide_images_only_among_test_images_are_refused(tmp_path: Path) -> None:
     for name in ("train/a/0.png", "train/b/0.png", "test/b/0.png"):
         write(tmp_path / "data" / name, (0, 9), "u1")
     write(tmp_path / "data" / "test" / "a" / "0.png", 9, "u2")
@@ -126,10 +126,10 @@ def test_wide_images_among_test_images_alone_are_refused(tmp_path: Path) -> None
         module(tmp_path / "data").prepare_data()
 
 
-def test_wide_images_that_are_all_broken_say_what_is_wrong_with_them(data: Path) -> None:
+def test_wide_images_that_are_all_broken_are_reported_with_the_reason(data: Path) -> None:
     for path in [*data.rglob("*.tif"), *data.rglob("*.png")]:
         write(path, 9, "u1") if path.suffix == ".png" else write(path, float("nan"), "f4")
-    with pytest.raises(UserError, match=r"train/b/0\.tif: it has pixels that are no finite numbers"):
+    with pytest.raises(UserError, match=r"train/b/0\.tif: it has pixels that are not finite"):
         module(data).prepare_data()
 
 
@@ -149,6 +149,6 @@ def test_where_no_cache_can_be_written_wide_images_are_decoded_in_memory(data: P
 
 
 @pytest.mark.parametrize("values", [(1, 1), (4095, 0), (0, float("inf")), (float("nan"), 1)])
-def test_a_range_that_is_none_is_refused(data: Path, values: tuple[float, float]) -> None:
+def test_an_invalid_range_is_refused(data: Path, values: tuple[float, float]) -> None:
     with pytest.raises(UserError, match=r"pixel_range .* as in --data.pixel_range '\[0, 4095\]'"):
         module(data, pixel_range=values)

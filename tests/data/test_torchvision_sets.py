@@ -104,7 +104,7 @@ def test_cifar_s_extracted_folder_is_used_without_a_network(
     assert_equals_torchvision(module(root=str(tmp_path), mirrors=[]))
 
 
-def test_cifar_s_archive_is_used_without_a_network_and_mends_a_broken_batch(
+def test_cifar_s_archive_is_used_without_a_network_and_replaces_a_broken_batch(
     tmp_path: Path, cifar: tuple[type[CIFAR10DataModule], Files]
 ) -> None:
     module, files = cifar
@@ -244,7 +244,7 @@ def test_what_a_network_needs_to_know_is_known_before_loading() -> None:
     assert not Path("nowhere").exists()
 
 
-def test_cifar_10_keeps_the_seed_s_normalization_and_the_others_measure_their_own() -> None:
+def test_cifar_10_keeps_the_reference_notebook_s_normalization_and_the_others_measure_their_own() -> None:
     assert CIFAR10DataModule().normalization.mean == (0.485, 0.456, 0.406)
     assert MNISTDataModule().normalize == SVHNDataModule().normalize == "auto"
 
@@ -257,8 +257,8 @@ def test_an_official_host_is_among_the_sources_of_every_set() -> None:
     assert datasets.SVHN.split_list["train"][0].rpartition("/")[0] in SVHNDataModule.sources
 
 
-def test_no_more_is_read_of_a_file_than_any_of_the_sets_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "MOST", 10)
+def test_no_more_is_read_of_a_file_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "MAX_BYTES", 10)
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(1000)))
     (tmp_path / "large").write_bytes(bytes(1000))
     assert formats.read_bytes(tmp_path / "bomb.gz") == formats.read_bytes(tmp_path / "large") == bytes(10)

@@ -39,7 +39,7 @@ def test_images_of_one_epoch_are_seen_in_different_views_and_runs_take_them_in_a
     assert not torch.equal(numbers(of, 0), numbers(of, 5))
 
 
-def test_a_view_of_a_number_is_what_training_shows_under_it_whatever_the_run() -> None:
+def test_a_view_of_a_number_is_the_one_that_training_shows_in_any_run() -> None:
     images = torch.randint(0, 255, (200, 3, 8, 8), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(200, dtype=torch.int64)
     for of in (views(3, RandomCrop(padding=2), HorizontalFlip()), views(None, HorizontalFlip()), views(None)):

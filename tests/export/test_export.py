@@ -43,7 +43,7 @@ LENIENT = ExportSettings(max_drop=3.0, measure_speed=False)
 
 
 class Branching(Network):
-    """Cannot be exported: which way it goes depends on the values."""
+    """Cannot be exported: its control flow depends on the values."""
 
     def forward(self, images: Tensor) -> Tensor:
         return (images if images.sum() > 0 else -images).flatten(1)[:, : self.num_classes]
@@ -76,10 +76,10 @@ def test_an_export_prints_nothing_and_leaves_the_network_as_it_was(
     assert [weight.requires_grad for weight in network.parameters()].count(False) == 1
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     kinds = {node.op_type for node in onnx.load(tmp_path / "student.onnx").graph.node}
-    assert kinds == {"Conv", "Relu", "MaxPool", "Reshape", "Gemm"}  # its dropout stays behind
+    assert kinds == {"Conv", "Relu", "MaxPool", "Reshape", "Gemm"}  # its dropout is dropped
 
 
-def test_a_file_is_one_file_that_says_what_it_is(fp32: Path) -> None:
+def test_an_export_is_one_file_with_metadata(fp32: Path) -> None:
     model = onnx.load(fp32)
     assert ModelInfo.from_metadata({item.key: item.value for item in model.metadata_props}) == info_of(
         trained_network()
@@ -90,7 +90,7 @@ def test_a_file_is_one_file_that_says_what_it_is(fp32: Path) -> None:
     assert list(fp32.parent.iterdir()) == [fp32]
 
 
-def test_a_file_says_nothing_about_the_machine_that_made_it(fp32: Path) -> None:
+def test_a_file_has_nothing_about_the_machine_that_made_it(fp32: Path) -> None:
     content = fp32.read_bytes()
     assert os.fsencode(Path(__file__).parents[2]) not in content
     assert b"stack_trace" not in content
@@ -122,7 +122,7 @@ def test_a_network_that_cannot_be_exported_is_named_in_one_sentence_with_the_rea
     assert not list(tmp_path.iterdir())
 
 
-def test_every_variant_is_written_and_says_its_own_accuracy(tmp_path: Path) -> None:
+def test_every_variant_is_written_with_its_own_accuracy(tmp_path: Path) -> None:
     network = trained_network()
     report = export_variants(
         network, info_of(network), tmp_path, NAMES, train=train_split(), test=held_out_split(), settings=LENIENT
@@ -149,21 +149,21 @@ def test_every_variant_has_the_lowest_version_that_its_operators_allow(preproces
 
 
 @pytest.mark.parametrize(("images", "seen"), [(90, False), (500, True)])
-def test_a_report_says_where_the_images_are_too_few_for_its_gate(images: int, seen: bool, tmp_path: Path) -> None:
+def test_a_report_notes_where_the_images_are_too_few_for_its_gate(images: int, seen: bool, tmp_path: Path) -> None:
     test = held_out_split()[0][:images], held_out_split()[1][:images]
     settings, network = ExportSettings(max_drop=2.0, measure_speed=False), trained_network()
     names: dict[Variant, str] = {"fp32": "a.onnx", "dynamic": "b.onnx"}
     report = export_variants(network, info_of(network), tmp_path, names, train=None, test=test, settings=settings)
     measured = report.rows[1].measured
     assert measured.interval is not None
-    says = (
+    note = (
         f"b.onnx may lose up to {-measured.interval[0]:.2f} points on other images like these (95 % confidence): they "
         "are too few to see a drop of 2.00."
     )
-    assert (says in report.notes()) is not seen
-    assert (says in report.to_markdown()) is not seen
+    assert (note in report.notes()) is not seen
+    assert (note in report.to_markdown()) is not seen
     assert report.to_plain()["rows"][1]["measured"]["interval"] == measured.interval
-    assert not any("a.onnx may lose" in note for note in report.notes())
+    assert not any("a.onnx may lose" in other for other in report.notes())
 
 
 def test_a_file_that_fails_its_gate_is_set_aside_and_the_others_are_kept(tmp_path: Path) -> None:
@@ -196,7 +196,9 @@ def test_a_full_disk_ends_in_one_sentence_with_nothing_half_written(
 
     monkeypatch.setattr(onnx, "save", write_half)
     network = trained_network()
-    with pytest.raises(UserError, match=r"cannot write .*: No space left on device; free or choose another folder\.$"):
+    with pytest.raises(
+        UserError, match=r"cannot write .*: No space left on device; free space or choose another folder\.$"
+    ):
         export_variants(network, info_of(network), tmp_path, {"fp32": "a.onnx"}, train=None, test=None)
     assert not list(tmp_path.iterdir())
 
@@ -204,7 +206,7 @@ def test_a_full_disk_ends_in_one_sentence_with_nothing_half_written(
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the place of a folder")
     network = trained_network()
-    with pytest.raises(UserError, match=r"^cannot write .*file: .*; free or choose another folder\.$"):
+    with pytest.raises(UserError, match=r"^cannot write .*file: .*; free space or choose another folder\.$"):
         export_variants(network, info_of(network), tmp_path / "file", {"fp32": "a.onnx"}, train=None, test=None)
 
 
@@ -228,7 +230,7 @@ def make_row(name: str, size: int, ratio: float, failure: str | None = None) -> 
     ("count", "notes"),
     [(6, ["static.onnx was calibrated on 6 training images, and 100 or more are usual."]), (100, [])],
 )
-def test_a_file_that_is_calibrated_on_few_images_says_so(count: int, notes: list[str]) -> None:
+def test_a_file_that_is_calibrated_on_few_images_has_a_note(count: int, notes: list[str]) -> None:
     assert ExportReport([replace(make_row("static", 25, 2.0), calibrated_on=count)]).notes() == notes
 
 

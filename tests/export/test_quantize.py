@@ -60,7 +60,7 @@ def weights(path: Path, data_type: int) -> list[np.ndarray[Any, Any]]:
     return [value for value in map(numpy_helper.to_array, tensors) if value.ndim > 1]
 
 
-def test_dynamic_quantizes_the_linear_layers_alone_with_unsigned_weights(fp32: Path, tmp_path: Path) -> None:
+def test_dynamic_quantizes_only_the_linear_layers_with_unsigned_weights(fp32: Path, tmp_path: Path) -> None:
     quantize_dynamic(fp32, tmp_path / "dynamic.onnx")
     found = kinds(tmp_path / "dynamic.onnx")
     assert (found["MatMulInteger"], found["Gemm"], found["Conv"], found["ConvInteger"]) == (2, 0, 2, 0)
@@ -68,7 +68,7 @@ def test_dynamic_quantizes_the_linear_layers_alone_with_unsigned_weights(fp32: P
     assert weights(tmp_path / "dynamic.onnx", TensorProto.INT8) == []
 
 
-def test_dynamic_quantizes_all_layers_where_that_is_asked_for(fp32: Path, tmp_path: Path) -> None:
+def test_dynamic_quantizes_all_layers_on_request(fp32: Path, tmp_path: Path) -> None:
     quantize_dynamic(fp32, tmp_path / "dynamic.onnx", layers="all")
     assert kinds(tmp_path / "dynamic.onnx")["ConvInteger"] == 2
 
@@ -78,8 +78,8 @@ def test_static_gives_an_image_the_same_logits_whatever_its_neighbours(
 ) -> None:
     quantize_static(fp32, tmp_path / "static.onnx", calibration, reduce_range=True)
     images = held_out_split()[0][:20]
-    together, alone = logits(tmp_path / "static.onnx", images), logits(tmp_path / "static.onnx", images[3:4])
-    np.testing.assert_array_equal(together[3:4], alone)
+    together, single = logits(tmp_path / "static.onnx", images), logits(tmp_path / "static.onnx", images[3:4])
+    np.testing.assert_array_equal(together[3:4], single)
 
 
 @pytest.mark.parametrize(("reduce_range", "largest"), [(True, 64), (False, 127)])
@@ -119,7 +119,7 @@ def test_fp16_halves_the_file_and_keeps_float32_inputs_and_outputs(fp32: Path, t
     assert np.abs(logits(tmp_path / "half.onnx", images) - logits(fp32, images)).max() < 0.05
 
 
-def test_what_a_file_says_survives_every_conversion(
+def test_metadata_survives_every_conversion(
     fp32: Path, calibration: list[np.ndarray[Any, Any]], tmp_path: Path
 ) -> None:
     quantize_dynamic(fp32, tmp_path / "dynamic.onnx")
@@ -145,7 +145,7 @@ def test_sums_that_saturate_on_this_cpu_are_caught_by_the_gate(tmp_path: Path) -
     if cpu.needs_reduce_range():
         with pytest.raises(GateError, match=r"it loses 50\.00 points of top-1 accuracy.*try reduce_range"):
             export_saturating(tmp_path, reduce_range=False)
-    else:  # here they do not saturate, and the report says where they would
+    else:  # here they do not saturate, and the report notes where they would
         report = export_saturating(tmp_path, reduce_range=False)
         assert report.rows[0].measured.accuracy == 1
         assert (
@@ -173,7 +173,7 @@ def test_sums_of_a_reduced_range_saturate_nowhere(tmp_path: Path) -> None:
         ("arm64", set(), False),
     ],
 )
-def test_the_range_is_reduced_where_a_cpu_saturates_or_cannot_be_told(
+def test_the_range_is_reduced_where_a_cpu_saturates_or_is_unknown(
     monkeypatch: pytest.MonkeyPatch, machine: str, flags: set[str], needed: bool
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)

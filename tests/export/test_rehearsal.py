@@ -1,4 +1,4 @@
-"""An export is rehearsed before training, and only where it has not gone well before."""
+"""An export is rehearsed before training, unless the same rehearsal succeeded before."""
 
 import sys
 from importlib import import_module
@@ -44,13 +44,13 @@ def test_a_network_that_cannot_be_exported_is_found_every_time() -> None:
             rehearse_export(network, info_of(network), ["fp32"])
 
 
-def test_a_rehearsal_that_has_gone_well_is_not_repeated(rehearsed: list[int]) -> None:
+def test_a_rehearsal_that_succeeded_is_not_repeated(rehearsed: list[int]) -> None:
     rehearse()
     rehearse()
     assert len(rehearsed) == 1
 
 
-def test_other_arguments_variants_settings_sources_and_libraries_are_rehearsed_anew(
+def test_other_arguments_variants_settings_sources_and_libraries_are_rehearsed_again(
     rehearsed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rehearse()
@@ -78,7 +78,7 @@ def test_a_network_without_a_source_is_rehearsed_every_time(
     assert len(rehearsed) == 2
 
 
-def test_a_library_that_is_installed_under_another_name_is_no_reason_to_stop(
+def test_a_library_that_is_installed_under_another_name_does_not_stop_a_rehearsal(
     rehearsed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rehearsal, "LIBRARIES", ("torch", "no_such_distribution"))
@@ -125,7 +125,7 @@ def test_without_a_cache_that_can_be_written_it_is_rehearsed_every_time(rehearse
     assert len(rehearsed) == 2
 
 
-def test_rehearsals_at_once_are_all_remembered_and_of_many_the_newest(
+def test_concurrent_rehearsals_are_all_recorded_and_of_many_the_newest(
     rehearsed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

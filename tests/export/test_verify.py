@@ -41,7 +41,7 @@ def made_up(count: int = 1000, scale: float = 1.0) -> Reference:
     return Reference(np.zeros((count, 1, 1, 1), np.uint8), logits, np.zeros(count, np.int64))
 
 
-def test_the_reference_is_what_torch_says_in_full_precision(reference: Reference) -> None:
+def test_the_reference_has_the_logits_of_torch_in_full_precision(reference: Reference) -> None:
     expected = torch_logits(trained_network(), held_out_split()[0]).numpy()
     np.testing.assert_allclose(reference.logits, expected, atol=1e-4)
 
@@ -122,13 +122,13 @@ def test_a_file_truncated_after_writing_is_called_damaged(
 ) -> None:
     content = fp32.read_bytes()
     (tmp_path / "cut.onnx").write_bytes(content[: int(share * len(content))])
-    with pytest.raises(UserError, match=r"cut\.onnx is damaged or no ONNX file"):
+    with pytest.raises(UserError, match=r"cut\.onnx is damaged or not an ONNX file"):
         check_file(tmp_path / "cut.onnx")
-    with pytest.raises(UserError, match=r"cut\.onnx is damaged or no ONNX file"):
+    with pytest.raises(UserError, match=r"cut\.onnx is damaged or not an ONNX file"):
         measure(tmp_path / "cut.onnx", reference)
 
 
-def test_between_classes_that_torch_holds_for_equal_either_label_will_do() -> None:
+def test_of_classes_that_tie_in_torch_either_label_counts() -> None:
     expected = np.array([[1.0, 1.00001, 0.0], [1.0, 0.9, 0.0]], np.float32)
     assert agreement(np.array([[1.0, 0.99999, 0.0], [1.0, 0.9, 0.0]], np.float32), expected) == 1.0
     assert agreement(np.array([[0.0, 0.0, 1.0], [1.0, 0.9, 0.0]], np.float32), expected) == 0.5

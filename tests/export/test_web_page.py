@@ -104,7 +104,7 @@ def colour(tmp_path_factory: pytest.TempPathFactory) -> Net:
 
 @pytest.fixture(scope="module")
 def grey(tmp_path_factory: pytest.TempPathFactory) -> Net:
-    """A network for grey images, with the normalization inside, in fp32 alone."""
+    """A network for grey images, with the normalization inside, only in fp32."""
     network = trained_network()
     info = info_of(network)
     path = tmp_path_factory.mktemp("grey") / "fp32.onnx"
@@ -142,7 +142,7 @@ def shown(
 
 @pytest.fixture(scope="module")
 def grey_page(runtime: Path, grey: Net, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page with two examples; the second is said to be of a wrong class."""
+    """A page with two examples; the second is labelled with a wrong class."""
     images = held_out_split()[0].numpy()
     labels = [label.name for (label,) in OnnxPredictor(grey.files["fp32"]).labels(images[:2])]
     names = (labels[0], "9" if labels[1] != "9" else "8")
@@ -162,7 +162,7 @@ def tiny_runtime(tmp_path: Path) -> Path:
 def served(folder: Path) -> Iterator[str]:
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder)) as server:
         Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -213,7 +213,7 @@ def test_the_page_gives_the_labels_that_python_gives_on_100_images(shown: Shown)
     assert [result["file"] for result in shown.results] == [path.name for path in shown.paths]
     fp32 = [result["label"] for result in shown.results]
     int8 = [
-        pill[0].removeprefix("int8 says ") if (pill := result["pills"]) else result["label"] for result in shown.results
+        pill[0].removeprefix("int8: ") if (pill := result["pills"]) else result["label"] for result in shown.results
     ]
     assert len(set(fp32)) == 10
     assert fp32 == python_labels(shown.net.files["fp32"], shown.paths)
@@ -280,7 +280,7 @@ def test_a_network_for_grey_images_sees_colours_as_python_does(
     assert chromium.run(RESULTS) == []
 
 
-def test_a_file_that_is_no_image_is_named_and_the_others_are_classified(
+def test_a_file_that_is_not_an_image_is_named_and_the_others_are_classified(
     chromium: Browser, grey_page: Path, paths: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "broken.png").write_bytes(paths[0].read_bytes()[:40])
@@ -316,7 +316,7 @@ def test_hostile_names_are_shown_as_text(chromium: Browser, runtime: Path, grey:
     assert chromium.problems == []
 
 
-def test_a_page_without_its_runtime_says_what_is_missing(
+def test_a_page_without_its_runtime_shows_what_is_missing(
     chromium: Browser, tiny_runtime: Path, grey: Net, tmp_path: Path
 ) -> None:
     page = write_web_page(tmp_path / "page", grey.files, grey.info, runtime=tiny_runtime)
@@ -346,7 +346,7 @@ def test_npm_s_package_gives_the_runtime(tiny_runtime: Path, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("script", "says"),
+    ("script", "reason"),
     [
         ("echo 'npm error code ENOTFOUND' >&2; exit 1", "npm error code ENOTFOUND"),
         ("exit 0", "it wrote no archive"),
@@ -354,10 +354,10 @@ def test_npm_s_package_gives_the_runtime(tiny_runtime: Path, tmp_path: Path, mon
     ],
 )
 def test_an_npm_that_fails_is_reported_with_its_reason_and_the_other_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, says: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
 ) -> None:
     fake_npm(tmp_path, monkeypatch, script)
-    with pytest.raises(UserError, match=f"{says}.*--runtime FOLDER"):
+    with pytest.raises(UserError, match=f"{reason}.*--runtime FOLDER"):
         runtime_files()
 
 

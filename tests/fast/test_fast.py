@@ -29,16 +29,20 @@ from kd_lightning.tasks import Task
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=GPU)])
-@pytest.mark.parametrize("remember", [None, False, True])
+@pytest.mark.parametrize("cache_teacher", [None, False, True])
 def test_captured_steps_have_the_gradients_of_plain_ones(
-    device: str, remember: bool | None, request: pytest.FixtureRequest
+    device: str, cache_teacher: bool | None, request: pytest.FixtureRequest
 ) -> None:
     if device == "cpu":
         request.getfixturevalue("captured_on_cpu")
 
     def make(fast: bool) -> Task:
         options = {"optimizer": lambda p: SGD(p, lr=0.25, fused=True)}  # a step is a quarter of the gradient
-        task = classifier(fast, **options) if remember is None else cosine(fast, cache_teacher=remember, **options)
+        task = (
+            classifier(fast, **options)
+            if cache_teacher is None
+            else cosine(fast, cache_teacher=cache_teacher, **options)
+        )
         return without_dropout(task)
 
     settings: dict[str, Any] = {"max_steps": 6, "max_epochs": -1, "accelerator": device, "devices": 1}
@@ -47,7 +51,7 @@ def test_captured_steps_have_the_gradients_of_plain_ones(
         assert torch.allclose(values.cpu(), fast.state_dict()[name].cpu(), rtol=1e-4, atol=1e-5), name
 
 
-def test_a_step_is_captured_anew_when_what_it_keeps_has_changed(captured_on_cpu: Captures) -> None:
+def test_a_step_is_captured_again_when_what_it_has_recorded_changes(captured_on_cpu: Captures) -> None:
     class Freeze(Callback):
         works_with_fast_path = True
 
@@ -61,7 +65,7 @@ def test_a_step_is_captured_anew_when_what_it_keeps_has_changed(captured_on_cpu:
     assert captured_on_cpu.replays == 2 * (18 - 3)  # of 19 steps three warm up, and the last one is Lightning's
 
 
-def test_a_step_that_cannot_be_captured_is_done_from_python(
+def test_a_step_that_cannot_be_captured_runs_from_python(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(function: Callable[[], None]) -> Callable[[], None]:
@@ -103,7 +107,7 @@ def test_steps_warm_up_on_the_stream_that_they_are_captured_on(monkeypatch: pyte
     told: list[str] = []
 
     class Named:
-        """Stands for a stream, or for the block that works on it."""
+        """A stream, or the block that works on it."""
 
         def __init__(self, name: str) -> None:
             self.name = name

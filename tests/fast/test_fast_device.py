@@ -1,4 +1,4 @@
-"""A captured step may ask nothing of the host: the same code on tensors of another device, which have no values."""
+"""A captured step may not use the host: the same code runs on tensors of another device, which have no values."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from kd_lightning.fast.step import OptimizerStep
 from kd_lightning.tasks import Distill
 
 DEVICE = torch.device("meta")
-"""Stands for the GPU: a value that is asked for, or a tensor that was left in main memory, is an error."""
+"""The device in place of a GPU: reading a value, or a tensor that stays in main memory, is an error."""
 
 
 class StayOnDevice(TorchDispatchMode):
@@ -35,7 +35,7 @@ class StayOnDevice(TorchDispatchMode):
 
 
 def on_device(task: Any) -> OptimizerStep:
-    """Return a step of a task that was trained in main memory, with everything that it works on on the device."""
+    """Return a step of a task that was trained in main memory, with all its data on the device."""
     trainer = task.trainer
     trainer.training = True
     task.prepare()
@@ -49,7 +49,7 @@ def on_device(task: Any) -> OptimizerStep:
 
 
 def do_twice(step: OptimizerStep) -> None:
-    """Do a step, which fills tables, and watch the next one, which a graph would capture."""
+    """Run a step, which fills tables, and check the next one, which a graph would capture."""
 
     captured = CapturedStep(step, lambda function: function)
     captured.once()
@@ -59,12 +59,12 @@ def do_twice(step: OptimizerStep) -> None:
 
 ON_DEVICE = (
     *("plain", "one cycle", "clipping by norm", "clipping by value", "accumulation", "moves", "mixed labels"),
-    *("batch normalization", "a live teacher", "a remembered teacher", "a remembered teacher, mirrored", "a regressor"),
+    *("batch normalization", "a live teacher", "a cached teacher", "a cached teacher, mirrored", "a regressor"),
 )
 
 
 @pytest.mark.parametrize("name", ON_DEVICE)
-def test_a_step_asks_nothing_of_the_host(name: str) -> None:
+def test_a_step_does_not_use_the_host(name: str) -> None:
     case = CASES[name]
     _, task = train(case.make, False, case.data, **{**case.trainer, "max_epochs": 1, "limit_train_batches": 3})
     do_twice(on_device(task))
@@ -73,12 +73,12 @@ def test_a_step_asks_nothing_of_the_host(name: str) -> None:
 @pytest.mark.parametrize(
     "augmentation", [RandomCrop(2), RandomTranslate(), Cutout(2), ColorJitter(), Mixup(), CutMix()], ids=repr
 )
-def test_an_augmentation_asks_nothing_of_the_host(augmentation: Augmentation) -> None:
+def test_an_augmentation_does_not_use_the_host(augmentation: Augmentation) -> None:
     _, task = train(lambda fast: cosine(fast, cache_teacher=False), False, {"augment": [augmentation]}, max_epochs=1)
     do_twice(on_device(task))
 
 
-def test_a_value_that_is_asked_for_is_noticed() -> None:
+def test_reading_a_value_is_noticed() -> None:
     with StayOnDevice(), pytest.raises(RuntimeError):
         torch.zeros(1, device=DEVICE).item()
     with StayOnDevice(), pytest.raises(AssertionError, match="main memory"):

@@ -26,14 +26,14 @@ Settings = dict[str, Any]
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=GPU)])
 def captured(request: pytest.FixtureRequest) -> Settings:
-    """Trainer settings of a run whose steps are captured: as a CUDA graph, or on a CPU repeated in its place."""
+    """Trainer settings of a run whose steps are captured: as a CUDA graph, or on a CPU by repeating the step."""
     if request.param == "cpu":
         request.getfixturevalue("captured_on_cpu")
     return {"accelerator": request.param, "devices": 1}
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_a_run_goes_on_on_the_other_path_from_a_checkpoint_in_the_middle_of_an_epoch(
+def test_a_run_resumes_on_the_other_path_from_a_checkpoint_in_the_middle_of_an_epoch(
     first: bool, tmp_path: Path
 ) -> None:
     undisturbed = train(one_cycle, first)
@@ -46,7 +46,7 @@ def test_a_run_goes_on_on_the_other_path_from_a_checkpoint_in_the_middle_of_an_e
         assert torch.equal(values, resumed[1].state_dict()[name]), name
 
 
-def test_a_checkpoint_of_a_captured_run_holds_plain_numbers(tmp_path: Path, captured: Settings) -> None:
+def test_a_checkpoint_of_a_captured_run_contains_plain_numbers(tmp_path: Path, captured: Settings) -> None:
     saved = ModelCheckpoint(tmp_path, filename="end")
     train(one_cycle, True, callbacks=[saved], enable_checkpointing=True, **captured)
     checkpoint = torch.load(tmp_path / "end.ckpt", weights_only=True)
@@ -56,9 +56,7 @@ def test_a_checkpoint_of_a_captured_run_holds_plain_numbers(tmp_path: Path, capt
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_learning_rates_are_logged_at_the_steps_that_were_asked_for(
-    fast: bool, tmp_path: Path, captured: Settings
-) -> None:
+def test_learning_rates_are_logged_at_the_requested_steps(fast: bool, tmp_path: Path, captured: Settings) -> None:
     logger = CSVLogger(tmp_path, name="", version="")
     train(one_cycle, fast, logger=logger, log_every_n_steps=7, callbacks=[LearningRateMonitor("step")], **captured)
     lines = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()]
@@ -70,7 +68,7 @@ def test_learning_rates_are_logged_at_the_steps_that_were_asked_for(
     assert logged == {step: pytest.approx(2**-7 * schedule.share(step)) for step in (6, 13, 20, 27, 34)}
 
 
-def test_early_stopping_stops_behind_the_same_epoch(captured: Settings) -> None:
+def test_early_stopping_stops_after_the_same_epoch(captured: Settings) -> None:
     def stopped(fast: bool) -> Trainer:
         stop = EarlyStopping("val/loss", patience=0, min_delta=10.0)
         return train(classifier, fast, max_epochs=9, callbacks=[stop], **captured)[0]
@@ -79,7 +77,7 @@ def test_early_stopping_stops_behind_the_same_epoch(captured: Settings) -> None:
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_a_captured_run_goes_on_from_a_checkpoint_of_either_path(
+def test_a_captured_run_resumes_from_a_checkpoint_of_either_path(
     first: bool, tmp_path: Path, captured: Settings
 ) -> None:
     def make(fast: bool) -> Task:
@@ -117,7 +115,7 @@ class Kept(Classifier):
     def update_metrics(self, labelled: LabelledOutput, stage: Stage) -> None:
         super().update_metrics(labelled, stage)
         if stage == "train":
-            self.logits.append(labelled.output.logits.float().cpu().clone())  # of slots that are filled anew
+            self.logits.append(labelled.output.logits.float().cpu().clone())  # of slots that are filled again
 
 
 def logits(fast: bool, dropout: bool, augment: list[Any], **options: Any) -> Tensor:
@@ -130,7 +128,7 @@ def logits(fast: bool, dropout: bool, augment: list[Any], **options: Any) -> Ten
     return torch.cat(task.logits)
 
 
-def test_dropout_draws_anew_in_every_captured_step(captured: Settings) -> None:
+def test_dropout_draws_new_numbers_in_every_captured_step(captured: Settings) -> None:
     values = logits(True, True, [], **captured)
     assert len(values) == 2 * 330
     assert len(values.unique(dim=0)) > 600

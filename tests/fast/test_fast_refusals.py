@@ -1,11 +1,11 @@
-"""What is not known to fit the fast path turns it off, with its reason: Lightning's own loop does all steps."""
+"""Parts that are not known to work with the fast path turn it off; Lightning's own loop then runs all steps."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
-from fast_cases import SAYS, UNKNOWN, Case, MarkedTask
+from fast_cases import NO_MARK, UNKNOWN, Case, MarkedTask
 from fast_example import Calls, assert_same, classifier, train
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch import callbacks as theirs
@@ -23,7 +23,7 @@ import kd_lightning.training.cli  # noqa: F401  all that a run can hold
 from kd_lightning.data.augment import Augmentation
 from kd_lightning.data.loader import Batch, BatchLoader
 from kd_lightning.errors import UserError
-from kd_lightning.fast.known import says_so
+from kd_lightning.fast.known import is_marked
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Classifier, Task
 from kd_lightning.tasks.epoch_metrics import Stage
@@ -31,7 +31,7 @@ from kd_lightning.tasks.step_output import LabelledOutput, StepOutput
 
 
 def called(*args: Any, **kwargs: Any) -> None:
-    """Stands for anything that a user has called."""
+    """Any function of a user."""
 
 
 class OwnCallback(Callback):
@@ -39,7 +39,7 @@ class OwnCallback(Callback):
 
 
 class OwnCalls(Calls):
-    """Of a class that says that it fits, with a change of which that says nothing."""
+    """Subclass of a marked class, with a change that the mark does not cover."""
 
 
 class OwnCheckpoint(theirs.ModelCheckpoint): ...
@@ -117,13 +117,13 @@ class OwnOptimizer(SGD): ...
 class OwnPrecision(Precision): ...
 
 
-def watched(optimizer: Any) -> Any:
+def hooked(optimizer: Any) -> Any:
     optimizer.register_step_post_hook(called)
     return optimizer
 
 
 def prepared(prepare: Callable[[Task], Any]) -> Callable[[Any], Task]:
-    """Make a task to which something is done."""
+    """Make a task and apply a change to it."""
 
     def make(fast: Any) -> Task:
         task = classifier(fast)
@@ -158,9 +158,9 @@ CASES: dict[str, tuple[str, Case]] = {
         calling(lambda: theirs.ThroughputMonitor(lambda batch: len(batch.rows)), log_every_n_steps=1),
     ),
     "a larger batch": (f"BatchSizeFinder {UNKNOWN}", calling(lambda: theirs.BatchSizeFinder(max_trials=1))),
-    "a callback": (f"OwnCallback {SAYS}", calling(OwnCallback)),
-    "a kind of a callback that says so": (f"OwnCalls {SAYS}", calling(OwnCalls)),
-    "a kind of ModelCheckpoint": (f"OwnCheckpoint {SAYS}", calling(OwnCheckpoint, enable_checkpointing=True)),
+    "a callback": (f"OwnCallback {NO_MARK}", calling(OwnCallback)),
+    "a subclass of a marked callback": (f"OwnCalls {NO_MARK}", calling(OwnCalls)),
+    "a subclass of ModelCheckpoint": (f"OwnCheckpoint {NO_MARK}", calling(OwnCheckpoint, enable_checkpointing=True)),
     "a hook given to a callback": (
         "an attribute takes the place of EarlyStopping.on_train_batch_end",
         calling(lambda: with_attribute(theirs.EarlyStopping("val/loss"), "on_train_batch_end")),
@@ -171,27 +171,27 @@ CASES: dict[str, tuple[str, Case]] = {
         "reload_dataloaders_every_n_epochs makes new batches",
         Case(trainer={"reload_dataloaders_every_n_epochs": 1}),
     ),
-    "a precision": (f"OwnPrecision {SAYS}", Case(more=lambda folder: {"plugins": OwnPrecision()})),
+    "a precision": (f"OwnPrecision {NO_MARK}", Case(more=lambda folder: {"plugins": OwnPrecision()})),
     "LBFGS": (f"LBFGS {UNKNOWN}", Case(lambda fast: classifier(fast, optimizer=lambda p: LBFGS(p)))),
     "an optimizer": (
-        f"OwnOptimizer {SAYS}",
+        f"OwnOptimizer {NO_MARK}",
         Case(lambda fast: classifier(fast, optimizer=lambda p: OwnOptimizer(p, lr=0.1))),
     ),
     "a hook on the optimizer": (
         f"a hook on Adam {UNKNOWN}",
-        Case(lambda fast: classifier(fast, optimizer=lambda p: watched(Adam(p)))),
+        Case(lambda fast: classifier(fast, optimizer=lambda p: hooked(Adam(p)))),
     ),
     "a step given to the optimizer": (
         "an attribute takes the place of Adam.step",
         Case(lambda fast: classifier(fast, optimizer=lambda p: with_attribute(Adam(p), "step"))),
     ),
-    "an objective": (f"OwnModelStep {SAYS}", Case(lambda fast: OwnModelStep(light(), fast=fast))),
-    "logging in a step": (f"Logs {SAYS}", Case(lambda fast: Logs(light(), fast=fast))),
-    "shared_step": (f"OwnShared {SAYS}", Case(lambda fast: OwnShared(light(), fast=fast))),
-    "record": (f"OwnRecord {SAYS}", Case(lambda fast: OwnRecord(light(), fast=fast))),
-    "the loss of a task that says so": (f"OwnLoss {SAYS}", Case(lambda fast: OwnLoss(light(), fast=fast))),
-    "a hook of the task": (f"OwnHook {SAYS}", Case(lambda fast: OwnHook(light(), fast=fast))),
-    "backward": (f"OwnBackward {SAYS}", Case(lambda fast: OwnBackward(light(), fast=fast))),
+    "an objective": (f"OwnModelStep {NO_MARK}", Case(lambda fast: OwnModelStep(light(), fast=fast))),
+    "logging in a step": (f"Logs {NO_MARK}", Case(lambda fast: Logs(light(), fast=fast))),
+    "shared_step": (f"OwnShared {NO_MARK}", Case(lambda fast: OwnShared(light(), fast=fast))),
+    "record": (f"OwnRecord {NO_MARK}", Case(lambda fast: OwnRecord(light(), fast=fast))),
+    "the loss of a marked task's subclass": (f"OwnLoss {NO_MARK}", Case(lambda fast: OwnLoss(light(), fast=fast))),
+    "a hook of the task": (f"OwnHook {NO_MARK}", Case(lambda fast: OwnHook(light(), fast=fast))),
+    "backward": (f"OwnBackward {NO_MARK}", Case(lambda fast: OwnBackward(light(), fast=fast))),
     "a step given to the task": (
         "an attribute takes the place of Classifier.training_step",
         Case(prepared(lambda task: with_attribute(task, "training_step"))),
@@ -212,7 +212,7 @@ CASES: dict[str, tuple[str, Case]] = {
         f"a hook on a Linear {UNKNOWN}",
         Case(prepared(lambda task: task.network.classifier[0].weight.register_hook(called))),  # type: ignore
     ),
-    "a hook behind a gradient": (
+    "a hook after a gradient": (
         f"a hook on a Linear {UNKNOWN}",
         Case(
             prepared(
@@ -221,12 +221,12 @@ CASES: dict[str, tuple[str, Case]] = {
         ),
     ),
     "a transfer of the data": (
-        f"OwnTransfer has its own transfer_batch_to_device, which {SAYS}",
+        f"OwnTransfer has its own transfer_batch_to_device, which {NO_MARK}",
         Case(source=OwnTransfer),
     ),
     "views of the data": ("OwnViews has its own on_after_batch_transfer", Case(source=OwnViews)),
     "views given to the data": ("an attribute takes the place of Given.on_after_batch_transfer", Case(source=Given)),
-    "batches of the data": (f"OwnLoader {SAYS}", Case(source=OwnBatches)),
+    "batches of the data": (f"OwnLoader {NO_MARK}", Case(source=OwnBatches)),
 }
 SMALL = {"count": 86, "batch_size": 8}
 
@@ -237,14 +237,14 @@ def trained(case: Case, fast: Any, **options: Any) -> tuple[Trainer, Task]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_not_known_to_fit_is_refused_before_training_where_the_fast_path_is_asked_for(name: str) -> None:
+def test_unknown_parts_are_refused_before_training_where_the_fast_path_is_required(name: str) -> None:
     reason, case = CASES[name]
     with pytest.raises(UserError, match=f"^--model.fast is true, but {reason}.*; set it to auto or change that.$"):
         trained(case, True)
 
 
 @pytest.mark.parametrize("name", ["averaged weights", "LambdaCallback", "an objective"])
-def test_what_is_not_known_to_fit_leaves_all_steps_to_lightning_and_it_is_said_why(
+def test_unknown_parts_leave_all_steps_to_lightning_and_the_reason_is_printed(
     name: str, captured_on_cpu: Captures, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reason, case = CASES[name]
@@ -253,20 +253,20 @@ def test_what_is_not_known_to_fit_leaves_all_steps_to_lightning_and_it_is_said_w
     assert_same(plain, automatic)
 
 
-def test_a_cpu_takes_the_plain_path_by_itself_and_says_nothing_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cpu_takes_the_plain_path_by_itself_and_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     calls = Calls()
     train(lambda fast: classifier("auto"), True, SMALL, max_epochs=1, callbacks=[calls])
     assert calls.batches == list(range(10))
     assert "Steps" not in capsys.readouterr().out
 
 
-def test_a_task_that_logs_in_a_step_and_says_that_it_fits_is_answered_in_one_sentence() -> None:
-    with pytest.raises(UserError, match=r"MarkedLogs says works_with_fast_path, but .*self\.log.*fast false\.$"):
+def test_a_marked_task_that_logs_in_a_step_is_refused_in_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"MarkedLogs has works_with_fast_path = True, but .*self\.log.*fast false\.$"):
         train(lambda fast: MarkedLogs(light(), fast=fast), True, SMALL)
 
 
 def kinds(base: type[Any]) -> Iterator[type[Any]]:
-    """Give this project's classes under one."""
+    """Yield this project's subclasses of a class."""
     for kind in base.__subclasses__():
         yield from kinds(kind)
         if kind.__module__.startswith("kd_lightning.") and not kind.__name__.startswith("_"):
@@ -274,9 +274,9 @@ def kinds(base: type[Any]) -> Iterator[type[Any]]:
 
 
 @pytest.mark.parametrize("base", [Callback, Task, Network, Augmentation, LRScheduler])
-def test_all_of_our_own_that_takes_part_in_a_run_says_that_it_fits(base: type[Any]) -> None:
+def test_all_of_our_own_classes_in_a_run_are_marked(base: type[Any]) -> None:
     own = [kind for kind in kinds(base) if not getattr(kind, "__abstractmethods__", None)]
-    assert [kind.__name__ for kind in own if not says_so(kind)] == []
+    assert [kind.__name__ for kind in own if not is_marked(kind)] == []
     assert own
 
 

@@ -1,6 +1,6 @@
 """SIGINT, SIGTERM and SIGKILL at random moments of commands: nothing half-written, no traceback, and it goes on.
 
-They take minutes, so they run only when they are asked for: ``python -m pytest -m faults``. ``FAULT_POINTS`` says how
+They take minutes, so they run only on request: ``python -m pytest -m faults``. ``FAULT_POINTS`` sets how
 many moments of each, ``FAULT_SEED`` which ones.
 """
 
@@ -66,7 +66,7 @@ class Ended(NamedTuple):
 
 
 def command(args: Sequence[str], folder: Path, started: Event) -> None:
-    """Run a command in this process, as if it had been typed in a folder, and tell when it listens to signals."""
+    """Run a command in this process, as if it had been typed in a folder, and report when it listens to signals."""
     os.setsid()
     os.chdir(folder)
     for name, number in (("stdout", 1), ("stderr", 2)):
@@ -77,7 +77,7 @@ def command(args: Sequence[str], folder: Path, started: Event) -> None:
     sys.path.insert(0, str(TESTS))
     from kd_lightning.cli import main
 
-    with stopping.stoppable():  # main's first line, behind which the moments are drawn
+    with stopping.stoppable():  # main's first line, after which the moments are drawn
         started.set()
         status = main(args)
     sys.stdout.flush()
@@ -107,7 +107,7 @@ def run(args: Sequence[str], folder: Path, number: int = 0, after: float = 0) ->
 
 
 def check_end(ended: Ended, number: int) -> None:
-    """Check status and messages of a command that was sent a signal, perhaps when it had done all."""
+    """Check status and messages of a command that was sent a signal, perhaps after it was done."""
     assert ended.status in (SIGNALS[signal.Signals(number)], 0), ended
     for word in ("Traceback", "terminate called", "Error", "Exception"):
         assert word not in ended.errors, ended
@@ -116,7 +116,7 @@ def check_end(ended: Ended, number: int) -> None:
 
 
 def check_files(folder: Path) -> None:
-    """Check that each file that has its name is whole."""
+    """Check that each file under its final name is complete."""
     whole: dict[str, Callable[[Path], object]] = {
         ".ckpt": lambda path: torch.load(path, weights_only=True),
         ".pth": lambda path: torch.load(path, weights_only=True),
@@ -154,10 +154,10 @@ def accuracies(folder: Path) -> list[float]:
 
 
 def go_on(folder: Path, printed: str) -> Ended:
-    """Go on with a stopped fit by the command that it printed, or from the newest checkpoint, or anew."""
-    said = re.search(r"python -m kd_lightning (fit .*)", printed)
-    if said:
-        return run(said[1].split(), folder)
+    """Go on with a stopped fit by the command that it printed, or from the newest checkpoint, or from the start."""
+    printed_command = re.search(r"python -m kd_lightning (fit .*)", printed)
+    if printed_command:
+        return run(printed_command[1].split(), folder)
     checkpoints = sorted(folder.glob("lightning_logs/student/version_*/checkpoints/last.ckpt"))
     return run([*FIT, *(f"--ckpt_path={path}" for path in checkpoints[-1:])], folder)
 
@@ -185,7 +185,7 @@ def test_a_fit_that_is_stopped_anywhere_goes_on_to_the_weights_of_an_undisturbed
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_an_export_that_is_stopped_anywhere_leaves_whole_files_and_is_done_by_the_same_command(
+def test_an_export_that_is_stopped_anywhere_leaves_complete_files_and_the_same_command_finishes_it(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     network, data, saved = LightNN(num_classes=4, image_size=8), TinyDataModule(count=4000), tmp_path / "net.pth"

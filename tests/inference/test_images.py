@@ -71,7 +71,7 @@ def test_every_difficult_image_is_read_as_the_same_picture(tmp_path: Path) -> No
             assert np.abs(pixels - expected).mean() < 6, path.name
 
 
-def test_each_file_that_is_no_image_says_why(tmp_path: Path) -> None:
+def test_each_file_that_is_not_an_image_has_a_reason(tmp_path: Path) -> None:
     reasons = {}
     for path in write_difficult_images(tmp_path / "images").broken:
         with pytest.raises(BrokenImageError) as caught:
@@ -79,7 +79,7 @@ def test_each_file_that_is_no_image_says_why(tmp_path: Path) -> None:
         assert caught.value.path == path
         assert str(path) in str(caught.value)
         reasons[path.name] = caught.value.reason
-    assert reasons["text.png"] == "it is no image of a known format"
+    assert reasons["text.png"] == "it is not an image of a known format"
     assert reasons["empty.png"] == "the file is empty"
     assert reasons["dangling.jpg"] == "there is no such file"
     assert reasons["bomb.png"] == "it would decode to more than 80 million pixels"
@@ -87,9 +87,9 @@ def test_each_file_that_is_no_image_says_why(tmp_path: Path) -> None:
     assert all(0 < len(reason) < 80 and "\n" not in reason for reason in reasons.values())
 
 
-def test_a_pipe_is_no_image_and_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_not_an_image_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(BrokenImageError, match="it is no ordinary file"):
+    with pytest.raises(BrokenImageError, match="it is not a regular file"):
         read_image(tmp_path / "pipe.png", SIZE)
 
 
@@ -98,7 +98,7 @@ def test_a_broken_image_is_a_mistake_of_the_user() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("side", [8945, 10_000, 14_000])  # Pillow alone: reads, warns, refuses
+@pytest.mark.parametrize("side", [8945, 10_000, 14_000])  # plain Pillow: reads, warns, refuses
 def test_an_image_above_the_limit_is_refused_at_every_level_of_pillow(tmp_path: Path, side: int) -> None:
     assert side * side > MAX_PIXELS
     (tmp_path / "bomb.png").write_bytes(png_of_zeros(side))
@@ -182,18 +182,18 @@ def sixteen_bit_colour(path: Path, value: int) -> Path:
     return path
 
 
-def test_colours_of_sixteen_bits_are_read_over_their_full_range_alone(tmp_path: Path) -> None:
+def test_colours_of_sixteen_bits_are_read_only_over_their_full_range(tmp_path: Path) -> None:
     path = sixteen_bit_colour(tmp_path / "a.png", 51 * 256)
     assert (read_image(path, None, pixel_range=FULL_RANGE) == 51).all()
     assert wide_values(path).high == 51 * 256 + 255
-    with pytest.raises(BrokenImageError, match="16-bit colours are read from 0 to 65535 alone"):
+    with pytest.raises(BrokenImageError, match="16-bit colours are read only from 0 to 65535"):
         read_image(path, None, pixel_range=(0, 4095))
     with pytest.raises(BrokenImageError, match="more than 8 bits a value"):
         read_image(path, None)
 
 
 def test_pixels_that_are_not_finite_are_a_broken_image(tmp_path: Path) -> None:
-    with pytest.raises(BrokenImageError, match="no finite numbers"):
+    with pytest.raises(BrokenImageError, match="pixels that are not finite"):
         read_image(saved(tmp_path / "nan.tif", np.array([[0, np.nan]], np.float32)), None, pixel_range=(0, 1))
 
 
@@ -230,7 +230,7 @@ def test_shrinking_averages_so_that_a_fine_pattern_turns_grey(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 50), (64, 64), (7, 3), (1, 1)])
-def test_any_size_becomes_the_square_that_is_asked_for(tmp_path: Path, height: int, width: int) -> None:
+def test_any_size_becomes_the_requested_square(tmp_path: Path, height: int, width: int) -> None:
     path = saved(tmp_path / "a.png", picture(height, width))
     assert read_image(path, SIZE).shape == (SIZE, SIZE, 3)
     assert read_image(path, SIZE, channels=1).shape == (SIZE, SIZE, 1)
@@ -257,14 +257,14 @@ def test_the_ending_does_not_decide_how_a_file_is_read(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "a.jpg", SIZE), picture())
 
 
-def test_a_postscript_program_is_no_image(tmp_path: Path) -> None:
+def test_a_postscript_program_is_not_an_image(tmp_path: Path) -> None:
     Image.fromarray(picture()).save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.png")
-    with pytest.raises(BrokenImageError, match="no image of a known format"):
+    with pytest.raises(BrokenImageError, match="not an image of a known format"):
         read_image(tmp_path / "a.png", SIZE)
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow has much to say about damaged files
+@pytest.mark.filterwarnings("ignore")  # Pillow warns about damaged files
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "bmp", "gif", "tif"])
 def test_damaged_bytes_give_pixels_or_a_broken_image_and_nothing_else(tmp_path: Path, ending: str) -> None:
     data = saved(tmp_path / f"whole.{ending}", picture()).read_bytes()
@@ -291,7 +291,7 @@ def test_images_are_found_in_nested_folders_with_any_ending_sorted_and_without_h
     assert names == ["a.gif", "a/deep/x.TiF", "a/z.jpeg", "b.PNG"]
 
 
-def test_images_are_found_by_their_content_where_their_ending_says_nothing_and_the_others_are_counted(
+def test_images_are_found_by_their_content_where_their_ending_is_unknown_and_the_others_are_counted(
     tmp_path: Path,
 ) -> None:
     image = Image.fromarray(picture())
@@ -321,7 +321,7 @@ def test_images_are_found_by_their_content_where_their_ending_says_nothing_and_t
     assert f"9 files in {tmp_path} are left out: 2 .heic, " in line
 
 
-def test_texts_beside_images_are_not_worth_a_word(tmp_path: Path) -> None:
+def test_texts_beside_images_are_not_reported(tmp_path: Path) -> None:
     assert left_out_line(tmp_path, Counter({".txt": 3, "text": 1, ".db": 1})) is None
     assert left_out_line(tmp_path, Counter()) is None
 
@@ -367,7 +367,7 @@ def test_a_folder_that_vanishes_or_may_not_be_read_is_one_sentence(
         image_files.folder_id(tmp_path / "root" / "sub")
 
 
-def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no folder"):
         image_names(tmp_path / "nowhere")
 
@@ -392,11 +392,11 @@ def test_an_image_that_is_read_by_strips_has_the_same_pixels(
 
 
 def test_of_large_images_one_is_decoded_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    held: list[str] = []
+    locked: list[str] = []
 
     @contextmanager
     def lock(name: str) -> Iterator[None]:
-        held.append(name)
+        locked.append(name)
         yield
 
     monkeypatch.setattr(images, "LARGE", 99 * 99)
@@ -405,4 +405,4 @@ def test_of_large_images_one_is_decoded_at_a_time(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(images, "one_at_a_time", partial(lock, name))
         Image.fromarray(picture(side, side)).save(tmp_path / name, progressive=name == "progressive.jpg")
         read_image(tmp_path / name, 8)
-    assert held == ["large.png", "progressive.jpg"]  # others need not be decoded in full
+    assert locked == ["large.png", "progressive.jpg"]  # others need not be decoded in full

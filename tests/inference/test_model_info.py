@@ -8,14 +8,14 @@ from kd_lightning.inference.model_info import ModelInfo
 GOOD = ModelInfo("my.Net", {"num_classes": 2, "name": "ä"}, ("cat", "dog"), (0.1,) * 3, (0.2,) * 3, 32, "x", 0.5)
 
 
-def test_what_was_written_is_read_again() -> None:
+def test_metadata_survive_a_round_trip() -> None:
     assert ModelInfo.from_plain(GOOD.to_plain()) == GOOD
     assert ModelInfo.from_metadata(GOOD.to_metadata()) == GOOD
     wide = replace(GOOD, pixel_range=(0.0, 4095.0))
     assert ModelInfo.from_plain(wide.to_plain()) == ModelInfo.from_metadata(wide.to_metadata()) == wide
 
 
-def test_a_file_that_says_no_range_was_trained_on_eight_bits() -> None:
+def test_a_file_without_a_range_was_trained_on_eight_bits() -> None:
     values = GOOD.to_plain()
     del values["pixel_range"]
     assert ModelInfo.from_plain(values).pixel_range is None
@@ -58,7 +58,7 @@ def test_a_file_that_says_no_range_was_trained_on_eight_bits() -> None:
         ("pixel_range", "0 4095"),
     ],
 )
-def test_what_cannot_be_is_refused(name: str, value: Any) -> None:
+def test_impossible_values_are_refused(name: str, value: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         ModelInfo.from_plain({**GOOD.to_plain(), name: value})
 

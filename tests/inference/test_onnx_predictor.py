@@ -128,7 +128,7 @@ def test_a_damaged_file_is_named(files: dict[str, Path], tmp_path: Path, share: 
         OnnxPredictor(tmp_path / "cut.onnx")
 
 
-def test_a_file_of_another_program_is_told_apart(files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_file_of_another_program_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
     model = onnx.load(files["outside"])
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
@@ -152,20 +152,18 @@ def test_a_file_of_another_program_is_told_apart(files: dict[str, Path], tmp_pat
         ("arguments", "no JSON"),
     ],
 )
-def test_what_a_file_says_of_itself_is_held_against_its_graph(
+def test_a_files_metadata_are_compared_with_its_graph(
     files: dict[str, Path], tmp_path: Path, name: str, value: str
 ) -> None:
     model = onnx.load(files["outside"])
     onnx.helper.set_model_props(model, info_of(trained_network()).to_metadata() | {name: value})
     onnx.save(model, tmp_path / "other.onnx")
-    with pytest.raises(
-        UserError, match=r"what .*other\.onnx says about itself cannot be right \(.*\); export it again"
-    ):
+    with pytest.raises(UserError, match=r"the metadata of .*other\.onnx cannot be right \(.*\); export it again"):
         OnnxPredictor(tmp_path / "other.onnx")
 
 
 def with_end(source: Path, target: Path, *nodes: onnx.NodeProto, **values: Any) -> Path:
-    """Write a model with further nodes behind its logits, which are now ``before``."""
+    """Write a model with further nodes after its logits, which are now ``before``."""
     model = onnx.load(source)
     model.graph.node[-1].output[0] = "before"
     model.graph.node.extend(nodes)
@@ -174,7 +172,7 @@ def with_end(source: Path, target: Path, *nodes: onnx.NodeProto, **values: Any) 
     return target
 
 
-def test_outputs_of_another_shape_or_no_numbers_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+def test_outputs_of_another_shape_or_not_finite_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
     image, node = np.zeros((1, 8, 8, 1), np.uint8), onnx.helper.make_node
     twice = node("Concat", ["before", "before"], ["logits"], axis=0)
     with pytest.raises(UserError, match=r"twice\.onnx gives outputs of shape \(2, 10\) for 1 images and 10 classes"):
@@ -184,7 +182,7 @@ def test_outputs_of_another_shape_or_no_numbers_are_refused(files: dict[str, Pat
         OnnxPredictor(with_end(files["outside"], tmp_path / "root.onnx", *root)).probabilities(image)
 
 
-def test_a_graph_that_asks_for_more_memory_than_it_may_have_is_stopped(files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_graph_that_requests_more_memory_than_the_limit_is_stopped(files: dict[str, Path], tmp_path: Path) -> None:
     node = onnx.helper.make_node
     large = [
         node("ConstantOfShape", ["shape"], ["large"]),

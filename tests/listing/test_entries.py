@@ -1,4 +1,4 @@
-"""What is listed: read from the source, it is what Python and the parser make of it; and it is worth reading."""
+"""What `list` shows: it is read from the source, agrees with Python and the parser, and documents every option."""
 
 import json
 from importlib import import_module
@@ -75,7 +75,7 @@ def test_its_first_line_is_one_sentence_that_fits_a_table(entry: Entry) -> None:
 @each
 def test_each_of_its_options_has_a_line_of_help(entry: Entry) -> None:
     silent = [option.name for option in entry.options if not option.help.endswith(".")]
-    assert not silent, f"{entry.source.name}: its docstring's Args say nothing, or no sentence, of {silent}"
+    assert not silent, f"{entry.source.name}: its docstring's Args have no sentence on {silent}"
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.source.name)
@@ -112,7 +112,7 @@ def test_what_a_config_is_to_have_is_taken_by_the_parser(entry: Entry) -> None:
 
 
 @pytest.mark.parametrize("config", shipped_configs(), ids=lambda config: config.name)
-def test_a_config_says_on_top_how_to_run_it_and_what_it_is(config: Any) -> None:
+def test_a_config_begins_with_how_to_run_it_and_what_it_is(config: Any) -> None:
     first, second = config.text.splitlines()[:2]
     assert first == f"# {config.command}"
     assert config.command.split()[3] in ("fit", "compare")

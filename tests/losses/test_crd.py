@@ -1,4 +1,4 @@
-"""CRD against a calculation of its own, and what it remembers."""
+"""CRD against an independent calculation, and its memories."""
 
 from math import exp, log, sqrt
 from typing import Any
@@ -62,7 +62,7 @@ def mean(powers: list[list[float]]) -> float:
 
 
 def contrasted(powers: list[list[float]], z: float, images: int) -> float:
-    """The loss as the paper has it, of probabilities: p = e^s / (N z) against K / N."""
+    """The loss as in the paper, of probabilities: p = e^s / (N z) against K / N."""
     total = 0.0
     for own, *others in powers:
         p = own / (images * z)
@@ -73,7 +73,7 @@ def contrasted(powers: list[list[float]], z: float, images: int) -> float:
     return total / len(powers)
 
 
-def test_contrast_is_what_its_formula_says_and_keeps_the_z_of_the_first_batch() -> None:
+def test_contrast_matches_its_formula_and_keeps_the_z_of_the_first_batch() -> None:
     loss, levels = crd(), list[float]()
     for step in range(2):
         own, other = both(loss, seed=2 + step)
@@ -91,7 +91,7 @@ def test_contrast_is_what_its_formula_says_and_keeps_the_z_of_the_first_batch() 
         assert loss_of(loss, seed=2 + step).item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_outside_of_training_an_image_is_compared_with_its_batch_and_nothing_is_drawn_or_changed() -> None:
+def test_evaluation_compares_an_image_with_its_batch_and_draws_and_changes_nothing() -> None:
     loss = crd()
     loss_of(loss)
     levels = loss.levels.exp().tolist()
@@ -106,7 +106,7 @@ def test_outside_of_training_an_image_is_compared_with_its_batch_and_nothing_is_
     assert torch.equal(torch.get_rng_state(), random)
 
 
-def test_a_memory_moves_in_place_to_what_the_batch_shows_in_its_rows_alone() -> None:
+def test_a_memory_moves_in_place_towards_the_batch_only_in_its_rows() -> None:
     loss = crd(momentum=0.25)
     place, before = loss.student_memory.data_ptr(), loss.student_memory.tolist()
     own, _ = both(loss)
@@ -120,7 +120,7 @@ def test_a_memory_moves_in_place_to_what_the_batch_shows_in_its_rows_alone() -> 
     assert loss.student_memory.data_ptr() == place
 
 
-def test_negatives_are_all_images_of_other_classes_alike_and_none_of_the_images_own() -> None:
+def test_negatives_are_uniform_over_the_images_of_other_classes() -> None:
     torch.manual_seed(0)
     labels, loss = torch.tensor([1, 0, 3, 1, 4, 4, 1, 0]), crd()
     loss.start(8, labels)
@@ -139,7 +139,7 @@ def test_a_test_of_a_checkpoint_has_a_memory_and_needs_no_labels() -> None:
     assert value(loss.eval()).isfinite()
 
 
-def test_a_memory_begins_with_the_seeds_directions_whatever_was_drawn_before() -> None:
+def test_a_memory_begins_with_directions_that_depend_only_on_the_random_seed() -> None:
     torch.manual_seed(3)
     loss = crd()
     memories = []
@@ -154,13 +154,13 @@ def test_a_memory_begins_with_the_seeds_directions_whatever_was_drawn_before() -
     assert loss.batches == 0
 
 
-def test_a_remembered_teacher_keeps_the_means_of_its_map() -> None:
+def test_the_teacher_cache_holds_the_means_of_the_map() -> None:
     (kept,) = crd().target(outputs(TEACHER)).values()
     assert torch.allclose(kept, outputs(TEACHER).maps["body"].mean((2, 3), keepdim=True))
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"negatives": 0}, "negatives of CRD is 0"),
         ({"dimensions": 0}, "dimensions of CRD is 0"),
@@ -168,8 +168,8 @@ def test_a_remembered_teacher_keeps_the_means_of_its_map() -> None:
         ({"temperature": 0.0}, "temperature of CRD is 0.0"),
     ],
 )
-def test_an_option_out_of_its_range_is_refused(options: dict[str, Any], says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_an_option_out_of_its_range_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         CRD("body", **options)
 
 
@@ -180,16 +180,18 @@ def test_layers_and_data_that_cannot_be_contrasted_are_refused() -> None:
         crd().start(3, torch.tensor([2, 2, 2]))
 
 
-def test_one_image_alone_costs_its_own_pair() -> None:
+def test_a_batch_of_one_image_has_the_loss_of_its_own_pair() -> None:
     loss = crd().eval()
     assert value(loss, count=1).isfinite()
 
 
-def test_processes_have_one_z_and_remember_what_each_of_them_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone, theirs = crd(), torch.tensor([5, 6, 7, 9])
-    before, own = alone.student_memory.tolist(), both(alone)[0]
+def test_processes_share_one_z_and_update_their_memories_with_the_batches_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    single, theirs = crd(), torch.tensor([5, 6, 7, 9])
+    before, own = single.student_memory.tolist(), both(single)[0]
     torch.manual_seed(1)
-    loss_of(alone)
+    loss_of(single)
 
     def all_gather(parts: list[Tensor], values: Tensor) -> None:
         parts[0].copy_(values)
@@ -205,5 +207,5 @@ def test_processes_have_one_z_and_remember_what_each_of_them_has_seen(monkeypatc
         for row, seen in zip(rows, own, strict=True):
             moved = direction([0.5 * a + 0.5 * b for a, b in zip(before[row], seen, strict=True)])
             assert loss.student_memory[row].tolist() == pytest.approx(moved, rel=1e-9)
-    shared = (alone.levels.exp() + (alone.levels + 1).exp()) / 2
+    shared = (single.levels.exp() + (single.levels + 1).exp()) / 2
     assert loss.levels.exp().tolist() == pytest.approx(shared.tolist(), rel=1e-6)

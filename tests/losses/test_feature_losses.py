@@ -1,4 +1,4 @@
-"""The losses between layers against calculations of their own, and where reference code fails."""
+"""The losses between layers against independent calculations, and where reference code fails."""
 
 from collections.abc import Callable
 from itertools import product
@@ -80,17 +80,17 @@ def rkd_loss(_: Any) -> float:
     return 25 * pairs + 50 * triples
 
 
-def layer(weight: Tensor, bias: Tensor | None, cell: list[float]) -> list[float]:
+def layer(weight: Tensor, bias: Tensor | None, position: list[float]) -> list[float]:
     offsets = [0.0] * len(weight) if bias is None else bias.tolist()
-    return [dot(row, cell) + offset for row, offset in zip(weight.flatten(1).tolist(), offsets, strict=True)]
+    return [dot(row, position) + offset for row, offset in zip(weight.flatten(1).tolist(), offsets, strict=True)]
 
 
-def cells(maps: Tensor) -> Vectors:
+def positions(maps: Tensor) -> Vectors:
     return [image[:, y, x].tolist() for image in maps for y in range(maps.shape[2]) for x in range(maps.shape[3])]
 
 
-def averaged_cells(maps: Tensor) -> Vectors:
-    """Return the cells of maps of 4x4 averaged down to 2x2."""
+def averaged_positions(maps: Tensor) -> Vectors:
+    """Return the positions of maps of 4x4 averaged down to 2x2."""
     found = []
     for image in maps:
         for y, x in product((0, 2), repeat=2):
@@ -101,12 +101,12 @@ def averaged_cells(maps: Tensor) -> Vectors:
 
 def vid_loss(loss: Any, own: Vectors, other: Vectors) -> float:
     total, first = 0.0, log(exp(5 - 1e-5) - 1)
-    for cell, target in zip(own, other, strict=True):
+    for position, target in zip(own, other, strict=True):
         for place in (0, 2, 4):
-            cell = layer(loss.mean[place].weight, loss.mean[place].bias, cell)
-            cell = [max(number, 0) for number in cell] if place < 4 else cell
+            position = layer(loss.mean[place].weight, loss.mean[place].bias, position)
+            position = [max(number, 0) for number in position] if place < 4 else position
         variance = log1p(exp(first)) + 1e-5
-        total += sum(((m - t) ** 2 / variance + log(variance)) / 2 for m, t in zip(cell, target, strict=True))
+        total += sum(((m - t) ** 2 / variance + log(variance)) / 2 for m, t in zip(position, target, strict=True))
     return total / len(own) / 6
 
 
@@ -120,17 +120,17 @@ def normalized(rows: Vectors) -> Vectors:
 
 
 def srd_loss(loss: Any, own: Vectors, other: Vectors) -> float:
-    projected = normalized([layer(loss.projector.weight, None, cell) for cell in own])
+    projected = normalized([layer(loss.projector.weight, None, position) for position in own])
     differences = (
         abs(a - b) for one, two in zip(projected, normalized(other), strict=True) for a, b in zip(one, two, strict=True)
     )
     return log(sum(difference**4 for difference in differences))
 
 
-def of_cells(formula: Callable[[Any, Vectors, Vectors], float], name: str) -> Callable[[Any], float]:
-    make_cells = cells if name == "body" else averaged_cells
+def of_positions(formula: Callable[[Any, Vectors, Vectors], float], name: str) -> Callable[[Any], float]:
+    make_positions = positions if name == "body" else averaged_positions
     return lambda loss: formula(
-        loss, make_cells(outputs(STUDENT, seed=2).maps["body"]), cells(outputs(TEACHER, seed=1).maps[name])
+        loss, make_positions(outputs(STUDENT, seed=2).maps["body"]), positions(outputs(TEACHER, seed=1).maps[name])
     )
 
 
@@ -138,15 +138,15 @@ FORMULAS: dict[str, Callable[[Any], float]] = {
     "similarity": similarity_loss,
     "pkt": pkt_loss,
     "rkd": rkd_loss,
-    "vid": of_cells(vid_loss, "body"),
-    "vid, averaged": of_cells(vid_loss, "deep"),
-    "srd": of_cells(srd_loss, "body"),
-    "srd, averaged": of_cells(srd_loss, "deep"),
+    "vid": of_positions(vid_loss, "body"),
+    "vid, averaged": of_positions(vid_loss, "deep"),
+    "srd": of_positions(srd_loss, "body"),
+    "srd, averaged": of_positions(srd_loss, "deep"),
 }
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_a_loss_between_layers_is_what_its_formula_says(name: str) -> None:
+def test_a_loss_between_layers_matches_its_formula(name: str) -> None:
     loss = built(LOSSES[name]())
     assert value(loss).item() == pytest.approx(FORMULAS[name](loss), rel=1e-6)
 
@@ -174,7 +174,7 @@ def test_one_image_has_no_relations_and_two_have_no_shape(kind: Any, count: int)
 
 
 @pytest.mark.parametrize("kind", RELATIONS)
-def test_images_that_are_alike_or_of_zeros_have_a_finite_gradient(kind: Any) -> None:
+def test_equal_images_and_images_of_zeros_have_a_finite_gradient(kind: Any) -> None:
     teacher = draw(6, 5)
     for student in (torch.full((6, 8), 3.7), draw(6, 8, seed=1)):
         student[1:3] = student[0]
@@ -195,14 +195,14 @@ def test_relations_of_turned_and_scaled_features_are_the_same(kind: Any, scale: 
     assert scale * gradient.abs().max() < 1e-3
 
 
-def test_opposite_features_are_no_neighbours_of_any_teacher() -> None:
+def test_opposite_features_have_a_finite_divergence() -> None:
     student = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
     loss, gradient = compared(PKT("body"), student, torch.ones(3, 2))
     assert 0 < loss < 10
     assert gradient.isfinite().all()
 
 
-def test_distances_alone_compute_no_angle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distances_without_angles_compute_no_angle(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(6, size, generator=generator) for size in (3, 5))
     both, angles = relational_loss(student, teacher, 25, 50), relational_loss(student, teacher, 0, 50)
@@ -231,14 +231,14 @@ def test_gradient_of_angles_is_as_exact_in_a_step_of_half_precision() -> None:
         torch.testing.assert_close(compared(RKD("body"), student, teacher)[1], exact)
 
 
-def test_images_that_nearly_meet_have_no_direction_from_each_other() -> None:
+def test_nearly_equal_images_define_no_direction() -> None:
     near = torch.tensor([[0.0, 5e-5, 1.0], [5e-5, 0.0, 1.0], [1.0, 1.0, 0.0]])
     cosines = angle_cosines(near, near)
     assert cosines[0].tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 1]]
     assert cosines[2].flatten().tolist() == pytest.approx([1, 1, 0, 1, 1, 0, 0, 0, 0])
 
 
-def test_distances_and_angles_do_not_see_where_the_features_lie() -> None:
+def test_distances_and_angles_are_invariant_to_translation() -> None:
     student, teacher = draw(6, 8), draw(6, 8, seed=1)
     near, far = (compared(RKD("body"), student + place, teacher)[0] for place in (0.0, 1000.0))
     assert far == pytest.approx(near, rel=1e-2)
@@ -261,7 +261,7 @@ def test_relations_of_a_large_batch_are_measured_within_parts_of_a_training_batc
     assert compared(loss.train(), student, teacher)[0] != pytest.approx(sum(parts) / 2, rel=1e-3)
 
 
-def test_a_normalized_projector_trains_on_one_image_of_one_cell() -> None:
+def test_a_normalized_projector_trains_on_one_image_of_one_position() -> None:
     shapes: Shapes = {"body": (3, 1, 1), LOGITS: (5,)}
     loss = built(FeatureRegression("body", projector="3x3 normalized"), shapes, shapes)
     assert loss(outputs(shapes, 1), loss.target(outputs(shapes, 1, seed=1)), batch(1)).isfinite()
@@ -277,7 +277,7 @@ def test_vid_begins_with_variances_of_five_and_may_fall_below_zero() -> None:
         assert loss.compare(maps, loss.mean(maps)) < -3
 
 
-def test_srd_of_one_vector_is_finite_and_of_no_gradient_and_its_validation_is_its_training() -> None:
+def test_srd_of_one_vector_is_finite_without_gradient_and_equal_in_training_and_validation() -> None:
     loss = built(SRD("pool"), VECTORS, VECTORS)
     for count in (1, 5):
         student, teacher = outputs(VECTORS, count), outputs(VECTORS, count, seed=1)
@@ -290,7 +290,7 @@ def test_srd_of_one_vector_is_finite_and_of_no_gradient_and_its_validation_is_it
         assert (trained.item() == pytest.approx(log(1e-8))) == (count == 1)
 
 
-def test_what_is_kept_of_a_teacher_is_shared_where_it_is_the_same_and_only_there() -> None:
+def test_losses_share_cached_teacher_outputs_exactly_where_they_are_equal() -> None:
     teacher = outputs({**TEACHER, **VECTORS})
     shapes = {**STUDENT, **VECTORS}, {**TEACHER, **VECTORS}
     kept = [
@@ -326,7 +326,7 @@ def test_the_larger_map_is_averaged_down_in_height_and_in_width(kind: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("loss", "says"),
+    ("loss", "message"),
     [
         (lambda: VID("tokens"), "VID needs vectors, or maps of channels, height and width, but 'tokens' gives 9x4"),
         (lambda: SRD("body", "tokens"), "SRD needs vectors"),
@@ -335,7 +335,7 @@ def test_the_larger_map_is_averaged_down_in_height_and_in_width(kind: Any) -> No
         (lambda: AttentionTransfer(["body"], power=0.5), "power of AttentionTransfer is 0.5"),
     ],
 )
-def test_layers_and_options_that_do_not_fit_are_refused(loss: Callable[[], Loss], says: str) -> None:
+def test_layers_and_options_that_do_not_fit_are_refused(loss: Callable[[], Loss], message: str) -> None:
     shapes = {**STUDENT, "tokens": (9, 4)}
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         built(loss(), shapes, shapes)

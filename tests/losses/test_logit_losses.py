@@ -1,4 +1,4 @@
-"""Losses on logits against calculations of their own: loops over numbers, no shared code."""
+"""Losses on logits against independent calculations: loops over numbers, no shared code."""
 
 from collections.abc import Callable, Iterator
 from math import exp, log, sqrt
@@ -159,13 +159,13 @@ def test_constant_logits_get_no_gradient_where_they_would_get_a_huge_one(name: s
 
 
 @pytest.mark.parametrize("loss", [DKD(beta=1000.0, alpha=0.0), NKD(gamma=1000.0)])
-def test_of_two_classes_the_other_one_says_nothing_more(loss: Loss) -> None:
+def test_for_two_classes_the_part_of_the_other_class_is_zero(loss: Loss) -> None:
     student, teacher = logits(classes=2)
     plain = gradient(DKD(beta=0.0, alpha=0.0) if isinstance(loss, DKD) else NKD(gamma=0.0), student, teacher)
     assert torch.equal(gradient(loss, student, teacher), plain)
 
 
-def test_dkd_divides_soft_targets_as_its_paper_says() -> None:
+def test_dkd_divides_soft_targets_as_in_its_paper() -> None:
     for row in range(4):
         student, teacher = (given[row : row + 1] for given in logits())
         unsure = 1 - teacher.div(4).softmax(1)[0, 0].item()
@@ -173,13 +173,13 @@ def test_dkd_divides_soft_targets_as_its_paper_says() -> None:
         assert kd.item() == pytest.approx(dkd.item(), rel=1e-6)
 
 
-def test_half_the_regression_is_what_soft_targets_become_at_a_high_temperature() -> None:
+def test_soft_targets_at_a_high_temperature_are_half_the_regression() -> None:
     student, teacher = (given - given.mean(1, keepdim=True) for given in logits())
     hot, regressed = (of_logits(loss, student, teacher) for loss in (SoftTargets(temperature=1e4), LogitRegression()))
     assert hot.item() == pytest.approx(LogitRegression().full_weight * regressed.item(), rel=1e-3)
 
 
-def test_standardized_logits_forget_size_and_level_and_are_bounded() -> None:
+def test_standardized_logits_are_invariant_to_scale_and_offset_and_are_bounded() -> None:
     student, teacher = logits()
     for loss in (SoftTargets(standardize=True), DKD(standardize=True), TTM(standardize=True)):
         expected = of_logits(loss, student, teacher).item()
@@ -197,7 +197,7 @@ def test_two_classes_cannot_be_standardized(kind: type[LogitLoss]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda: DKD(temperature=0), "temperature of DKD is 0, but it must be above 0."),
         (lambda: NKD(temperature=-1), "temperature of NKD is -1"),
@@ -207,13 +207,13 @@ def test_two_classes_cannot_be_standardized(kind: type[LogitLoss]) -> None:
         (lambda: WTTM(gamma=-0.1), "gamma of WTTM is -0.1"),
     ],
 )
-def test_a_temperature_or_an_exponent_is_above_zero(make: Callable[[], Loss], says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_a_temperature_or_an_exponent_is_above_zero(make: Callable[[], Loss], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         make()
 
 
 @pytest.mark.parametrize("kind", [DKD, NKD])
-def test_the_weight_of_a_decoupled_loss_goes_by_the_classes_where_none_is_given(kind: type[DKD | NKD]) -> None:
+def test_the_auto_weight_of_a_decoupled_loss_depends_on_the_number_of_classes(kind: type[DKD | NKD]) -> None:
     for classes, expected in ((2, 0.1), (10, 0.3), (100, 1.0), (1000, 1.0)):
         shapes: Shapes = {LOGITS: (classes,)}
         chosen, given = kind(warm_up=4), kind(weight=1.5, warm_up=4)
@@ -226,7 +226,7 @@ def test_the_weight_of_a_decoupled_loss_goes_by_the_classes_where_none_is_given(
 
 
 def pull(kind: type[DKD | NKD], classes: int) -> tuple[float, float]:
-    """How hard a loss pulls at the logits, as often as labels do, without its weight and with it."""
+    """The gradient of a loss at the logits as a multiple of the labels', without its weight and with it."""
     draw = torch.Generator().manual_seed(0)
     labels = torch.arange(600) % classes
     shared, own = torch.randn(2, 600, classes, generator=draw)
@@ -242,7 +242,7 @@ def pull(kind: type[DKD | NKD], classes: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("kind", [DKD, NKD])
-def test_the_weight_for_ten_classes_pulls_about_as_hard_as_the_published_one_for_a_hundred(
+def test_the_weight_for_ten_classes_gives_about_the_gradient_of_the_published_one_for_a_hundred(
     kind: type[DKD | NKD],
 ) -> None:
     (plain, weighted), (published, same) = pull(kind, 10), pull(kind, 100)

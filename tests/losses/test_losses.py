@@ -1,4 +1,4 @@
-"""Every loss against a calculation of its own: loops over numbers, no shared code."""
+"""Every loss against an independent calculation: loops over numbers, no shared code."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -61,7 +61,7 @@ def hidden_cosine_loss() -> float:
 
 
 def regressed(loss: Any) -> Tensor:
-    """The student's map after a 3x3 convolution with a border of zeros, number by number."""
+    """The student's map after a 3x3 convolution with zero padding, number by number."""
     weight, bias = loss.projector.weight, loss.projector.bias
     source, result = outputs(STUDENT, seed=2).maps["body"], torch.zeros(4, 6, 4, 4, dtype=torch.float64)
     for image in range(4):
@@ -92,9 +92,10 @@ def spatial_cosine(loss: Any) -> float:
     for image in range(4):
         for y in range(4):
             for x in range(4):
-                cell = source[image, :, y, x].tolist()
+                position = source[image, :, y, x].tolist()
                 one = [
-                    sum(w * c for w, c in zip(row, cell, strict=True)) + b for row, b in zip(weight, bias, strict=True)
+                    sum(w * c for w, c in zip(row, position, strict=True)) + b
+                    for row, b in zip(weight, bias, strict=True)
                 ]
                 two = target[image, :, y, x].tolist()
                 dot = sum(a * b for a, b in zip(one, two, strict=True))
@@ -106,8 +107,8 @@ def attention_loss() -> float:
     total = 0.0
     for own, other in zip(outputs(STUDENT, seed=2).maps["body"], outputs(TEACHER, seed=1).maps["deep"], strict=True):
         four = [(dy, dx) for dy in (0, 1) for dx in (0, 1)]
-        cells = [[[float(own[c, 2 * y + dy, 2 * x + dx]) for dy, dx in four] for c in range(3)] for y, x in four]
-        pooled = [sum((sum(numbers) / 4) ** 2 for numbers in cell) / 3 for cell in cells]
+        positions = [[[float(own[c, 2 * y + dy, 2 * x + dx]) for dy, dx in four] for c in range(3)] for y, x in four]
+        pooled = [sum((sum(numbers) / 4) ** 2 for numbers in position) / 3 for position in positions]
         two = [sum(float(other[c, y, x]) ** 2 for c in range(6)) / 6 for y in range(2) for x in range(2)]
         lengths = [sqrt(sum(v * v for v in values)) for values in (pooled, two)]
         total += sum((a / lengths[0] - b / lengths[1]) ** 2 for a, b in zip(pooled, two, strict=True)) / 4 / 4
@@ -122,11 +123,11 @@ def attention_loss() -> float:
         ("soft targets", lambda _: soft_targets_loss(3.0)),
         ("hidden cosine", lambda _: hidden_cosine_loss()),
         ("feature regression", regression_loss),
-        ("cell cosine", spatial_cosine),
+        ("spatial cosine", spatial_cosine),
         ("attention", lambda _: attention_loss()),
     ],
 )
-def test_a_loss_is_what_its_formula_says(name: str, expected: Callable[[Loss], float]) -> None:
+def test_a_loss_matches_its_formula(name: str, expected: Callable[[Loss], float]) -> None:
     loss = built(LOSSES[name]())
     assert value(loss).item() == pytest.approx(expected(loss), rel=1e-5)
 
@@ -170,7 +171,7 @@ def test_a_loss_of_constant_and_of_huge_logits_and_maps_is_finite(name: str) -> 
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_in_bfloat16_is_that_of_single_precision_but_for_rounding(name: str) -> None:
+def test_a_loss_in_bfloat16_is_that_of_float32_up_to_rounding(name: str) -> None:
     exact = value(built(LOSSES[name]())).item()
     rounded = value(built(LOSSES[name]()).to(torch.bfloat16), dtype=torch.bfloat16)
     assert rounded.item() == pytest.approx(exact, rel=0.05)
@@ -201,7 +202,7 @@ def test_a_weight_rises_in_place_over_its_warm_up() -> None:
     assert loss.weight.data_ptr() == place
 
 
-def test_equal_outputs_cost_nothing() -> None:
+def test_equal_outputs_have_a_loss_of_zero() -> None:
     same = outputs(TEACHER, seed=1)
     relations = (PKT("body"), RKD("body"), SimilarityPreserving("body"))
     for loss in (SoftTargets(), AttentionTransfer(["deep"]), FeatureRegression("body", projector="none"), *relations):
@@ -210,23 +211,26 @@ def test_equal_outputs_cost_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "says"),
+    ("loss", "message"),
     [
         (lambda: HiddenCosine("body", "flat"), "needs maps of channels, height and width"),
-        (lambda: FeatureRegression("body", "deep"), "needs maps of one height and width"),
-        (lambda: FeatureRegression("body", projector="none"), "need a projector"),
+        (lambda: FeatureRegression("body", "deep"), "needs maps of equal height and width"),
+        (
+            lambda: FeatureRegression("body", projector="none"),
+            "projector is none, but 3 and 6 channels need one; set projector",
+        ),
         (lambda: AttentionTransfer(["body"], ["body", "deep"]), "student names 1 and teacher 2"),
         (lambda: SoftTargets(temperature=0), "temperature of SoftTargets is 0"),
         (lambda: CrossEntropy(label_smoothing=1), "must be in"),
         (lambda: SoftTargets(warm_up=-1), "warm_up of SoftTargets is -1"),
     ],
 )
-def test_what_does_not_fit_says_what_to_set(loss: Callable[[], Loss], says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_a_loss_that_does_not_fit_names_what_to_set(loss: Callable[[], Loss], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         built(loss())
 
 
-def test_a_loss_that_learns_from_a_teacher_says_that_it_has_none() -> None:
+def test_a_loss_without_its_teacher_is_refused() -> None:
     with pytest.raises(UserError, match="learns from a teacher"):
         SoftTargets().build(STUDENT, None)
 

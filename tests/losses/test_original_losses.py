@@ -92,7 +92,7 @@ REVIEWS: dict[str, tuple[Callable[[], Network], Stages, list[str], Callable[[], 
 
 
 def review_of_the_authors(loss: Any, students: list[Tensor], teachers: list[Tensor]) -> Tensor:
-    """ReviewKD as its repository has it: from the pooled vector to the first stage."""
+    """ReviewKD as in its repository: from the pooled vector to the first stage."""
     total, handed = torch.zeros((), dtype=torch.float64), None
     for fusion, own, other in reversed(list(zip(loss.fusions, students, teachers, strict=True))):
         x = normalized(functional.conv2d(own, fusion.enter[0].weight), fusion.enter[1])
@@ -184,8 +184,8 @@ def test_attention_of_two_sizes_averages_features_before_it_squares_them(student
     side = min(student_side, teacher_side)
     maps = []
     for values in (student, teacher):
-        cells = values.unflatten(3, (side, -1)).unflatten(2, (side, -1)).mean((3, 5))  # (B, C, side, side)
-        strength = cells.square().mean(1).flatten(1)
+        means = values.unflatten(3, (side, -1)).unflatten(2, (side, -1)).mean((3, 5))  # (B, C, side, side)
+        strength = means.square().mean(1).flatten(1)
         maps.append(strength / strength.square().sum(1, keepdim=True).sqrt())
     expected = (maps[0] - maps[1]).square().mean()
     result = compared(AttentionTransfer(["body"]), student, teacher)
@@ -204,7 +204,7 @@ CONVOLUTIONS = {
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS)
-def test_the_fields_regressor_is_a_convolution_that_fits_the_sizes_with_normalization_and_relu(case: str) -> None:
+def test_conv_reg_is_a_convolution_that_fits_the_sizes_with_normalization_and_relu(case: str) -> None:
     own, other, settings = CONVOLUTIONS[case]
     student, teacher = drawn(2, 3, *own).requires_grad_(), drawn(2, 4, *other, seed=1)
     torch.manual_seed(0)
@@ -222,6 +222,6 @@ def test_the_fields_regressor_is_a_convolution_that_fits_the_sizes_with_normaliz
         assert torch.allclose(one, two, rtol=1e-6, atol=1e-9)
 
 
-def test_the_fields_regressor_of_a_map_that_is_too_small_is_refused() -> None:
+def test_conv_reg_of_a_map_that_is_too_small_is_refused() -> None:
     with pytest.raises(UserError, match=r"ConvReg needs a student's map .* not 4x4 beside 7x7"):
         regressor((3, 4, 4), (6, 7, 7))

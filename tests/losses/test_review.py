@@ -1,4 +1,4 @@
-"""ReviewKD against a calculation of its own, and at its edges."""
+"""ReviewKD against an independent calculation, and at its edges."""
 
 from itertools import product
 from math import exp, sqrt
@@ -17,7 +17,7 @@ from kd_lightning.networks.layers import LOGITS
 
 
 def convolved(source: Tensor, convolution: Any) -> Tensor:
-    """A convolution with a border of zeros, number by number."""
+    """A convolution with zero padding, number by number."""
     weight, (count, _, height, width) = convolution.weight, source.shape
     reach, result = weight.shape[-1] // 2, torch.zeros(count, len(weight), height, width, dtype=torch.float64)
     for image, out, y, x in product(range(count), range(len(weight)), range(height), range(width)):
@@ -50,8 +50,8 @@ def resized(values: Tensor, size: int) -> Tensor:
 def averaged(values: Tensor, size: int) -> Tensor:
     side, result = values.shape[-1] // size, torch.zeros(*values.shape[:2], size, size, dtype=torch.float64)
     for y, x in product(range(size), repeat=2):
-        cells = [values[:, :, side * y + dy, side * x + dx] for dy, dx in product(range(side), repeat=2)]
-        result[:, :, y, x] = torch.stack(cells).sum(0) / side**2
+        parts = [values[:, :, side * y + dy, side * x + dx] for dy, dx in product(range(side), repeat=2)]
+        result[:, :, y, x] = torch.stack(parts).sum(0) / side**2
     return result
 
 
@@ -70,7 +70,7 @@ def stage_error(own: Tensor, other: Tensor) -> float:
 
 @pytest.mark.parametrize("teacher", [["body", "deep"], ["deep", "body"]], ids=["same heights", "other heights"])
 @torch.no_grad()
-def test_review_is_what_its_formula_says(teacher: list[str]) -> None:
+def test_review_matches_its_formula(teacher: list[str]) -> None:
     loss: Any = built(ReviewKD(["body", "deep"], teacher))
     student, target = outputs(STUDENT, seed=2).maps, outputs(TEACHER, seed=1).maps
     (shallow, deepest), (first, second) = loss.fusions, (target[name] for name in teacher)
@@ -104,11 +104,11 @@ def test_one_image_whose_maps_are_one_pixel_trains_a_review() -> None:
 
 
 def test_a_review_of_one_stage_is_refused() -> None:
-    with pytest.raises(UserError, match="student names 'body' alone; name two layers or more"):
+    with pytest.raises(UserError, match="student names only 'body'; name two layers or more"):
         ReviewKD(["body"])
 
 
-def test_a_review_trains_as_many_weights_as_its_docstring_says() -> None:
+def test_a_review_trains_as_many_weights_as_its_docstring_states() -> None:
     loss: Any = built(ReviewKD(["body", "deep"]))
     sizes = [
         sum(part.weight.numel() for part in fusion.modules() if isinstance(part, nn.Conv2d)) for fusion in loss.fusions
@@ -116,7 +116,7 @@ def test_a_review_trains_as_many_weights_as_its_docstring_says() -> None:
     assert sizes == [3 * 4 + 9 * 4 * 6 + 2 * 2 * 4, 4 * 4 + 9 * 4 * 6]
 
 
-def test_what_all_stages_train_together_is_said_once() -> None:
+def test_the_parameters_of_all_stages_are_printed_once() -> None:
     lines = pair_lines({"review": built(ReviewKD(["body", "deep"]))}, STUDENT, TEACHER)
     assert lines == [
         "review: body 3x4x4 -> body 6x4x4",

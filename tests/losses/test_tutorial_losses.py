@@ -6,7 +6,7 @@ from kd_lightning.losses.feature_regression import feature_map_loss
 from kd_lightning.losses.hidden_cosine import cosine_loss, pooled_direction
 
 
-def seeds_cosine_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+def tutorial_cosine_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     pooled = nn.functional.avg_pool1d(teacher_map.flatten(1), 2)
     loss: Tensor = nn.CosineEmbeddingLoss()(student_map.flatten(1), pooled, torch.ones(len(pooled)))
     return loss
@@ -17,21 +17,21 @@ def our_cosine_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_cosine_loss_and_its_gradient_are_the_seeds(memory_format: torch.memory_format) -> None:
+def test_cosine_loss_and_its_gradient_are_the_tutorials(memory_format: torch.memory_format) -> None:
     student, teacher = (torch.randn(5, channels, 8, 8).to(memory_format=memory_format) for channels in (16, 32))
     student.requires_grad_()
-    expected, ours = seeds_cosine_loss(student, teacher), our_cosine_loss(student, teacher)
+    expected, ours = tutorial_cosine_loss(student, teacher), our_cosine_loss(student, teacher)
     assert torch.allclose(ours, expected, atol=1e-6)
     [expected_gradient], [gradient] = (torch.autograd.grad(loss, student) for loss in (expected, ours))
     assert torch.allclose(gradient, expected_gradient, atol=1e-7)
 
 
-def test_cosine_loss_of_a_map_that_is_zero_is_the_seeds() -> None:
+def test_cosine_loss_of_a_map_of_zeros_is_the_tutorials() -> None:
     for student, teacher in (
         (torch.zeros(2, 1, 2, 2), torch.ones(2, 2, 2, 2)),
         (torch.ones(2, 1, 2, 2), torch.zeros(2, 2, 2, 2)),
     ):
-        assert our_cosine_loss(student, teacher) == seeds_cosine_loss(student, teacher) == 1
+        assert our_cosine_loss(student, teacher) == tutorial_cosine_loss(student, teacher) == 1
 
 
 def test_cosine_loss_sums_maps_of_half_precision_in_single() -> None:

@@ -30,7 +30,7 @@ def test_a_containers_share_of_the_cores_counts(
     assert cpu.cores() == expected
 
 
-def test_torch_takes_no_more_threads_than_there_are_cores_unless_it_is_told_to(
+def test_torch_takes_no_more_threads_than_there_are_cores_by_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = torch.get_num_threads()

@@ -40,7 +40,7 @@ def resident() -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
-def test_kept_memory_is_used_again_without_asking_the_kernel_for_pages() -> None:
+def test_kept_memory_is_used_again_without_fresh_pages_from_the_kernel() -> None:
     in_a_process_of_its_own(check_kept_memory)
 
 

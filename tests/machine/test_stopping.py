@@ -47,7 +47,7 @@ with stopping.stoppable():
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_fork_of_a_command_is_stopped_silently_and_what_is_ignored_stays_so() -> None:
+def test_a_fork_of_a_command_is_stopped_silently_and_ignored_signals_stay_ignored() -> None:
     program = """
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 with stopping.stoppable():
@@ -61,7 +61,7 @@ with stopping.stoppable():
 
 
 @pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
-def test_a_second_signal_ends_a_command_whose_main_thread_is_in_c_code_that_never_comes_back(
+def test_a_second_signal_ends_a_command_whose_main_thread_never_returns_from_c_code(
     number: signal.Signals,
 ) -> None:
     program = """

@@ -1,4 +1,4 @@
-"""The networks for small images: their sizes, by a count of their own, and what every family must do."""
+"""The networks for small images: their sizes, by an independent count, and what every family must do."""
 
 from collections.abc import Callable
 from functools import partial
@@ -84,11 +84,11 @@ def test_layers_give_in_training_what_they_give_in_evaluation(family: str) -> No
         if isinstance(module, nn.BatchNorm2d):
             module.eval()  # a batch's statistics; every other layer stays in training
     layers = [name for name, _ in network.named_modules() if name]
-    watched = FeatureExtractor(network, layers, network.layer_root(), network.image_shape)
+    extract = FeatureExtractor(network, layers, network.layer_root(), network.image_shape)
     images = torch.randn(3, 3, 32, 32)
-    training = watched(images)
+    training = extract(images)
     network.eval()
-    evaluated = watched(images)
+    evaluated = extract(images)
     for name in layers:
         assert torch.equal(training.maps[name], evaluated.maps[name]), name
 
@@ -146,7 +146,9 @@ def shapes(family: str, image_size: int, layer: str) -> tuple[int, ...]:
         ("ShuffleNetV2", "layer2.7.preact", True),
     ],
 )
-def test_maps_are_behind_a_relu_where_their_networks_say_so(family: str, layer: str, signed: bool) -> None:
+def test_maps_are_after_a_relu_where_the_docstring_of_the_network_states_it(
+    family: str, layer: str, signed: bool
+) -> None:
     network = small_network(family)
     maps = FeatureExtractor(network, [layer], network, network.image_shape)(torch.randn(2, 3, 32, 32)).maps
     assert bool((maps[layer] < 0).any()) == signed
@@ -154,7 +156,7 @@ def test_maps_are_behind_a_relu_where_their_networks_say_so(family: str, layer: 
 
 
 @pytest.mark.parametrize("family", SMALL)
-def test_every_class_of_a_network_says_that_it_fits_the_fast_path(family: str) -> None:
+def test_every_class_in_a_network_works_with_the_fast_path(family: str) -> None:
     kinds = {type(module) for module in small_network(family).modules()}
     own = [kind for kind in kinds if not kind.__module__.startswith("torch.")]
     assert own
@@ -162,7 +164,7 @@ def test_every_class_of_a_network_says_that_it_fits_the_fast_path(family: str) -
 
 
 @pytest.mark.parametrize("family", SMALL)
-def test_convolutions_are_drawn_as_he_says_and_those_of_shufflenets_as_torch_does(family: str) -> None:
+def test_convolutions_are_initialized_by_he_and_those_of_shufflenets_by_torchs_defaults(family: str) -> None:
     for name, module in small_network(family).named_modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 500:
             he = (2 / (module.out_channels * module.kernel_size[0] ** 2)) ** 0.5
@@ -171,7 +173,7 @@ def test_convolutions_are_drawn_as_he_says_and_those_of_shufflenets_as_torch_doe
 
 
 @pytest.mark.parametrize(("family", "spread"), [("VGG", 0.01), ("MobileNetV2", 0.01), ("WideResNet", (3 * 64) ** -0.5)])
-def test_the_last_layer_is_drawn_as_repdistiller_draws_it(family: str, spread: float) -> None:
+def test_the_last_layer_is_initialized_as_in_repdistiller(family: str, spread: float) -> None:
     last = list(small_network(family, 100).modules())[-1]
     assert isinstance(last, nn.Linear)
     assert last.weight.detach().std().item() == pytest.approx(spread, rel=0.03)
@@ -179,29 +181,32 @@ def test_the_last_layer_is_drawn_as_repdistiller_draws_it(family: str, spread: f
 
 
 @pytest.mark.parametrize(
-    ("build", "says"),
+    ("build", "message"),
     [
         (lambda: ResNet9(image_size=7), "ResNet9 takes images of 8 pixels or more, not 7"),
         (lambda: ResNet(image_size=3), "ResNet takes images of 4 pixels or more, not 3"),
         (lambda: VGG(image_size=7), "VGG takes images of 8 pixels or more, not 7"),
-        (lambda: ResNet9(width=0), "width of ResNet9 is 1 or more, not 0"),
-        (lambda: ResNet(width=-1), "width of ResNet is 1 or more, not -1"),
-        (lambda: ResNet(depth=18), r"depth of ResNet is 6n \+ 2 \(8, 14, 20, 26, 38, ...\), not 18"),
-        (lambda: ResNet(depth=2), "not 2; set depth"),
-        (lambda: WideResNet(depth=20), r"depth of WideResNet is 6n \+ 4 \(10, 16, 22, 28, 40, ...\), not 20"),
-        (lambda: WideResNet(depth=-2), "not -2; set depth"),
-        (lambda: VGG(depth=9), "VGG has 8, 11, 13, 16, 19 layers, not 9"),
-        (lambda: MobileNetV2(width=0.01), "width of MobileNetV2 is a factor from 0.1 to 4, not 0.01; set width"),
-        (lambda: MobileNetV2(width=5), "not 5; set width"),
-        (lambda: ShuffleNetV2(width=0.25), "width of ShuffleNetV2 is one of 0.5, 1, 1.5, 2, not 0.25; set width"),
+        (lambda: ResNet9(width=0), "--model.network.width is 0; ResNet9 needs 1 or more"),
+        (lambda: ResNet(width=-1), "--model.network.width is -1; ResNet needs 1 or more"),
+        (
+            lambda: ResNet(depth=18),
+            r"^--model.network.depth is 18; ResNet needs 6n \+ 2 \(8, 14, 20, 26, 38, \.\.\.\)\.$",
+        ),
+        (lambda: ResNet(depth=2), "depth is 2; ResNet needs"),
+        (lambda: WideResNet(depth=20), r"depth is 20; WideResNet needs 6n \+ 4 \(10, 16, 22, 28, 40, \.\.\.\)"),
+        (lambda: WideResNet(depth=-2), "depth is -2; WideResNet needs"),
+        (lambda: VGG(depth=9), "--model.network.depth is 9; VGG needs one of 8, 11, 13, 16, 19"),
+        (lambda: MobileNetV2(width=0.01), "--model.network.width is 0.01; MobileNetV2 needs a factor from 0.1 to 4"),
+        (lambda: MobileNetV2(width=5), "width is 5; MobileNetV2 needs"),
+        (lambda: ShuffleNetV2(width=0.25), "--model.network.width is 0.25; ShuffleNetV2 needs one of 0.5, 1, 1.5, 2"),
     ],
 )
-def test_what_cannot_be_built_is_one_sentence(build: Callable[[], Network], says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_networks_that_cannot_be_built_are_refused(build: Callable[[], Network], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         build()
 
 
-def test_a_shuffle_deals_the_channels_of_groups_out_in_turn_and_keeps_the_memory() -> None:
+def test_a_shuffle_interleaves_the_channels_of_groups_and_keeps_the_memory_format() -> None:
     shuffle = ShuffleNetV1().get_submodule("layer1.1.shuffle")
     channels = torch.arange(6.0).view(1, 6, 1, 1).expand(2, 6, 3, 4)  # three groups: 0 1, 2 3, 4 5
     for layout in (torch.contiguous_format, torch.channels_last):

@@ -16,7 +16,7 @@ State = dict[str, Tensor]
 
 
 class Layers:
-    """The layers of a state dict in evaluation mode, by name; notes which weights were used."""
+    """The layers of a state dict in evaluation mode, by name; records which weights were used."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -94,7 +94,7 @@ CASES: list[tuple[Network, Callable[[Layers, Tensor], Tensor]]] = [
 
 
 def other_weights(network: Network, seed: int) -> State:
-    """Draw weights with the names and shapes of a network's, none of them with a value that layers begin with."""
+    """Draw weights with the names and shapes of a network's, none with an initial value of layers."""
     draws, state = torch.Generator().manual_seed(seed), dict(network.state_dict())
     for name, values in state.items():
         if values.is_floating_point():
@@ -136,10 +136,10 @@ def test_of_a_checkpoint_of_mdistiller_the_part_that_fits_is_taken(tmp_path: Pat
         load_weights(ResNet(depth=20), path)
 
 
-def test_a_student_and_a_teacher_of_one_kind_are_told_apart_by_the_user(tmp_path: Path) -> None:
+def test_a_checkpoint_with_a_student_and_a_teacher_of_one_class_is_refused(tmp_path: Path) -> None:
     network = ResNet(depth=8)
     mine, other = other_weights(network, 1), other_weights(network, 2)
-    with pytest.raises(UserError, match="both fit this network; give the file of one of them"):
+    with pytest.raises(UserError, match="which both fit this network; give the file of one of them"):
         load_weights(network, mdistiller_file(tmp_path / "best", mine, other))
     load_weights(network, mdistiller_file(tmp_path / "vanilla", mine, None))
     assert torch.equal(network.state_dict()["fc.weight"], mine["fc.weight"])

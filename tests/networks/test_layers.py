@@ -28,14 +28,14 @@ def test_every_layer_gives_in_training_what_it_gives_in_evaluation(kind: type[Ne
             module.p = 0.0  # the only random layer
     images = torch.randn(3, 3, 8, 8)
     for name in layer_names(network):
-        watched = extractor(network, [name])
-        training = watched(images)
+        extract = extractor(network, [name])
+        training = extract(images)
         network.eval()
-        evaluated = watched(images)
+        evaluated = extract(images)
         network.train()
         assert torch.allclose(training.maps[name], evaluated.maps[name], atol=1e-6), name
         assert torch.allclose(training.logits, evaluated.logits, atol=1e-6), name
-        assert training.maps[name].shape[1:] == watched.shapes[name]
+        assert training.maps[name].shape[1:] == extract.shapes[name]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "shufflenet_v2_x0_5"])
@@ -47,10 +47,10 @@ def test_layers_of_torchvision_give_in_training_what_they_give_in_evaluation(nam
             module.eval()  # what a batch's statistics and chance change; every other layer stays in training
     layers = layers_that_run_once(network, images)
     assert len(layers) > 40
-    watched = extractor(network, layers)
-    training = watched(images)
+    extract = extractor(network, layers)
+    training = extract(images)
     network.eval()
-    evaluated = watched(images)
+    evaluated = extract(images)
     for layer in layers:
         assert torch.allclose(training.maps[layer], evaluated.maps[layer], atol=1e-5), layer
 
@@ -66,7 +66,7 @@ def layers_that_run_once(network: Network, images: Tensor) -> list[str]:
     return [name for name, count in calls.items() if count == 1]
 
 
-def test_a_map_that_a_later_layer_overwrites_is_seen_as_it_was() -> None:
+def test_a_map_that_a_later_layer_overwrites_is_extracted_before() -> None:
     class Net(Network):
         def __init__(self) -> None:
             super().__init__(2, 3, 8)
@@ -82,7 +82,7 @@ def test_a_map_that_a_later_layer_overwrites_is_seen_as_it_was() -> None:
     assert (seen < 0).any()
 
 
-def test_the_network_is_left_as_it_was() -> None:
+def test_the_network_is_not_changed() -> None:
     network = TorchvisionNetwork(image_size=32)
     network.body.layer1.eval()  # type: ignore[union-attr]
     modes = [module.training for module in network.modules()]
@@ -94,15 +94,15 @@ def test_the_network_is_left_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "says"),
+    ("layer", "message"),
     [
         ("layr2", r"ResNet has no layer 'layr2'; .*layer2"),
         ("nothing like it", "such as conv1, bn1"),
         ("layer1.0.relu", "runs 2 times in a pass"),
     ],
 )
-def test_a_layer_that_cannot_be_watched_is_one_sentence(layer: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_a_layer_that_cannot_be_extracted_is_refused(layer: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         extractor(TorchvisionNetwork(), [layer])
 
 
@@ -111,7 +111,7 @@ def test_layers_are_found_by_their_dotted_paths() -> None:
     assert find_layer(network, "features.0") is network.features[0]
 
 
-def test_gradients_of_a_watched_layer_reach_the_layers_before_it() -> None:
+def test_gradients_of_an_extracted_layer_reach_the_layers_before_it() -> None:
     network = LightNN(image_size=8)
     extractor(network, ["features.2"])(torch.randn(2, 3, 8, 8)).maps["features.2"].sum().backward()
     assert network.features[0].weight.grad is not None

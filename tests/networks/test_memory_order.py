@@ -97,7 +97,7 @@ def test_pruned_weights_are_zero_and_the_others_go_on_learning() -> None:
     quick_trainer(epochs=3, callbacks=[pruning]).fit(task, datamodule=TinyDataModule())
     pruned = [module.weight for module in task.network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     share = sum(float((values == 0).sum()) for values in pruned) / sum(values.numel() for values in pruned)
-    assert 0.2 < share < 0.3  # a tenth of what is left, three times
+    assert 0.2 < share < 0.3  # a tenth of the rest, three times
     for mine, other in zip(before, pruned, strict=True):
         assert ((other != 0) & (other != mine)).any()
 

@@ -14,7 +14,7 @@ from kd_lightning.networks.weights import load_model
 
 
 class NeedsValues(TinyNetwork):
-    """Its constructor reads a tensor's value, which it cannot without memory."""
+    """Its constructor reads a tensor's value, which fails on the meta device."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -22,7 +22,7 @@ class NeedsValues(TinyNetwork):
 
 
 class Deep(TinyNetwork):
-    """Has as many layers as it is told."""
+    """Has as many layers as its argument."""
 
     def __init__(self, depth: int = 1, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -38,7 +38,7 @@ def test_a_constructor_that_cannot_do_without_memory_is_run_all_the_same() -> No
 
 
 @pytest.mark.parametrize(("kind", "arguments"), [(TinyNetwork, {"width": 10**9}), (Deep, {"depth": 10**9})])
-def test_arguments_that_ask_for_far_more_than_the_weights_stop_before_they_take_memory(
+def test_arguments_of_a_far_larger_network_than_the_weights_stop_before_they_take_memory(
     kind: type[Network], arguments: dict[str, int]
 ) -> None:
     with pytest.raises(TooLargeError):
@@ -65,7 +65,7 @@ def test_the_class_of_a_network_is_imported_only_where_the_user_names_it(tmp_pat
     assert isinstance(load_model(tmp_path / "a.pth", "tiny.TinyNetwork")[0], TinyNetwork)
     with pytest.raises(UserError, match=r"network my_networks\.TinyNetwork, but --network is .*LightNN"):
         load_model(tmp_path / "a.pth", "kd_lightning.networks.LightNN")
-    with pytest.raises(UserError, match=r"--network is os\.path\.join, which is no nn.Module"):
+    with pytest.raises(UserError, match=r"--network is os\.path\.join, which is not an nn.Module"):
         load_model(tmp_path / "a.pth", "os.path.join")
     with pytest.raises(UserError, match=r"--network is nowhere\.Net, but there is no such class"):
         load_model(tmp_path / "a.pth", "nowhere.Net")
@@ -86,7 +86,7 @@ def test_a_network_that_shares_its_weights_is_built_from_its_file() -> None:
     built = build_network(Shared, {}, network.state_dict())  # its names share their values in the file, too
     assert isinstance(built, Shared)
     assert len(list(built.parameters())) == len(list(network.parameters()))
-    with pytest.raises(TooLargeError):  # a hundred kilobytes would build gigabytes so
+    with pytest.raises(TooLargeError):  # else a hundred kilobytes would build gigabytes
         build_network(Shared, {"shares": False}, network.state_dict())
 
 

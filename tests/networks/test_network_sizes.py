@@ -124,7 +124,7 @@ def test_networks_have_the_parameters_of_their_papers(
 
 
 @pytest.mark.parametrize("kind", [ResNet9, ResNet, WideResNet, VGG, MobileNetV2, ShuffleNetV1, ShuffleNetV2])
-def test_the_first_line_of_a_networks_help_says_its_parameters_for_cifar10(kind: type[Network]) -> None:
+def test_the_first_line_of_a_networks_help_has_its_parameters_for_cifar10(kind: type[Network]) -> None:
     with torch.device("meta"):
         network = kind(10, 3, 32)
     assert f"{count(network):,} parameters" in (kind.__doc__ or "").partition("\n")[0]

@@ -7,7 +7,7 @@ from kd_lightning.networks import DeepNN, LightNN
 
 
 @pytest.mark.parametrize(("kind", "parameters", "channels"), [(DeepNN, 1_186_986, 32), (LightNN, 267_738, 16)])
-def test_the_seeds_networks_have_their_parameters_and_shapes(
+def test_the_tutorials_networks_have_their_parameters_and_shapes(
     kind: type[DeepNN | LightNN], parameters: int, channels: int
 ) -> None:
     network = kind()
@@ -18,21 +18,23 @@ def test_the_seeds_networks_have_their_parameters_and_shapes(
 
 
 @pytest.mark.parametrize("kind", [DeepNN, LightNN])
-def test_dropout_is_the_seeds_or_what_is_asked_for_and_changes_nothing_of_the_weights(
+def test_dropout_is_the_tutorials_or_the_requested_one_and_does_not_change_the_weights(
     kind: type[DeepNN | LightNN],
 ) -> None:
-    seed, without = kind(), kind(dropout=0)
-    rates = [[layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] for network in (seed, without)]
+    default, without = kind(), kind(dropout=0)
+    rates = [
+        [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] for network in (default, without)
+    ]
     assert rates == [[0.1], [0]]
-    without.load_state_dict(seed.state_dict())
+    without.load_state_dict(default.state_dict())
     images = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(seed.eval()(images), without.train()(images), rtol=0, atol=1e-5)
+    torch.testing.assert_close(default.eval()(images), without.train()(images), rtol=0, atol=1e-5)
     for dropout in (-0.1, 1):
         with pytest.raises(UserError, match=f"--model.network.dropout is {dropout:g}"):
             kind(dropout=dropout)
 
 
-def test_state_dicts_have_the_seeds_keys() -> None:
+def test_state_dicts_have_the_tutorials_keys() -> None:
     layers = {"features.0", "features.2", "features.5", "features.7", "classifier.0", "classifier.3"}
     assert {key.rpartition(".")[0] for key in DeepNN().state_dict()} == layers
     assert {key.rpartition(".")[0] for key in LightNN().state_dict()} == layers - {

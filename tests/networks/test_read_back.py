@@ -1,4 +1,4 @@
-"""A weight file gives the logits of the network that was trained, or there is none."""
+"""A weight file gives the logits of the trained network, or is not saved."""
 
 import random
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def own(name: str) -> Network:
 
 
 def trained(network: Network, factor: int = 0, steps: int = 3) -> Network:
-    """The network behind some steps, which move its statistics too."""
+    """The network after some steps, which move its statistics too."""
     network = (reparameterize_network(network, factor) if factor else network).to_channels_last()
     optimizer = SGD([values for values in network.parameters() if values.requires_grad], lr=0.01)
     for _ in range(steps):
@@ -73,13 +73,13 @@ def test_a_shipped_networks_file_gives_its_logits_bit_for_bit(name: str, tmp_pat
 
 
 READ = ["Plain", "Tied", "Frozen", "Given", "Lazy", "WeightNormed", "SpectralNormed", "Parametrized"]
-FOLDS = ["Plain", "Tied", "Frozen", "Given"]
+FUSABLE = ["Plain", "Tied", "Frozen", "Given"]
 
 
 @pytest.mark.parametrize("factor", [0, 1, 4])
 @pytest.mark.parametrize("name", READ)
 def test_an_own_networks_files_give_its_logits_or_it_is_refused(name: str, factor: int, tmp_path: Path) -> None:
-    if factor and (name not in FOLDS or (name, factor) == ("Given", 1)):
+    if factor and (name not in FUSABLE or (name, factor) == ("Given", 1)):
         with pytest.raises(UserError, match="reparameterize"):
             reparameterize_network(own(name), factor)
         return
@@ -94,7 +94,7 @@ def test_an_own_networks_files_give_its_logits_or_it_is_refused(name: str, facto
 
 @pytest.mark.parametrize("name", ["Tied", "WeightNormed"])
 def test_an_onnx_file_gives_an_own_networks_logits(name: str, tmp_path: Path) -> None:
-    network = trained(own(name), 4 if name in FOLDS else 0)
+    network = trained(own(name), 4 if name in FUSABLE else 0)
     export_onnx(fused(network), info_of(network), tmp_path / "net.onnx")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.1) / 0.2
@@ -105,18 +105,18 @@ def test_an_onnx_file_gives_an_own_networks_logits(name: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("Ordered", "Ordered gives other logits when it is read .* its constructor has drawn at random"),
+        ("Ordered", "Ordered gives other logits when it is read .* random numbers of its constructor"),
         ("Buffered", r"its buffer 'body\.centre' is not saved; register it without persistent=False"),
         ("Noisy", "Noisy gives other logits each time that it sees an image"),
     ],
 )
-def test_what_files_could_not_give_is_refused_before_training(name: str, reason: str) -> None:
+def test_a_network_that_files_cannot_reproduce_is_refused_before_training(name: str, reason: str) -> None:
     network = own(name)
     with pytest.raises(UserError, match=reason):
         check_before_training(network, info_of(network), "net.pth")
 
 
-def test_what_only_training_changes_is_found_in_the_file_and_there_is_none(tmp_path: Path) -> None:
+def test_a_network_that_only_training_makes_irreproducible_is_refused_when_it_is_saved(tmp_path: Path) -> None:
     network, images = own("Annealed"), torch.randn(8, 3, 16, 16)
     check_before_training(network, info_of(network), "net.pth")
     with pytest.raises(ReadBackError, match="keeps something besides parameters and buffers"):
@@ -125,7 +125,7 @@ def test_what_only_training_changes_is_found_in_the_file_and_there_is_none(tmp_p
 
 
 class Forgetful(Network):
-    """Does not hand its own argument on."""
+    """Does not pass its own argument on."""
 
     def __init__(self, num_classes: int = 4, in_channels: int = 3, image_size: int = 8, width: int = 3) -> None:
         super().__init__(num_classes, in_channels, image_size)
@@ -137,11 +137,11 @@ class Forgetful(Network):
 
 def test_a_network_that_is_not_built_again_as_it_was_is_refused() -> None:
     check_before_training(Forgetful(), info_of(Forgetful()), "net.pth")
-    with pytest.raises(UserError, match=r"Forgetful cannot be read from .* has to have the same layers"):
+    with pytest.raises(UserError, match=r"Forgetful cannot be read from .* must then have the same layers"):
         check_before_training(Forgetful(width=5), info_of(Forgetful()), "net.pth")
 
 
-def test_looking_changes_neither_the_network_nor_any_random_state() -> None:
+def test_a_check_changes_neither_the_network_nor_any_random_state() -> None:
     network = LightNN(4, 3, 8)
     before = deepcopy(network.state_dict())
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index]
@@ -154,7 +154,7 @@ def test_looking_changes_neither_the_network_nor_any_random_state() -> None:
 
 
 @pytest.mark.parametrize("name", ["WeightNormed", "SpectralNormed"])
-def test_a_network_that_a_pass_has_left_a_graph_in_is_copied(name: str) -> None:
+def test_a_network_that_holds_a_graph_from_a_pass_is_copied(name: str) -> None:
     network = trained(own(name))
     network.train()(torch.randn(2, 3, 16, 16))
     copied, images = deepcopy(network), torch.randn(2, 3, 16, 16)
@@ -176,7 +176,7 @@ def _loaded(network: Network) -> Network:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("how", GIVEN)
-def test_folding_begins_with_weights_that_were_given_in_both_modes(how: str, training: bool) -> None:
+def test_reparameterization_begins_with_weights_that_are_not_random_in_both_modes(how: str, training: bool) -> None:
     network = GIVEN[how]()
     for layer in network.modules():
         if isinstance(layer, nn.Dropout):
@@ -190,7 +190,7 @@ def test_folding_begins_with_weights_that_were_given_in_both_modes(how: str, tra
     assert all(values.grad is not None and values.grad.abs().sum() > 0 for values in form.parameters())
 
 
-def test_folding_leaves_what_is_frozen_and_what_is_shared() -> None:
+def test_reparameterization_leaves_frozen_and_shared_layers() -> None:
     frozen = own("Frozen")
     before = frozen.get_parameter("body.stem.weight").clone()
     assert torch.equal(fused(trained(frozen, 4)).get_parameter("body.stem.weight"), before)

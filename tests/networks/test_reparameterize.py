@@ -1,4 +1,4 @@
-"""Networks that are trained in a larger form fuse into the plain ones."""
+"""Re-parameterized networks are fused into the plain ones."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +50,7 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 
 
 def trained(network: Network, factor: int) -> Network:
-    """The network in its form for training after some steps, with statistics that are far from those it began with."""
+    """The re-parameterized network after some steps, with statistics far from the initial ones."""
     torch.manual_seed(0)
     reparameterize_network(network, factor)
     optimizer = SGD(network.parameters(), lr=0.05, momentum=0.9)
@@ -64,7 +64,7 @@ def trained(network: Network, factor: int) -> Network:
 
 
 def reparameterized_logits(network: Network, images: Tensor) -> Tensor:
-    """What the form for training gives, layer by layer, with its running statistics and without dropout."""
+    """The logits of the re-parameterized form, layer by layer, with its running statistics and without dropout."""
     network.eval()
     for layer in network.modules():
         if isinstance(layer, FusableLayer):
@@ -76,7 +76,7 @@ def reparameterized_logits(network: Network, images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("factor", [1, 4])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_folded_and_unfolded_logits_agree(name: str, factor: int) -> None:
+def test_fused_and_reparameterized_logits_agree(name: str, factor: int) -> None:
     network = trained(NETWORKS[name](), factor)
     plain = fused(network)
     for count in (1, 7, 128):
@@ -88,7 +88,7 @@ def test_folded_and_unfolded_logits_agree(name: str, factor: int) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_what_it_folds_into_is_the_plain_network(name: str, tmp_path: Path) -> None:
+def test_the_fused_network_is_the_plain_one(name: str, tmp_path: Path) -> None:
     plain, found = NETWORKS[name](), fused(trained(NETWORKS[name](), 3))
     assert type(found) is type(plain)
     assert found.arguments == plain.arguments
@@ -122,8 +122,8 @@ class One(nn.Module):
         return self.only(images).mean((2, 3))  # type: ignore[no-any-return]
 
 
-def test_both_orders_of_pooling_and_normalization_fold_alike() -> None:
-    """LightNN pools first while it is trained, and not where its layers are watched; the files know nothing of it."""
+def test_both_orders_of_pooling_and_normalization_are_fused_alike() -> None:
+    """LightNN pools first in training, but not where its layers have hooks; files do not depend on it."""
     network = trained(LightNN(4, 3, 8), 4)
     images = torch.randn(5, 3, 8, 8)
     network.eval()
@@ -142,7 +142,7 @@ def classifier(fast: bool) -> Classifier:
     )
 
 
-def test_the_form_for_training_is_captured_and_resumed(captured_on_cpu: Captures, tmp_path: Path) -> None:
+def test_a_reparameterized_network_is_captured_and_resumed(captured_on_cpu: Captures, tmp_path: Path) -> None:
     data = {"count": 96}
     plain = train(classifier, False, data, max_epochs=3)
     assert_same(plain, train(classifier, True, data, max_epochs=3), exact=False)
@@ -163,12 +163,12 @@ def test_a_checkpoint_gives_the_plain_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "factor", "says"),
+    ("make", "factor", "message"),
     [
         (
             lambda: TorchvisionNetwork(4, 3, 32, "resnet18"),
             4,
-            "has a BatchNorm2d .'body.bn1'.; set --model.reparameterize 0",
+            "has a BatchNorm2d .'body.bn1'.; set it to 0",
         ),
         (lambda: ModuleNetwork(4, 3, 8, "plain_module.PlainNet"), 4, "has a BatchNorm2d"),
         (lambda: LightNN(4, 3, 8), -1, "reparameterize is -1"),
@@ -179,8 +179,10 @@ def test_a_checkpoint_gives_the_plain_network(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_unfolded_is_one_sentence(make: Callable[[], Network], factor: int, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_a_network_that_cannot_be_reparameterized_is_refused(
+    make: Callable[[], Network], factor: int, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
         reparameterize_network(make(), factor)
 
 

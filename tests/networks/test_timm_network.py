@@ -16,13 +16,13 @@ from kd_lightning.networks.layers import FeatureExtractor
 from kd_lightning.networks.weights import load_model, save_weights
 
 
-def test_without_timm_the_command_that_installs_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_timm_the_message_has_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match=r"^TimmNetwork needs the package timm; install it with `pip install timm`\.$"):
         TimmNetwork()
 
 
-def test_a_file_of_a_network_of_timm_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_a_network_of_timm_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = ModelInfo("kd_lightning.networks.timm.TimmNetwork", {}, ("a", "b"), (0.5,), (0.5,), 32)
     torch.save({"model_info": info.to_plain(), "state_dict": {"body.weight": torch.zeros(1)}}, tmp_path / "net.pth")
     monkeypatch.setitem(sys.modules, "timm", None)
@@ -40,44 +40,46 @@ def test_a_network_of_timm_trains_and_comes_back_from_a_file(
     images = torch.randn(2, channels, size, size)
     functional.cross_entropy(network(images), torch.tensor([0, 3])).backward()
     assert any(values.grad is not None and values.grad.any() for values in network.parameters())
-    watched = FeatureExtractor(network, [layer], network.layer_root(), network.image_shape)
-    assert watched(images).maps[layer].shape[1:] == watched.shapes[layer]
-    if channels == 3:  # as an example's info has it
+    extract = FeatureExtractor(network, [layer], network.layer_root(), network.image_shape)
+    assert extract(images).maps[layer].shape[1:] == extract.shapes[layer]
+    if channels == 3:  # as in an example's info
         save_weights(tmp_path / "net.pth", network, info_of(network))
         loaded, _ = load_model(tmp_path / "net.pth")
         assert torch.equal(loaded.to_channels_last()(images), network.eval()(images))
         assert loaded.arguments == network.arguments
 
 
-def test_weights_are_asked_for_once_and_not_where_a_network_is_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_requested_once_and_not_where_a_network_is_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
     timm = pytest.importorskip("timm")
-    asked: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
     make = timm.create_model
 
     def create(name: str, pretrained: bool, **options: Any) -> Any:
-        asked.append({"pretrained": pretrained, **options})
+        requests.append({"pretrained": pretrained, **options})
         return make(name, **options)
 
     monkeypatch.setattr(timm, "create_model", create)
     network = TimmNetwork(4, 1, 64, "test_vit", pretrained=True)
     network.rebuilt()
-    assert asked[0] == {"pretrained": True, "num_classes": 4, "in_chans": 1, "img_size": 64}
-    assert asked[1] == {**asked[0], "pretrained": False}
+    assert requests[0] == {"pretrained": True, "num_classes": 4, "in_chans": 1, "img_size": 64}
+    assert requests[1] == {**requests[0], "pretrained": False}
 
 
-def test_weights_that_cannot_be_had_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_loaded_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     timm = pytest.importorskip("timm")
 
     def create(name: str, **_: Any) -> Any:
         raise ConnectionError("no network")
 
     monkeypatch.setattr(timm, "create_model", create)
-    with pytest.raises(UserError, match=r"test_vit of timm cannot be had with its weights \(no network\); set pretr"):
+    with pytest.raises(
+        UserError, match=r"test_vit of timm cannot be loaded with its weights \(no network\); set pretr"
+    ):
         TimmNetwork(name="test_vit", pretrained=True)
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"name": "test_resnett"}, "timm has no classifier 'test_resnett'; choose one, such as test_resnet"),
         ({"name": "test_resnet.nonsense"}, "timm has no classifier 'test_resnet.nonsense'"),
@@ -89,7 +91,7 @@ def test_weights_that_cannot_be_had_are_one_sentence(monkeypatch: pytest.MonkeyP
         ),
     ],
 )
-def test_what_timm_does_not_have_is_one_sentence(options: dict[str, Any], says: str) -> None:
+def test_classifiers_that_timm_does_not_have_are_refused(options: dict[str, Any], message: str) -> None:
     pytest.importorskip("timm")
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         TimmNetwork(**options)

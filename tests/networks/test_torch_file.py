@@ -30,7 +30,7 @@ def test_what_training_saves_is_read_in_both_formats(tmp_path: Path, new: bool, 
 
 
 def archive_of(data: bytes) -> bytes:
-    """A file of torch's with another pickle in it."""
+    """A torch file with another pickle in it."""
     saved, changed = io.BytesIO(), io.BytesIO()
     torch.save({}, saved)
     with zipfile.ZipFile(saved) as source, zipfile.ZipFile(changed, "w") as target:
@@ -76,7 +76,7 @@ def test_a_compressed_archive_is_not_unpacked(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "plain.pth") as source, zipfile.ZipFile(tmp_path / "a.pth", "w") as target:
         for entry in source.infolist():
             target.writestr(entry.filename, source.read(entry), zipfile.ZIP_DEFLATED)
-    with pytest.raises(UserError, match=r"a\.pth is no readable weight file"):
+    with pytest.raises(UserError, match=r"a\.pth is not a readable weight file"):
         read_file(tmp_path / "a.pth")
 
 
@@ -85,8 +85,8 @@ def test_a_changed_byte_of_a_weight_is_noticed(tmp_path: Path) -> None:
     content = bytearray((tmp_path / "a.pth").read_bytes())
     content[content.index(struct.pack("<20f", *[1.0] * 20)) + 402] ^= 0x40
     (tmp_path / "a.pth").write_bytes(content)
-    assert torch.load(tmp_path / "a.pth")["a"].sum() != 1000  # torch itself reads on
-    with pytest.raises(UserError, match=r"a\.pth is no readable weight file"):
+    assert torch.load(tmp_path / "a.pth")["a"].sum() != 1000  # torch itself does not notice
+    with pytest.raises(UserError, match=r"a\.pth is not a readable weight file"):
         read_file(tmp_path / "a.pth")
 
 
@@ -100,5 +100,5 @@ def test_a_file_of_before_1_6_that_names_more_values_than_it_has_is_refused(tmp_
     torch.save(OrderedDict(a=torch.zeros(200)), tmp_path / "a.pth", _use_new_zipfile_serialization=False)
     content = (tmp_path / "a.pth").read_bytes()
     (tmp_path / "a.pth").write_bytes(content.replace(b"K\xc8", b"J\xff\xff\xff\x7f"))
-    with pytest.raises(UserError, match=r"a\.pth is no readable weight file"):
+    with pytest.raises(UserError, match=r"a\.pth is not a readable weight file"):
         read_file(tmp_path / "a.pth")

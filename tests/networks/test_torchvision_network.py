@@ -1,4 +1,4 @@
-"""torchvision's classifiers: their weights, their beginning for small images, what they refuse."""
+"""torchvision's classifiers: their weights, their stems for small images, what they refuse."""
 
 import hashlib
 import io
@@ -56,7 +56,7 @@ def name_of(content: bytes) -> str:
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, source: str, content: bytes, name: str = NAME) -> None:
-    """Let torchvision's weights lie elsewhere."""
+    """Set another URL of torchvision's weights."""
     (weights,) = models.get_model_weights(name)
     monkeypatch.setattr(weights.value, "url", f"{source}/{name_of(content)}")
 
@@ -97,14 +97,14 @@ def test_a_file_of_a_pretrained_network_is_loaded_without_a_download(
 
 
 @pytest.mark.parametrize(
-    ("way", "says"),
+    ("way", "message"),
     [("missing", "HTTP Error 404"), ("truncated", "invalid hash value"), ("wrong", "invalid hash value")],
 )
 def test_a_download_that_fails_is_one_sentence_and_leaves_nothing(
-    way: str, says: str, monkeypatch: pytest.MonkeyPatch, server: FileServer, downloads: Path, content: bytes
+    way: str, message: str, monkeypatch: pytest.MonkeyPatch, server: FileServer, downloads: Path, content: bytes
 ) -> None:
     serve(monkeypatch, server.source(way), content)
-    with pytest.raises(UserError, match=rf"cannot get .*{says}.*; put the file at .*, or leave weights out\.$"):
+    with pytest.raises(UserError, match=rf"cannot get .*{message}.*; put the file at .*, or leave weights out\.$"):
         TorchvisionNetwork(name=NAME, weights="DEFAULT")
     assert not list(downloads.glob("[!.]*"))
 
@@ -118,7 +118,7 @@ def test_a_damaged_download_is_noticed(monkeypatch: pytest.MonkeyPatch, download
 
 
 @pytest.mark.parametrize(
-    ("found", "says"),
+    ("found", "message"),
     [
         ({"weight": torch.nn.ReLU()}, "holds pickled code, which is never run"),
         ([torch.zeros(1)], "holds no weights of squeezenet1_1"),
@@ -127,13 +127,13 @@ def test_a_damaged_download_is_noticed(monkeypatch: pytest.MonkeyPatch, download
     ],
 )
 def test_a_file_with_something_else_is_refused(
-    found: Any, says: str, monkeypatch: pytest.MonkeyPatch, downloads: Path
+    found: Any, message: str, monkeypatch: pytest.MonkeyPatch, downloads: Path
 ) -> None:
     content = file_of(found)
     serve(monkeypatch, "http://127.0.0.1:1", content)
     downloads.mkdir()
     (downloads / name_of(content)).write_bytes(content)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         TorchvisionNetwork(name=NAME, weights="DEFAULT")
 
 
@@ -169,7 +169,7 @@ def test_networks_for_small_images_keep_their_size_at_first_and_come_back_from_a
     assert torch.equal(loaded(images), network.eval()(images))
 
 
-def test_resnet18_for_small_images_has_the_parameters_that_everybody_counts() -> None:
+def test_resnet18_for_small_images_has_the_known_number_of_parameters() -> None:
     network = TorchvisionNetwork(10, small_images=True)
     assert sum(values.numel() for values in network.parameters()) == 11_173_962
     layer1 = nn.Sequential(*list(network.body.children())[:5])
@@ -184,7 +184,7 @@ def test_a_network_of_torchvision_trains(name: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"name": "resnet"}, "torchvision has no classifier 'resnet'"),
         ({"weights": "BEST"}, "no weights 'BEST' of resnet18; set weights to one of IMAGENET1K_V1, DEFAULT"),
@@ -195,12 +195,12 @@ def test_a_network_of_torchvision_trains(name: str, size: int) -> None:
         ({"name": "maxvit_t"}, r"maxvit_t of torchvision does not take images of 32 pixels \(Input size \(8, 8\)"),
     ],
 )
-def test_what_torchvision_does_not_have_is_one_sentence(options: dict[str, Any], says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_classifiers_that_torchvision_does_not_have_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         TorchvisionNetwork(**options)
 
 
-def test_the_features_of_vgg16_are_no_weights_of_a_classifier() -> None:
+def test_the_features_of_vgg16_are_not_weights_of_a_classifier() -> None:
     from kd_lightning.networks.pretrained import find_url
 
     assert "vgg16-" in find_url("vgg16", "DEFAULT")

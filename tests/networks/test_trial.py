@@ -1,4 +1,4 @@
-"""A network is tried before anything is trained: what it gives, and what its layers give in training."""
+"""The trial of a network before training: its output, and its layers' outputs in training."""
 
 import random
 from collections import OrderedDict
@@ -25,7 +25,7 @@ Change = Callable[[nn.Module, Tensor], Any]
 
 
 class Changed(Network):
-    """Gives what a function makes of its logits; its last layer has ``outputs``."""
+    """Applies a function to its logits; its last layer has ``outputs``."""
 
     def __init__(self, change: Change = lambda network, logits: logits, outputs: int = 4) -> None:
         super().__init__(4, 3, 8)
@@ -44,7 +44,7 @@ def in_training(change: Change) -> Change:
 OTHERS: dict[str, tuple[Change, str]] = {
     "a tuple": (lambda _, logits: (logits, logits), "gives a tuple for 1 image in evaluation mode"),
     "a tuple in training": (in_training(lambda _, z: (z, z)), "gives a tuple for 2 images in training mode"),
-    "a dict": (lambda _, logits: {"out": logits}, "gives a dict .* return the logits alone, or as `logits` of"),
+    "a dict": (lambda _, logits: {"out": logits}, "gives a dict .* return only the logits, or an object with `logits`"),
     "nothing": (lambda *_: None, "gives a NoneType"),
     "maps": (
         lambda _, logits: logits[:, :, None, None],
@@ -65,31 +65,31 @@ OTHERS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-@pytest.mark.parametrize("role", ["alone", "student", "teacher"])
-def test_what_is_no_logits_is_refused_in_one_sentence(name: str, role: str) -> None:
-    change, says = OTHERS[name]
+@pytest.mark.parametrize("role", ["baseline", "student", "teacher"])
+def test_an_output_that_is_not_logits_is_refused(name: str, role: str) -> None:
+    change, message = OTHERS[name]
     losses: dict[str, Loss] = {"kd": SoftTargets()}
     build: dict[str, Callable[[], object]] = {
-        "alone": lambda: Classifier(Changed(change)),
+        "baseline": lambda: Classifier(Changed(change)),
         "student": lambda: Distill(Changed(change), Teacher(TinyNetwork()), losses),
         "teacher": lambda: Distill(TinyNetwork(), Teacher(Changed(change)), losses),
     }
     if name == "a tuple in training" and role == "teacher":
         build[role]()  # it is never in training mode
         return
-    with pytest.raises(UserError, match=f"^Changed {says}.*\\.$"):
+    with pytest.raises(UserError, match=f"^Changed {message}.*\\.$"):
         build[role]()
 
 
 @pytest.mark.parametrize("outputs", [1, 3, 1000])
-def test_other_classes_than_the_datas_say_what_to_build(outputs: int) -> None:
-    with pytest.raises(UserError, match=f"Changed gives {outputs} values of an image for 4 classes; .* 4 outputs"):
+def test_other_classes_than_the_datas_are_refused_with_the_number_to_build(outputs: int) -> None:
+    with pytest.raises(UserError, match=f"Changed gives {outputs} values per image for 4 classes; .* 4 outputs"):
         Classifier(Changed(outputs=outputs))
     with pytest.raises(UserError, match="4 outputs"):
         Distill(TinyNetwork(), Teacher(Changed(outputs=outputs)), {"labels": CrossEntropy()})
 
 
-def test_weights_that_cannot_be_trained_are_one_sentence() -> None:
+def test_weights_that_cannot_be_trained_are_refused() -> None:
     with pytest.raises(UserError, match=r"Changed has body\.0\.weight in float64, .* 64-true"):
         Classifier(Changed().double())
     with pytest.raises(UserError, match="Changed has no parameters to train"):
@@ -101,7 +101,7 @@ def test_weights_that_cannot_be_trained_are_one_sentence() -> None:
 
 
 @pytest.mark.parametrize("given", [lambda z: OrderedDict(loss=None, logits=z), lambda z: SimpleNamespace(logits=z)])
-def test_logits_in_a_larger_output_are_what_losses_files_and_predictions_see(given: Callable[[Tensor], Any]) -> None:
+def test_losses_files_and_predictions_use_the_logits_of_a_structured_output(given: Callable[[Tensor], Any]) -> None:
     torch.manual_seed(0)
     network = Changed(lambda _, logits: given(logits))
     plain = Changed()
@@ -142,7 +142,7 @@ def test_a_trial_leaves_statistics_modes_random_numbers_and_replaced_buffers_as_
 
 
 class Layered(Network):
-    """Calls its layers as a function says."""
+    """Calls its layers by a function."""
 
     def __init__(self, run: Callable[[Any, Tensor], Tensor], inplace: bool = False) -> None:
         super().__init__(4, 3, 8)
@@ -155,16 +155,16 @@ class Layered(Network):
         return self.head(self.dropout(self.pool(self.run(self, self.stem(images))).flatten(1)))  # type: ignore[no-any-return]
 
 
-def watched(network: Network, *layers: str) -> FeatureExtractor:
+def extracted(network: Network, *layers: str) -> FeatureExtractor:
     return FeatureExtractor(network, layers, network.layer_root(), network.image_shape)
 
 
-def test_dropout_in_place_after_a_watched_layer_leaves_no_zeros_in_what_losses_see() -> None:
+def test_dropout_in_place_after_an_extracted_layer_leaves_no_zeros_in_its_map() -> None:
     torch.manual_seed(0)
     network, images = Layered(lambda net, x: net.body(x), inplace=True), torch.randn(16, 3, 8, 8)
-    assert (watched(network, "pool")(images).maps["pool"] != 0).all()
+    assert (extracted(network, "pool")(images).maps["pool"] != 0).all()
     efficient = TorchvisionNetwork(4, 3, 32, "efficientnet_b0").train()
-    maps = watched(efficient, "avgpool")(torch.randn(4, 3, 32, 32)).maps["avgpool"]
+    maps = extracted(efficient, "avgpool")(torch.randn(4, 3, 32, 32)).maps["avgpool"]
     assert (maps != 0).all()
     maps.sum().backward()
     assert efficient.body.features[0][0].weight.grad is not None  # type: ignore[union-attr, index]
@@ -189,10 +189,10 @@ RUNS: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
 
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
-def test_a_layer_that_training_treats_otherwise_is_refused_before_it_starts(run: str) -> None:
-    function, says = RUNS[run]
+def test_a_layer_that_behaves_differently_in_training_is_refused_before_it_starts(run: str) -> None:
+    function, message = RUNS[run]
     losses: dict[str, Loss] = {"labels": CrossEntropy(), "own": PKT("body", "features")}
-    with pytest.raises(UserError, match=f"^the loss 'own': the layer 'body' of Layered {says}"):
+    with pytest.raises(UserError, match=f"^the loss 'own': the layer 'body' of Layered {message}"):
         Distill(Layered(function), Teacher(TinyNetwork()), losses)
 
 
@@ -201,7 +201,7 @@ def test_a_checkpoint_that_is_not_reentrant_gives_the_gradients_of_none() -> Non
     for run in (lambda net, x: net.body(x), lambda net, x: checkpoint(net.body, x, use_reentrant=False)):
         torch.manual_seed(0)
         network = Layered(run)
-        outputs = watched(network, "body")(torch.randn(4, 3, 8, 8))
+        outputs = extracted(network, "body")(torch.randn(4, 3, 8, 8))
         outputs.maps["body"].square().sum().backward()
         assert network.stem.weight.grad is not None
         gradients.append(network.stem.weight.grad)
@@ -210,7 +210,7 @@ def test_a_checkpoint_that_is_not_reentrant_gives_the_gradients_of_none() -> Non
 
 
 @pytest.mark.parametrize(
-    ("other", "says"),
+    ("other", "message"),
     [
         (lambda net, x: x, "does not run in a training pass"),
         (lambda net, x: net.body(net.body(x)), "runs 2 times in a training pass"),
@@ -218,27 +218,27 @@ def test_a_checkpoint_that_is_not_reentrant_gives_the_gradients_of_none() -> Non
     ],
     ids=["skipped", "twice", "overwritten"],
 )
-def test_a_layer_that_does_something_else_in_a_later_step_is_refused_then(
-    other: Callable[[Any, Tensor], Tensor], says: str
+def test_a_layer_that_behaves_differently_in_a_later_step_is_refused_then(
+    other: Callable[[Any, Tensor], Tensor], message: str
 ) -> None:
     network = Layered(lambda net, x: net.body(x))
     task = Distill(network, Teacher(TinyNetwork()), {"own": PKT("body", "features")})
     network.run = other
-    with pytest.raises(UserError, match=f"^the layer 'body' of Layered {says}.*; name the layer around it.$"):
+    with pytest.raises(UserError, match=f"^the layer 'body' of Layered {message}.*; name the layer around it.$"):
         quick_trainer().fit(task, datamodule=TinyDataModule())
 
 
-def test_what_has_no_row_for_each_image_is_no_layer_to_compare() -> None:
+def test_a_layer_without_a_row_per_image_is_refused() -> None:
     network = Layered(
         lambda net, x: net.body(x.flatten(0, 1)[:, None].expand(-1, 6, -1, -1)).unflatten(0, (-1, 6))[:, 0]
     )
     with pytest.raises(UserError, match=r"gives a tensor of shape \(6, 6, 8, 8\) for 1 image"):
-        watched(network, "body")
+        extracted(network, "body")
 
 
 def test_a_layer_that_gives_the_logits_is_found_in_whatever_shape() -> None:
     network = TorchvisionNetwork(4, 3, 64, "squeezenet1_1").eval()
-    outputs = watched(network, "classifier", "classifier.1")(torch.randn(3, 3, 64, 64))
+    outputs = extracted(network, "classifier", "classifier.1")(torch.randn(3, 3, 64, 64))
     assert outputs.maps["classifier"].shape == (3, 4, 1, 1)
     assert outputs.maps["classifier"].data_ptr() == outputs.logits.data_ptr()
     assert outputs.maps["classifier.1"].shape[2:] == (3, 3)

@@ -33,10 +33,10 @@ def test_a_bare_state_dict_is_recognized_by_its_shapes(tmp_path: Path, network: 
     assert len(info.mean) == network.in_channels
 
 
-def test_the_regressor_in_a_file_of_the_seed_is_left_out(tmp_path: Path) -> None:
+def test_the_regressor_in_a_file_of_the_reference_notebook_is_ignored(tmp_path: Path) -> None:
     network = LightNN(image_size=8)
-    torch.save(network.state_dict() | {"regressor.0.weight": torch.zeros(1)}, tmp_path / "seed.pth")
-    assert isinstance(load_model(tmp_path / "seed.pth")[0], LightNN)
+    torch.save(network.state_dict() | {"regressor.0.weight": torch.zeros(1)}, tmp_path / "notebook.pth")
+    assert isinstance(load_model(tmp_path / "notebook.pth")[0], LightNN)
 
 
 class Evil:
@@ -56,7 +56,7 @@ def test_pickled_code_is_refused_and_never_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("hello")
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"state_dict": {}}, tmp_path / "empty.pth")

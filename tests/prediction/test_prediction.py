@@ -57,12 +57,12 @@ def _checkpoint(network: Network, info: ModelInfo) -> dict[str, object]:
     return {"pytorch-lightning_version": "2.6.6", "state_dict": state_dict, INFO_KEY: info.to_plain()}
 
 
-def _loop_of_the_seed(model_path: str) -> list[dict[str, Any]]:
+def _reference_notebooks_loop(model_path: str) -> list[dict[str, Any]]:
     eval_folder = "./EvalDataset"
     results = []
-    for filename in sorted(os.listdir(eval_folder)):  # noqa: PTH208 - as in the seed
+    for filename in sorted(os.listdir(eval_folder)):  # noqa: PTH208 - as in the reference notebook
         if filename.endswith((".png", ".jpg", ".jpeg")):
-            image_path = os.path.join(eval_folder, filename)  # noqa: PTH118 - as in the seed
+            image_path = os.path.join(eval_folder, filename)  # noqa: PTH118 - as in the reference notebook
             predicted_label, probabilities = predict_image(image_path, model_path)
             results.append(
                 {"image": filename, "predicted_class": predicted_label, "probabilities": probabilities.tolist()}
@@ -71,11 +71,11 @@ def _loop_of_the_seed(model_path: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_loop_of_the_seed_gives_the_same_with_every_kind_of_file(
+def test_the_reference_notebooks_loop_gives_the_same_with_every_kind_of_file(
     model: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    expected, results = _loop_of_the_seed("NNDeep.pth"), _loop_of_the_seed(model)
+    expected, results = _reference_notebooks_loop("NNDeep.pth"), _reference_notebooks_loop(model)
     assert [result["image"] for result in results] == ["image_0.png", "image_1.jpg", "image_2.jpeg", "image_3.png"]
     assert [result["predicted_class"] for result in results] == [result["predicted_class"] for result in expected]
     probabilities = np.array([result["probabilities"] for result in results])
@@ -240,7 +240,7 @@ def test_two_batches_at_most_are_in_memory() -> None:
     assert stub.most_held <= 20
 
 
-def test_decoding_ends_when_no_one_asks_for_more() -> None:
+def test_decoding_ends_when_the_caller_stops() -> None:
     threads = set(threading.enumerate())
     results = predict_files(_Stub(), [str(number % 256) for number in range(100)], 10, 4)
     next(results)

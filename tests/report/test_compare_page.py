@@ -53,13 +53,13 @@ def written(study: Study, folder: Path) -> Path:
 
 
 def column(chromium: Browser, heading: str) -> list[str]:
-    cells: list[str] = chromium.run(
+    texts: list[str] = chromium.run(
         f"""(() => {{
             const head = [...document.querySelectorAll('thead th')].find(th => th.textContent === '{heading}');
             return [...head.closest('table').tBodies[0].rows].map(row => row.cells[head.cellIndex].textContent);
         }})()"""
     )
-    return cells
+    return texts
 
 
 def click(chromium: Browser, script: str) -> None:
@@ -67,7 +67,7 @@ def click(chromium: Browser, script: str) -> None:
 
 
 def into_view(chromium: Browser, chart: str) -> dict[str, float]:
-    """Scroll to a chart, wait until the browser has told the page, and return where the pointer is heard."""
+    """Scroll to a chart, wait until the page has drawn it, and return the area that reacts to the pointer."""
     hit = f"document.querySelector('[data-chart=\"{chart}\"] .hit')"
     chromium.run(f"{hit}.scrollIntoView({{block: 'center'}})")
     chromium.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -139,19 +139,19 @@ def test_a_click_on_a_heading_sorts_by_value_and_what_is_missing_comes_last(chro
     assert states.count("ascending") == 1
 
 
-def test_a_curve_tells_its_values_under_the_pointer(chromium: Browser, page: Path, analysis: Analysis) -> None:
+def test_a_curve_shows_its_values_under_the_pointer(chromium: Browser, page: Path, analysis: Analysis) -> None:
     chromium.open(page)
     box = into_view(chromium, "curve 1")
     chromium.move(box["x"] + box["width"] - 1, box["y"] + box["height"] / 2)
-    told = chromium.run("document.getElementById('tip').hidden ? '' : document.getElementById('tip').innerText")
-    assert "epoch 20" in told
+    text = chromium.run("document.getElementById('tip').hidden ? '' : document.getElementById('tip').innerText")
+    assert "epoch 20" in text
     for curve in chart_data(analysis)["curves"][1]["rows"]:
-        assert f"{curve['mean'][-1]:.2f} ± {curve['std'][-1]:.2f}" in told
+        assert f"{curve['mean'][-1]:.2f} ± {curve['std'][-1]:.2f}" in text
     chromium.move(2, 2)
     assert chromium.run("document.getElementById('tip').hidden")
 
 
-def test_a_confusion_cell_tells_its_count_under_the_pointer(chromium: Browser, page: Path, analysis: Analysis) -> None:
+def test_a_confusion_matrix_shows_counts_under_the_pointer(chromium: Browser, page: Path, analysis: Analysis) -> None:
     chromium.open(page)
     box = into_view(chromium, "confusion 0")
     chromium.move(box["x"] + 0.25 * box["width"], box["y"] + 0.05 * box["width"])

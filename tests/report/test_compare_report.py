@@ -76,7 +76,7 @@ def test_a_study_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["run.json", "run.npy"])
-def test_a_run_that_is_not_whole_is_refused_in_one_sentence(tmp_path: Path, broken: str) -> None:
+def test_a_damaged_run_is_refused_in_one_sentence(tmp_path: Path, broken: str) -> None:
     write_run(example_run(0, 0.6), tmp_path / "run.json")
     whole = (tmp_path / broken).read_bytes()
     for content in (b"", b"garbage", whole[: len(whole) // 2]):
@@ -88,7 +88,7 @@ def test_a_run_that_is_not_whole_is_refused_in_one_sentence(tmp_path: Path, brok
         read_run(tmp_path / "run.json")
 
 
-def test_what_a_run_got_right_is_never_unpickled(tmp_path: Path) -> None:
+def test_the_predictions_of_a_run_are_never_unpickled(tmp_path: Path) -> None:
     write_run(example_run(0, 0.6), tmp_path / "run.json")
     np.save(tmp_path / "run.npy", np.array([object()]), allow_pickle=True)
     with pytest.raises(UserError, match="not a finished run"):
@@ -127,7 +127,7 @@ def test_the_terminal_report_fits_80_columns(analysis: Analysis) -> None:
     assert "64.38 ± 0.29" in text
     assert "66.32" in text
     assert "inconclusive" in text
-    assert "new seeds would tell a difference this large" in " ".join(text.split())
+    assert "new seeds would find a difference this large" in " ".join(text.split())
 
 
 def test_the_measures_of_many_rows_are_printed_whole_in_tables_of_a_few_rows() -> None:
@@ -156,10 +156,10 @@ def test_markdown_has_every_column_in_every_line_and_no_name_breaks_it() -> None
     assert "torch 2.14.1" in text
 
 
-def test_half_a_letter_in_the_command_stops_no_form_of_the_report(
+def test_a_lone_surrogate_in_the_command_stops_no_form_of_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outputs, "write_figures", lambda *_: [])  # they say nothing of it, and take their time
+    monkeypatch.setattr(outputs, "write_figures", lambda *_: [])  # figures do not show it, and are slow
     study = example_study(seeds=range(2))
     settings = replace(study.settings, command="compare --data.root caf\udce9")
     write_report(analyse(replace(study, settings=settings)), tmp_path)
@@ -236,11 +236,11 @@ def test_a_class_without_test_images_has_no_accuracy_in_any_form() -> None:
     assert chart_data(analysis)["classes"]["rows"][0]["values"][0] is None
 
 
-def test_a_failed_run_is_told_in_every_form() -> None:
+def test_a_failed_run_is_reported_in_every_form() -> None:
     analysis = analyse(with_failure(example_study(), "out of memory"))
-    told = "regress, seed 4 failed: out of memory"
-    assert told in printed(analysis)
-    assert told in to_markdown(analysis)
+    line = "regress, seed 4 failed: out of memory"
+    assert line in printed(analysis)
+    assert line in to_markdown(analysis)
     assert "4 of 5" in to_markdown(analysis)
     assert runs_to_csv(analysis).splitlines()[-1] == '"regress",4,"","","","","","","","","","out of memory"'
     assert json.loads(to_json(analysis))["study"]["rows"][3]["failures"] == [{"seed": 4, "reason": "out of memory"}]

@@ -1,4 +1,4 @@
-"""The statistics of a comparison, held against scipy and against simulated studies with a known effect."""
+"""The statistics of a comparison, compared with scipy and with simulated studies with a known effect."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +39,7 @@ def simulated_studies(studies: int, rows: int, seeds: int, effect: float) -> NDA
 
 
 def with_again(study: Study) -> Study:
-    """Put the baseline's own runs in once more, as a student."""
+    """Put the baseline's own runs in again, as a student."""
     return with_rows(study, *study.rows, replace(study.baseline, name="again", role="student"))
 
 
@@ -73,14 +73,14 @@ def test_of_1000_studies_without_effect_at_most_5_percent_are_called(rows: int, 
     studies = simulated_studies(1000, rows, seeds, effect=0.0)
     called = sum(any(row.verdict is not Verdict.INCONCLUSIVE for row in judge_once(study)) for study in studies)
     assert called <= 50 + 3 * np.sqrt(1000 * 0.05 * 0.95)
-    assert called >= 10  # a method that never tells would pass the line above
+    assert called >= 10  # a method that never calls would pass the line above
 
 
 def test_an_effect_of_one_standard_deviation_is_found_in_nearly_all_studies_of_20_seeds() -> None:
     studies = simulated_studies(300, rows=3, seeds=20, effect=1.0)
-    told = [row.verdict for study in studies for row in judge_once(study)]
-    assert np.mean([verdict is Verdict.HELPS for verdict in told]) > 0.95
-    assert Verdict.HURTS not in told
+    verdicts = [row.verdict for study in studies for row in judge_once(study)]
+    assert np.mean([verdict is Verdict.HELPS for verdict in verdicts]) > 0.95
+    assert Verdict.HURTS not in verdicts
     hurt = [row.verdict for study in -studies[:50] for row in judge_once(study)]
     assert np.mean([verdict is Verdict.HURTS for verdict in hurt]) > 0.9
 
@@ -159,18 +159,18 @@ def test_only_seeds_that_both_rows_finished_are_compared() -> None:
 
 def test_teacher_and_baseline_are_not_compared_and_do_not_count_in_the_correction() -> None:
     study = example_study()
-    alone = with_rows(study, *study.rows[:3])
+    reduced = with_rows(study, *study.rows[:3])
     assert [row.name for row, _ in analyse(study).compared] == ["cosine", "regress"]
-    ((_, by),) = analyse(alone).compared
+    ((_, by),) = analyse(reduced).compared
     assert by.adjusted_p == by.test.p_value
 
 
 def test_the_verdict_follows_the_corrected_p_value() -> None:
     runs = np.array([0.010, 0.012, -0.001, 0.013, 0.009])
-    (alone,) = judge_once([runs])
-    assert alone.test.p_value is not None
-    assert 0.05 / 3 < alone.test.p_value < 0.05
-    assert alone.verdict is Verdict.HELPS
+    (single,) = judge_once([runs])
+    assert single.test.p_value is not None
+    assert 0.05 / 3 < single.test.p_value < 0.05
+    assert single.verdict is Verdict.HELPS
     noise = np.array([0.01, -0.01, 0.02, -0.02, 0.001])
     assert judge_once([runs, noise, -noise])[0].verdict is Verdict.INCONCLUSIVE
 

@@ -113,8 +113,8 @@ def test_a_called_row_keeps_its_verdict_and_leaves_the_rest_of_the_error_to_the_
     looks = [5, 8]
     kept, other = give_verdicts([strong, late], looks)
     assert (kept.look, kept.verdict) == (5, Verdict.HELPS)
-    assert other.look == 8
-    assert other.adjusted == pytest.approx(stats.ttest_1samp(late, 0).pvalue * LEVEL / levels(looks)[1])  # alone by now
+    assert other.look == 8  # by then the only open row
+    assert other.adjusted == pytest.approx(stats.ttest_1samp(late, 0).pvalue * LEVEL / levels(looks)[1])
 
 
 def test_a_missing_run_takes_the_verdict_from_its_row_and_counts_against_the_others() -> None:
@@ -162,7 +162,7 @@ def test_a_planned_row_that_is_left_out_later_still_counts() -> None:
     assert only(without, "cosine").adjusted_p == pytest.approx(2 * p)
 
 
-def test_every_form_says_how_the_error_is_held() -> None:
+def test_every_form_reports_how_the_error_rate_is_kept() -> None:
     study = example_study()
     assert error_sentence(study).startswith("Planned before the first run: 5 seeds (0 to 4), looked at once, 2 rows; ")
     assert error_sentence(study) in to_markdown(analyse(study))
@@ -172,7 +172,7 @@ def test_every_form_says_how_the_error_is_held() -> None:
     assert "for its folder held" in error_sentence(with_plan(study, exploratory="its folder held runs"))
 
 
-def test_the_report_names_the_command_of_a_new_study_where_this_one_can_say_no_more() -> None:
+def test_the_report_names_the_command_of_a_new_study_where_this_one_gives_no_further_verdict() -> None:
     text = to_markdown(analyse(example_study()))
     assert "notebook_table.yaml --output new --first_seed 5 --seeds 54" in text
     assert "--first_seed" not in to_markdown(
@@ -180,7 +180,7 @@ def test_the_report_names_the_command_of_a_new_study_where_this_one_can_say_no_m
     )  # the same one goes on
 
 
-def test_a_teacher_worse_than_the_student_without_one_is_said_in_the_first_lines() -> None:
+def test_a_teacher_worse_than_the_student_without_one_is_reported_in_the_first_lines() -> None:
     study = example_study()
     assert worse_teachers(study) == []
     teacher, baseline, *students = study.rows

@@ -1,4 +1,4 @@
-"""Averages of the weights by Lightning's own callback: what is measured, kept and gone on from is the average."""
+"""Averages of the weights by Lightning's own callback: what is measured, saved and resumed from is the average."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ RUNS = Path("lightning_logs/student")
 
 
 class Steps(Callback):
-    """Keeps the network behind each step."""
+    """Keeps the network after each step."""
 
     def __init__(self) -> None:
         self.networks: list[dict[str, Tensor]] = []
@@ -38,7 +38,7 @@ class Steps(Callback):
         self.networks.append({name: values.clone() for name, values in pl_module.network.state_dict().items()})
 
 
-def test_what_is_validated_kept_and_written_is_the_average(temp_folder: Path) -> None:
+def test_what_is_validated_saved_and_exported_is_the_average(temp_folder: Path) -> None:
     run = fit("student.yaml", *OPTIONS, f"--trainer.callbacks=[test_averaged.Steps, {AVERAGE}]")
     steps = next(callback for callback in run.callbacks if type(callback).__name__ == "Steps").networks
     average = {name: values for name, values in steps[0].items() if values.is_floating_point()}
@@ -55,7 +55,7 @@ def test_what_is_validated_kept_and_written_is_the_average(temp_folder: Path) ->
     assert measured[0]["val/ce_loss"] == pytest.approx(seen["val/ce_loss"], rel=1e-5)
 
 
-def test_a_resumed_run_goes_on_with_the_weights_and_with_their_average(tmp_path: Path) -> None:
+def test_a_resumed_run_continues_with_the_weights_and_with_their_average(tmp_path: Path) -> None:
     def trained(*callbacks: Callback, checkpoint: Path | None = None) -> Classifier:
         torch.manual_seed(0)
         task = Classifier(TinyNetwork(), optimizer=lambda parameters: Adam(parameters, lr=0.02))
@@ -68,11 +68,13 @@ def test_a_resumed_run_goes_on_with_the_weights_and_with_their_average(tmp_path:
     resumed = trained(EMAWeightAveraging(decay=0.5), checkpoint=tmp_path / "epoch=1.ckpt")
     for mine, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(mine, other)
-    with pytest.raises(UserError, match="averages its weights, and holds the average in their place; add the callback"):
+    with pytest.raises(
+        UserError, match="averages its weights, and contains the average in their place; add the callback"
+    ):
         trained(checkpoint=tmp_path / "epoch=1.ckpt")
 
 
-def test_losses_are_weighed_by_their_epochs_in_a_fit_and_whole_in_a_test() -> None:
+def test_losses_have_their_epochs_weights_in_a_fit_and_full_weights_in_a_test() -> None:
     losses = {"labels": CrossEntropy(weight=0.5), "kd": SoftTargets(weight=8.0, warm_up=4)}
     task = Distill(TinyNetwork(), Teacher(TinyNetwork()), losses)
     trainer = quick_trainer(2, callbacks=[EMAWeightAveraging(decay=0.5)])
@@ -89,17 +91,20 @@ def test_losses_are_weighed_by_their_epochs_in_a_fit_and_whole_in_a_test() -> No
     ("options", "reason"),
     [
         ({"update_starting_at_step": 4}, "begins at step 4, but the run has 4, so that an untrained network"),
-        ({"use_buffers": False}, r"leaves out what is no parameter, as features\.1\.running_mean of TinyNetwork is"),
+        (
+            {"use_buffers": False},
+            r"leaves out what is not a parameter, such as features\.1\.running_mean of TinyNetwork, so",
+        ),
     ],
 )
-def test_an_average_that_would_be_none_is_refused(options: dict[str, Any], reason: str) -> None:
+def test_an_average_without_effect_is_refused(options: dict[str, Any], reason: str) -> None:
     trainer = quick_trainer(callbacks=[EMAWeightAveraging(**options)])
     with pytest.raises(UserError, match=reason):
         trainer.fit(Classifier(TinyNetwork()), datamodule=TinyDataModule())
 
 
 @GPU
-def test_an_average_lies_on_the_gpu_where_the_weights_do() -> None:
+def test_an_average_is_on_the_gpu_where_the_weights_are() -> None:
     average = EMAWeightAveraging()
     trainer = quick_trainer(callbacks=[average], accelerator="gpu", devices=1)
     trainer.fit(Classifier(TinyNetwork()), datamodule=TinyDataModule())
@@ -107,7 +112,7 @@ def test_an_average_lies_on_the_gpu_where_the_weights_do() -> None:
     assert {values.device.type for values in average._average_model.parameters()} == {"cuda"}
 
 
-def test_crd_is_averaged_with_its_memory_and_goes_on_as_it_was(tmp_path: Path) -> None:
+def test_crd_is_averaged_with_its_memory_and_resumes_unchanged(tmp_path: Path) -> None:
     def trained(*callbacks: Callback, checkpoint: Path | None = None) -> Distill:
         torch.manual_seed(0)
         losses = {"labels": CrossEntropy(), "crd": CRD("features.2", dimensions=8, negatives=16)}

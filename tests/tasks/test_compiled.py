@@ -1,4 +1,4 @@
-"""Networks that torch.compile has translated train as the others do."""
+"""Networks that torch.compile has compiled train as the others do."""
 
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from kd_lightning.tasks import Task
 
 
 @pytest.fixture
-def translations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let torch.compile only trace, which needs no compiler; list the graphs that it was given."""
     graphs: list[int] = []
 
@@ -31,45 +31,45 @@ def translations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize(
     ("make", "count"),
     [(classifier, 1), (partial(cosine, cache_teacher=True), 1), (partial(cosine, cache_teacher=False), 2)],
-    ids=["classifier", "remembered teacher", "live teacher"],
+    ids=["classifier", "cached teacher", "live teacher"],
 )
-def test_compiled_networks_train_as_they_are_and_are_translated_once(
-    make: Any, count: int, fast: bool, translations: list[int]
+def test_compiled_networks_train_alike_and_are_compiled_once(
+    make: Any, count: int, fast: bool, graphs: list[int]
 ) -> None:
     plain = train(make, fast)
     compiled = train(partial(make, compiled=True), fast)
     assert_same(plain, compiled, exact=False)
-    assert len(translations) == count  # neither for an epoch's last batch nor for validation
+    assert len(graphs) == count  # neither for an epoch's last batch nor for validation
 
 
-def test_however_many_networks_are_trained_each_is_translated_and_nothing_is_left_on_it(
-    translations: list[int],
+def test_however_many_networks_are_trained_each_is_compiled_and_stays_unchanged(
+    graphs: list[int],
 ) -> None:
     def make(fast: bool) -> Task:
         return classifier(fast, compiled=True)
 
     for runs in range(1, 11):
         _, task = train(make, True, limit_train_batches=2, limit_val_batches=0, max_epochs=1)
-        assert len(translations) == runs
+        assert len(graphs) == runs
         assert not {"forward"} & task.network.__dict__.keys()
 
 
-def test_what_a_compiled_network_has_learned_is_read_from_its_weights(translations: list[int]) -> None:
+def test_what_a_compiled_network_has_learned_is_read_from_its_weights(graphs: list[int]) -> None:
     _, task = train(lambda fast: classifier(fast, compiled=True), False)
-    assert translations
+    assert graphs
     images = torch.randn(8, *task.network.image_shape)
     check_weights(task.network, task.plain_network().state_dict(), info_of(task.network), images, "net.pth")
 
 
-def test_a_task_that_is_trained_again_keeps_its_translation(translations: list[int]) -> None:
+def test_a_task_that_is_trained_again_keeps_its_compiled_networks(graphs: list[int]) -> None:
     trainer, task = train(lambda fast: classifier(fast, compiled=True), True)
     trainer.fit_loop.max_epochs = 4
     trainer.fit(task, datamodule=trainer.datamodule)  # type: ignore[attr-defined]
     assert trainer.current_epoch == 4
-    assert len(translations) == 1
+    assert len(graphs) == 1
 
 
-def test_a_machine_that_cannot_compile_says_so_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_cannot_compile_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("no compiler was found\nat some place")
 

@@ -1,4 +1,4 @@
-"""Distillation by several named losses, in every way that a teacher's targets can come."""
+"""Distillation by several named losses, with the teacher's targets computed, cached or captured."""
 
 from collections.abc import Callable
 from functools import partial
@@ -37,12 +37,12 @@ from kd_lightning.teacher import Teacher
 Losses = dict[str, Loss]
 
 
-def seeds_networks() -> tuple[Network, Network, Losses]:
+def tutorial_networks() -> tuple[Network, Network, Losses]:
     losses: Losses = {
         "kd": SoftTargets(weight=0.9),
         "maps": FeatureRegression("features", weight=2.0),
         "early": AttentionTransfer(["features.1", "features"], ["features.3", "features"], weight=10.0, warm_up=2),
-        "cells": SpatialCosine("features"),
+        "positions": SpatialCosine("features"),
     }
     return LightNN(4, 3, 8), DeepNN(4, 3, 8), losses
 
@@ -68,13 +68,13 @@ class Larger(TinyDataModule):
         return None if split == "val" else tiny_images(self.count, self.classes, seed=int(split == "test"), size=32)
 
 
-NETWORKS = {"seed": seeds_networks, "modules": plain_modules, "torchvision": torchvision_networks}
+NETWORKS = {"tutorial": tutorial_networks, "modules": plain_modules, "torchvision": torchvision_networks}
 
 
 def distill(
     fast: bool,
-    networks: Callable[[], tuple[Network, Network, Losses]] = seeds_networks,
-    remember: Any = True,
+    networks: Callable[[], tuple[Network, Network, Losses]] = tutorial_networks,
+    cache_teacher: Any = True,
 ) -> Distill:
     torch.manual_seed(1)
     student, teacher, losses = networks()
@@ -83,7 +83,7 @@ def distill(
         student,
         Teacher(teacher),
         losses,
-        cache_teacher=remember,
+        cache_teacher=cache_teacher,
         fast=fast,
         optimizer=lambda parameters: SGD(parameters, lr=2**-6, momentum=0.5, fused=True),
     )
@@ -91,7 +91,7 @@ def distill(
 
 @pytest.mark.parametrize("networks", NETWORKS)
 @pytest.mark.parametrize("views", [None, 3], ids=["one view", "three views"])
-def test_losses_are_the_same_live_remembered_and_captured(
+def test_losses_are_the_same_live_cached_and_captured(
     networks: str, views: int | None, captured_on_cpu: Captures
 ) -> None:
     data: dict[str, Any] = {"count": 60 if networks == "torchvision" else 100}
@@ -100,14 +100,14 @@ def test_losses_are_the_same_live_remembered_and_captured(
     source = Larger if networks == "torchvision" else TinyDataModule
     make = partial(distill, networks=NETWORKS[networks])
     epochs = 3 if views else 2
-    live = train(partial(make, remember=False), False, data, source=source, max_epochs=epochs)
-    remembered = train(partial(make, remember=True), False, data, source=source, max_epochs=epochs)
-    assert_same(live, remembered, exact=False)
-    captured = train(partial(make, remember=True), True, data, source=source, max_epochs=epochs)
+    live = train(partial(make, cache_teacher=False), False, data, source=source, max_epochs=epochs)
+    cached = train(partial(make, cache_teacher=True), False, data, source=source, max_epochs=epochs)
+    assert_same(live, cached, exact=False)
+    captured = train(partial(make, cache_teacher=True), True, data, source=source, max_epochs=epochs)
     assert captured_on_cpu.replays > 2
     assert_same(live, captured, exact=False)
     expected = live[0].callback_metrics
-    for other in (remembered, captured):
+    for other in (cached, captured):
         for name in (name for name in expected if not name.endswith("accuracy")):
             found, value = float(other[0].callback_metrics[name]), float(expected[name])
             assert found == pytest.approx(value, rel=1e-5, abs=1e-5), name
@@ -134,40 +134,40 @@ def test_a_weight_that_rises_is_what_the_step_multiplies_with(captured_on_cpu: C
     assert captured_on_cpu.replays
 
 
-def test_without_labels_a_student_learns_from_the_teacher_alone() -> None:
+def test_without_labels_a_student_learns_from_only_the_teacher() -> None:
     task = Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), {"kd": SoftTargets(weight=1.0)})
     trainer, _ = train(lambda fast: task, False, max_epochs=3)
     assert "val/accuracy" in trainer.callback_metrics
     assert float(trainer.callback_metrics["train/loss"]) < 0.1
 
 
-def test_views_are_asked_for_once_and_other_runs_take_them_in_another_order(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_teacher_runs_once_on_each_view(capsys: pytest.CaptureFixture[str]) -> None:
     data = {"count": 40, "augment": [RandomCrop(padding=1)], "views": 2}
-    train(partial(distill, remember="auto"), False, data, max_epochs=2)
-    assert "remembered (cached) for 40 images in 2 views each" in capsys.readouterr().out
+    train(partial(distill, cache_teacher="auto"), False, data, max_epochs=2)
+    assert "cached for 40 images in 2 views each" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("data", "epochs", "says"),
+    ("data", "epochs", "message"),
     [
         ({"augment": [RandomCrop(padding=1)]}, 2, "RandomCrop in --data.augment shows it a new view"),
         ({"augment": [Mixup()], "views": 2}, 2, "Mixup in --data.augment mixes images of a batch"),
         (
             {"augment": [RandomCrop(padding=1)], "views": 9},
             2,
-            "this fit asks it for fewer images than there",
+            "this fit runs it on fewer images than there",
         ),
     ],
 )
-def test_a_teacher_that_cannot_be_remembered_is_asked_in_every_step_and_says_why(
-    data: dict[str, Any], epochs: int, says: str, capsys: pytest.CaptureFixture[str]
+def test_a_teacher_that_cannot_be_cached_runs_in_every_step_and_the_reason_is_printed(
+    data: dict[str, Any], epochs: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(partial(distill, remember="auto"), False, {"count": 40, **data}, max_epochs=epochs)
-    assert f"Teacher: runs in every step; {says}" in capsys.readouterr().out
+    train(partial(distill, cache_teacher="auto"), False, {"count": 40, **data}, max_epochs=epochs)
+    assert f"Teacher: runs in every step; {message}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("losses", "says"),
+    ("losses", "message"),
     [
         ({"maps": FeatureRegression("featuers")}, "^the loss 'maps': DeepNN has no layer 'featuers'; .*features"),
         ({"maps": FeatureRegression("featuers", "features")}, "^the loss 'maps': LightNN has no layer 'featuers'"),
@@ -177,8 +177,8 @@ def test_a_teacher_that_cannot_be_remembered_is_asked_in_every_step_and_says_why
         ({}, "at least one loss"),
     ],
 )
-def test_losses_that_cannot_be_are_one_sentence(losses: Losses, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_impossible_losses_are_refused_in_one_sentence(losses: Losses, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses)
 
 
@@ -199,14 +199,14 @@ def test_each_pair_of_layers_is_shown_with_its_shapes_at_the_start(capsys: pytes
     ]
 
 
-def test_the_seeds_objectives_watch_layers_of_any_network() -> None:
+def test_the_tutorials_objectives_read_layers_of_any_network() -> None:
     task = CosineDistill(
         TinyNetwork(width=2), Teacher(TinyNetwork()), student_layer="features", teacher_layer="features.2"
     )
     assert task.targets.shapes["features.2"] == (4, 4, 4)
 
 
-def test_a_weight_that_rises_goes_on_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+def test_a_weight_that_rises_resumes_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     class Look(Callback):
         def __init__(self) -> None:
             self.weights: list[tuple[int, float]] = []

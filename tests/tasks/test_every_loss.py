@@ -1,4 +1,4 @@
-"""Every loss in one training, in every way that a teacher's targets can come."""
+"""Every loss in one training, with the teacher's targets computed, cached or captured."""
 
 from collections.abc import Callable, Iterable
 from copy import deepcopy
@@ -52,7 +52,7 @@ TRAINED: dict[str, Callable[[], Loss]] = {
     "wttm": lambda: WTTM(weight=0.2),
     "cosine": lambda: HiddenCosine("features"),
     "fitnet": lambda: FeatureRegression("features", projector="3x3 normalized"),
-    "cells": lambda: SpatialCosine("features"),
+    "positions": lambda: SpatialCosine("features"),
     "at": lambda: AttentionTransfer(["features.1", "features"], ["features.3", "features"], weight=10.0, warm_up=2),
     "reviewkd": lambda: ReviewKD(["features.1", "features"], ["features.3", "features"], warm_up=2),
     "sp": lambda: SimilarityPreserving("features", weight=10.0),
@@ -68,27 +68,27 @@ TRAINED: dict[str, Callable[[], Loss]] = {
 UNMIXED = [name for name, make in TRAINED.items() if make().needs_hard_labels]
 
 
-def distill(fast: bool, remember: bool, names: Iterable[str] = TRAINED) -> Distill:
+def distill(fast: bool, cache_teacher: bool, names: Iterable[str] = TRAINED) -> Distill:
     torch.manual_seed(1)
     return Distill(
         LightNN(4, 3, 8),
         Teacher(DeepNN(4, 3, 8)),
         {name: TRAINED[name]() for name in names},
-        cache_teacher=remember,
+        cache_teacher=cache_teacher,
         fast=fast,
         optimizer=lambda parameters: SGD(parameters, lr=2**-9, momentum=0.5, fused=True),
     )
 
 
 @pytest.mark.parametrize("views", [None, 3], ids=["one view", "three views"])
-def test_every_loss_is_the_same_live_remembered_and_captured(views: int | None, captured_on_cpu: Captures) -> None:
+def test_every_loss_is_the_same_live_cached_and_captured(views: int | None, captured_on_cpu: Captures) -> None:
     data: dict[str, Any] = {"count": 100}
     if views is not None:
         data |= {"augment": [RandomCrop(padding=1), HorizontalFlip()], "views": views}
     epochs = 3 if views else 2
-    live = train(partial(distill, remember=False), False, data, max_epochs=epochs)
+    live = train(partial(distill, cache_teacher=False), False, data, max_epochs=epochs)
     for fast in (False, True):
-        other = train(partial(distill, remember=True), fast, data, max_epochs=epochs)
+        other = train(partial(distill, cache_teacher=True), fast, data, max_epochs=epochs)
         assert_same(live, other, exact=False)
         for name, expected in live[0].callback_metrics.items():
             if not name.endswith("accuracy"):
@@ -102,8 +102,8 @@ def test_every_loss_is_the_same_live_remembered_and_captured(views: int | None, 
 def test_a_loss_that_needs_one_label_of_each_image_refuses_mixed_ones_before_training(name: str, mixing: Any) -> None:
     task = distill(False, False, [name])
     before = deepcopy(task.network.state_dict())
-    says = rf"^the loss '{name}' \(.*\) is undefined .* has {type(mixing).__name__}; leave that out, [^.]*\.$"
-    with pytest.raises(UserError, match=says):
+    message = rf"^the loss '{name}' \(.*\) is undefined .* has {type(mixing).__name__}; leave that out, [^.]*\.$"
+    with pytest.raises(UserError, match=message):
         train(lambda _: task, False, {"augment": [RandomCrop(padding=1), mixing]})
     for key, values in task.network.state_dict().items():
         assert torch.equal(values, before[key])
@@ -117,10 +117,10 @@ def test_all_other_losses_train_on_mixed_images() -> None:
 
 
 def test_every_parameter_of_a_loss_is_trained() -> None:
-    task = distill(fast=False, remember=False)
+    task = distill(fast=False, cache_teacher=False)
     before = {name: values.clone() for name, values in task.losses.named_parameters()}
     train(lambda _: task, False, {"count": 16}, max_epochs=1)
-    assert {"cells.projector.weight", "srd.projector.weight", "vid.raw_variances"} < before.keys()
+    assert {"positions.projector.weight", "srd.projector.weight", "vid.raw_variances"} < before.keys()
     assert [name for name, values in task.losses.named_parameters() if values.equal(before[name])] == []
 
 

@@ -23,7 +23,7 @@ Losses = dict[str, Loss]
 
 
 class Own(FeatureLoss):
-    """Keeps something else under a layer's name than the layer's values; gives what a function makes of a batch."""
+    """Needs something else under a layer's name than the layer's values; returns a function's value for a batch."""
 
     def __init__(self, value: Callable[[Outputs, Targets, Batch], Any] | None = None, weight: float = 1.0) -> None:
         super().__init__("features", None, weight, 0)
@@ -36,40 +36,40 @@ class Own(FeatureLoss):
         return self.value(student, target, batch)
 
 
-def distill(losses: Losses, remember: bool = False) -> Distill:
+def distill(losses: Losses, cache_teacher: bool = False) -> Distill:
     torch.manual_seed(1)
-    return Distill(TinyNetwork(), Teacher(TinyNetwork()), losses, cache_teacher=remember)
+    return Distill(TinyNetwork(), Teacher(TinyNetwork()), losses, cache_teacher=cache_teacher)
 
 
-def metrics(losses: Losses, remember: bool, **data: Any) -> dict[str, float]:
-    trainer, _ = train(lambda _: distill(losses, remember), False, data, max_epochs=1)
+def metrics(losses: Losses, cache_teacher: bool, **data: Any) -> dict[str, float]:
+    trainer, _ = train(lambda _: distill(losses, cache_teacher), False, data, max_epochs=1)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-@pytest.mark.parametrize("kept", ["asked", "in memory", "on the disk", "since an earlier run"])
+@pytest.mark.parametrize("kept", ["live", "in memory", "on the disk", "since an earlier run"])
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
 def test_what_a_loss_keeps_by_anothers_key_is_its_own(
     kept: str, first: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    alone = metrics({"maps": FeatureRegression("features")}, remember=False)
+    single = metrics({"maps": FeatureRegression("features")}, cache_teacher=False)
     if kept == "on the disk":
         monkeypatch.setattr(cache, "choose_storage", lambda *_: Storage.DISK)
     if kept == "since an earlier run":
         monkeypatch.setattr(cache, "KEPT_FROM", 0.0)
-        metrics({"own": Own(weight=0)}, remember=True)  # the only one of that key in its run
+        metrics({"own": Own(weight=0)}, cache_teacher=True)  # the only one of that key in its run
         assert len(list(tmp_path.rglob("teacher-*.bin"))) == 1
     maps: Losses = {"maps": FeatureRegression("features")}
     losses: Losses = {"own": Own(weight=0), **maps} if first else {**maps, "own": Own(weight=0)}
-    both = metrics(losses, remember=kept != "asked")
+    both = metrics(losses, cache_teacher=kept != "live")
     for name in ("train/maps", "val/maps"):
-        assert both[name] == pytest.approx(alone[name], rel=1e-5)
+        assert both[name] == pytest.approx(single[name], rel=1e-5)
 
 
-def test_a_loss_sees_the_layers_that_it_has_named_alone() -> None:
+def test_a_loss_sees_only_the_layers_that_it_has_named() -> None:
     losses: Losses = {"maps": FeatureRegression("features"), "kd": SoftTargets()}
     losses["kd"].forward = lambda student, target, batch: student.logits.mean() * len(student.maps)  # type: ignore[method-assign]
-    assert metrics(losses, remember=False)["train/kd"] == 0
+    assert metrics(losses, cache_teacher=False)["train/kd"] == 0
 
 
 CHANGES: dict[str, tuple[Callable[[Outputs, Targets, Batch], Any], str]] = {
@@ -81,11 +81,11 @@ CHANGES: dict[str, tuple[Callable[[Outputs, Targets, Batch], Any], str]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("remember", [False, True], ids=["asked", "remembered"])
-def test_a_loss_that_changes_what_others_see_is_refused(change: str, remember: bool) -> None:
+@pytest.mark.parametrize("cache_teacher", [False, True], ids=["live", "cached"])
+def test_a_loss_that_changes_what_others_see_is_refused(change: str, cache_teacher: bool) -> None:
     value, what = CHANGES[change]
     with pytest.raises(UserError, match=f"^the loss 'own' changes {what} in place.* by `.clone\\(\\)`\\.$"):
-        metrics({"own": Own(value), "labels": CrossEntropy()}, remember)
+        metrics({"own": Own(value), "labels": CrossEntropy()}, cache_teacher)
 
 
 NO_SCALARS: dict[str, tuple[Callable[[Outputs, Targets, Batch], Any], str]] = {
@@ -98,15 +98,15 @@ NO_SCALARS: dict[str, tuple[Callable[[Outputs, Targets, Batch], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", NO_SCALARS)
-def test_what_is_no_scalar_with_a_gradient_is_refused(kind: str) -> None:
-    value, says = NO_SCALARS[kind]
-    with pytest.raises(UserError, match=rf"^the loss 'own' \(Own\) gives {says}"):
-        metrics({"labels": CrossEntropy(), "own": Own(value)}, remember=False)
+def test_what_is_not_a_scalar_with_a_gradient_is_refused(kind: str) -> None:
+    value, message = NO_SCALARS[kind]
+    with pytest.raises(UserError, match=rf"^the loss 'own' \(Own\) gives {message}"):
+        metrics({"labels": CrossEntropy(), "own": Own(value)}, cache_teacher=False)
 
 
 def test_a_term_that_is_only_shown_needs_no_gradient() -> None:
     value, _ = NO_SCALARS["detached"]
-    assert "train/own" in metrics({"labels": CrossEntropy(), "own": Own(value, weight=0)}, remember=False)
+    assert "train/own" in metrics({"labels": CrossEntropy(), "own": Own(value, weight=0)}, cache_teacher=False)
 
 
 NAMES = ["type", "keys", "items", "train", "to", "values", "pop", "float", "training", "reset", "compute"]
@@ -139,14 +139,14 @@ def group(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "ddp_find_unused_parameters_true"])
-def test_processes_are_told_of_parameters_that_no_loss_reaches(strategy: str, group: None) -> None:
+def test_parameters_that_no_loss_reaches_are_refused_with_several_processes(strategy: str, group: None) -> None:
     task = distill({"maps": FeatureRegression("features")})
     trainer = quick_trainer(devices=1, strategy=strategy, limit_train_batches=3, limit_val_batches=0)
     head = cast(nn.Linear, task.network.head)
     before = head.weight.clone()
     if strategy == "ddp":
-        says = r"no loss reaches network.head.weight \(2 tensors in all\), .*ddp_find_unused_parameters_true\.$"
-        with pytest.raises(UserError, match=says):
+        message = r"no loss reaches network.head.weight \(2 tensors in all\), .*ddp_find_unused_parameters_true\.$"
+        with pytest.raises(UserError, match=message):
             trainer.fit(task, datamodule=TinyDataModule())
         return
     trainer.fit(task, datamodule=TinyDataModule())

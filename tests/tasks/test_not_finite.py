@@ -1,4 +1,4 @@
-"""A fit that comes to numbers that are not finite stops there and leaves nothing that looks like a result."""
+"""A fit whose numbers are no longer finite stops there and leaves nothing that looks like a result."""
 
 import re
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_the_step_the_term_and_the_rate_are_named_and_the_checkpoint_before_stay
     assert all(values.isfinite().all() for values in saved["state_dict"].values())
 
 
-def test_losses_that_wait_to_be_looked_at_stop_a_fit_before_its_next_checkpoint(
+def test_losses_that_wait_to_be_checked_stop_a_fit_before_its_next_checkpoint(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     init = LossWatch.__init__
@@ -81,21 +81,21 @@ def test_a_first_loss_that_is_not_finite_is_not_the_learning_rates_fault() -> No
 
 
 class BreakWeights(Callback):
-    """Leaves weights behind that are not finite."""
+    """Leaves weights that are not finite."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Break a weight behind the last step of the epoch."""
+        """Break a weight after the last step of the epoch."""
         if trainer.current_epoch == self.epoch:
             next(pl_module.network.parameters()).data[0, 0, 0, 0] = torch.inf
 
 
-def test_weights_are_looked_at_where_no_loss_shows_that_they_are_broken(tmp_path: Path) -> None:
+def test_weights_are_checked_where_no_loss_shows_that_they_are_broken(tmp_path: Path) -> None:
     last = ModelCheckpoint(tmp_path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
     trainer = quick_trainer(epochs=2, enable_checkpointing=True, callbacks=[BreakWeights(1), last])
-    with pytest.raises(UserError, match="the trained weights are not finite numbers behind step 7"):
+    with pytest.raises(UserError, match="the trained weights are not finite numbers after step 7"):
         trainer.fit(Classifier(TinyNetwork()), datamodule=TinyDataModule(val_size=0))
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 0
 
@@ -109,14 +109,14 @@ class BreaksEvaluation(Classifier):
         return StepOutput(logits, losses if self.training else {"ce_loss": losses["ce_loss"] + torch.inf})
 
 
-def test_losses_on_validation_and_test_images_are_looked_at_before_anything_is_chosen_by_them(tmp_path: Path) -> None:
+def test_losses_on_validation_and_test_images_are_checked_before_anything_is_chosen_by_them(tmp_path: Path) -> None:
     best = ModelCheckpoint(tmp_path, filename="best", monitor="val/accuracy", mode="max")
     trainer = quick_trainer(enable_checkpointing=True, callbacks=[best])
     task, data = BreaksEvaluation(TinyNetwork()), TinyDataModule()
-    with pytest.raises(UserError, match="val/ce_loss is not a finite number behind step 3, at"):
+    with pytest.raises(UserError, match="val/ce_loss is not a finite number after step 3, at"):
         trainer.fit(task, datamodule=data)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(UserError, match="test/ce_loss is not a finite number, so what is measured"):
+    with pytest.raises(UserError, match="test/ce_loss is not a finite number, so the measured network"):
         quick_trainer().test(task, datamodule=data)
 
 

@@ -1,4 +1,4 @@
-"""Losses that keep something of each image: resumed, measured, and held against the data."""
+"""Losses with buffers of each image: resumed, measured, and compared with the data."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def contrast(fast: bool, weight: float = 0.8) -> Distill:
 
 
 class Save(Callback):
-    """Saves a checkpoint behind a step."""
+    """Saves a checkpoint after a step."""
 
     works_with_fast_path = True
 

@@ -1,4 +1,4 @@
-"""A run that had ended is resumed: what callbacks did to the weights at its end is done again."""
+"""An ended run is resumed: callbacks change the weights at its end again."""
 
 import json
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class Halve(Callback):
 
 
 class LastWeights(Callback):
-    """Swaps in what it has kept, with a state of its own that it needs the start of training for."""
+    """Swaps in what it has kept; its own state needs the start of training."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Tensor] = {}
@@ -102,7 +102,7 @@ def test_an_ended_run_gives_its_last_weights_again_bit_for_bit(
     name: str, factor: int, norm: bool, tmp_path: Path
 ) -> None:
     if (name, factor) == ("pruned", 4):
-        with pytest.raises(UserError, match="would prune the form for training, and not the network"):
+        with pytest.raises(UserError, match="would prune the re-parameterized network and not the fused one"):
             trained(4, CALLBACKS[name]())
         return
     whole = trained(factor, CALLBACKS[name](), saved(tmp_path), norm=norm)
@@ -122,9 +122,7 @@ OPTIONS = ("--model.network=LightNN", "--model.optimizer=Adam", "--model.optimiz
 
 
 @pytest.mark.parametrize("callback", ["{class_path: EMAWeightAveraging, init_args: {decay: 0.5}}", SWA])
-def test_the_command_that_goes_on_with_an_ended_run_tests_and_writes_what_it_had(
-    callback: str, temp_folder: Path
-) -> None:
+def test_the_command_that_resumes_an_ended_run_tests_and_writes_its_results(callback: str, temp_folder: Path) -> None:
     options = (*OPTIONS, NO_EXPORT, "--model.reparameterize=4", f"--trainer.callbacks=[{callback}]")
     fit("student.yaml", *options)
     fit("student.yaml", *options, "--ckpt_path=last")
@@ -142,7 +140,7 @@ def test_the_last_checkpoint_gives_what_the_end_of_training_made_of_the_weights(
     assert torch.equal(load_model(checkpoint)[0].to_channels_last()(images), run.model.eval()(images))
     fit("student.yaml", *options, f"--ckpt_path={checkpoint}")  # it halves them no second time
     assert_same_files()
-    with pytest.raises(UserError, match="a callback has changed the weights then, so it cannot go on"):
+    with pytest.raises(UserError, match="a callback had changed the weights, so training cannot resume"):
         fit("student.yaml", *options, f"--ckpt_path={checkpoint}", "--trainer.max_epochs=3")
 
 
@@ -162,7 +160,7 @@ def test_a_run_whose_weights_are_not_its_network_is_tested_and_fails_without_a_f
             load_model(folder / "checkpoints" / f"{name}.ckpt", "odd_networks.Annealed")
 
 
-def test_files_of_a_trainer_of_ones_own_are_those_of_the_end_too(tmp_path: Path) -> None:
+def test_files_of_the_users_own_trainer_are_those_of_the_end_too(tmp_path: Path) -> None:
     whole = trained(0, EMAWeightAveraging(decay=0.5), saved(tmp_path))
     torch.manual_seed(0)
     task = Classifier(LightNN(4, 3, 8), optimizer=lambda parameters: Adam(parameters, lr=0.02))
@@ -174,7 +172,7 @@ def test_files_of_a_trainer_of_ones_own_are_those_of_the_end_too(tmp_path: Path)
 
 
 class SaveAt(Callback):
-    """Writes a checkpoint behind a step."""
+    """Writes a checkpoint after a step."""
 
     def __init__(self, step: int, path: Path) -> None:
         self.step, self.path = step, path
@@ -184,12 +182,12 @@ class SaveAt(Callback):
             trainer.save_checkpoint(self.path)
 
 
-def test_what_cannot_go_on_or_would_not_be_the_network_is_one_sentence(tmp_path: Path) -> None:
+def test_what_cannot_resume_or_would_not_be_the_network_is_refused_in_one_sentence(tmp_path: Path) -> None:
     kept = ModelPruning("l1_unstructured", amount=0.5, make_pruning_permanent=False)
     with pytest.raises(UserError, match="set make_pruning_permanent true"):
         trained(0, kept)
     trained(0, StochasticWeightAveraging(0.01, swa_epoch_start=1), SaveAt(7, tmp_path / "mid.ckpt"), norm=True)
-    with pytest.raises(UserError, match="renewed the statistics of BatchNorm, in the pass behind the last epoch"):
+    with pytest.raises(UserError, match="renewed the statistics of BatchNorm, in the pass after the last epoch"):
         trained(0, StochasticWeightAveraging(0.01, swa_epoch_start=1), norm=True, checkpoint=tmp_path / "mid.ckpt")
 
 

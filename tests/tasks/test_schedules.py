@@ -62,7 +62,7 @@ def test_one_cycle_rises_to_the_optimizers_rate_and_falls_to_nearly_nothing() ->
     assert optimizer.param_groups[0]["lr"] == pytest.approx(2e-4)
 
 
-def test_a_task_tells_the_cycle_how_long_the_run_is() -> None:
+def test_a_task_sets_the_length_of_the_cycle() -> None:
     task = Classifier(
         LightNN(num_classes=4, image_size=8),
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
@@ -91,7 +91,7 @@ MOVES: dict[str, tuple[Any, dict[str, Any], int]] = {
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_a_schedule_moves_when_its_nature_says(name: str) -> None:
+def test_a_schedule_is_updated_every_step_or_every_epoch_by_its_kind(name: str) -> None:
     schedule, options, expected = MOVES[name]
     rates = Rates()
     fit(schedule, rates, **options)
@@ -99,13 +99,17 @@ def test_a_schedule_moves_when_its_nature_says(name: str) -> None:
 
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "a cycle of epochs": (OneCycle, {"lr_interval": "epoch"}, "OneCycle moves on every step, but lr_interval is epoch"),
+    "a cycle of epochs": (
+        OneCycle,
+        {"lr_interval": "epoch"},
+        "lr_interval is epoch, but OneCycle is updated every step",
+    ),
     "torch's cycle of epochs": (
         lambda o: OneCycleLR(o, max_lr=0.5, total_steps=8),
         {"lr_interval": "epoch"},
-        "OneCycleLR moves on every step",
+        "OneCycleLR is updated every step",
     ),
-    "a plateau of steps": (plateau, {"lr_interval": "step"}, "ReduceLROnPlateau moves on every epoch"),
+    "a plateau of steps": (plateau, {"lr_interval": "step"}, "ReduceLROnPlateau is updated every epoch"),
     "a plateau without validation images": (plateau, {"data": {"val_size": 0}}, "val/loss, but nothing is validated"),
     "a plateau without validation": (plateau, {"limit_val_batches": 0}, "val/loss, but nothing is validated"),
     "a plateau of batches": (
@@ -118,14 +122,14 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "val/f1, which is not measured; .* train/loss, .*, val/loss",
     ),
-    "torch's plateau": (torch.optim.lr_scheduler.ReduceLROnPlateau, {}, "does not say which metric it watches"),
-    "no length": (OneCycle, {"epochs": -1, "max_time": "00:00:01:00"}, "must know how long the run is"),
+    "torch's plateau": (torch.optim.lr_scheduler.ReduceLROnPlateau, {}, "does not state which metric it monitors"),
+    "no length": (OneCycle, {"epochs": -1, "max_time": "00:00:01:00"}, "needs the length of the run"),
     "too short": (lambda o: OneCycleLR(o, max_lr=0.5, total_steps=7), {}, "ends after 7 steps, but this run has 8"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_schedule_that_cannot_be_right_is_refused_before_the_first_step(name: str) -> None:
+def test_a_wrong_schedule_is_refused_before_the_first_step(name: str) -> None:
     schedule, options, message = REFUSED[name]
     rates = Rates()
     callbacks = [] if name == "an unknown metric" else [rates]  # one of ours could log it
@@ -135,13 +139,13 @@ def test_a_schedule_that_cannot_be_right_is_refused_before_the_first_step(name: 
 
 
 class SaveAt(Callback):
-    """Saves a checkpoint behind a step."""
+    """Saves a checkpoint after a step."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        """Save behind the third step."""
+        """Save after the third step."""
         if trainer.global_step == 3:
             trainer.save_checkpoint(self.path)
 
@@ -155,8 +159,8 @@ RESUMED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "its settings": (lambda o: StepLR(o, 2), {}, "with lr_scheduler.step_size 1, .* says 2"),
     "its milestones": (lambda o: MultiStepLR(o, [1, 3]), {}, r"milestones \[\[1, 1\], \[2, 1\]\], .*3, 1\]\]; leave"),
     "a part": (lambda o: _sequence(o, 0.25), {}, "lr_scheduler._schedulers .*0.5.* says .*0.25"),
-    "a cycle's length": (OneCycle, {"epochs": 3}, "laid out for 8 steps, but this run has 12"),
-    "a cycle's batches": (OneCycle, {"limit_train_batches": 3}, "laid out for 8 steps, but this run has 6"),
+    "a cycle's length": (OneCycle, {"epochs": 3}, "has 8 steps, but this run has 12"),
+    "a cycle's batches": (OneCycle, {"limit_train_batches": 3}, "has 8 steps, but this run has 6"),
 }
 
 
@@ -165,7 +169,7 @@ def _sequence(optimizer: Any, gamma: float = 0.5) -> SequentialLR:
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_a_resumed_run_does_not_say_what_it_does_not_do(name: str, tmp_path: Path) -> None:
+def test_a_resumed_run_refuses_settings_that_it_would_ignore(name: str, tmp_path: Path) -> None:
     schedule, change, message = RESUMED[name]
     first = {
         "lr": None,

@@ -47,7 +47,7 @@ def test_checkpoints_leave_the_teacher_out_and_load_strictly_without_it() -> Non
         other.load_state_dict({key: values for key, values in state.items() if key != "network.classifier.3.bias"})
 
 
-def test_a_classifier_smooths_labels_where_that_is_asked_for() -> None:
+def test_a_classifier_smooths_labels_where_that_is_requested() -> None:
     task, batch = Classifier(light(), label_smoothing=0.2).eval(), make_batch()
     loss = task.loss_step(batch).loss
     logarithms = task(batch.images).log_softmax(1)
@@ -61,7 +61,7 @@ def layer(module: nn.Module, name: str) -> nn.Module:
     return module.get_submodule(name)
 
 
-def test_cosine_distillation_has_the_seeds_terms_and_weights() -> None:
+def test_cosine_distillation_has_the_tutorials_terms_and_weights() -> None:
     task = CosineDistill(light(), Teacher(deep())).eval()
     batch = make_batch()
     student_map = layer(task.network, "features")(batch.images)
@@ -138,7 +138,7 @@ def test_maps_that_do_not_fit_are_refused_at_once() -> None:
         CosineDistill(deep(), Teacher(light()))
 
 
-def test_a_schedule_moves_the_learning_rate_on_every_step() -> None:
+def test_a_schedule_changes_the_learning_rate_in_every_step() -> None:
     task = Classifier(
         light(),
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
@@ -151,7 +151,7 @@ def test_a_schedule_moves_the_learning_rate_on_every_step() -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
-def test_images_and_remembered_targets_have_the_precision_of_the_networks(precision: Any) -> None:
+def test_images_and_cached_targets_have_the_precision_of_the_networks(precision: Any) -> None:
     trainer = quick_trainer(precision=precision)
     task = CosineDistill(light(), Teacher(deep()), cache_teacher=precision == "bf16-true")
     augment = [CutMix()] if precision == "64-true" else []

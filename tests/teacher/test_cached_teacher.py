@@ -62,7 +62,7 @@ class Look(Callback):
 
 def fit(
     kind: Kind,
-    remember: Any,
+    cache_teacher: Any,
     augment: Sequence[Augmentation] = (),
     data: Callable[..., TinyDataModule] = TinyDataModule,
     callbacks: Sequence[Callback] = (),
@@ -72,7 +72,7 @@ def fit(
     torch.manual_seed(teacher_seed)
     teacher = CountingTeacher(DeepNN(num_classes=4, image_size=8))
     seed_everything(0, verbose=False)
-    task = kind(LightNN(num_classes=4, image_size=8), teacher, cache_teacher=remember)
+    task = kind(LightNN(num_classes=4, image_size=8), teacher, cache_teacher=cache_teacher)
     teacher.seen = 0  # a blank image when the task was built
     settings = {
         "max_epochs": 1,
@@ -97,57 +97,59 @@ def assert_same(one: tuple[Trainer, Distill], other: tuple[Trainer, Distill]) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("augment", [(), (HorizontalFlip(),)], ids=["plain", "flips"])
-def test_a_remembered_and_a_live_teacher_give_the_same_weights_and_losses(
+def test_a_cached_and_a_live_teacher_give_the_same_weights_and_losses(
     kind: Kind, augment: Sequence[Augmentation]
 ) -> None:
     live, looked_up = fit(kind, False, augment, max_epochs=2), fit(kind, True, augment, max_epochs=2)
     assert_same(live, looked_up)
-    first, again = 64 + 120 * (1 + len(augment)), 2 * 120  # what is remembered; what a live teacher sees in two epochs
+    first, again = (
+        64 + 120 * (1 + len(augment)),
+        2 * 120,
+    )  # images for the cache; images of a live teacher in two epochs
     assert [run[1].teacher.seen for run in (live, looked_up)] == [again, first]
 
 
 def test_validation_images_of_another_set_are_never_looked_up_among_the_training_images() -> None:
-    live, looked_up = (fit(CosineDistill, remember, data=OwnVal) for remember in (False, True))
+    live, looked_up = (fit(CosineDistill, cache_teacher, data=OwnVal) for cache_teacher in (False, True))
     assert_same(live, looked_up)
     assert looked_up[1].teacher.seen == 64 + 120 + 30
 
 
-def test_only_what_the_objective_needs_is_kept() -> None:
+def test_only_what_the_objective_needs_is_cached() -> None:
     tables = {}
     for kind in KINDS:
         look = Look()
         _, task = fit(kind, "auto", callbacks=[look])
         assert look.table is not None
         tables[kind] = (tuple(look.table.shape), look.table.dtype)
-        assert not task.targets.tables  # forgotten when training is over
+        assert not task.targets.tables  # dropped when training is over
     assert tables[CosineDistill] == ((120, 2, 2, 16), torch.float32)
     assert tables[FeatureRegressDistill] == ((120, 2, 2, 32), torch.float32)
 
 
 @pytest.mark.parametrize("step", [RandomCrop(padding=1), Mixup()])
-def test_a_teacher_that_sees_every_view_once_is_asked_in_every_step_and_says_why(
+def test_a_teacher_that_sees_every_view_once_runs_in_every_step_and_the_reason_is_printed(
     step: Augmentation, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = type(step).__name__
     _, task = fit(CosineDistill, "auto", [HorizontalFlip(), step])
     assert f"Teacher: runs in every step; {name} in --data.augment" in capsys.readouterr().out
     assert task.teacher.seen == 120
-    with pytest.raises(UserError, match=f"cannot be remembered: {name}"):
+    with pytest.raises(UserError, match=f"cannot be cached: {name}"):
         fit(CosineDistill, True, [HorizontalFlip(), step])
 
 
-def test_auto_does_not_remember_more_than_the_fit_will_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_does_not_cache_more_than_the_fit_needs(capsys: pytest.CaptureFixture[str]) -> None:
     _, task = fit(CosineDistill, "auto", limit_train_batches=1, limit_val_batches=1)
     assert "fewer images than there are" in capsys.readouterr().out
     assert task.teacher.seen == 32 + 12
 
 
-def test_it_says_in_one_line_what_is_remembered_and_where(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_line_tells_what_is_cached_and_where(capsys: pytest.CaptureFixture[str]) -> None:
     fit(CosineDistill, "auto", [HorizontalFlip()], max_epochs=2)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Teacher:")]
     assert lines == [
-        "Teacher: remembered (cached) for 120 images and their mirror images, 0.1 MB in memory; it runs once "
-        "and not in every step."
+        "Teacher: cached for 120 images and their mirror images, 0.1 MB in memory; it runs once and not in every step."
     ]
 
 
@@ -176,7 +178,7 @@ def test_a_table_goes_to_memory_then_to_the_disk_then_nowhere(monkeypatch: pytes
     monkeypatch.setattr(table, "free_memory", lambda: 1000)
     monkeypatch.setattr(table, "free_disk", lambda: 5000)
     assert choose_storage(500, cpu) is Storage.MEMORY
-    assert choose_storage(500, cpu, processes=2) is Storage.DISK  # each keeps its own
+    assert choose_storage(500, cpu, processes=2) is Storage.DISK  # each has its own
     assert choose_storage(2500, cpu) is Storage.DISK
     assert choose_storage(2501, cpu) is None
 
@@ -185,7 +187,7 @@ def test_a_table_too_large_for_memory_is_read_from_the_disk_and_gives_the_same_w
     monkeypatch: pytest.MonkeyPatch, caches: Path
 ) -> None:
     in_memory = fit(FeatureRegressDistill, True)
-    assert list(caches.iterdir()) == []  # what is computed in no time is not kept
+    assert list(caches.iterdir()) == []  # short computations are not saved
     monkeypatch.setattr(cache, "choose_storage", lambda *_: Storage.DISK)
     assert_same(in_memory, fit(FeatureRegressDistill, True))
     assert [path.stat().st_size for path in caches.iterdir()] == [120 * 2 * 2 * 32 * 4 + 4]
@@ -200,11 +202,11 @@ def test_without_room_anywhere_the_teacher_runs_in_every_step(
     monkeypatch.setattr(cache, "choose_storage", lambda *_: Storage.DISK)
     caches.rmdir()
     caches.write_text("a file where the folder would be")
-    with pytest.raises(UserError, match="the disk is no help: cannot write"):
+    with pytest.raises(UserError, match="and not onto the disk: cannot write"):
         fit(CosineDistill, True)
 
 
-def test_the_next_run_takes_the_kept_table_and_only_one_of_the_same_teacher_and_data(
+def test_the_next_run_reads_the_saved_table_and_only_one_of_the_same_teacher_and_data(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caches: Path
 ) -> None:
     monkeypatch.setattr(cache, "KEPT_FROM", 0.0)
@@ -227,7 +229,7 @@ def test_the_next_run_takes_the_kept_table_and_only_one_of_the_same_teacher_and_
 
 
 @pytest.mark.parametrize("at", [0, 4_000, 7_999, 8_003], ids=["first", "middle", "last", "checksum"])
-def test_a_kept_table_with_a_changed_byte_is_not_taken(caches: Path, at: int) -> None:
+def test_a_saved_table_with_a_changed_byte_is_not_read(caches: Path, at: int) -> None:
     values = torch.randn(200, 10)
     file = TableFile("key", (200, 10), torch.float32)
     file.write(values.split(64))
@@ -242,7 +244,7 @@ def test_a_kept_table_with_a_changed_byte_is_not_taken(caches: Path, at: int) ->
     assert file.read() is None
 
 
-def test_what_takes_long_says_so_before_and_shows_how_far_it_is(
+def test_a_long_pass_is_announced_and_shows_its_progress(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seconds = iter(range(0, 1000, 60))
@@ -254,6 +256,6 @@ def test_what_takes_long_says_so_before_and_shows_how_far_it_is(
     fit(CosineDistill, True)
     shown = capsys.readouterr()
     lines = [line for line in shown.out.splitlines() if line.startswith("Teacher:")]
-    assert lines[1] == "Teacher: it is asked 120 times, which takes about 6 min."
-    assert "Asking the teacher" in shown.err
+    assert lines[1] == "Teacher: runs on 120 images, which takes about 6 min."
+    assert "Running the teacher" in shown.err
     assert "120/120" in shown.err

@@ -1,4 +1,4 @@
-"""A teacher is asked as its file says, remembered as live, and a table is taken for what it was computed from alone."""
+"""A teacher runs as its file says, live and cached alike; a table's key contains all that its values depend on."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses import PKT, AttentionTransfer, FeatureRegression, Loss, SoftTargets
 from kd_lightning.networks.weights import save_weights
 from kd_lightning.tasks import Distill
-from kd_lightning.teacher import Teacher, TeacherTargets, remember, table
+from kd_lightning.teacher import Teacher, TeacherTargets, cache, cache_outputs, table
 from kd_lightning.teacher.cache import CacheRequest
 from kd_lightning.teacher.table import TableFile
 
@@ -63,7 +63,7 @@ def test_a_teacher_gets_images_in_the_normalization_that_its_file_says(tmp_path:
     assert torch.allclose(teacher(data.normalization.apply(pixels(data))), expected, rtol=0, atol=1e-5)
 
 
-def test_a_bare_state_dict_is_normalized_for_as_the_user_says(tmp_path: Path) -> None:
+def test_images_for_a_bare_state_dict_are_normalized_as_the_user_says(tmp_path: Path) -> None:
     torch.manual_seed(5)
     torch.save(TinyNetwork().state_dict(), tmp_path / "bare.pth")
     data, images = tiny_data(), pixels(tiny_data())
@@ -75,9 +75,9 @@ def test_a_bare_state_dict_is_normalized_for_as_the_user_says(tmp_path: Path) ->
             teacher(data.normalization.apply(images)), teacher.network(expected.apply(images)), rtol=0, atol=1e-5
         )
     teacher_of_a_file(tmp_path)
-    with pytest.raises(UserError, match="says itself how it sees images"):
+    with pytest.raises(UserError, match="contains its own normalization"):
         Teacher(TinyNetwork(), str(tmp_path / "teacher.pth"), normalization=OTHER)
-    with pytest.raises(UserError, match="there is none yet"):
+    with pytest.raises(UserError, match="there are no weights"):
         Teacher(TinyNetwork(), normalization=OTHER)
 
 
@@ -109,7 +109,7 @@ def test_a_teachers_layer_that_gives_the_logits_is_put_in_the_datas_order_with_t
         losses: dict[str, Loss] = {"pkt": PKT("head"), "early": FeatureRegression("features")}
         targets = TeacherTargets(teacher, losses)
         teacher.adapt(data)
-        found = targets.asked(images)
+        found = targets.compute(images)
         assert torch.equal(found.targets["pkt"]["head"], teacher.network(images)[:, [1, 3, 0, 2]])
         assert torch.equal(found.targets["early"]["features"], teacher.network.get_submodule("features")(images))
 
@@ -134,26 +134,26 @@ FILES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_what_is_remembered_of_such_a_teacher_is_what_it_says(file: str, tmp_path: Path) -> None:
+def test_cached_targets_of_such_a_teacher_are_those_that_it_computes(file: str, tmp_path: Path) -> None:
     teacher, data = teacher_of_a_file(tmp_path, **FILES[file]), tiny_data()
     teacher.adapt(data)
     targets = TeacherTargets(teacher, {"kd": SoftTargets(), "maps": FeatureRegression("features")})
-    remember(CacheRequest(targets, data, (), CPU))
+    cache_outputs(CacheRequest(targets, data, (), CPU))
     _, rows = data.train_rows()
     raw, labels = pixels(data)[rows], data.split("train").labels[rows]
     for number in range(2):
         images = data.normalization.apply(data.seen_views.show(raw, labels, rows, number))
         found = targets(Batch(images, labels, rows, torch.full_like(rows, number))).targets
-        for name, live in targets.asked(images).targets.items():
+        for name, live in targets.compute(images).targets.items():
             assert live.keys() == found[name].keys()
             for key, values in live.items():
                 assert torch.allclose(found[name][key], values, rtol=0, atol=1e-5), key
 
 
 def tables(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> set[str]:
-    """Return the names of the tables that a fit keeps, which hold their keys."""
-    cache = folder / f"cache {len(list(folder.iterdir()))}"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    """Return the names of the tables that a fit saves, which contain their keys."""
+    own = folder / f"cache {len(list(folder.iterdir()))}"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(own))
     monkeypatch.setattr(cache, "KEPT_FROM", -1.0)
     power, weight, width = (changes.pop(name, value) for name, value in (("power", 2), ("weight", 1), ("width", 2)))
     data = {"count": 40, "augment": [RandomCrop(padding=1)], "views": 2, "normalize": "auto"}
@@ -162,12 +162,12 @@ def tables(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> set
     loss = AttentionTransfer(["features"], power=power, weight=weight)
     task = Distill(TinyNetwork(width=width), teacher, {"maps": loss}, cache_teacher=True)
     train(lambda fast: task, False, data, max_epochs=1, limit_train_batches=1, limit_val_batches=0)
-    return {path.name for path in cache.rglob("teacher-*.bin")}
+    return {path.name for path in own.rglob("teacher-*.bin")}
 
 
-@pytest.mark.parametrize("settled", [True, False], ids=["the same", "another"])
+@pytest.mark.parametrize("unchanged", [True, False], ids=["the same", "another"])
 def test_a_tables_key_changes_with_what_its_values_depend_on_and_with_nothing_else(
-    settled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unchanged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = tables(tmp_path, monkeypatch)
     assert len(first) == 1
@@ -183,11 +183,11 @@ def test_a_tables_key_changes_with_what_its_values_depend_on_and_with_nothing_el
         {"power": 3},
     ]
     others: list[dict[str, Any]] = [{"shuffle_seed": 7}, {"batch_size": 8}, {"weight": 3}, {"width": 3}]
-    for change in others if settled else depends:
-        assert (tables(tmp_path, monkeypatch, **change) == first) == settled, change
+    for change in others if unchanged else depends:
+        assert (tables(tmp_path, monkeypatch, **change) == first) == unchanged, change
 
 
-def test_the_tables_that_were_used_longest_ago_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_tables_are_removed_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "MAX_BYTES", 10_000)
     files = [TableFile(str(number), (1000,), torch.float32) for number in range(3)]
     for age, file in enumerate(files[:2]):

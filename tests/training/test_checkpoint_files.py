@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, and what a stranger's file says of other files is nothing to us."""
+"""Checkpoints are written atomically, and the paths in an untrusted one are ignored."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from disks import files_of_at_most
 from kd_lightning.callbacks import run_folder
 from kd_lightning.errors import UserError
 from kd_lightning.training import cli
-from kd_lightning.training.checkpoint_files import WholeCheckpoints
+from kd_lightning.training.checkpoint_files import AtomicCheckpoints
 from kd_lightning.training.cli import run
 
 TINY = [
@@ -32,7 +32,7 @@ def precious(folder: Path) -> Path:
 
 
 def kinds_of_path(work: Path) -> dict[str, tuple[str, Path]]:
-    """Return what a file may name, and the folder or file behind it that must stay."""
+    """Return what a file may name, and the folder or file that it points to, which must stay."""
     links = precious(work / "linked")
     (work / "link").symlink_to(links)
     folders = {name: precious(work / name) for name in ("local", "above", "absolute", "file")}
@@ -45,7 +45,7 @@ def kinds_of_path(work: Path) -> dict[str, tuple[str, Path]]:
     }
 
 
-def stranger(path: Path, names: list[str]) -> None:
+def untrusted(path: Path, names: list[str]) -> None:
     """Let every callback's state in a checkpoint name these paths as what is to be removed next."""
     content: dict[str, Any] = torch.load(path, weights_only=True)
     assert len([state for state in content["callbacks"].values() if "best_model_path" in state]) == 3
@@ -67,9 +67,9 @@ def test_a_resumed_run_removes_nothing_that_its_checkpoint_names(
 ) -> None:
     run(["fit", *TINY, "--trainer.max_epochs=1"])
     kinds = kinds_of_path(temp_folder)
-    stranger(Path("lightning_logs/student/version_0/checkpoints/last.ckpt"), [name for name, _ in kinds.values()])
+    untrusted(Path("lightning_logs/student/version_0/checkpoints/last.ckpt"), [name for name, _ in kinds.values()])
     if layer == "nothing is restored":
-        monkeypatch.setattr(cli, "write_whole_checkpoints", lambda trainer: None)
+        monkeypatch.setattr(cli, "write_atomic_checkpoints", lambda trainer: None)
     else:
         monkeypatch.setattr(run_folder.RunFolder, "on_load_checkpoint", lambda *_: None)
     run(
@@ -88,7 +88,7 @@ def test_only_what_was_written_can_be_removed_and_never_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    files = WholeCheckpoints()
+    files = AtomicCheckpoints()
     kinds = kinds_of_path(tmp_path)
     for name, there in kinds.values():
         files.remove_checkpoint(name)
@@ -104,16 +104,18 @@ def test_only_what_was_written_can_be_removed_and_never_a_folder(
         files.load_checkpoint("memory://somewhere/last.ckpt")
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_and_says_how_to_go_on(tmp_path: Path) -> None:
-    files, path = WholeCheckpoints(), tmp_path / "last.ckpt"
+def test_a_checkpoint_that_cannot_be_written_leaves_the_previous_one_and_the_error_says_how_to_resume(
+    tmp_path: Path,
+) -> None:
+    files, path = AtomicCheckpoints(), tmp_path / "last.ckpt"
     with (
         files_of_at_most(100),
-        pytest.raises(UserError, match=r"last\.ckpt: File too large; free or choose [a-z ]*\.$"),
+        pytest.raises(UserError, match=r"last\.ckpt: File too large; free space or choose [a-z ]*\.$"),
     ):
         files.save_checkpoint({"epoch": 1}, path)
     assert not list(tmp_path.iterdir())
     files.save_checkpoint({"epoch": 1}, path)
-    expected = pytest.raises(UserError, match=r"File too large; .*; go on from there with --ckpt_path .*last\.ckpt\.$")
+    expected = pytest.raises(UserError, match=r"File too large; .*; resume from it with --ckpt_path .*last\.ckpt\.$")
     with files_of_at_most(100), expected:
         files.save_checkpoint({"epoch": 2}, path)
     assert files.load_checkpoint(path) == {"epoch": 1}

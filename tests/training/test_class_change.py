@@ -1,4 +1,4 @@
-"""What an option or a second config names in another's place starts with its own defaults."""
+"""A class that an option or a second config puts in another's place starts with its own defaults."""
 
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def test_an_augmentation_in_anothers_place_has_its_own_settings(capsys: pytest.C
 
 
 def test_a_second_config_names_classes_as_an_option_does(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """What it does not name stays as the first one says."""
+    """The settings that it does not name stay the first one's."""
     named = {"network": "ResNet", "losses": {"labels": "CrossEntropy", "kd": "DIST"}}
     named["teacher"] = {"class_path": "Teacher", "init_args": {"network": {"class_path": "ResNet"}}}
     (tmp_path / "second.yaml").write_text(yaml.safe_dump({"model": {"class_path": "Distill", "init_args": named}}))

@@ -37,7 +37,7 @@ KINDS: tuple[type[Any], ...] = (
     *(CheckpointIO, ClusterEnvironment, LayerSync, Precision, Optimizer, LRScheduler),
 )
 PLAIN = re.compile(r"\W|\b(int|float|bool|str|None|NoneType|Literal|Optional|Union|class|typing|datetime|timedelta)\b")
-"""What a type says that takes neither a class nor a function."""
+"""Types that take neither a class nor a function."""
 
 STRANGE = """
 from collections.abc import Callable
@@ -78,7 +78,7 @@ def function(**arguments: Any) -> dict[str, Any]:
 
 
 def slots() -> Iterator[tuple[type[Any], type[Any], str]]:
-    """Give a base, each class under it that is a library's or ours, and each argument that is no plain value."""
+    """Yield a base, each class under it that is a library's or ours, and each argument that is not a plain value."""
     for base in KINDS:
         for kind in dict.fromkeys(kinds(base)):
             for part in inspect.getmro(kind) if not inspect.isabstract(kind) else ():
@@ -95,7 +95,7 @@ def kinds(base: type[Any]) -> Iterator[type[Any]]:
             yield from kinds(kind)
 
 
-def test_no_argument_of_any_class_calls_a_function_or_builds_what_it_does_not_ask_for(strange: ModuleType) -> None:
+def test_no_argument_of_any_class_calls_a_function_or_builds_an_object_of_another_type(strange: ModuleType) -> None:
     parsers = {base: Parser() for base in KINDS}
     for base, parser in parsers.items():
         parser.add_argument("--it", type=base)
@@ -120,7 +120,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "with settings": (f"--model.optimizer={json.dumps(function(init_args={'a': 1}))}", "is a function"),
     "by its name": ("--model.optimizer=strange.function", "is a function"),
-    "that says that it makes one": ("--model.optimizer=strange.makes_optimizer", "a subclass of Optimizer"),
+    "that declares that it makes one": ("--model.optimizer=strange.makes_optimizer", "a subclass of Optimizer"),
     "of the system": (
         '--model.optimizer={"class_path": "os.system", "init_args": {"command": "false"}}',
         "is a function",
@@ -139,7 +139,10 @@ REFUSED: dict[str, tuple[str, str]] = {
         f'--trainer.callbacks=[{{"class_path": "{LAMBDA}", "init_args": {{"on_fit_start": "strange.Called"}}}}]',
         r"on_fit_start is strange.Called, but .* classes of an unknown kind",
     ),
-    "a callback": (f"--trainer.callbacks=[{json.dumps(function())}]", "strange.function, but that is no Callback"),
+    "a callback": (
+        f"--trainer.callbacks=[{json.dumps(function())}]",
+        "strange.function, which is not a subclass of Callback",
+    ),
 }
 
 
@@ -166,13 +169,13 @@ COMMANDS = {
     "test": ["test", "--config=own.yaml", *TINY],
     "benchmark": ["benchmark", "--config=own.yaml", *TINY[:1]],
     "teacher": ["fit", "--config=cosine.yaml", *TINY, "--model.teacher.config=own.yaml"],
-    "student alone": ["fit", "--config=cosine.yaml", *TINY, "--baseline=own.yaml"],
+    "baseline": ["fit", "--config=cosine.yaml", *TINY, "--baseline=own.yaml"],
     "study": ["compare", "--config=study.yaml", "--data=tiny.TinyDataModule", "--seeds=2", "--output=out"],
 }
 
 
 @pytest.mark.parametrize("args", COMMANDS.values(), ids=COMMANDS.keys())
-def test_every_command_and_every_config_that_another_names_is_held_to_it(
+def test_every_command_and_every_config_that_another_names_is_checked(
     args: list[str], strange: ModuleType, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("own.yaml").write_text(yaml.safe_dump(OWN))
@@ -182,7 +185,7 @@ def test_every_command_and_every_config_that_another_names_is_held_to_it(
     assert strange.called == []
 
 
-def test_what_an_argument_says_that_it_takes_is_built_and_a_default_may_be_a_function(strange: ModuleType) -> None:
+def test_an_object_of_the_arguments_type_is_built_and_a_default_may_be_a_function(strange: ModuleType) -> None:
     parser = Parser()
     parser.add_argument("--network", type=Network)
 

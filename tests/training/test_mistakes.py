@@ -30,24 +30,30 @@ def callback(name: str, **options: Any) -> str:
 
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
-    "no wandb": (["--trainer.logger=WandbLogger"], "WandbLogger in --trainer.logger cannot do what is asked for: Requ"),
+    "no wandb": (
+        ["--trainer.logger=WandbLogger"],
+        "WandbLogger in --trainer.logger cannot work with its settings: Requ",
+    ),
     "mode": ([callback("EarlyStopping", monitor="val/loss", mode="x")], "EarlyStopping in --trainer.callbacks cannot"),
     "top k": ([callback("ModelCheckpoint", save_top_k=3)], "No quantity for top_k to track.\n"),
     "two alike": ([callback("EarlyStopping", monitor="val/loss")] * 2, "fit each other or this machine: Found more th"),
     "no metric": (
         [callback("EarlyStopping", monitor="nope")],
-        "EarlyStopping watches nope, which is not measured; set",
+        "EarlyStopping monitors nope, which is not measured; set",
     ),
     "no validation": (
         [callback("EarlyStopping", monitor="val/loss"), "--data.val_size=0"],
-        "EarlyStopping watches val/loss, but nothing is validated; set --data.val_size above 0, or its monitor in",
+        "EarlyStopping monitors val/loss, but nothing is validated; set --data.val_size above 0, or its monitor in",
     ),
-    "no checkpoint metric": ([callback("ModelCheckpoint", monitor="val/f1")], "ModelCheckpoint watches val/f1, which"),
+    "no checkpoint metric": ([callback("ModelCheckpoint", monitor="val/f1")], "ModelCheckpoint monitors val/f1, which"),
     "precision": (["--trainer.precision=transformer-engine"], "Requirement 'transformer_engine"),
-    "rate": ([f"{OPTIMIZER}Adam", "--model.optimizer.lr=-1"], "Adam in --model.optimizer cannot do what is asked for"),
+    "rate": (
+        [f"{OPTIMIZER}Adam", "--model.optimizer.lr=-1"],
+        "Adam in --model.optimizer cannot work with its settings",
+    ),
     "nesterov": (
         [f"{OPTIMIZER}SGD", "--model.optimizer.lr=0.1", "--model.optimizer.nesterov=true"],
-        "SGD in --model.optimizer cannot do what is asked for: Nesterov momentum requires a momentum",
+        "SGD in --model.optimizer cannot work with its settings: Nesterov momentum requires a momentum",
     ),
     "accumulate": (["--trainer.accumulate_grad_batches=0"], "--trainer.accumulate_grad_batches is 0, but it must be 1"),
     "validation": (["--trainer.val_check_interval=100"], "`val_check_interval` (100) must be less than or equal to"),
@@ -56,41 +62,44 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "least epochs": (["--trainer.min_epochs=3"], "--trainer.min_epochs is 3, above --trainer.max_epochs, which is 2"),
     "least steps": (
         ["--trainer.min_steps=30", "--trainer.max_steps=3"],
-        "--trainer.min_steps is 30, above --trainer.max_steps, which is 3; change one of them",
+        "--trainer.min_steps is 30, above --trainer.max_steps, which is 3; change one",
     ),
     "overfit": (
         ["--trainer.overfit_batches=1", "--trainer.limit_train_batches=2"],
-        "--trainer.overfit_batches 1 takes the place of --trainer.limit_train_batches 2; leave one of them out",
+        "--trainer.overfit_batches 1 replaces --trainer.limit_train_batches 2; leave one of them out",
     ),
     "barebones": (["--trainer.barebones=true"], "--trainer.barebones true forbids the logs and checkpoints"),
     "stops as it rises": (
         [callback("EarlyStopping", monitor="val/accuracy")],
-        "EarlyStopping watches val/accuracy in mode min, but the higher it is, the better; set its mode in --trainer",
+        "EarlyStopping monitors val/accuracy in mode min, but higher is better; set its mode in --trainer",
     ),
     "stops as it falls": (
         [callback("EarlyStopping", monitor="train/ce_loss", mode="max", strict=False)],
-        "EarlyStopping watches train/ce_loss in mode max, but the lower it is, the better; set its mode",
+        "EarlyStopping monitors train/ce_loss in mode max, but lower is better; set its mode",
     ),
     "keeps the worst": (
         [callback("ModelCheckpoint", monitor="val/accuracy")],
-        "ModelCheckpoint watches val/accuracy in",
+        "ModelCheckpoint monitors val/accuracy in",
     ),
     "slows as it rises": (
         ["--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val/accuracy"],
-        "ReduceLROnPlateau watches val/accuracy in mode min, but the higher it is, the better; set --model.lr_sched",
+        "ReduceLROnPlateau monitors val/accuracy in mode min, but higher is better; set --model.lr_sched",
     ),
     "pruning": (
         [callback("ModelPruning", pruning_fn="l1_unstructured", amount=5.5)],
-        "ModelPruning in --trainer.callbacks cannot do what is asked for: amount=5.5 should",
+        "ModelPruning in --trainer.callbacks cannot work with its settings: amount=5.5 should",
     ),
-    "spikes": ([callback("SpikeDetection", window=0)], "SpikeDetection in --trainer.callbacks cannot do what is asked"),
+    "spikes": (
+        [callback("SpikeDetection", window=0)],
+        "SpikeDetection in --trainer.callbacks cannot work with its settings",
+    ),
     "too big": (
         ["--model.network=tiny.TinyNetwork", "--model.network.width=1000000000"],
         "take a smaller --data.batch_size, --data.eval_batch_size or network.\n",
     ),
     "weights": (
         ["--ckpt_path=weights.pth"],
-        "weights.pth holds weights alone, and fit goes on from",
+        "weights.pth holds only weights, and fit resumes from",
     ),
 }
 
@@ -100,7 +109,7 @@ if not torch.cuda.is_available():
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_what_libraries_refuse_is_answered_with_one_sentence_and_status_2(
+def test_an_error_of_a_library_is_one_sentence_and_status_2(
     mistake: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save({"network.a": torch.zeros(1)}, "weights.pth")
@@ -113,7 +122,7 @@ def test_what_libraries_refuse_is_answered_with_one_sentence_and_status_2(
 
 
 @pytest.mark.parametrize("method", ["save", "log_graph"])
-def test_what_a_library_says_that_a_logger_of_lightnings_calls_is_a_sentence(
+def test_an_error_of_a_library_that_lightnings_logger_calls_is_a_sentence(
     method: str, temp_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As wandb and mlflow do, which are neither Lightning's code nor the user's."""
@@ -122,7 +131,8 @@ def test_what_a_library_says_that_a_logger_of_lightnings_calls_is_a_sentence(
     monkeypatch.setattr(CSVLogger, method, library["call"])
     assert main([*FIT, "--trainer.logger={class_path: CSVLogger, init_args: {save_dir: x}}"]) == 2
     assert (
-        capsys.readouterr().err == "error: CSVLogger in --trainer.logger cannot do what is asked for: no such server.\n"
+        capsys.readouterr().err
+        == "error: CSVLogger in --trainer.logger cannot work with its settings: no such server.\n"
     )
 
 
@@ -151,7 +161,7 @@ class BrokenCallback(Callback):
         (["--trainer.callbacks+=test_mistakes.BrokenCallback"], MisconfigurationException),
     ],
 )
-def test_what_a_users_own_code_raises_keeps_its_traceback(
+def test_an_error_of_the_users_code_keeps_its_traceback(
     options: list[str], error: type[Exception], temp_folder: Path
 ) -> None:
     with pytest.raises(error) as raised:
@@ -159,7 +169,7 @@ def test_what_a_users_own_code_raises_keeps_its_traceback(
     assert any(Path(str(entry.path)).name == "test_mistakes.py" for entry in raised.traceback[1:])
 
 
-def test_a_users_own_checkpoints_stand_beside_those_of_every_fit(temp_folder: Path) -> None:
+def test_a_users_own_checkpoints_are_kept_beside_those_of_every_fit(temp_folder: Path) -> None:
     best = callback("ModelCheckpoint", monitor="val/accuracy", mode="max", filename="best", save_last=True)
     assert main([*FIT, "--trainer.callbacks+=ModelCheckpoint", best]) == 0
     checkpoints = Path("lightning_logs/student/version_0/checkpoints")

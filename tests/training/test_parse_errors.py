@@ -31,15 +31,15 @@ MISTAKES = {
     "--trainer.callbacks=[{class_path: ExportONNX, init_args: {max_drop: x}}]": f".max_drop is x, but {NUMBER}.",
     "--trainer.callbacks=[EarlyStopping]": "monitor must be given in --trainer.callbacks",
     "--model=Foo": "there is no 'Foo' for --model; choose one of ",
-    "--model=torch.nn.Linear": "--model is torch.nn.Linear, but that is no Task; choose one of ",
+    "--model=torch.nn.Linear": "--model is torch.nn.Linear, which is not a subclass of Task; choose one of ",
     "--model.foo=3": "there is no option --model.foo; Classifier has compiled, fast, ",
-    "--model.lr_scheduler=ReduceLROnPlateau": "but several classes are called so; give one of torch.optim.lr_sch",
+    "--model.lr_scheduler=ReduceLROnPlateau": "but several classes have that name; give one of torch.optim.lr",
     "--model.optimizer=torch.optim.Nope": "there is no 'torch.optim.Nope' for --model.optimizer (module 'torch.optim' ",
     "--model.fast=maybe": "--model.fast is maybe, but it must be auto or true or false.",
     "--model.lr_interval=day": "--model.lr_interval is day, but it must be auto or epoch or step.",
     "--model.network=Foo": "there is no 'Foo' for --model.network; choose one of ",
     "--model.network=nowhere.Net": "there is no 'nowhere.Net' for --model.network (No module named 'nowhere'); ",
-    "--model.network=torch.nn.Linear": "--model.network is torch.nn.Linear, but that is no Network; choose one of ",
+    "--model.network=torch.nn.Linear": "--model.network is torch.nn.Linear, which is not a subclass of Network; ",
     "--model.network.widht=3": "there is no option --model.network.widht; LightNN has dropout.",
     "--model.optimizer=Foo": "there is no 'Foo' for --model.optimizer; give an import path such as ",
     "--model.optimizer.lr=x": f"--model.optimizer.lr is x, but {NUMBER}.",
@@ -54,9 +54,9 @@ MISTAKES = {
     "--data.val_size=x": f"--data.val_size is x, but {NUMBER}.",
     "--data.augment=RandomCrop": "--data.augment is RandomCrop, but it must be a list.",
     "--data.augment=[{class_path:RandomCrop}, HorizontalFlip": "RandomCrop}, HorizontalFlip, but it must be "
-    "a list; in YAML a space stands behind each colon: `class_path: RandomCrop`.",
-    "--data.augment=[{class_path:RandomCrop, init_args: {}}]": "behind each colon: `class_path: RandomCrop`.",
-    "--model.network={class_path:LightNN}": "; in YAML a space stands behind each colon: `class_path: LightNN`",
+    "a list; YAML needs a space after each colon: `class_path: RandomCrop`.",
+    "--data.augment=[{class_path:RandomCrop, init_args: {}}]": "after each colon: `class_path: RandomCrop`.",
+    "--model.network={class_path:LightNN}": "; YAML needs a space after each colon: `class_path: LightNN`",
     "--data.augment=[RandomCrp]": "there is no 'RandomCrp' for --data.augment; choose one of ",
     "--data.augment=[{class_path: RandomCrop, init_args: {padding: x}}]": f"--data.augment.padding is x, but {WHOLE}.",
     "--data.normalize=x": "there is no 'x' for --data.normalize; choose one of imagenet, auto, or ",
@@ -92,12 +92,12 @@ OF_LOSSES = {
     "--model.losses.maps.projector=2x2": "--model.losses.maps.projector is 2x2, but it must be none or 1x1 or 3x3 or ",
     "--model.losses.extra=SoftTargtes": "there is no 'SoftTargtes' for --model.losses.extra; choose one of ",
     "model: {init_args: {losses: {kd: {class_path: SoftTargtes}}}}": "no 'SoftTargtes' for --model.losses.kd; ",
-    "--model.losses.kd=torch.nn.Linear": "--model.losses.kd is torch.nn.Linear, but that is no Loss; choose one of ",
-    "--model.losses.kdd.temperature=2": "--model.losses.kdd has no class yet; mend its name, or give its class first; ",
+    "--model.losses.kd=torch.nn.Linear": "--model.losses.kd is torch.nn.Linear, which is not a subclass of Loss; ",
+    "--model.losses.kdd.temperature=2": "--model.losses.kdd has no class yet; fix its name, or give its class first; ",
     "model: {init_args: {losses: {kdd: {init_args: {weight: 3}}}}}": "--model.losses.kdd has no class yet; ",
     "--model.losses.more=SpatialCosine": "student must be given in --model.losses.more, as in `student: features`.",
     "--model.losses=3": "--model.losses is 3, but it must be a mapping.",
-    "--model.loses.kd.weight=2": "there is no option --model.loses; Distill has losses, compiled, ",
+    "--model.loses.kd.weight=2": "there is no option --model.loses; Distill has losses, cache_teacher, ",
     "--model.teacher.weigts=x": "there is no option --model.teacher.weigts; Teacher has weights, config, network, ",
 }
 
@@ -112,7 +112,7 @@ def parser() -> LightningArgumentParser:
     return run(["--config=student.yaml"], ParsedOnly, run=False).parser
 
 
-def test_what_is_offered_in_place_of_a_mistaken_class_is_nothing_of_our_own_use(
+def test_the_choices_for_a_wrong_class_are_only_public_classes(
     parser: LightningArgumentParser,
 ) -> None:
     with pytest.raises(UserError) as error:
@@ -167,9 +167,9 @@ CONFIGS = {
     "trainer: {max_epochs: 3}": "--data, --model must be given, best in a config: ",
 }
 STUDIES = {
-    "{baseline: {config: student.yaml}, compard: []}": "there is no 'compard' in a study; notebook_table.yaml shows",
-    "{baseline: {confg: student.yaml}}": "there is no 'confg' in 'baseline'; mend the config.",
-    "{baseline: student.yaml}": "'baseline' is student.yaml, but it must be a mapping, such as `baseline: {config: ",
+    "{baseline: {config: student.yaml}, compared: [], sedes: 3}": "there is no 'sedes' in a study; ",
+    "{baseline: {confg: student.yaml}, compared: []}": "there is no 'confg' in 'baseline'; fix the config.",
+    "{baseline: student.yaml, compared: []}": "'baseline' is student.yaml, but it must be a mapping, ",
 }
 
 

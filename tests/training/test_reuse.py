@@ -1,4 +1,4 @@
-"""A finished run is used again where it was trained with what is asked for now, and for nothing else."""
+"""A finished run is reused where it was trained with the requested settings, and only there."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -52,29 +52,29 @@ def finished(config: dict[str, Any], version: int = 0, accuracy: float | None = 
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("trainer.max_epochs", 3, "--trainer.max_epochs 3, and this run asks for 8"),
-        ("trainer.max_time", "00:01:00:00", "--trainer.max_time 00:01:00:00, and this run asks for null"),
+        ("trainer.max_epochs", 3, "--trainer.max_epochs 3, but this run has 8"),
+        ("trainer.max_time", "00:01:00:00", "--trainer.max_time 00:01:00:00, but this run has null"),
         (
             "trainer.callbacks",
             [{"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging"}],
             "--trainer.callbacks",
         ),
-        ("model.class_path", "Classifier", "--model Classifier, and this run asks for Distill"),
-        ("model.network.dropout", 0.0, "--model.network.dropout 0.0, and this run asks for 0.1"),
-        ("model.losses", {}, "--model.losses.kd null, and this run asks for DIST"),
-        ("model.losses.more", {"class_path": "DKD"}, "--model.losses.more DKD, and this run asks for null"),
-        ("data.class_path", "CIFAR10", "--data CIFAR10, and this run asks for Shapes"),
-        ("data.augment", ["Mixup"], "--data.augment ['Mixup'], and this run asks for []"),
-        ("seed_everything", 1, "--seed_everything 1, and this run asks for 0"),
+        ("model.class_path", "Classifier", "--model Classifier, but this run has Distill"),
+        ("model.network.dropout", 0.0, "--model.network.dropout 0.0, but this run has 0.1"),
+        ("model.losses", {}, "--model.losses.kd null, but this run has DIST"),
+        ("model.losses.more", {"class_path": "DKD"}, "--model.losses.more DKD, but this run has null"),
+        ("data.class_path", "CIFAR10", "--data CIFAR10, but this run has Shapes"),
+        ("data.augment", ["Mixup"], "--data.augment ['Mixup'], but this run has []"),
+        ("seed_everything", 1, "--seed_everything 1, but this run has 0"),
     ],
 )
-def test_a_run_that_was_trained_otherwise_is_left_out_and_the_option_is_named(
+def test_a_run_that_was_trained_otherwise_is_not_reused_and_the_option_is_named(
     option: str, value: Any, words: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished(changed(option, value))
     assert find_run(Path("runs"), wanted_by(CONFIG), "Teacher", "; x") is None
     out = capsys.readouterr().out
-    assert out.startswith(f"Teacher: runs/version_0/a.pth is left out, for it was trained with {words}")
+    assert out.startswith(f"Teacher: runs/version_0/a.pth is not reused: it was trained with {words}")
     assert out.endswith("; x.\n")
 
 
@@ -90,7 +90,7 @@ def test_a_run_that_was_trained_otherwise_is_left_out_and_the_option_is_named(
         ("files.weights", "b.pth"),
     ],
 )
-def test_what_changes_nothing_of_what_is_trained_does_not_count(option: str, value: Any, temp_folder: Path) -> None:
+def test_options_that_do_not_change_training_do_not_count(option: str, value: Any, temp_folder: Path) -> None:
     weights = finished(changed(option, value))
     assert find_run(Path("runs"), wanted_by(CONFIG), "Teacher") == weights
 
@@ -103,8 +103,8 @@ def test_an_older_run_is_taken_where_the_newest_was_stopped_is_damaged_or_anothe
     finished(CONFIG, version=2, accuracy=None)
     finished(CONFIG, version=3).with_name("config.yaml").write_text("{")
     assert find_run(Path("runs"), wanted_by(CONFIG), "Teacher") == weights
-    printed = "Teacher: runs/version_3/a.pth is left out, for its files cannot be read.\n"
-    assert capsys.readouterr().out == printed  # of the newest alone
+    printed = "Teacher: runs/version_3/a.pth is not reused: its files cannot be read.\n"
+    assert capsys.readouterr().out == printed  # only of the newest
     either = wanted_by(CONFIG, changed("trainer.max_epochs", 3))
     assert find_run(Path("runs"), either, "Teacher") == Path("runs/version_1/a.pth")
     assert find_run(Path("runs"), wanted_by(changed("seed_everything", 5)), "Teacher") is None

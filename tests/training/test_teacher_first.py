@@ -26,20 +26,18 @@ DISTILL = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT]
         ("runs", "the teacher's weights runs are a folder; name its file"),
         ("runs/techer.pth", "no teacher's weights runs/techer.pth; did you mean runs/teacher.pth? Else name its file"),
         ("run/other.pth", "did you mean runs?"),
-        ("runs/new.ckpt", "what is trained ends in .pth"),
-        ("runs/teacher.pth/new.pth", "for runs/teacher.pth takes no files"),
+        ("runs/new.ckpt", "a trained file ends in .pth"),
+        ("runs/teacher.pth/new.pth", "because runs/teacher.pth is not a writable folder"),
     ],
 )
-def test_a_place_for_a_teacher_that_cannot_be_meant_is_refused_before_one_is_trained(
-    path: str, words: str, temp_folder: Path
-) -> None:
+def test_a_wrong_path_for_a_teacher_is_refused_before_one_is_trained(path: str, words: str, temp_folder: Path) -> None:
     Path("runs").mkdir()
     Path("runs/teacher.pth").touch()
     with pytest.raises(UserError, match=re.escape(words)):
         check_target(Path(path), "teacher.yaml")
 
 
-def test_a_new_name_is_a_place_for_a_teacher_also_where_only_its_number_is_new(temp_folder: Path) -> None:
+def test_a_new_name_is_a_path_for_a_teacher_also_where_only_its_number_is_new(temp_folder: Path) -> None:
     Path("runs").mkdir()
     Path("runs/teacher_1.pth").touch()
     for path in ("runs/teacher_2.pth", "runs/wide.pth", "elsewhere/teacher.pth"):
@@ -61,20 +59,20 @@ def test_a_teacher_that_would_be_another_network_or_needs_itself_is_refused_befo
 def test_a_teachers_first_run_that_is_stopped_says_to_give_the_first_command_again(temp_folder: Path) -> None:
     Path("run/checkpoints").mkdir(parents=True)
     Path("run/checkpoints/last.ckpt").touch()
-    said = []
+    printed = []
 
     def stopped(options: Sequence[str]) -> Path:
-        said.append(what_is_saved(Path("run"), "1 epoch saved"))
+        printed.append(what_is_saved(Path("run"), "1 epoch saved"))
         return Path("run/net.pth")
 
     with stopping.stoppable():
         train_teacher(Namespace(config="teacher.yaml", weights=None), Path("logs"), {}, stopped)
-        assert said[0].endswith("/last.ckpt\nThat is the teacher. Then give the first command again.")
+        assert printed[0].endswith("/last.ckpt\nThat is the teacher. Then give the first command again.")
         assert what_is_saved(Path("run"), "1 epoch saved").endswith("/last.ckpt")
 
 
 WRONG_FOR_THE_STUDENT = {
-    "watches nope, which is not measured": [
+    "monitors nope, which is not measured": [
         "--trainer.callbacks+={class_path: EarlyStopping, init_args: {monitor: nope}}"
     ],
     "OneCycleLR ends after 3 steps, but this run has 8": [
@@ -90,12 +88,12 @@ WRONG_FOR_THE_STUDENT = {
         "--model=Distill",
         "--model.losses={kd: plain_module.ImageByImage}",
     ],
-    "the teacher cannot be remembered: RandomCrop": ["--model.cache_teacher=true", "--data.augment=[RandomCrop]"],
+    "the teacher cannot be cached: RandomCrop": ["--model.cache_teacher=true", "--data.augment=[RandomCrop]"],
 }
 
 
 @pytest.mark.parametrize("words", WRONG_FOR_THE_STUDENT)
-def test_what_is_wrong_for_the_student_is_refused_before_its_teacher_is_trained(
+def test_a_mistake_in_the_students_settings_is_refused_before_its_teacher_is_trained(
     words: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*DISTILL, *WRONG_FOR_THE_STUDENT[words]]) == 2
@@ -106,7 +104,7 @@ def test_what_is_wrong_for_the_student_is_refused_before_its_teacher_is_trained(
 
 
 TEACHER = "lightning_logs/teacher/version_{}/NNDeep.pth"
-LEFT_OUT = f"Teacher: {TEACHER.format(0)} is left out, for it was trained with --"
+NOT_REUSED = f"Teacher: {TEACHER.format(0)} is not reused: it was trained with --"
 
 
 def teachers(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str]:
@@ -116,7 +114,7 @@ def teachers(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, st
 
 
 @pytest.mark.usefixtures("plain_teacher")
-def test_a_teacher_of_a_smoke_test_serves_smoke_tests_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_teacher_of_a_smoke_test_serves_only_smoke_tests(capsys: pytest.CaptureFixture[str]) -> None:
     limited = "--trainer.limit_train_batches=1"
     words = f"{TEACHER.format(0)} (DeepNN trained on Tiny for 0.25 epochs (cut short by limit_train_batches 1), test"
     for _ in range(2):
@@ -126,7 +124,7 @@ def test_a_teacher_of_a_smoke_test_serves_smoke_tests_alone(capsys: pytest.Captu
     assert (count, words in out) == (1, True)
     count, out = teachers(capsys)
     assert count == 2
-    assert f"{LEFT_OUT}trainer.limit_train_batches 1, and this run asks for null; --model.teacher.weights takes" in out
+    assert f"{NOT_REUSED}trainer.limit_train_batches 1, but this run has null; --model.teacher.weights takes" in out
     assert teachers(capsys)[0] == 2
 
 
@@ -136,13 +134,13 @@ def test_a_trial_does_not_teach_the_real_run_and_an_edited_config_trains_again(
 ) -> None:
     assert teachers(capsys)[0] == 1
     count, out = teachers(capsys, "--trainer.max_epochs=2")
-    assert (count, f"{LEFT_OUT}trainer.max_epochs 1, and this run asks for 2" in out) == (2, True)
+    assert (count, f"{NOT_REUSED}trainer.max_epochs 1, but this run has 2" in out) == (2, True)
     assert teachers(capsys)[0] == 2
     assert main(["test", "--config=cosine.yaml", TINY[0], "--ckpt_path=last"]) == 0  # its own teacher, of one epoch
     config = Path("teacher.yaml")
     config.write_text(config.read_text().replace("lr: 5.0e-05", "lr: 1.0e-4"))
     count, out = teachers(capsys)
-    assert (count, "trained with --model.optimizer.lr 5e-05, and this run asks for 0.0001" in out) == (3, True)
+    assert (count, "trained with --model.optimizer.lr 5e-05, but this run has 0.0001" in out) == (3, True)
 
 
 @pytest.mark.usefixtures("plain_teacher")
@@ -151,27 +149,27 @@ def test_a_teacher_that_was_trained_as_its_config_says_serves_other_seeds_batche
 ) -> None:
     config = Path("teacher.yaml")
     config.write_text(config.read_text().replace("max_epochs: 50", "max_epochs: 2"))
-    fit("teacher.yaml", NO_EXPORT, "--data.batch_size=128")  # all that the config says
+    fit("teacher.yaml", NO_EXPORT, "--data.batch_size=128")  # all of the config's settings
     capsys.readouterr()
     count, out = teachers(capsys, "--data.augment=[HorizontalFlip]", "--data.val_size=0.2", "--seed_everything=1")
     assert count == 1
-    assert f"Teacher: {TEACHER.format(0)} was trained with seed 0; a teacher serves all seeds.\n" in out
-    assert "is left out" not in out
+    assert f"Teacher: {TEACHER.format(0)} was trained with seed 0; a teacher serves all random seeds.\n" in out
+    assert "is not reused" not in out
     count, out = teachers(capsys, "--data.count=60")
-    assert (count, f"{LEFT_OUT}data.count 120, and this run asks for 60; " in out) == (2, True)
+    assert (count, f"{NOT_REUSED}data.count 120, but this run has 60; " in out) == (2, True)
 
 
 @pytest.mark.usefixtures("plain_teacher")
-def test_a_teacher_that_was_not_tested_is_left_out_and_one_that_is_trained_first_is_always_tested(
+def test_a_teacher_that_was_not_tested_is_not_reused_and_one_that_is_trained_first_is_always_tested(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fit("teacher.yaml", NO_EXPORT, "--trainer.max_epochs=1", "--trainer.limit_test_batches=0")
     count, out = teachers(capsys, "--trainer.limit_test_batches=0")
-    assert (count, "is left out, for it was stopped, or not tested on all test images; " in out) == (2, True)
+    assert (count, "is not reused: it was stopped, or not tested on all test images; " in out) == (2, True)
     assert teachers(capsys)[0] == 2
 
 
-def test_a_teacher_that_was_replaced_or_is_another_is_noticed_when_a_run_goes_on(
+def test_a_replaced_or_other_teacher_is_noticed_when_a_run_is_resumed(
     temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit("student.yaml", NO_EXPORT)
@@ -198,7 +196,7 @@ def test_a_teacher_that_was_replaced_or_is_another_is_noticed_when_a_run_goes_on
         ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4"}, "add --trainer.devices 4"),
     ],
 )
-def test_processes_of_a_launcher_that_know_nothing_of_each_other_are_refused(
+def test_processes_of_a_launcher_that_are_not_connected_are_refused(
     launcher: dict[str, str],
     words: str,
     temp_folder: Path,
@@ -211,7 +209,7 @@ def test_processes_of_a_launcher_that_know_nothing_of_each_other_are_refused(
     assert words in capsys.readouterr().err
 
 
-def test_what_the_data_say_of_a_network_is_not_overridden_without_a_word(
+def test_a_network_argument_that_the_data_set_is_not_silently_overridden(
     temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for option in ("--model.network.num_classes=7", "--model.teacher.network.image_size=64"):

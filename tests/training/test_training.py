@@ -61,7 +61,7 @@ def test_a_run_takes_one_device_so_that_its_batches_are_the_configs_on_every_mac
 
 def test_a_teacher_that_is_trained_first_sees_a_new_view_in_every_epoch(plain_teacher: None) -> None:
     run = fit("cosine.yaml", NO_EXPORT, "--data.count=60", "--data.augment=[RandomCrop]", "--data.views=2")
-    assert run.model.remembered is not None
+    assert run.model.teacher_cache is not None
     summary = json.loads(Path("lightning_logs/teacher/version_0/summary.json").read_text())
     assert summary["data"]["views"] is None
     assert yaml.safe_load(Path("lightning_logs/teacher/version_0/config.yaml").read_text())["data"]["init_args"][
@@ -150,7 +150,7 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
     assert Path("lightning_logs/student/version_2/summary.json").is_file()  # a run's own config keeps its name
 
 
-def test_a_stopped_run_has_saved_what_callbacks_do_behind_its_last_step(
+def test_a_stopped_run_has_saved_what_callbacks_do_after_its_last_step(
     temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     average = "{class_path: EMAWeightAveraging, init_args: {decay: 0.5}}"
@@ -223,7 +223,7 @@ def test_without_validation_images_a_run_still_ends_with_all_its_files(temp_fold
 MISTAKES = {
     "no config": (["--config=nope.yaml"], "there is no config 'nope.yaml'"),
     "a study": (["--config=notebook_table.yaml"], "is run by `compare`"),
-    "no YAML": (["--config=broken.yaml"], "broken.yaml is no valid YAML in line 1"),
+    "no YAML": (["--config=broken.yaml"], "broken.yaml is not valid YAML in line 1"),
     "no class": (["--config=student.yaml", "--model=Foo"], "there is no 'Foo' for --model; choose one of "),
     "no network": (
         ["--config=student.yaml", "--model.network=Foo"],
@@ -249,7 +249,7 @@ MISTAKES = {
     "no checkpoint": (["--config=student.yaml", *TINY, "--ckpt_path=nope.ckpt"], "no model file nope.ckpt"),
     "other checkpoint": (
         ["--config=student.yaml", *TINY, "--ckpt_path=other.ckpt"],
-        "is for another network, folding or task",
+        "is for another network, --model.reparameterize or task",
     ),
     "pickled checkpoint": (
         ["--config=student.yaml", *TINY, "--ckpt_path=evil.ckpt"],

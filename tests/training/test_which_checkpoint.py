@@ -61,6 +61,6 @@ def test_a_weight_file_is_measured_as_the_run_that_wrote_it_was(
     command = ["test", "--config=regress.yaml", *TINY, weights, teacher, "--model.teacher.network=LightNN"]
     assert main(command) == 2
     assert (
-        "the network alone, but FeatureRegressDistill measures what its losses have learned (losses.feature_map_loss."
+        "only the network, but FeatureRegressDistill also measures the trained parameters of its losses (losses."
         in capsys.readouterr().err
     )

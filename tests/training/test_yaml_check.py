@@ -14,43 +14,43 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 REFUSED = {
     "anchors": (LAUGHS, "more than 20,000 values"),
-    "itself": ("a: &a [*a]", "is no valid YAML"),
+    "itself": ("a: &a [*a]", "is not valid YAML"),
     "levels": ("a: " + "[" * 100_000, "50 levels"),
     "mappings": ("{a: " * 100, "50 levels"),
     "size": ("a: b\n" + "#" * 2**18, "256 KiB"),
     "values": ("a: [" + "1," * 30_000 + "]", "more than 20,000 values"),
-    "half a letter": ('a: "\\ud800"', "half a letter"),
+    "half a character": ('a: "\\ud800"', "half a character"),
     "zero byte": ('a: "\\0"', "zero byte"),
-    "date": ("a: 2001-99-99", "no valid YAML"),
-    "number": ("a: " + "9" * 5000, "no valid YAML"),
+    "date": ("a: 2001-99-99", "not valid YAML"),
+    "number": ("a: " + "9" * 5000, "not valid YAML"),
     "list": ("[a]", "no `key: value`"),
     "empty": ("", "no `key: value`"),
-    "tag": ("a: !!python/object:os.system {}", "no valid YAML in line 1"),
-    "tab": ("a:\n\t- b", "no valid YAML in line 2"),
+    "tag": ("a: !!python/object:os.system {}", "not valid YAML in line 1"),
+    "tab": ("a:\n\t- b", "not valid YAML in line 2"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_config_that_is_none_is_refused_before_it_is_built(tmp_path: Path, name: str) -> None:
+def test_an_invalid_config_is_refused_before_it_is_built(tmp_path: Path, name: str) -> None:
     text, expected = REFUSED[name]
     (tmp_path / "a.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"the config .*a\.yaml is no valid YAML") as caught:
+    with pytest.raises(UserError, match=r"the config .*a\.yaml is not valid YAML") as caught:
         read_yaml(tmp_path / "a.yaml")
     assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.name)
-def test_the_shipped_configs_are_let_through(path: Path) -> None:
+def test_the_shipped_configs_are_accepted(path: Path) -> None:
     assert read_yaml(path)
 
 
-def test_aliases_that_stay_small_are_let_through(tmp_path: Path) -> None:
+def test_small_aliases_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: &x {b: [1, 2]}\nc: *x\nd:\n  <<: *x\n")
     assert read_yaml(tmp_path / "a.yaml") == {"a": {"b": [1, 2]}, "c": {"b": [1, 2]}, "d": {"b": [1, 2]}}
 
 
 @pytest.mark.parametrize("command", ["fit", "compare"])
-def test_both_configs_and_studies_are_looked_through(
+def test_configs_and_studies_are_both_checked(
     temp_folder: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     Path("a.yaml").write_text(LAUGHS)
@@ -72,7 +72,7 @@ TWICE = {
 
 
 @pytest.mark.parametrize("name", TWICE)
-def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path, name: str) -> None:
+def test_a_repeated_key_is_refused_with_its_line(tmp_path: Path, name: str) -> None:
     text, expected = TWICE[name]
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(UserError, match=r"the config .*a\.yaml has ") as caught:
@@ -81,7 +81,7 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path, name: 
 
 
 def test_a_merged_key_may_be_given_again(tmp_path: Path) -> None:
-    """Keys have two letters, for PyYAML takes equal ones of a single letter for one another in a merge of a merge."""
+    """Keys have two characters: PyYAML confuses equal keys of one character in a merge of a merge."""
     text = "aa: &x {bb: 1, cc: 2}\ndd: &y\n  <<: *x\n  bb: 3\nee: {<<: *y, cc: 4}\nff: [*x, *x, bb, bb]\n"
     (tmp_path / "a.yaml").write_text(text)
     content = read_yaml(tmp_path / "a.yaml")
@@ -104,7 +104,7 @@ def test_a_merged_key_may_be_given_again(tmp_path: Path) -> None:
         ["benchmark", "--config=quickstart.yaml", "--config=twice.yaml"],
     ],
 )
-def test_a_key_that_stands_twice_is_refused_wherever_yaml_is_read(
+def test_a_repeated_key_is_refused_wherever_yaml_is_read(
     args: list[str], temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("part.yaml").write_text("class_path: ShapesDataModule\ninit_args:\n  batch_size: 8\n  batch_size: 16\n")

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device, each image with its own draw."""
+"""Augmentation of whole batches on the device, with independent draws for each image."""
 
 from kd_lightning.data.augment.base import Augmentation
 from kd_lightning.data.augment.color import ColorJitter

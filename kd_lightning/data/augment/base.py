@@ -1,4 +1,4 @@
-"""The small contract that every augmentation follows."""
+"""The base class of all augmentations."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -12,16 +12,17 @@ from kd_lightning.errors import UserError
 class Augmentation(ABC):
     """A random change of a batch in which every image has its own draw.
 
-    A draw depends on the seed, the epoch, the image's row in the data set and the class's name, and on nothing else.
-    So a batch comes out the same on any device (but for float32's rounding of colours), and teacher and student see the
-    same view. An augmentation of your own subclasses this, writes ``apply`` with the numbers that ``uniform`` gives,
-    and works by its ``class_path``. On a GPU its steps become a CUDA graph if it says ``works_with_fast_path = True``:
-    it reads nothing from Python that changes between steps, and its epoch is a tensor.
+    A draw depends only on the seed, the epoch, the image's row in the data set and the class's name. So a batch comes
+    out the same on any device (up to float32's rounding of colours), and teacher and student see the same view.
+
+    Your own augmentation subclasses this, implements ``apply`` with draws from ``uniform``, and is given by its
+    ``class_path``. On a GPU its steps are captured in a CUDA graph if the class sets ``works_with_fast_path = True``.
+    Then it reads nothing from Python that changes between steps, and its epoch is a tensor.
 
     Attributes:
-        seed: Any integer; with another seed the same images get other draws.
-        flips_only: Whether an image comes out as it is or mirrored, and never otherwise.
-        mixes_labels: Whether ``apply`` takes and gives labels as ``(B, K)`` probabilities.
+        seed: Any integer; another seed gives the same images other draws.
+        flips_only: Whether every output is the image itself or its mirror image.
+        mixes_labels: Whether ``apply`` takes and returns labels as ``(B, K)`` probabilities.
     """
 
     seed: int
@@ -44,7 +45,7 @@ class Augmentation(ABC):
         return counter_rng.uniform(rows, epoch, self.seed, count, type(self).__name__).T
 
     def require(self, valid: bool, name: str, expected: str) -> None:
-        """Raise a ``UserError`` that names the argument ``name`` and what was ``expected``, unless it is ``valid``."""
+        """Raise a ``UserError`` that names the argument ``name`` and what is ``expected``, unless it is ``valid``."""
         if not valid:
             kind = type(self).__name__
             raise UserError(f"{name} of {kind} is {getattr(self, name)}: give {expected} in --data.augment.")

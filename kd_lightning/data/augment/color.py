@@ -1,4 +1,4 @@
-"""Augmentation of colours."""
+"""ColorJitter."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from torch import Tensor
 from kd_lightning.data.augment.base import Augmentation
 
 GREY = (0.2989, 0.587, 0.114)
-"""Weights of red, green and blue in grey, as torchvision takes them."""
+"""Weights of red, green and blue in grey, the same as torchvision's."""
 
 
 class ColorFactors(NamedTuple):
-    """What was drawn for a batch, each ``(B,)`` float32; 1, 1, 1 and 0 change nothing."""
+    """The draws for a batch, each ``(B,)`` float32; 1, 1, 1 and 0 change nothing."""
 
     brightness: Tensor
     contrast: Tensor
@@ -23,16 +23,16 @@ class ColorFactors(NamedTuple):
 
 @dataclass(frozen=True)
 class ColorJitter(Augmentation):
-    """Change brightness, contrast, saturation and hue, in this order, each by a factor of its own.
+    """Change brightness, contrast, saturation and hue, in this order, each by its own random factor.
 
-    The first three take a factor in [max(0, 1 - value), 1 + value], hue a turn in [-hue, hue]. Grey images have neither
-    saturation nor hue.
+    The first three take a factor in [max(0, 1 - value), 1 + value], hue a rotation in [-hue, hue]. Grey images have no
+    saturation and no hue.
 
     Args:
         brightness: Largest change of brightness, 0 or more.
         contrast: Largest change of contrast, 0 or more.
         saturation: Largest change of saturation, 0 or more.
-        hue: Largest turn of hue as a part of the whole circle, in [0, 0.5].
+        hue: Largest rotation of the hue as a fraction of the full circle, in [0, 0.5].
         seed: Any integer.
     """
 
@@ -60,14 +60,14 @@ class ColorJitter(Augmentation):
         )
 
     def apply(self, images: Tensor, labels: Tensor, rows: Tensor, epoch: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Return the changed images, float32 in [0, 255], and the labels as they are."""
+        """Return the changed images, float32 in [0, 255], and the labels unchanged."""
         factors = ColorFactors(*(factor.view(-1, 1, 1, 1) for factor in self.draw(rows, epoch)))
         images = images.to(torch.float32, memory_format=torch.contiguous_format)  # channel by channel: twice as fast
         images = (images * factors.brightness).clamp_(0, 255)
         images = _blended(images, _grey(images).mean(dim=(2, 3), keepdim=True), factors.contrast)
         if images.shape[1] == 3:
             images = _blended(images, _grey(images), factors.saturation)
-            images = _turned(images, factors.hue)
+            images = _rotate_hue(images, factors.hue)
         return images.contiguous(memory_format=torch.channels_last), labels
 
 
@@ -88,8 +88,8 @@ def _blended(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
     return torch.lerp(other.expand_as(images), images, factor).clamp_(0, 255)
 
 
-def _turned(images: Tensor, turn: Tensor) -> Tensor:
-    """Turn the hue by ``turn`` of the whole circle, on the hexagon of HSV; chroma and value stay."""
+def _rotate_hue(images: Tensor, turn: Tensor) -> Tensor:
+    """Rotate the hue by ``turn`` of the full circle, on the hexagon of HSV; chroma and value stay."""
     red, green, blue = torch.split(images, 1, dim=1)
     value = images.amax(dim=1, keepdim=True)
     chroma = value - images.amin(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Augmentations that take a rectangle out of an image, and the rectangles."""
+"""Cutout, and the rectangles that it shares with CutMix."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from kd_lightning.data.counter_rng import integers
 
 
 class Boxes(NamedTuple):
-    """One rectangle an image, in pixels, all ``(B,)`` int64; rows ``top`` to ``bottom - 1``, columns alike."""
+    """One rectangle an image, in pixels, all ``(B,)`` int64: rows ``top`` to ``bottom - 1``, and columns alike."""
 
     top: Tensor
     bottom: Tensor
@@ -33,7 +33,7 @@ class Cutout(Augmentation):
     DeVries and Taylor, 2017: https://arxiv.org/abs/1708.04552.
 
     Args:
-        size: Side of the square in pixels, 1 or more; the paper takes 16 for CIFAR-10 and 8 for CIFAR-100.
+        size: Side of the square in pixels, 1 or more; the paper uses 16 for CIFAR-10 and 8 for CIFAR-100.
         seed: Any integer.
     """
 
@@ -57,6 +57,6 @@ class Cutout(Augmentation):
         )
 
     def apply(self, images: Tensor, labels: Tensor, rows: Tensor, epoch: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Return the images with their squares black, and the labels as they are."""
+        """Return the images with their squares black, and the labels unchanged."""
         size = (images.shape[2], images.shape[3])
         return images * ~self.draw(rows, epoch, size).mask(size), labels

@@ -1,7 +1,7 @@
 """Augmentations that mix each image with another one of its batch: Mixup and CutMix.
 
 An image's partner is the next one of the batch in a random order that depends on the seed, the epoch and the rows. So
-the same rows make the same pairs in whatever order they come, and no image of two or more is its own partner.
+the same rows form the same pairs in any order, and in a batch of two or more no image is its own partner.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from kd_lightning.data.augment.erasing import Boxes
 
 
 class Mix(NamedTuple):
-    """What was drawn for a batch."""
+    """The draws for a batch."""
 
     weights: Tensor  # (B,) float32 in [0, 1]: each image's own share
     partners: Tensor  # (B,) int64: positions in the batch
@@ -27,7 +27,7 @@ class Mix(NamedTuple):
 
 @dataclass(frozen=True)
 class Mixup(Augmentation):
-    """Add each image and its label to another one's, weighted by a draw from Beta(alpha, alpha).
+    """Interpolate each image and its label with another's, by a weight from Beta(alpha, alpha).
 
     Zhang et al., 2018: https://arxiv.org/abs/1710.09412. Every image has its own weight.
 
@@ -54,7 +54,7 @@ class Mixup(Augmentation):
         """Return mixed images, float32, and mixed labels, ``(B, K)`` float32."""
         mix = self.draw(rows, epoch)
         own, other = images.to(torch.float32), _of_partners(images, mix).to(torch.float32)
-        return _weighted(own, other, mix), _weighted(labels, labels[mix.partners], mix)
+        return _interpolate(own, other, mix), _interpolate(labels, labels[mix.partners], mix)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class CutMix(Augmentation):
     """Paste a rectangle of another image into each image, and mix the labels by the areas.
 
     Yun et al., 2019: https://arxiv.org/abs/1905.04899. Every image has its own rectangle around a random pixel, of
-    the share 1 - w of the image for w from Beta(alpha, alpha); what lies outside of the image is cut off.
+    area 1 - w of the image for w from Beta(alpha, alpha); what lies outside of the image is cut off.
 
     Args:
         alpha: Both parameters of the beta distribution, in (0, 100]; 1 makes all shares equally likely.
@@ -92,7 +92,7 @@ class CutMix(Augmentation):
         size = (images.shape[2], images.shape[3])
         mix, boxes = self.draw(rows, epoch, size)
         inside = boxes.mask(size)
-        return images * ~inside + _of_partners(images, mix) * inside, _weighted(labels, labels[mix.partners], mix)
+        return images * ~inside + _of_partners(images, mix) * inside, _interpolate(labels, labels[mix.partners], mix)
 
 
 def symmetric_beta(uniform: Tensor, alpha: float) -> Tensor:
@@ -104,7 +104,7 @@ def symmetric_beta(uniform: Tensor, alpha: float) -> Tensor:
     table = _quantiles(alpha, uniform.device)
     places = uniform * (len(table) - 1)
     below = places.to(torch.int64)
-    return table[below] + (places - below) * (table[below + 1] - table[below])  # lerp would round as the device likes
+    return table[below] + (places - below) * (table[below + 1] - table[below])  # lerp rounds differently on CPU and GPU
 
 
 @cache
@@ -119,23 +119,23 @@ def _quantiles(alpha: float, device: torch.device, half: int = 2048) -> Tensor:
 
 
 def _partners(mixer: Augmentation, rows: Tensor, epoch: int | Tensor) -> Tensor:
-    """Return the position in the batch of each image's partner: the batch in random order is one round."""
+    """Return the position in the batch of each image's partner: the batch in random order is one cycle."""
     numbers = counter_rng.bits(rows, epoch, mixer.seed, 1, f"{type(mixer).__name__} partners").squeeze(1)
     order = numbers.argsort(stable=True)
     return torch.empty_like(order).scatter_(0, order, order.roll(1))
 
 
 def _of_partners(images: Tensor, mix: Mix) -> Tensor:
-    """Return each image's partner; in the order of memory, where an image is copied as a whole."""
+    """Return each image's partner, gathered in memory order, where an image is one contiguous copy."""
     return images.permute(0, 2, 3, 1).index_select(0, mix.partners).permute(0, 3, 1, 2)
 
 
-def _weighted(own: Tensor, other: Tensor, mix: Mix) -> Tensor:
+def _interpolate(own: Tensor, other: Tensor, mix: Mix) -> Tensor:
     weights = mix.weights.view(-1, *[1] * (own.ndim - 1))
     return own * weights + other * (1 - weights)
 
 
 def _span(centre: Tensor, half: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Return first place and end of ``2 * half * length`` pixels around a random one, cut off at the borders."""
+    """Return start and end of ``2 * half * length`` pixels around a random one, cut off at the borders."""
     middle, reach = counter_rng.integers(centre, length), (half * length).to(torch.int64)
     return (middle - reach).clamp(min=0), (middle + reach).clamp(max=length)

@@ -1,7 +1,7 @@
 """Augmentations that move pixels: crop, flip and translation.
 
-Each says where the pixels of its result come from, as one list of rows and one of columns for every image. Those lists
-compose, so any number of moves in a row costs one gather, which is the only step that touches pixels.
+Each gives the source of its result's pixels, as one list of rows and one of columns for every image. These lists
+compose, so any number of consecutive moves costs one gather, the only step that touches pixels.
 """
 
 from abc import abstractmethod
@@ -17,7 +17,7 @@ from kd_lightning.data.counter_rng import integers
 
 
 class Sources(NamedTuple):
-    """Where the pixels of a result come from; what lies outside of the image is black."""
+    """Source positions of a result's pixels; positions outside of the image are black."""
 
     ys: Tensor  # (B, H) int64
     xs: Tensor  # (B, W) int64
@@ -28,17 +28,17 @@ class PixelMove(Augmentation):
 
     @abstractmethod
     def sources(self, at: Sources, size: tuple[int, int], rows: Tensor, epoch: int | Tensor) -> Sources:
-        """Return the places of the image that this move shows at the places ``at`` of its result.
+        """Return the image positions that this move shows at the positions ``at`` of its result.
 
         Args:
-            at: Places of the result.
+            at: Positions in the result.
             size: Height and width of the image and of the result, in pixels.
             rows: ``(B,)`` int64: the images' row numbers in the data set.
             epoch: The epoch, 0 or more, or a 0-d int64 tensor of it.
         """
 
     def apply(self, images: Tensor, labels: Tensor, rows: Tensor, epoch: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Return the moved images and the labels as they are."""
+        """Return the moved images and the labels unchanged."""
         return move_pixels(images, [self], rows, epoch), labels
 
 
@@ -66,7 +66,7 @@ class RandomCrop(PixelMove):
         return integers(self.uniform(rows, epoch, 2), 2 * self.padding + 1)
 
     def sources(self, at: Sources, size: tuple[int, int], rows: Tensor, epoch: int | Tensor) -> Sources:
-        """Shift by the window's place, and reflect what is then outside where the mode says so."""
+        """Shift by the window's offset, and reflect positions outside of the image in the mode ``reflect``."""
         top, left = self.draw(rows, epoch).unsqueeze(2) - self.padding
         places = Sources(at.ys + top, at.xs + left)
         if self.mode == "zeros":
@@ -80,7 +80,7 @@ class RandomTranslate(PixelMove):
     """Shift the image by whole pixels; what comes in from outside is black.
 
     Args:
-        fraction: Largest shift as a part of the image's height and width, in (0, 1].
+        fraction: Largest shift as a fraction of the image's height and width, in (0, 1].
         seed: Any integer.
     """
 
@@ -95,11 +95,11 @@ class RandomTranslate(PixelMove):
     def draw(self, rows: Tensor, epoch: int | Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return each image's shift down and to the right, two of ``(B,)`` int64, positive or negative."""
         down, right = self.uniform(rows, epoch, 2)
-        most = [int(self.fraction * length) for length in size]
-        return integers(down, 2 * most[0] + 1) - most[0], integers(right, 2 * most[1] + 1) - most[1]
+        limits = [int(self.fraction * length) for length in size]
+        return integers(down, 2 * limits[0] + 1) - limits[0], integers(right, 2 * limits[1] + 1) - limits[1]
 
     def sources(self, at: Sources, size: tuple[int, int], rows: Tensor, epoch: int | Tensor) -> Sources:
-        """Shift back by what was drawn."""
+        """Shift back by the drawn offset."""
         down, right = self.draw(rows, epoch, size)
         return Sources(at.ys - down.unsqueeze(1), at.xs - right.unsqueeze(1))
 
@@ -109,7 +109,7 @@ class HorizontalFlip(PixelMove):
     """Mirror the image left to right.
 
     Args:
-        probability: How often, in [0, 1].
+        probability: Probability of a flip, in [0, 1].
         seed: Any integer.
     """
 
@@ -133,7 +133,7 @@ class HorizontalFlip(PixelMove):
 
 
 def move_pixels(images: Tensor, moves: Sequence[PixelMove], rows: Tensor, epoch: int | Tensor) -> Tensor:
-    """Apply moves, the first one first, in one gather.
+    """Apply moves in their order, in one gather.
 
     Args:
         images: ``(B, C, H, W)``, any dtype.
@@ -161,7 +161,7 @@ def move_pixels(images: Tensor, moves: Sequence[PixelMove], rows: Tensor, epoch:
 def _composed(
     moves: Sequence[PixelMove], batch: int, size: tuple[int, int], rows: Tensor, epoch: int | Tensor
 ) -> tuple[Sources, list[Tensor]]:
-    """Follow the last result's rows and columns back to the image; say which of them a move took from outside."""
+    """Trace the last result's rows and columns back to the image; mark those that a move took from outside."""
     places = Sources(*(torch.arange(length, device=rows.device).expand(batch, -1) for length in size))
     outside = [torch.zeros_like(place, dtype=torch.bool) for place in places]
     for move in reversed(moves):
@@ -172,5 +172,5 @@ def _composed(
 
 
 def _reflected(places: Tensor, length: int) -> Tensor:
-    """Mirror places in -length + 1 .. 2 * length - 2 at the first and the last pixel."""
+    """Mirror positions in -length + 1 .. 2 * length - 2 at the first and the last pixel."""
     return length - 1 - (length - 1 - places.abs()).abs()

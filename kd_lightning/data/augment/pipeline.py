@@ -1,4 +1,4 @@
-"""What the training data goes through: augmentations in the order of the config."""
+"""The augmentations of the training images, in the order of the config."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -12,11 +12,11 @@ from kd_lightning.errors import UserError
 
 
 class Pipeline:
-    """Apply augmentations to a batch, the first one first; moves that stand together cost one gather.
+    """Apply augmentations to a batch in their order; consecutive moves cost one gather.
 
     Args:
         steps: The augmentations; none is allowed.
-        num_classes: Number of classes, for the probabilities that mixed labels become.
+        num_classes: Number of classes, the width of mixed labels.
 
     Raises:
         UserError: Two steps of one class have the same seed, so they would draw the same.
@@ -39,7 +39,7 @@ class Pipeline:
 
     @property
     def flips_only(self) -> bool:
-        """Whether an image comes out as it is or mirrored, and never otherwise; true of an empty pipeline."""
+        """Whether every output is the image itself or its mirror image; true for an empty pipeline."""
         return all(step.flips_only for step in self.steps)
 
     @property
@@ -65,7 +65,7 @@ class Pipeline:
             labels: ``(B,)`` int64, or ``(B, K)`` float32 probabilities.
             rows: ``(B,)`` int64: the images' row numbers in the data set.
             epoch: The epoch, 0 or more, or a 0-d int64 tensor of it on the images' device.
-            drawn: What steps that mix no images draw by in place of the epoch: a number an image, ``(B,)`` int64.
+            drawn: A number an image, ``(B,)`` int64, in place of the epoch in the draws of steps that mix no images.
         """
         own = epoch if drawn is None else drawn
         if self.mixes_labels and labels.ndim == 1:

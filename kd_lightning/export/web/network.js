@@ -1,8 +1,8 @@
 const SPAN = 5; // milliseconds to measure for: browsers' clocks are coarse
-const TURNS = 3; // of which the fastest counts: other programs disturb
+const TURNS = 3; // the fastest counts: other programs disturb
 const WARM_UP = 80; // milliseconds after which the browser has compiled the runtime's hot loops in full
 
-const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 
 /** Undo base64 and gzip. */
 async function unpacked(text) {

@@ -74,7 +74,7 @@ function bar(index, answers) {
 
 function verdicts(answers, truth) {
   const [first, ...others] = answers.map(({ best }) => about.classes[best]);
-  const differ = others.flatMap((name, index) => (name === first ? [] : [make("span", "pill unsure", `${networks[index + 1].name} says ${name}`)]));
+  const differ = others.flatMap((name, index) => (name === first ? [] : [make("span", "pill unsure", `${networks[index + 1].name}: ${name}`)]));
   if (truth === undefined) return differ;
   return [first === truth ? make("span", "pill good", "✓ right") : make("span", "pill bad", `✗ is ${truth}`), ...differ];
 }
@@ -95,7 +95,7 @@ function resultCard({ name, truth }, picture, answers) {
 }
 
 function brokenCard({ name }) {
-  const reason = `No image of 8 bits a value that this browser can read, or more than ${about.maxPixels / 1e6} million pixels.`;
+  const reason = `Not an image of 8 bits a value that this browser can read, or more than ${about.maxPixels / 1e6} million pixels.`;
   return make("article", "card result broken", make("div", "answer", make("p", "file", name), make("p", "", reason)));
 }
 
@@ -132,7 +132,7 @@ function speedCard(network, index) {
     make("p", "note", index === 0 ? size : `${size}, ${comparison(network, index)}`));
 }
 
-/** Hold a network against the first: size, speed on the same images, labels. */
+/** Compare a network with the first: size, speed on the same images, labels. */
 function comparison(network, index) {
   const first = networks[0].name;
   const smaller = `${(about.bytes[first] / about.bytes[network.name]).toFixed(1)} times smaller`;

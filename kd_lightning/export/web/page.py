@@ -1,7 +1,7 @@
 """Write the page: ``index.html`` and, beside it, the networks and the runtime as scripts.
 
-The binaries are scripts (gzip, then base64) because a browser reads no other file for a page that was opened with a
-double click; the runtime shrinks to a third by it.
+The binaries are scripts (gzip, then base64) because a browser reads no other file for a page that is opened with a
+double click; the runtime shrinks to a third.
 """
 
 import base64
@@ -49,13 +49,13 @@ def write_web_page(
     Args:
         folder: The folder to write ``index.html``, ``networks.js`` and ``runtime.js`` to.
         files: Files that ``kd_lightning export`` wrote by the name to show, such as ``fp32`` and ``int8``; the others
-            are held against the first.
-        info: What the files say about themselves.
-        examples: Test images for a reader who has none at hand; the page shows the first when it opens.
+            are compared with the first.
+        info: Metadata of the files.
+        examples: Test images to try; the page classifies the first two when it opens.
         runtime: An unpacked onnxruntime-web package; without it npm downloads one.
 
     Raises:
-        UserError: There is no such file, the runtime cannot be had, or the folder cannot be written to.
+        UserError: A file is missing, the runtime cannot be downloaded, or the folder cannot be written to.
     """
     networks = {name: _read(path) for name, path in files.items()}
     found = runtime_files(runtime)
@@ -86,7 +86,7 @@ def _script(name: str, contents: Mapping[str, bytes]) -> str:
 
 
 def _about(info: ModelInfo, sizes: Mapping[str, int], examples: Sequence[Example]) -> dict[str, Any]:
-    """Return what the page's script must know."""
+    """Return the values that the page's script reads."""
     factor, offset = factor_and_offset(info)
     return {
         "classes": info.class_names,

@@ -1,6 +1,6 @@
 const ROWS = 256; // read at a time, so that a large photo needs no canvas of its size
 
-/** Decode as training does: turned as EXIF says (Chromium leaves WebP as it is), colours not adapted to a profile. */
+/** Decode as training does: turned by EXIF's orientation (Chromium leaves WebP as it is), colours not adapted to a profile. */
 function decode(file) {
   const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
   return createImageBitmap(file, options);
@@ -26,7 +26,7 @@ function triangles(length, size) {
   });
 }
 
-/** The EXIF orientation of a JPEG, 1 to 8; 0 where the file is no JPEG. */
+/** The EXIF orientation of a JPEG, 1 to 8; 0 where the file is not a JPEG. */
 async function orientation(file) {
   const view = new DataView(await file.slice(0, 2 ** 17).arrayBuffer());
   if (view.byteLength < 4 || view.getUint16(0) !== 0xffd8) return 0;
@@ -35,7 +35,7 @@ async function orientation(file) {
       if (view.getUint16(at) === 0xffe1 && view.getUint32(at + 4) === 0x45786966) return orientationTag(view, at + 10);
     }
   } catch (error) {
-    if (!(error instanceof RangeError)) throw error; // a damaged block says nothing
+    if (!(error instanceof RangeError)) throw error; // a damaged block has no orientation
   }
   return 1;
 }

@@ -20,7 +20,7 @@ def runtime_files(folder: Path | None = None) -> dict[str, bytes]:
 
     Args:
         folder: An unpacked onnxruntime-web package, such as ``node_modules/onnxruntime-web``; without it npm downloads
-            the package to a passing folder.
+            the package to a temporary folder.
 
     Raises:
         UserError: npm is missing or fails, or the files are not in the package.
@@ -40,7 +40,7 @@ def _download(folder: Path) -> Path:
     """Have npm download the package; return the archive."""
     npm = shutil.which("npm")
     if npm is None:
-        raise UserError(f"npm is not installed, which downloads {PACKAGE} for the web page; install it, {OTHER_WAY}.")
+        raise UserError(f"npm is not installed; to download {PACKAGE} for the web page, install it, {OTHER_WAY}.")
     command = [npm, "pack", PACKAGE, "--pack-destination", str(folder)]
     try:
         subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=TIMEOUT)
@@ -50,7 +50,7 @@ def _download(folder: Path) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    """Say in one line why npm failed; its first line names the kind of error, such as ``code ENOTFOUND``."""
+    """Return in one line why npm failed; its first line names the kind of error, such as ``code ENOTFOUND``."""
     if isinstance(error, subprocess.TimeoutExpired):
         return f"it took more than {TIMEOUT} seconds"
     lines = error.stderr.strip().splitlines() if isinstance(error, subprocess.CalledProcessError) else []
@@ -68,5 +68,5 @@ def _read_archive(archive: Path) -> dict[str, bytes]:
 def _member(package: tarfile.TarFile, name: str) -> bytes:
     file = package.extractfile(name)
     if file is None:
-        raise KeyError(f"{name} is no file")
+        raise KeyError(f"{name} is not a file")
     return file.read()
