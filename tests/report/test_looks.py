@@ -169,7 +169,7 @@ def test_every_form_reports_how_the_error_rate_is_kept() -> None:
     looks = error_sentence(with_plan(study, looks=(3, 5)))
     assert "looked at after 3 and 5 of them at levels of 1.1 and 3.9 %, which add up to 5 %" in looks
     assert "1 degree of freedom" in error_sentence(example_study(seeds=[0, 1]))
-    assert "for its folder held" in error_sentence(with_plan(study, exploratory="its folder held runs"))
+    assert "because its folder held" in error_sentence(with_plan(study, exploratory="its folder held runs"))
 
 
 def test_the_report_names_the_command_of_a_new_study_where_this_one_gives_no_further_verdict() -> None:
