@@ -82,8 +82,6 @@ class EpochClock(Callback):
         seconds: Of the epoch.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self.seconds = 0.0
@@ -133,8 +131,6 @@ class AsksWhy(Callback):
         reason: The reason; ``None`` where it can.
     """
 
-    works_with_fast_path = True
-
     def __init__(self) -> None:
         self.reason: str | None = None
 
@@ -153,8 +149,6 @@ class ValidationClock(Callback):
     Attributes:
         seconds: Of the validation.
     """
-
-    works_with_fast_path = True
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -36,8 +36,6 @@ class ExportONNX(Callback):
         settings: How the file is written and judged.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, filename: str = "model.onnx", **settings: Any) -> None:
         self.names: dict[Variant, str] = {"fp32": plain_name(filename, ".onnx", "ExportONNX.filename")}
         self.settings = ExportSettings(**settings, quantization=QuantizationSettings())
@@ -92,8 +90,6 @@ class QuantizeONNX(Callback):
             calibrated on training images. ``fp16``: half the size at fp32's speed.
         settings: How int8 files are made.
     """
-
-    works_with_fast_path = True
 
     def __init__(
         self,

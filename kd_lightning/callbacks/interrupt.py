@@ -53,8 +53,6 @@ class SaveOnInterrupt(Callback):
     stops at once. Several processes agree after every step, so it does not matter which of them is signalled.
     """
 
-    works_with_fast_path = True
-
     def __init__(self) -> None:
         self._requested = 0
         self._previous: dict[signal.Signals, Any] = {}

@@ -23,8 +23,6 @@ class KeepCheckpoint(ModelCheckpoint):
         options: Of ``ModelCheckpoint``.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(filename=name, enable_version_counter=False, **options)
 

@@ -11,8 +11,6 @@ from kd_lightning.tasks import Task
 class LogContactSheet(Callback):
     """Log a sheet of training images, as stored and as augmented, when a fit starts."""
 
-    works_with_fast_path = True
-
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the sheet once, in the first process."""
         if not trainer.is_global_zero:

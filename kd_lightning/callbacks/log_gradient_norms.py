@@ -30,8 +30,6 @@ class LogGradientNorms(Callback):
         UserError: ``every_n_steps`` is out of range.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, every_n_steps: int = 50) -> None:
         if every_n_steps < 1:
             raise UserError(f"every_n_steps of LogGradientNorms is {every_n_steps}, but it must be 1 or more.")

@@ -24,8 +24,6 @@ class MeasureBaseline(Callback):
         network: The network, frozen; its file gives the normalization and size of its images.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, weights: str) -> None:
         self.network = Teacher(load_model(weights)[0], weights)
 

@@ -18,8 +18,6 @@ class MeasuredWeights(Callback):
         path: A ``.pth`` with only the network.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, path: Path) -> None:
         self.path = path
 

@@ -46,8 +46,6 @@ class RunFolder(Callback):
         path: The run's folder, once the trainer is set up.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, runs: Path) -> None:
         self.runs = runs
         self.path: Path | None = None

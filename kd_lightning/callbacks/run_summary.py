@@ -39,8 +39,6 @@ class RunSummary(Callback):
         text: The summary for people, once it is written.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, name: str) -> None:
         self.name = name
         self._started = time.monotonic()

@@ -33,8 +33,6 @@ class SaveWeights(Callback):
         UserError: ``filename`` is not a plain file name.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, filename: str = "weights.pth") -> None:
         self.filename = plain_name(filename, ".pth", "SaveWeights.filename")
         self.files: list[Path] = []

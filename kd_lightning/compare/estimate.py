@@ -45,8 +45,6 @@ class Estimate(NamedTuple):
 class _TimeSteps(Callback):
     """Ends a fit when its steps have been timed."""
 
-    works_with_fast_path = True
-
     def __init__(self) -> None:
         self.times: list[tuple[int, float]] = []  # optimizer steps done, and when
         self.before = _now(None)

@@ -33,8 +33,6 @@ class Measure(Callback):
         classes: The predicted class of each test image, (N,), after the test.
     """
 
-    works_with_fast_path = True
-
     def __init__(self) -> None:
         self.classes: NDArray[np.int64]
         self._curves: list[dict[str, float]] = []

@@ -22,8 +22,6 @@ class TrainAhead(Callback):
     ready for its first step, and is off where any part of a step is not known to work with it.
     """
 
-    works_with_fast_path = True
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the fast path once the task is ready."""
         if isinstance(pl_module, Task):

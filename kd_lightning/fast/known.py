@@ -1,4 +1,4 @@
-"""Classes that are known to work with the fast path: exact classes of Lightning and torch, and marked ones."""
+"""Classes that are known to work with the fast path: ours, exact ones of Lightning and torch, and marked ones."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -67,8 +67,11 @@ LAYERS = tuple(kind for kind in vars(nn).values() if isinstance(kind, type) and 
 CONSTANT = "torchvision."
 """A library whose layers, too, read no Python values that change."""
 
+OURS = "kd_lightning."
+"""This package: every class of it that runs in a step works with the fast path; the tests list them."""
+
 MARK = "works_with_fast_path"
-"""The class attribute that is ``True`` where a class works with the fast path."""
+"""The class attribute that is ``True`` where a class of a user's own works with the fast path."""
 
 UNKNOWN = "is not known to work with the fast path"
 
@@ -81,9 +84,9 @@ HOOKS = (
 )
 
 
-def is_marked(kind: type) -> bool:
-    """Return whether the class itself has the mark; an inherited mark does not cover what the class changes."""
-    return vars(kind).get(MARK) is True
+def is_known(kind: type) -> bool:
+    """Return whether a class is ours or itself has the mark; neither covers what a subclass of it changes."""
+    return kind.__module__.startswith(OURS) or vars(kind).get(MARK) is True
 
 
 def unknown(owner: object, known: Collection[type] = ()) -> Iterator[str]:
@@ -91,10 +94,10 @@ def unknown(owner: object, known: Collection[type] = ()) -> Iterator[str]:
 
     Args:
         owner: An object that runs in steps.
-        known: Classes that work besides the marked ones.
+        known: Classes that work besides ours and the marked ones.
     """
     kind = type(owner)
-    if kind not in known and not is_marked(kind) and not kind.__module__.startswith(CONSTANT):
+    if kind not in known and not is_known(kind) and not kind.__module__.startswith(CONSTANT):
         hint = "" if _is_from_library(kind) else f" (set {MARK} = True in the class if it does)"
         yield f"{kind.__name__} {UNKNOWN}{hint}"
     for name, value in getattr(owner, "__dict__", {}).items():
@@ -105,7 +108,7 @@ def unknown(owner: object, known: Collection[type] = ()) -> Iterator[str]:
 def own_members(owner: object, base: type, free: Collection[str]) -> Iterator[str]:
     """Yield, as clauses, the members of ``base`` that an object's classes override, except those in ``free``."""
     for kind in type(owner).__mro__:
-        if kind is base or is_marked(kind):
+        if kind is base or is_known(kind):
             return
         for name, value in vars(kind).items():
             replaces = hasattr(base, name) and (callable(value) or hasattr(value, "__get__"))

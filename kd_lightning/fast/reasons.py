@@ -14,9 +14,8 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.nn.modules.module import _has_any_global_hook
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from kd_lightning.data.augment import Pipeline
 from kd_lightning.data.base import ImageDataModule
-from kd_lightning.data.loader import BatchLoader, RowSampler
+from kd_lightning.data.loader import BatchLoader
 from kd_lightning.fast.known import (
     CALLBACKS,
     LAYERS,
@@ -34,7 +33,8 @@ if TYPE_CHECKING:
 
 BEFORE_STEPS = frozenset(
     {
-        *("__init__", "class_names", "in_channels", "image_size", "num_classes", "load", "broken", "has_val", "split"),
+        *("__init__", "class_names", "in_channels", "image_size", "num_classes", "load", "has_val", "split"),
+        *("broken", "pixel_range"),
         *("prepare_data", "setup", "teardown", "on_exception", "state_dict", "load_state_dict"),
         *("train_rows", "val_rows", "test_rows", "train_dataloader", "val_dataloader", "test_dataloader"),
     }
@@ -77,11 +77,11 @@ def _of_loader(task: "Task") -> Iterator[str]:
     if not isinstance(loader, BatchLoader):
         yield f"the training images come from a {type(loader).__name__} and not from a BatchLoader"
         return
-    yield from unknown(loader, [BatchLoader])
-    yield from unknown(loader.sampler, [RowSampler])
+    yield from unknown(loader)
+    yield from unknown(loader.sampler)
     yield from own_members(task.data, ImageDataModule, BEFORE_STEPS)
     yield from unknown(task.data, [type(task.data)])
-    yield from unknown(task.data.pipeline, [Pipeline])
+    yield from unknown(task.data.pipeline)
 
 
 def _of_optimizer(task: "Task") -> Iterator[str]:

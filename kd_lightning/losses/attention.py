@@ -54,7 +54,6 @@ class AttentionTransfer(MultiLayerLoss):
         UserError: The numbers of layers differ, a layer gives no map, or ``power`` is below 1.
     """
 
-    works_with_fast_path = True
     short = "at"
 
     def __init__(

@@ -111,7 +111,6 @@ class CRD(FeatureLoss):
         UserError: A layer gives neither a vector nor a map, or an option is out of its range.
     """
 
-    works_with_fast_path = True
     short = "crd"
     needs_hard_labels = True
     student_memory: Tensor

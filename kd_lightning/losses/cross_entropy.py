@@ -33,7 +33,6 @@ class CrossEntropy(Loss):
         UserError: ``label_smoothing`` is out of range.
     """
 
-    works_with_fast_path = True
     short = "ce"
 
     def __init__(self, label_smoothing: float = 0.0, weight: float = 1.0, warm_up: int = 0) -> None:

@@ -69,7 +69,6 @@ class DIST(LogitLoss):
         UserError: ``temperature`` is not above 0, or two classes are to be standardized.
     """
 
-    works_with_fast_path = True
     short = "dist"
 
     def __init__(

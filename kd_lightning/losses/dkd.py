@@ -74,7 +74,6 @@ class DKD(DecoupledLoss):
         UserError: ``temperature`` is not above 0, or two classes are to be standardized.
     """
 
-    works_with_fast_path = True
     short = "dkd"
 
     def __init__(

@@ -51,7 +51,6 @@ class FeatureRegression(ProjectedLoss):
         UserError: The maps differ in height or width, and the projector does not change them.
     """
 
-    works_with_fast_path = True
     short = "fitnet"
 
     def __init__(

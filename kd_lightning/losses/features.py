@@ -125,8 +125,6 @@ def smaller_size(one: Sequence[int], other: Sequence[int]) -> tuple[int, int]:
 class Norm(nn.BatchNorm2d):
     """Batch normalization that uses the running statistics for one image of one pixel, which has no variance."""
 
-    works_with_fast_path = True
-
     def forward(self, values: Tensor) -> Tensor:
         """Return maps (B, C, H, W), normalized."""
         if values.numel() > values.shape[1]:

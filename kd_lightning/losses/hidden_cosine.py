@@ -99,7 +99,6 @@ class HiddenCosine(FeatureLoss):
         UserError: The teacher's map does not pool to the student's length.
     """
 
-    works_with_fast_path = True
     short = "cosine"
 
     def __init__(self, student: str, teacher: str | None = None, weight: float = 0.25, warm_up: int = 0) -> None:

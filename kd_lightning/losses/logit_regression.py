@@ -47,7 +47,6 @@ class LogitRegression(LogitLoss):
         UserError: Two classes are to be standardized.
     """
 
-    works_with_fast_path = True
     short = "mse"
 
     def __init__(self, standardize: bool = False, weight: float = 0.5, warm_up: int = 0) -> None:

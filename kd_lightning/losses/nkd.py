@@ -58,7 +58,6 @@ class NKD(DecoupledLoss):
         UserError: ``temperature`` is not above 0, or two classes are to be standardized.
     """
 
-    works_with_fast_path = True
     short = "nkd"
 
     def __init__(

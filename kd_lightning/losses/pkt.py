@@ -59,7 +59,6 @@ class PKT(RelationLoss):
         warm_up: Epochs over which the weight rises.
     """
 
-    works_with_fast_path = True
     short = "pkt"
 
     def __init__(self, student: str, teacher: str | None = None, weight: float = 30000.0, warm_up: int = 0) -> None:

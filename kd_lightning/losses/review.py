@@ -60,8 +60,6 @@ class Fusion(nn.Module):
         deepest: Whether this is the deepest stage.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, channels: int, between: int, target: int, deepest: bool) -> None:
         super().__init__()
         enter = nn.Conv2d(channels, between, kernel_size=1, bias=False)
@@ -125,7 +123,6 @@ class ReviewKD(MultiLayerLoss):
         UserError: The numbers of layers differ, or are below two.
     """
 
-    works_with_fast_path = True
     short = "reviewkd"
     takes_vectors = True
 

@@ -136,7 +136,6 @@ class RKD(RelationLoss):
         UserError: ``distance`` or ``angle`` is below 0.
     """
 
-    works_with_fast_path = True
     short = "rkd"
 
     def __init__(

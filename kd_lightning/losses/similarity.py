@@ -41,7 +41,6 @@ class SimilarityPreserving(RelationLoss):
         warm_up: Epochs over which the weight rises.
     """
 
-    works_with_fast_path = True
     short = "sp"
 
     def __init__(self, student: str, teacher: str | None = None, weight: float = 3000.0, warm_up: int = 0) -> None:

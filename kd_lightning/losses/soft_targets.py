@@ -50,7 +50,6 @@ class SoftTargets(LogitLoss):
         UserError: ``temperature`` is not above 0, or two classes are to be standardized.
     """
 
-    works_with_fast_path = True
     short = "kd"
 
     def __init__(

@@ -47,7 +47,6 @@ class SpatialCosine(ProjectedLoss):
         UserError: The maps differ in height or width.
     """
 
-    works_with_fast_path = True
     short = "spatial"
 
     def __init__(

@@ -79,7 +79,6 @@ class SRD(PooledLoss):
         UserError: A layer gives neither maps nor vectors, or ``exponent`` is below 1.
     """
 
-    works_with_fast_path = True
     short = "srd"
 
     def __init__(

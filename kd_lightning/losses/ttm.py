@@ -70,7 +70,6 @@ class TTM(LogitLoss):
         UserError: ``gamma`` is not above 0, or two classes are to be standardized.
     """
 
-    works_with_fast_path = True
     short = "ttm"
 
     def __init__(self, gamma: float = 0.1, standardize: bool = False, weight: float = 45.0, warm_up: int = 0) -> None:
@@ -106,7 +105,6 @@ class WTTM(LogitLoss):
         UserError: ``gamma`` is not above 0, or two classes are to be standardized.
     """
 
-    works_with_fast_path = True
     short = "wttm"
 
     def __init__(self, gamma: float = 0.2, standardize: bool = False, weight: float = 4.0, warm_up: int = 0) -> None:

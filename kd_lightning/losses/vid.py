@@ -59,7 +59,6 @@ class VID(PooledLoss):
         UserError: A layer gives neither maps nor vectors.
     """
 
-    works_with_fast_path = True
     short = "vid"
 
     def __init__(self, student: str, teacher: str | None = None, weight: float = 1.0, warm_up: int = 0) -> None:

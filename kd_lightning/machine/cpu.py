@@ -43,12 +43,6 @@ def int8_flags() -> list[str]:
     return [name for name in known if name in cpu_flags()]
 
 
-def has_bf16() -> bool:
-    """Return whether this CPU computes in bfloat16; an unknown CPU counts as one that does."""
-    flags = cpu_flags()
-    return not flags or bool({"avx512_bf16", "amx_bf16", "bf16"} & flags)
-
-
 def cpu_flags() -> set[str]:
     """Return the names of the CPU's instruction sets as Linux lists them; empty elsewhere."""
     return set(_cpu_field("flags", "Features").split())

@@ -11,8 +11,6 @@ from kd_lightning.networks.base import Network
 class GlobalAvgPool(nn.Module):
     """The mean of each channel of a map: a separate layer, so that losses can read the classifier's input."""
 
-    works_with_fast_path = True
-
     def forward(self, values: Tensor) -> Tensor:
         """Return the mean of each channel, (B, C, H, W) -> (B, C)."""
         return values.mean((2, 3))
@@ -20,8 +18,6 @@ class GlobalAvgPool(nn.Module):
 
 class GlobalMaxPool(nn.Module):
     """The largest value of each channel of a map."""
-
-    works_with_fast_path = True
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the maximum of each channel, (B, C, H, W) -> (B, C)."""

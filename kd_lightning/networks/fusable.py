@@ -29,8 +29,6 @@ class FactoredWeight(nn.Module):
         given: Whether the product begins as the convolution's own weight, up to rounding, and not as a random one.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, plain: nn.Conv2d, factor: int, given: bool = False) -> None:
         super().__init__()
         weight = plain.weight
@@ -72,8 +70,6 @@ class WholeWeight(nn.Module):
         plain: The layer.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, plain: Plain) -> None:
         super().__init__()
         self.whole = nn.Parameter(plain.weight.detach().clone())
@@ -95,8 +91,6 @@ class FusableLayer(nn.Module):
         normalized: Whether a BatchNorm follows it.
         given: Whether its weight begins as the plain layer's, and not as a random one.
     """
-
-    works_with_fast_path = True
 
     def __init__(self, plain: Plain, factor: int, normalized: bool, given: bool = False) -> None:
         super().__init__()

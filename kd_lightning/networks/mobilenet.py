@@ -32,8 +32,6 @@ class _InvertedResidual(nn.Module):
         expansion: Factor of the channels inside.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int = 6) -> None:
         super().__init__()
         inside = in_channels * expansion
@@ -67,8 +65,6 @@ class MobileNetV2(Network):
     Raises:
         UserError: The width is out of its range.
     """
-
-    works_with_fast_path = True
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, width: float = 0.5) -> None:
         super().__init__(num_classes, in_channels, image_size, width=width)

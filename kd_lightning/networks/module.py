@@ -26,8 +26,6 @@ class ModuleNetwork(Network):
         UserError: The class cannot be imported, is not an ``nn.Module``, or does not take the arguments.
     """
 
-    works_with_fast_path = True
-
     def __init__(
         self,
         num_classes: int = 10,

@@ -17,8 +17,6 @@ from kd_lightning.networks.blocks import (
 class _Block(nn.Module):
     """The residual block: two convolutions, added to the input before a ReLU."""
 
-    works_with_fast_path = True
-
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
         self.conv1 = convolution(in_channels, channels, stride=stride)
@@ -62,8 +60,6 @@ class ResNet(Network):
     Raises:
         UserError: The depth or width is not valid, or the images are too small.
     """
-
-    works_with_fast_path = True
 
     def __init__(
         self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, depth: int = 20, width: int = 1

@@ -15,8 +15,6 @@ from kd_lightning.networks.blocks import (
 class _Residual(nn.Module):
     """A residual block of two convolutions."""
 
-    works_with_fast_path = True
-
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(activated_convolution(channels, channels), activated_convolution(channels, channels))
@@ -42,8 +40,6 @@ class ResNet9(Network):
     Raises:
         UserError: The images or the width are too small.
     """
-
-    works_with_fast_path = True
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, width: int = 64) -> None:
         super().__init__(num_classes, in_channels, image_size, width=width)

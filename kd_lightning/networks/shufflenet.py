@@ -29,8 +29,6 @@ class _Shuffle(nn.Module):
         groups: Groups of channels.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, groups: int) -> None:
         super().__init__()
         self.groups = groups
@@ -54,8 +52,6 @@ class _GroupedUnit(nn.Module):
         stride: 2 halves height and width.
         groups: Groups of both 1x1 convolutions; the first one after the stem has one.
     """
-
-    works_with_fast_path = True
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int) -> None:
         super().__init__()
@@ -97,8 +93,6 @@ class ShuffleNetV1(Network):
         image_size: Height and width of an image in pixels.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
         super().__init__(num_classes, in_channels, image_size)
         self.conv1 = pointwise_convolution(in_channels, STEM)
@@ -130,8 +124,6 @@ class _SplitUnit(nn.Module):
         channels: Channels of its input, which is not negative, and of its output.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, channels: int) -> None:
         super().__init__()
         half = channels // 2
@@ -162,8 +154,6 @@ class _HalvingUnit(nn.Module):
         in_channels: Channels of its input.
         out_channels: Channels of its output.
     """
-
-    works_with_fast_path = True
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -209,8 +199,6 @@ class ShuffleNetV2(Network):
     Raises:
         UserError: The width is another one.
     """
-
-    works_with_fast_path = True
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, width: float = 1.0) -> None:
         super().__init__(num_classes, in_channels, image_size, width=width)

@@ -31,8 +31,6 @@ class TimmNetwork(Network):
             has no weights, or they cannot be downloaded.
     """
 
-    works_with_fast_path = True
-
     def __init__(
         self,
         num_classes: int = 10,

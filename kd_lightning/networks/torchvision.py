@@ -33,8 +33,6 @@ class TorchvisionNetwork(Network):
             or of a size that it does not take; the weights cannot be downloaded.
     """
 
-    works_with_fast_path = True
-
     def __init__(
         self,
         num_classes: int = 10,

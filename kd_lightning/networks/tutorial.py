@@ -18,8 +18,6 @@ class _Convolutions(nn.Sequential):
     these read the same in training as in evaluation mode.
     """
 
-    works_with_fast_path = True
-
     def forward(self, values: Tensor) -> Tensor:
         """Return the last layer's output."""
         layers = list(self)
@@ -90,8 +88,6 @@ class DeepNN(_TutorialNetwork):
         UserError: The dropout is out of range.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, dropout: float = 0.1) -> None:
         super().__init__(num_classes, in_channels, image_size, dropout=dropout)
         self.features = _convolutions(in_channels, (128, 64, "M", 64, 32, "M"))
@@ -112,8 +108,6 @@ class LightNN(_TutorialNetwork):
     Raises:
         UserError: The dropout is out of range.
     """
-
-    works_with_fast_path = True
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, dropout: float = 0.1) -> None:
         super().__init__(num_classes, in_channels, image_size, dropout=dropout)

@@ -42,8 +42,6 @@ class VGG(Network):
         UserError: The depth is not valid, or the images are too small.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, depth: int = 8) -> None:
         super().__init__(num_classes, in_channels, image_size, depth=depth)
         require_image_size(self, 8)

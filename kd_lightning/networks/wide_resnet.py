@@ -19,8 +19,6 @@ from kd_lightning.networks.blocks import (
 class _Block(nn.Module):
     """The pre-activation block: two convolutions, each after batch normalization and ReLU, added to the input."""
 
-    works_with_fast_path = True
-
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
@@ -64,8 +62,6 @@ class WideResNet(Network):
     Raises:
         UserError: The depth or width is not valid, or the images are too small.
     """
-
-    works_with_fast_path = True
 
     def __init__(
         self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, depth: int = 16, width: int = 2

@@ -40,7 +40,6 @@ from kd_lightning.tasks.optimization import (
 from kd_lightning.tasks.random_state import RandomState
 from kd_lightning.tasks.resumed import ENDED_KEY, check_origin, check_weights_fit
 from kd_lightning.tasks.single_images import check_last_batch
-from kd_lightning.tasks.speed_hints import speed_hints
 from kd_lightning.tasks.step_output import LabelledOutput, StepOutput
 from kd_lightning.tasks.trained import info_of, training_record
 
@@ -212,8 +211,6 @@ class Task(Objective):
         if self.device.type == "cpu":
             keep_freed_memory()
         check_last_batch(self.network, self.trainer)
-        for line in speed_hints(self):
-            self.print(line)
         check_length(self.trainer)
         check_callbacks(self)
         start_averages(self)

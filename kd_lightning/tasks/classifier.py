@@ -19,7 +19,5 @@ class Classifier(Task):
         UserError: ``label_smoothing`` is out of range.
     """
 
-    works_with_fast_path = True
-
     def __init__(self, network: Network, label_smoothing: float = 0.0, **options: Any) -> None:
         super().__init__(network, {"ce_loss": CrossEntropy(label_smoothing)}, None, **options)

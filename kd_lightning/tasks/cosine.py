@@ -27,8 +27,6 @@ class CosineDistill(Distill):
         UserError: The teacher's representation does not pool to the student's length.
     """
 
-    works_with_fast_path = True
-
     def __init__(
         self,
         network: Network,

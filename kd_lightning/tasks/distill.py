@@ -42,8 +42,6 @@ class Distill(Task):
         UserError: A layer is missing, or shapes do not match.
     """
 
-    works_with_fast_path = True
-
     def __init__(
         self,
         network: Network,

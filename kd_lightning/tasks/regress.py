@@ -27,8 +27,6 @@ class FeatureRegressDistill(Distill):
         UserError: The two feature maps differ in height or width.
     """
 
-    works_with_fast_path = True
-
     def __init__(
         self,
         network: Network,

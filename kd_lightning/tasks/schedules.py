@@ -19,8 +19,6 @@ class OneCycle(LambdaLR):
         start: Learning rate of the first step, as a share of the highest.
     """
 
-    works_with_fast_path = True
-
     def __init__(
         self, optimizer: Optimizer, total_steps: int | None = None, warm_up: float = 0.3, start: float = 0.04
     ) -> None:

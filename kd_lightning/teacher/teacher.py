@@ -40,8 +40,6 @@ class Teacher(nn.Module):
         digest: Digest of the weights.
     """
 
-    works_with_fast_path = True
-
     def __init__(
         self,
         network: Network,

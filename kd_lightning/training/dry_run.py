@@ -30,8 +30,6 @@ class StopDryRunError(Exception):
 class EndAtFirstStep(Callback):
     """Ends a dry run when the losses of the first step are computed."""
 
-    works_with_fast_path = True
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let Lightning run that step, without torch.compile, which takes long."""
         assert isinstance(pl_module, Task)
@@ -50,8 +48,6 @@ class EndAtFirstStep(Callback):
 
 
 class _LiveTeacher(Callback):
-    works_with_fast_path = True
-
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if isinstance(pl_module, Distill):
             pl_module.cache_teacher = False  # setup has checked whether its outputs can be cached

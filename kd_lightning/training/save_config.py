@@ -10,8 +10,6 @@ from kd_lightning.files import atomic_write
 class SaveConfig(SaveConfigCallback):
     """Write ``config.yaml`` into the run's folder, atomically."""
 
-    works_with_fast_path = True
-
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file in the first process."""
         folder = run_folder(trainer)

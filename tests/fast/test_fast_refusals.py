@@ -1,6 +1,6 @@
 """Parts that are not known to work with the fast path turn it off; Lightning's own loop then runs all steps."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,16 +15,9 @@ from task_example import light
 from tiny import TinyDataModule
 from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Adam
-from torch.optim.lr_scheduler import LRScheduler
 
-import kd_lightning.benchmark.watch
-import kd_lightning.compare.measure
-import kd_lightning.training.cli  # noqa: F401  all that a run can hold
-from kd_lightning.data.augment import Augmentation
 from kd_lightning.data.loader import Batch, BatchLoader
 from kd_lightning.errors import UserError
-from kd_lightning.fast.known import is_marked
-from kd_lightning.networks import Network
 from kd_lightning.tasks import Classifier, Task
 from kd_lightning.tasks.epoch_metrics import Stage
 from kd_lightning.tasks.step_output import LabelledOutput, StepOutput
@@ -263,21 +256,6 @@ def test_a_cpu_takes_the_plain_path_by_itself_and_prints_nothing(capsys: pytest.
 def test_a_marked_task_that_logs_in_a_step_is_refused_in_one_sentence() -> None:
     with pytest.raises(UserError, match=r"MarkedLogs has works_with_fast_path = True, but .*self\.log.*fast false\.$"):
         train(lambda fast: MarkedLogs(light(), fast=fast), True, SMALL)
-
-
-def kinds(base: type[Any]) -> Iterator[type[Any]]:
-    """Yield this project's subclasses of a class."""
-    for kind in base.__subclasses__():
-        yield from kinds(kind)
-        if kind.__module__.startswith("kd_lightning.") and not kind.__name__.startswith("_"):
-            yield kind
-
-
-@pytest.mark.parametrize("base", [Callback, Task, Network, Augmentation, LRScheduler])
-def test_all_of_our_own_classes_in_a_run_are_marked(base: type[Any]) -> None:
-    own = [kind for kind in kinds(base) if not getattr(kind, "__abstractmethods__", None)]
-    assert [kind.__name__ for kind in own if not is_marked(kind)] == []
-    assert own
 
 
 def test_a_hook_on_all_modules_is_refused() -> None:

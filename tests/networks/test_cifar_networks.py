@@ -11,6 +11,7 @@ from torch.nn import functional
 from weights_example import info_of
 
 from kd_lightning.errors import UserError
+from kd_lightning.fast.known import is_known
 from kd_lightning.networks import VGG, MobileNetV2, Network, ResNet, ResNet9, ShuffleNetV1, ShuffleNetV2, WideResNet
 from kd_lightning.networks.layers import FeatureExtractor
 from kd_lightning.networks.weights import load_model, save_weights
@@ -160,7 +161,7 @@ def test_every_class_in_a_network_works_with_the_fast_path(family: str) -> None:
     kinds = {type(module) for module in small_network(family).modules()}
     own = [kind for kind in kinds if not kind.__module__.startswith("torch.")]
     assert own
-    assert all(vars(kind)["works_with_fast_path"] is True for kind in own)
+    assert all(is_known(kind) for kind in own)
 
 
 @pytest.mark.parametrize("family", SMALL)

@@ -12,7 +12,6 @@ from torch.nn import functional
 from kd_lightning.data.augment import CutMix
 from kd_lightning.errors import UserError
 from kd_lightning.losses.hidden_cosine import cosine_loss, pooled_direction
-from kd_lightning.machine import cpu
 from kd_lightning.tasks import Classifier, CosineDistill, FeatureRegressDistill, Task
 from kd_lightning.teacher import Teacher
 
@@ -159,17 +158,6 @@ def test_images_and_cached_targets_have_the_precision_of_the_networks(precision:
     expected = torch.bfloat16 if precision == "bf16-true" else torch.float64
     assert next(task.network.parameters()).dtype == expected
     assert 0 < float(trainer.callback_metrics["train/loss"]) < 3
-
-
-def test_a_cpu_that_only_emulates_bfloat16_is_told_apart(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(cpu, "cpu_flags", lambda: {"avx2"})
-    quick_trainer(precision="bf16-mixed").fit(Classifier(light()), datamodule=TinyDataModule())
-    assert "no bfloat16 arithmetic; --trainer.precision 32-true is faster" in capsys.readouterr().out
-    monkeypatch.setattr(cpu, "cpu_flags", lambda: {"avx512_bf16"})
-    quick_trainer(precision="bf16-mixed").fit(Classifier(light()), datamodule=TinyDataModule())
-    assert "bfloat16" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

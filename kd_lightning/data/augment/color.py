@@ -36,8 +36,6 @@ class ColorJitter(Augmentation):
         seed: Any integer.
     """
 
-    works_with_fast_path = True
-
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4

@@ -37,8 +37,6 @@ class Cutout(Augmentation):
         seed: Any integer.
     """
 
-    works_with_fast_path = True
-
     size: int = 16
     seed: int = 0
 

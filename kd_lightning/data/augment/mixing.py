@@ -36,8 +36,6 @@ class Mixup(Augmentation):
         seed: Any integer.
     """
 
-    works_with_fast_path = True
-
     mixes_labels: ClassVar[bool] = True
     alpha: float = 0.2
     seed: int = 0
@@ -68,8 +66,6 @@ class CutMix(Augmentation):
         alpha: Both parameters of the beta distribution, in (0, 100]; 1 makes all shares equally likely.
         seed: Any integer.
     """
-
-    works_with_fast_path = True
 
     mixes_labels: ClassVar[bool] = True
     alpha: float = 1.0

@@ -52,8 +52,6 @@ class RandomCrop(PixelMove):
         seed: Any integer.
     """
 
-    works_with_fast_path = True
-
     padding: int = 4
     mode: Literal["reflect", "zeros"] = "reflect"
     seed: int = 0
@@ -84,8 +82,6 @@ class RandomTranslate(PixelMove):
         seed: Any integer.
     """
 
-    works_with_fast_path = True
-
     fraction: float = 0.125
     seed: int = 0
 
@@ -112,8 +108,6 @@ class HorizontalFlip(PixelMove):
         probability: Probability of a flip, in [0, 1].
         seed: Any integer.
     """
-
-    works_with_fast_path = True
 
     flips_only: ClassVar[bool] = True
     probability: float = 0.5
