@@ -12,12 +12,12 @@ from torch.nn import functional
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.compatibility import check_channels_and_classes, same_values
 from kd_lightning.data.normalize import Normalization
+from kd_lightning.digest import digest
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses.base import to_float32
 from kd_lightning.networks import Network
 from kd_lightning.networks.weights import load_weights, read_weights
-from kd_lightning.teacher.table import digest
 
 
 class Teacher(nn.Module):
