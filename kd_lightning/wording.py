@@ -23,6 +23,13 @@ def epochs_in_words(epochs: float, limits: str) -> str:
     return f"{number} (cut short by {limits})" if limits else number
 
 
+def duration(seconds: float) -> str:
+    """Return a time, rounded as an estimate is: ``45 s``, ``12 min`` or ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def did_you_mean(near: Sequence[str]) -> str:
     """Return a hint with similar names, for the end of a message; empty where there is none."""
     return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -1,6 +1,7 @@
-"""What may import what: the order of the rooms."""
+"""What may import what: the order of the rooms, as docs/architecture.md has it."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -12,12 +13,17 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
+PAGE = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+OPEN = {"errors", "machine", "wording"}
+ALLOWED = {
+    room: set(re.findall(r"`(\w+)`", imports))
+    for room, imports in re.findall(r"^\| `(\w+)` \| .* \| ?(.*) ?\|$", PAGE.partition("\n## ")[0], re.MULTILINE)
+}
 
 
 def imported(path: Path, everywhere: bool = False) -> Iterator[str]:
-    """Yield the modules that a file imports when it is imported, or anywhere."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree) if everywhere else executed(tree):
+    """Yield the modules that a file imports when it is imported, or in its functions too."""
+    for node in executed(ast.parse(path.read_text(encoding="utf-8")), everywhere):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -25,15 +31,15 @@ def imported(path: Path, everywhere: bool = False) -> Iterator[str]:
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-def executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield the statements that run at an import: neither functions nor the imports for type checkers."""
+def executed(tree: ast.AST, everywhere: bool) -> Iterator[ast.AST]:
+    """Yield the statements that run at an import, or everywhere; never the imports for type checkers."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        if not everywhere and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
         yield node
-        yield from executed(node)
+        yield from executed(node, everywhere)
 
 
 def needs(module: str) -> set[str]:
@@ -76,12 +82,31 @@ def test_inference_does_without_torch() -> None:
         assert not {"torch", "torchvision", "lightning"} & reached(module), module
 
 
-def test_nothing_imports_a_command_and_nothing_below_tasks_or_in_them_knows_the_fast_path() -> None:
-    for name, path in MODULES.items():
-        if not name.startswith(("kd_lightning.commands", "kd_lightning.cli", "kd_lightning.__main__")):
-            assert not any(other.startswith("kd_lightning.commands") for other in imported(path, True)), name
-        if name.split(".")[1:2] in (["tasks"], ["teacher"], ["losses"], ["networks"], ["data"], ["inference"]):
-            assert not any(other.startswith("kd_lightning.fast") for other in imported(path, True)), name
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_the_page_lists_every_room() -> None:
+    assert sorted(ALLOWED) == sorted({room_of(name) for name in MODULES if "." in name} - {"__main__"})
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_imports_only_rooms_above_it_that_the_page_names(room: str) -> None:
+    above = set(list(ALLOWED)[: list(ALLOWED).index(room)])
+    assert ALLOWED[room] <= above
+    for module in (name for name in MODULES if f"{name}.".startswith(f"kd_lightning.{room}.")):
+        found = {
+            room_of(name) for name in imported(MODULES[module], everywhere=True) if name in MODULES and "." in name
+        }
+        assert found - {room} <= ALLOWED[room] | OPEN & above, module
+
+
+@pytest.mark.parametrize("line", [line for line in PAGE.partition("\n## ")[2].splitlines() if ".py`" in line])
+def test_the_files_that_the_page_names_exist_and_hold_the_names_beside_them(line: str) -> None:
+    paths = [PACKAGE / path for path in re.findall(r"`([\w/]+\.py)`", line) if not path.startswith("tests/")]
+    text = "".join(path.read_text(encoding="utf-8") for path in paths)
+    names = re.findall(r"`(\w+)`", line) if line[0].isdigit() else []
+    assert not [name for name in names if not re.search(rf"\b{name}\b", text)]
 
 
 def test_no_file_is_longer_than_250_lines() -> None:

@@ -15,7 +15,7 @@ from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
 from kd_lightning.teacher import TeacherCache
 from kd_lightning.teacher.table import choose_storage
-from kd_lightning.wording import counted
+from kd_lightning.wording import counted, duration
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _tables_text(result: dict[str, Any]) -> list[str]:
     tables = result["tables"]
     if tables is None:
         return []
-    once = _time(result["loops"][-1]["seconds_once"])
+    once = duration(result["loops"][-1]["seconds_once"])
     size = f"{tables['bytes'] / 1e6:,.1f} MB"
     place = tables["place"] or "that fit nowhere: the teacher runs in every step"
     return [
@@ -224,17 +224,7 @@ def _full_run(result: dict[str, Any]) -> list[str]:
     loop = result["loops"][-1]
     if loop["seconds_full_run"] is None:
         return []
-    once = f", {_time(loop['seconds_once'])} of them to cache the teacher's outputs" if loop["seconds_once"] else ""
-    usual, ours = _time(result["loops"][0]["seconds_full_run"]), _time(loop["seconds_full_run"])
+    once = f", {duration(loop['seconds_once'])} of them to cache the teacher's outputs" if loop["seconds_once"] else ""
+    usual, ours = duration(result["loops"][0]["seconds_full_run"]), duration(loop["seconds_full_run"])
     run = f"{counted(result['epochs'], 'epoch')} with validation"
     return [f"The whole run, {run}, takes about {ours}{once}; in the usual loop {usual}."]
-
-
-def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )

@@ -22,6 +22,7 @@ from kd_lightning.files import plain_name
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.averaged import end_training
 from kd_lightning.tasks.trained import is_untrained, training_record
+from kd_lightning.tasks.trainer_callbacks import callbacks_of
 
 
 class ExportONNX(Callback):
@@ -103,8 +104,7 @@ class QuantizeONNX(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Hand the file to ``ExportONNX``."""
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        export = next((callback for callback in callbacks if isinstance(callback, ExportONNX)), None)
+        export = next(iter(callbacks_of(trainer, ExportONNX)), None)
         if export is None:
             raise UserError("QuantizeONNX needs ExportONNX beside it; add it to trainer.callbacks.")
         others = [name for variant, name in export.names.items() if variant != self.variant]

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from kd_lightning.callbacks.keep_checkpoint import KeepCheckpoint
 from kd_lightning.errors import UserError
 from kd_lightning.files import sweep, writing
+from kd_lightning.tasks.trainer_callbacks import callbacks_of
 
 KINDS = (".yaml", ".pth", ".onnx", ".json", ".ckpt")
 """Kinds of files that a run writes into its folder."""
@@ -28,8 +29,7 @@ def run_folder(trainer: Trainer) -> Path | None:
     """
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    own = next((callback for callback in callbacks if isinstance(callback, RunFolder)), None)
+    own = next(iter(callbacks_of(trainer, RunFolder)), None)
     return Path(trainer.log_dir or trainer.default_root_dir) if own is None else own.path
 
 
@@ -85,9 +85,8 @@ class RunFolder(Callback):
         if self.path is None:
             path = self._path(trainer.loggers, stage) if trainer.is_global_zero else None
             self.path = trainer.strategy.broadcast(path)
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        for callback in callbacks:
-            if self.path is not None and isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+        for callback in callbacks_of(trainer, ModelCheckpoint):
+            if self.path is not None and callback.dirpath is None:
                 own = "" if isinstance(callback, KeepCheckpoint) else "own"
                 callback.dirpath = str(self.path / "checkpoints" / own)
 
@@ -100,11 +99,9 @@ class RunFolder(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Drop the paths of the old run's checkpoints: Lightning would remove those files."""
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        for callback in callbacks:
-            if isinstance(callback, Checkpoint):
-                for key in (callback.state_key, callback._legacy_state_key):
-                    checkpoint["callbacks"].pop(key, None)
+        for callback in callbacks_of(trainer, Checkpoint):
+            for key in (callback.state_key, callback._legacy_state_key):
+                checkpoint["callbacks"].pop(key, None)
 
 
 def _has_folders(logger: Logger) -> bool:

@@ -22,6 +22,7 @@ from kd_lightning.strict_json import strict_json
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
 from kd_lightning.tasks.trained import images_tested, images_used, is_untrained, training_record
+from kd_lightning.tasks.trainer_callbacks import callbacks_of
 from kd_lightning.wording import counted
 
 SHOWN = (".yaml", ".ckpt", ".pth", ".onnx")
@@ -138,20 +139,16 @@ class RunSummary(Callback):
 
     def _no_gain(self, trainer: Trainer, task: Task) -> str:
         own = replace(task.model_info(), **self._record)
-        infos = [callback.network.info for callback in _callbacks(trainer) if isinstance(callback, MeasureBaseline)]
+        infos = [callback.network.info for callback in callbacks_of(trainer, MeasureBaseline)]
         return next((no_gain_reason(own, info) for info in infos if info is not None), "")
 
 
 def _report(trainer: Trainer) -> Any:
-    return next((callback.report for callback in _callbacks(trainer) if isinstance(callback, ExportONNX)), None)
-
-
-def _callbacks(trainer: Trainer) -> list[Callback]:
-    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]
+    return next((callback.report for callback in callbacks_of(trainer, ExportONNX)), None)
 
 
 def _baseline(trainer: Trainer, metrics: dict[str, float]) -> dict[str, Any] | None:
-    measured = [callback.network for callback in _callbacks(trainer) if isinstance(callback, MeasureBaseline)]
+    measured = [callback.network for callback in callbacks_of(trainer, MeasureBaseline)]
     if not measured:
         return None
     network, info = measured[0], measured[0].info

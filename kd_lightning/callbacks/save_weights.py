@@ -15,6 +15,7 @@ from kd_lightning.networks.weights import read_weights, save_weights
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.averaged import end_training
 from kd_lightning.tasks.trained import is_tested_whole, is_untrained, training_record
+from kd_lightning.tasks.trainer_callbacks import callbacks_of
 
 IMAGES = 8
 """Test images on which a file is compared with the trained network."""
@@ -86,10 +87,8 @@ class SaveWeights(Callback):
 
 
 def _refuse_checkpoints(trainer: Trainer, reason: str) -> None:
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks:
-        if isinstance(callback, KeepCheckpoint):
-            callback.refuse(reason)
+    for callback in callbacks_of(trainer, KeepCheckpoint):
+        callback.refuse(reason)
 
 
 def _check(task: Task, path: Path, written: Path) -> None:

@@ -10,14 +10,13 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kd_lightning.compare.plan import PlannedRow
-from kd_lightning.compare.progress import in_words
 from kd_lightning.errors import UserError
 from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
 from kd_lightning.teacher import NotCacheableError
 from kd_lightning.training.dry_run import StopDryRunError, dry_run
-from kd_lightning.wording import counted
+from kd_lightning.wording import counted, duration
 
 ENOUGH = 1.0
 """Seconds of training to time of each row, at least two batches and at most ``MAX_BATCHES``."""
@@ -174,4 +173,4 @@ def expectation(
         return f"{runs} to do; time left unknown until the first one ends."
     caching = teachers * sum({found.tables: found.caching for found in known}.values())
     seconds = start + (sum(found.run for found in known) * len(missing) / len(known) + caching) / jobs
-    return f"{runs} to do, which takes about {in_words(seconds)} here, estimated from a few steps of its rows."
+    return f"{runs} to do, which takes about {duration(seconds)} here, estimated from a few steps of its rows."

@@ -4,7 +4,6 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from kd_lightning.compare.plan import PlannedRow
 from kd_lightning.compare.run_key import code_version, run_key
 from kd_lightning.compare.study import StudyConfig
 from kd_lightning.compare.study_plan import StudyPlan
+from kd_lightning.digest import digest
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write
 
@@ -43,7 +43,7 @@ def row_digests(
         for row in rows
         if row.role == "student"
     }
-    return {name: blake2b(json.dumps(part).encode(), digest_size=16).hexdigest() for name, part in parts.items()}
+    return {name: digest(json.dumps(part).encode(), size=16) for name, part in parts.items()}
 
 
 def ensure_plan(study: StudyConfig, digests: dict[str, str], folder: Path) -> StudyPlan:

@@ -9,6 +9,8 @@ from typing import Self
 from rich.console import Console
 from rich.markup import escape
 
+from kd_lightning.wording import duration
+
 
 class Progress:
     """Prints a line for each run that ends; a terminal also shows what runs and the time left.
@@ -76,11 +78,4 @@ class Progress:
         now = time.monotonic()
         running = sum(max(0.0, expected.get(row, typical) - now + start) for (row, _), start in self._started.items())
         seconds = (running + sum(expected.get(row, typical) for row in waiting)) / self.jobs
-        return f"about {in_words(seconds)} left"
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration in seconds, minutes or hours, by its length."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return f"about {duration(seconds)} left"

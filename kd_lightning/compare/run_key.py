@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kd_lightning.callbacks import ExportONNX, QuantizeONNX, SaveWeights
 from kd_lightning.data import ImageDataModule
+from kd_lightning.digest import digest
 from kd_lightning.networks.weights import read_weights
 from kd_lightning.sources import code_digest
 
@@ -70,12 +71,12 @@ def run_key(
         "seed": seed,
         "data": data,
         "teacher": None if teacher is None else weights_hash(teacher),
-        "files": {text: blake2b(Path(text).read_bytes()).hexdigest() for text in _files(matters)},
+        "files": {text: digest(Path(text).read_bytes(), size=64) for text in _files(matters)},
         "code": code,
         "device": [*_devices(), threads, [os.environ.get(name) for name in SETTINGS]],
     }
     text = yaml.safe_dump(parts, sort_keys=True)  # unlike JSON, it also takes dates and NaN
-    return blake2b(ADDRESS.sub("", text).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return digest(ADDRESS.sub("", text).encode("utf-8", "surrogatepass"), size=16)
 
 
 def _devices() -> list[str]:
@@ -138,11 +139,8 @@ def weights_hash(path: Path) -> str:
 
 
 def _hash(*tensors: Tensor) -> str:
-    digest = blake2b(digest_size=16)
-    for tensor in tensors:
-        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    parts = ((f"{tuple(tensor.shape)} {tensor.dtype}".encode(), tensor) for tensor in tensors)
+    return digest(*chain.from_iterable(parts), size=16)
 
 
 def code_version(config: dict[str, Any]) -> str:

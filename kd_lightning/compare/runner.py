@@ -8,13 +8,14 @@ from typing import NamedTuple
 from kd_lightning.compare.hyperparameters import hyperparameters
 from kd_lightning.compare.plan import PlannedRow
 from kd_lightning.compare.pool import Pool
-from kd_lightning.compare.progress import Progress, in_words
+from kd_lightning.compare.progress import Progress
 from kd_lightning.compare.results import Run
 from kd_lightning.compare.run_key import code_versions, relevant, run_key
 from kd_lightning.compare.store import classes_file, read_classes, read_run, weights_file
 from kd_lightning.compare.worker import Job
 from kd_lightning.errors import UserError
 from kd_lightning.networks.weights import read_weights
+from kd_lightning.wording import duration
 
 
 class Cell(NamedTuple):
@@ -152,7 +153,7 @@ class Runner:
         cell, found = Cell(job.row, job.seed), finished_run(job.result)
         if failure is None and found is not None:
             self.results.files[cell] = job.result
-            self._print(cell, f"{100 * found.test_accuracy:.2f} % after {in_words(found.training_seconds)} of training")
+            self._print(cell, f"{100 * found.test_accuracy:.2f} % after {duration(found.training_seconds)} of training")
         else:
             self._fail(cell, failure or "it left no results")
 

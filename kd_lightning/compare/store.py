@@ -1,6 +1,5 @@
 """A study on disk: one file for each finished run, and one for the whole."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_lightning.compare.results import Run, Study
+from kd_lightning.digest import file_digest
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write
 from kd_lightning.wording import shown
@@ -26,7 +26,7 @@ def write_run(run: Run, path: Path) -> None:
     with atomic_write(_correct_file(path)) as temporary:
         np.save(temporary, run.correct)
     kept = [file for file in (_correct_file(path), classes_file(path)) if file.exists()]
-    _write_json(run.to_plain() | {"sha256": {file.name: _sha256(file) for file in kept}}, path)
+    _write_json(run.to_plain() | {"sha256": {file.name: file_digest(file) for file in kept}}, path)
 
 
 def read_run(path: Path) -> Run:
@@ -78,14 +78,9 @@ def read_classes(result: Path) -> NDArray[np.int64]:
 
 def _checked_array(path: Path, result: Path) -> NDArray[Any]:
     """Read an array; raise ``ValueError`` where its digest is not the one in the run's JSON."""
-    if json.loads(result.read_text(encoding="utf-8"))["sha256"][path.name] != _sha256(path):
+    if json.loads(result.read_text(encoding="utf-8"))["sha256"][path.name] != file_digest(path):
         raise ValueError(f"{path.name} is not the file that the run wrote")
     return np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # a map is no larger than its file
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_study(study: Study, path: Path) -> None:

@@ -23,6 +23,7 @@ from kd_lightning.compare.results import Run, finite
 from kd_lightning.compare.store import classes_file, weights_file, write_run
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write, disk_full_message, writing
+from kd_lightning.tasks.trainer_callbacks import callbacks_of
 from kd_lightning.training.cli import TrainingCLI, run
 from kd_lightning.training.console import quieten
 from kd_lightning.wording import shown
@@ -121,12 +122,12 @@ def _print_to(path: Path) -> None:
 def run_job(job: Job) -> None:
     """Fit and test; write predicted classes and weights, and last the results."""
     done = run(job.args, StudyFit, folder=job.folder)
-    measure = next(callback for callback in done.callbacks if isinstance(callback, Measure))
+    measure = callbacks_of(done.trainer, Measure)[0]
     measured = measure.run(job.seed)
     _log_hyperparameters(done, job.hyperparameters, measured)
     with atomic_write(classes_file(job.result)) as temporary, temporary.open("wb") as file:
         np.save(file, measure.classes)
-    saved = next(callback for callback in done.callbacks if isinstance(callback, SaveWeights))
+    saved = callbacks_of(done.trainer, SaveWeights)[0]
     with atomic_write(weights_file(job.result)) as temporary:
         shutil.copyfile(saved.files[0], temporary)
     write_run(measured, job.result)

@@ -42,8 +42,8 @@ def check_data(file: str | Path, info: ModelInfo, data: ImageDataModule) -> None
         UserError: They differ; it names the difference and the option that fixes it.
     """
     check_images(file, info, data)
-    found = data.normalization
-    if not (same_values(info.mean, found.mean) and same_values(info.std, found.std)):
+    if not same_normalization(info, data):
+        found = data.normalization
         raise _refusal(
             file,
             info,
@@ -99,9 +99,10 @@ def _refusal(file: str | Path, info: ModelInfo, theirs: str, ours: str, fix: str
     return UserError(f"{file} was trained on {theirs} ({source}), but the data {ours}; {fix}.")
 
 
-def same_values(one: Values, other: Values) -> bool:
-    """Return whether values are equal up to float32 rounding."""
-    return all(isclose(a, b, rel_tol=1e-6, abs_tol=1e-7) for a, b in zip(one, other, strict=True))
+def same_normalization(info: ModelInfo, data: ImageDataModule) -> bool:
+    """Return whether a network was trained on pixels normalized as the data's are, up to float32 rounding."""
+    pairs = zip((*info.mean, *info.std), (*data.normalization.mean, *data.normalization.std), strict=True)
+    return all(isclose(one, other, rel_tol=1e-6, abs_tol=1e-7) for one, other in pairs)
 
 
 def _values(mean: Values, std: Values) -> str:

@@ -1,7 +1,6 @@
 """Image files as one array that is decoded once and cached on disk."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,9 +14,10 @@ from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from kd_lightning.data.decode_parallel import decode_in_order, worker_count
-from kd_lightning.data.decoder import decoder, digest
+from kd_lightning.data.decoder import decoder
 from kd_lightning.data.file_state import file_state
 from kd_lightning.data.pixel_range import Found, decode_by_range
+from kd_lightning.digest import digest
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write, cache_folder
 from kd_lightning.inference.image_worker import decode
@@ -145,10 +145,10 @@ class _Files:
     ) -> None:
         self.names, self.shape, self.pixel_range, self.train = names, shape, pixel_range, train
         self.size = 0
-        self.source = digest([os.fspath(root.resolve()), str(self.shape), str(pixel_range)])
+        self.source = digest(root.resolve(), self.shape, pixel_range)
         place = root.as_posix()
         states = (self._state(name, place) for name in names)
-        self.key = digest([decoder(), str(train), *states])
+        self.key = digest(decoder(), train, *states)
 
     def _state(self, name: str, root: str) -> str:
         below = name.removeprefix(root).lstrip("/")  # however the user writes the root

@@ -1,6 +1,5 @@
 """Download of a file of known MD5: from the first source that sends the right bytes, saved atomically."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from kd_lightning.data.http_source import Limits, NothingLeftError, Source, SourceError
+from kd_lightning.digest import file_digest
 from kd_lightning.errors import UserError
 from kd_lightning.files import put_in_place
 from kd_lightning.wording import shown
@@ -53,8 +53,7 @@ def has_md5(path: Path, md5: str) -> bool:
 
 def _md5(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return file_digest(path, "md5")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; make it readable or remove it.") from error
 

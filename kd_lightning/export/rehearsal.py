@@ -4,12 +4,12 @@ import sys
 import tempfile
 from collections.abc import Collection
 from contextlib import suppress
-from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from inspect import getmodule, getsource
 from pathlib import Path
 from types import ModuleType
 
+from kd_lightning.digest import digest
 from kd_lightning.errors import UserError
 from kd_lightning.export.build import Builder
 from kd_lightning.export.calibration import normalized_batches
@@ -90,7 +90,7 @@ def _key(network: Network, info: ModelInfo, variants: Collection[Variant], setti
     except (OSError, TypeError, PackageNotFoundError):  # typed in, compiled, or installed under another name
         return None
     parts = (network, info, sorted(variants), settings, settings.quantization.reduces_range, *sources, *versions)
-    return blake2b("\0".join(map(str, parts)).encode(), digest_size=12).hexdigest()
+    return digest("\0".join(map(str, parts)).encode())
 
 
 def _helpers(modules: Collection[ModuleType]) -> list[str]:

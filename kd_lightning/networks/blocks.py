@@ -39,9 +39,14 @@ def depthwise_convolution(channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
 
 
+def normalized(layer: nn.Conv2d, inplace: bool = False) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.ReLU]:
+    """Return a convolution, and the batch normalization and ReLU after it."""
+    return layer, nn.BatchNorm2d(layer.out_channels), nn.ReLU(inplace)
+
+
 def activated_convolution(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     """Build a 3x3 convolution with batch normalization and ReLU."""
-    return nn.Sequential(convolution(in_channels, out_channels, stride=stride), nn.BatchNorm2d(out_channels), nn.ReLU())
+    return nn.Sequential(*normalized(convolution(in_channels, out_channels, stride=stride)))
 
 
 def stage(

@@ -12,6 +12,7 @@ from kd_lightning.networks.blocks import (
     depthwise_convolution,
     init_kaiming,
     initialize_classifier,
+    normalized,
     pointwise_convolution,
     stage,
 )
@@ -36,9 +37,9 @@ class _InvertedResidual(nn.Module):
         super().__init__()
         inside = in_channels * expansion
         self.conv = nn.Sequential(
-            *_normalized(pointwise_convolution(in_channels, inside)),
-            *_normalized(depthwise_convolution(inside, stride)),
-            *_normalized(pointwise_convolution(inside, out_channels))[:2],
+            *normalized(pointwise_convolution(in_channels, inside), inplace=True),
+            *normalized(depthwise_convolution(inside, stride), inplace=True),
+            *normalized(pointwise_convolution(inside, out_channels))[:2],
         )
         self.adds = stride == 1 and in_channels == out_channels
 
@@ -73,13 +74,13 @@ class MobileNetV2(Network):
                 f"--model.network.width is {width:g}; MobileNetV2 needs a factor from {MIN_WIDTH:g} to {MAX_WIDTH:g}."
             )
         channels, last = int(32 * width), int(1280 * max(width, 1))
-        self.conv1 = nn.Sequential(*_normalized(convolution(in_channels, channels, stride=2)))
+        self.conv1 = nn.Sequential(*normalized(convolution(in_channels, channels, stride=2), inplace=True))
         self.blocks = nn.Sequential()
         for expansion, out_channels, blocks, stride in STAGES:
             block = partial(_InvertedResidual, expansion=expansion)
             self.blocks.append(stage(block, channels, int(out_channels * width), blocks, stride))
             channels = int(out_channels * width)
-        self.conv2 = nn.Sequential(*_normalized(pointwise_convolution(channels, last)))
+        self.conv2 = nn.Sequential(*normalized(pointwise_convolution(channels, last), inplace=True))
         self.pool = GlobalAvgPool()
         head = nn.Linear(last, num_classes)
         self.classifier = nn.Sequential(head)
@@ -90,8 +91,3 @@ class MobileNetV2(Network):
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
         values = self.conv2(self.blocks(self.conv1(images)))
         return self.classifier(self.pool(values))  # type: ignore[no-any-return]
-
-
-def _normalized(layer: nn.Conv2d) -> tuple[nn.Module, ...]:
-    """Return a convolution, batch normalization and ReLU."""
-    return layer, nn.BatchNorm2d(layer.out_channels), nn.ReLU(inplace=True)

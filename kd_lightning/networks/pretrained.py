@@ -1,6 +1,5 @@
 """torchvision's weights: downloaded once, checked, and read without executing code."""
 
-import hashlib
 import re
 from http.client import HTTPException
 from pathlib import Path
@@ -11,6 +10,7 @@ from filelock import FileLock
 from rich.console import Console
 from torch import Tensor, nn
 
+from kd_lightning.digest import file_digest
 from kd_lightning.errors import UserError
 from kd_lightning.networks.libraries import reason
 from kd_lightning.networks.torch_file import read_file
@@ -88,8 +88,7 @@ def _downloaded(url: str) -> Path:
             if not path.exists():
                 Console(stderr=True).print(f"Downloading {url} to {path}", markup=False, soft_wrap=True)
                 torch.hub.download_url_to_file(url, str(path), named[1])
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_digest(path)
     except (OSError, RuntimeError, HTTPException) as error:
         raise UserError(
             f"cannot get {url} ({reason(error)}); put the file at {path} yourself, or leave weights out."

@@ -7,7 +7,13 @@ from torch.nn.functional import max_pool2d
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.blocks import GlobalAvgPool, init_kaiming, initialize_classifier, require_image_size
+from kd_lightning.networks.blocks import (
+    GlobalAvgPool,
+    init_kaiming,
+    initialize_classifier,
+    normalized,
+    require_image_size,
+)
 
 CHANNELS = (64, 128, 256, 512, 512)
 """Channels of the five blocks."""
@@ -19,7 +25,7 @@ CONVOLUTIONS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16
 def _block(in_channels: int, channels: int, convolutions: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in pairwise([in_channels, *[channels] * convolutions]):
-        layers += [nn.Conv2d(before, after, kernel_size=3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+        layers += normalized(nn.Conv2d(before, after, kernel_size=3, padding=1))
     return nn.Sequential(*layers)
 
 

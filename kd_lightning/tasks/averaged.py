@@ -14,6 +14,7 @@ from torch import Size, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.fusable import is_reparameterized
+from kd_lightning.tasks.trainer_callbacks import callbacks_of
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
@@ -26,7 +27,7 @@ def shape_averages(task: "Task") -> None:
         task: Its fit is set up.
     """
     shapes = _shapes(task)
-    for callback in averages(task.trainer):
+    for callback in callbacks_of(task.trainer, WeightAveraging):
         average = callback._average_model
         if average is not None and _shapes(average.module) != shapes:
             callback.setup(task.trainer, task, "fit")
@@ -53,7 +54,7 @@ def start_averages(task: "Task") -> None:
         )
     _check_pruning(task)
     _check_renewed(task.trainer)
-    for callback in averages(task.trainer):
+    for callback in callbacks_of(task.trainer, WeightAveraging):
         _check(task, callback)
         if callback._device is None and callback._average_model is not None:
             callback._average_model.to(task.device)  # Lightning creates it before it moves the weights to the GPU
@@ -70,7 +71,7 @@ def end_training(task: "Task") -> None:
     trainer = task.trainer
     if task.ended or not trainer.fit_loop.is_resuming:
         return
-    callbacks = [callback for callback in _callbacks(trainer) if _may_change_weights(callback)]
+    callbacks = [callback for callback in callbacks_of(trainer, Callback) if _may_change_weights(callback)]
     for callback in callbacks:
         callback.on_train_start(trainer, task)
     for callback in callbacks:
@@ -86,7 +87,7 @@ def _may_change_weights(callback: Callback) -> bool:
 
 def _check_pruning(task: "Task") -> None:
     """Refuse masks that stay beside the weights, or prune factors whose product has no zeros."""
-    for callback in _callbacks(task.trainer):
+    for callback in callbacks_of(task.trainer, Callback):
         if isinstance(callback, ModelPruning) and not callback._make_pruning_permanent:
             raise UserError(
                 f"{type(callback).__name__} would leave its masks in the network, which files do not contain; set "
@@ -101,7 +102,7 @@ def _check_pruning(task: "Task") -> None:
 
 def _check_renewed(trainer: Trainer) -> None:
     """Refuse to resume in the middle of the pass that renews BatchNorm's statistics, which Lightning cannot do."""
-    for callback in _callbacks(trainer):
+    for callback in callbacks_of(trainer, Callback):
         if not _renews(callback) or not trainer.fit_loop.restarted_mid_epoch:
             continue
         if trainer.current_epoch == trainer.max_epochs:
@@ -130,13 +131,3 @@ def _check(task: "Task", callback: WeightAveraging) -> None:
             f"{name} leaves out what is not a parameter, such as {buffers} of {type(task.network).__name__}, so that "
             "it would stay as it was before training; set use_buffers true."
         )
-
-
-def averages(trainer: Trainer) -> list[WeightAveraging]:
-    """Return the callbacks of a trainer that average weights after its steps."""
-    return [callback for callback in _callbacks(trainer) if isinstance(callback, WeightAveraging)]
-
-
-def _callbacks(trainer: Trainer) -> list[Callback]:
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return callbacks

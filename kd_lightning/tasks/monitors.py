@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 
 from kd_lightning.errors import UserError
 from kd_lightning.tasks.epoch_metrics import Stage
+from kd_lightning.tasks.trainer_callbacks import callbacks_of
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
@@ -67,7 +68,7 @@ def check_callbacks(task: "Task") -> None:
     Raises:
         UserError: There is one.
     """
-    for callback in _callbacks(task):
+    for callback in callbacks_of(task.trainer, Callback):
         if not isinstance(callback, EarlyStopping | ModelCheckpoint) or callback.monitor in (None, *COUNTERS):
             continue
         name, metric = type(callback).__name__, str(callback.monitor)
@@ -81,10 +82,5 @@ def check_callbacks(task: "Task") -> None:
 def _logs_more(task: "Task") -> bool:
     """Return whether there is code, such as the user's own, that may log more metrics."""
     ours = ("kd_lightning.", "lightning.")
-    known = all(type(owner).__module__.startswith(ours) for owner in (task, *_callbacks(task)))
-    return not known or any(isinstance(callback, LearningRateMonitor) for callback in _callbacks(task))
-
-
-def _callbacks(task: "Task") -> list[Callback]:
-    callbacks: list[Callback] = task.trainer.callbacks  # type: ignore[attr-defined]
-    return callbacks
+    known = all(type(owner).__module__.startswith(ours) for owner in (task, *callbacks_of(task.trainer, Callback)))
+    return not known or bool(callbacks_of(task.trainer, LearningRateMonitor))

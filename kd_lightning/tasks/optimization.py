@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelPruning
 from torch import Tensor
 from torch.optim import LBFGS, Adam, Optimizer
@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLR
 from kd_lightning.errors import UserError
 from kd_lightning.tasks.monitors import check_mode, check_monitor
 from kd_lightning.tasks.schedules import OneCycle
+from kd_lightning.tasks.trainer_callbacks import callbacks_of
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
@@ -32,8 +33,7 @@ def notebook_optimizer(parameters: Any) -> Adam:
 def flattens_weights(optimizer: Optimizer, trainer: Trainer) -> bool:
     """Return whether something calls ``view`` on weights or gradients, which only contiguous memory allows."""
     elementwise = type(optimizer).__module__.startswith("torch.optim.") and not isinstance(optimizer, LBFGS)
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return not elementwise or any(isinstance(callback, ModelPruning) for callback in callbacks)
+    return not elementwise or bool(callbacks_of(trainer, ModelPruning))
 
 
 def schedule_entry(task: "Task", scheduler: LRScheduler, interval: Interval) -> dict[str, Any]:

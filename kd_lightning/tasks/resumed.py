@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch.callbacks import WeightAveraging
+
 from kd_lightning.data.compatibility import check_data
 from kd_lightning.errors import UserError
 from kd_lightning.networks.weights import INFO_KEY, parse_info
-from kd_lightning.tasks.averaged import averages
+from kd_lightning.tasks.trainer_callbacks import callbacks_of
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.base import Task
@@ -29,7 +31,7 @@ def check_origin(task: "Task", checkpoint: Mapping[str, Any]) -> str:
         UserError: It is of other data, or of a run with a weight average, and this run has none.
     """
     trainer, path = task.trainer, str(task.trainer.ckpt_path)
-    if trainer.state.fn == "fit" and "current_model_state" in checkpoint and not averages(trainer):
+    if trainer.state.fn == "fit" and "current_model_state" in checkpoint and not callbacks_of(trainer, WeightAveraging):
         raise UserError(
             f"{path} is of a run that averages its weights, and contains the average in their place; add the "
             "callback of that run, such as --trainer.callbacks+=EMAWeightAveraging, or start a new run."

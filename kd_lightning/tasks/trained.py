@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import BatchLoader
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
+from kd_lightning.tasks.trainer_callbacks import callbacks_of
 
 
 def info_of(network: Network, data: ImageDataModule) -> ModelInfo:
@@ -45,8 +46,7 @@ def limits(trainer: Trainer) -> str:
         names = ("overfit_batches", "limit_train_batches")
         settings = {name: getattr(trainer, name) for name in names}
     if trainer.max_epochs == -1 or trainer.current_epoch < (trainer.max_epochs or 0):
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        out_of_time = any(isinstance(timer, Timer) and timer.time_remaining() == 0 for timer in callbacks)
+        out_of_time = any(timer.time_remaining() == 0 for timer in callbacks_of(trainer, Timer))
         out_of_steps = 0 < trainer.max_steps <= trainer.global_step
         settings |= {"max_steps": trainer.max_steps if out_of_steps else -1, "max_time": out_of_time or None}
     return configured_limits(settings)

@@ -11,11 +11,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from kd_lightning.data.base import ImageDataModule
+from kd_lightning.digest import ROWS_AT_ONCE, digest
 from kd_lightning.errors import UserError
 from kd_lightning.machine.progress import with_progress
 from kd_lightning.teacher.cached_rows import CachedRows
-from kd_lightning.teacher.table import ROWS_AT_ONCE, Storage, TableFile, choose_storage, digest
+from kd_lightning.teacher.table import Storage, TableFile, choose_storage
 from kd_lightning.teacher.targets import Tables, TeacherTargets
+from kd_lightning.wording import duration
 
 KEPT_FROM = 10.0
 """Seconds of computation from which tables are saved for later runs."""
@@ -159,16 +161,12 @@ def _shown(cached_rows: CachedRows, print_line: Callable[[str], None]) -> Iterat
     for number, part in enumerate(with_progress(cached_rows, "Running the teacher", len(cached_rows), _rows_in)):
         seconds = (monotonic() - started) * (len(cached_rows) / _rows_in(part) - 1) if number == 0 else 0.0
         if seconds > KEPT_FROM:
-            print_line(f"Teacher: runs on {len(cached_rows):,} images, which takes about {_about(seconds)}.")
+            print_line(f"Teacher: runs on {len(cached_rows):,} images, which takes about {duration(seconds)}.")
         yield part
 
 
 def _rows_in(part: Tables) -> int:
     return len(next(iter(part.values())))
-
-
-def _about(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _computed(parts: Iterable[Tables], files: Files, storage: Storage, device: torch.device) -> Tables:

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
-from hashlib import blake2b
 from math import prod
 from pathlib import Path
 from zlib import crc32
@@ -13,9 +12,9 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
+from kd_lightning.digest import bytes_of
 from kd_lightning.files import atomic_write, cache_folder
 
-ROWS_AT_ONCE = 4096
 """Rows that are hashed or written at once."""
 
 READ_AT_ONCE = 2**22
@@ -117,7 +116,7 @@ class TableFile:
 
             def append(part: Tensor) -> None:
                 nonlocal checksum
-                values = _bytes(part)
+                values = bytes_of(part)
                 file.write(values)
                 checksum = crc32(values, checksum)
 
@@ -145,19 +144,3 @@ def _remove_oldest(kept: Path) -> None:
             with suppress(OSError):  # Windows keeps a file that another process reads
                 path.unlink()
                 size -= status.st_size
-
-
-def digest(*parts: object) -> str:
-    """Return a digest of tensors by their bytes, and of anything else by how it prints."""
-    result = blake2b(digest_size=12)
-    for part in parts:
-        if isinstance(part, Tensor):
-            for rows in part.unsqueeze(0) if part.ndim == 0 else part.split(ROWS_AT_ONCE):
-                result.update(_bytes(rows))
-        else:
-            result.update(f"{part}\0".encode())
-    return result.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data

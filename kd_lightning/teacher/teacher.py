@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kd_lightning.data.base import ImageDataModule
-from kd_lightning.data.compatibility import check_channels_and_classes, same_values
+from kd_lightning.data.compatibility import check_channels_and_classes, same_normalization
 from kd_lightning.data.normalize import Normalization
+from kd_lightning.digest import digest
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses.base import to_float32
 from kd_lightning.networks import Network
 from kd_lightning.networks.weights import load_weights, read_weights
-from kd_lightning.teacher.table import digest
 
 
 class Teacher(nn.Module):
@@ -85,7 +85,7 @@ class Teacher(nn.Module):
             return []
         check_channels_and_classes(f"the teacher {self.weights}", self.info, data)
         done, here = [], data.normalization
-        if not (same_values(self.info.mean, here.mean) and same_values(self.info.std, here.std)):
+        if not same_normalization(self.info, data):
             self._scale = _rescaling((here.mean, here.std), (self.info.mean, self.info.std))
             done.append(_assumed(self.info) if self._is_bare else "normalizes images as its file says")
         if self.info.image_size != data.image_size:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -26,6 +26,7 @@ from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.trained import images_tested, images_validated
+from kd_lightning.tasks.trainer_callbacks import callbacks_of
 from kd_lightning.training import baseline_first, teacher_first
 from kd_lightning.training.checkpoint_files import write_atomic_checkpoints
 from kd_lightning.training.config_files import own_run, run_name
@@ -77,11 +78,6 @@ class TrainingCLI(LightningCLI):
         """The config of the command that runs."""
         own: Namespace = self.config[str(self.subcommand)]
         return own
-
-    @property
-    def callbacks(self) -> list[Callback]:
-        """The trainer's callbacks."""
-        return self.trainer.callbacks  # type: ignore[attr-defined, no-any-return]
 
     @property
     def logs(self) -> Path:
@@ -182,7 +178,7 @@ class TrainingCLI(LightningCLI):
         except (GateError, ReadBackError) as error:
             failed = error
         self.trainer.test(model, datamodule=self.datamodule, verbose=False)
-        print_rank_zero(next(callback.text for callback in self.callbacks if isinstance(callback, RunSummary)))
+        print_rank_zero(callbacks_of(self.trainer, RunSummary)[0].text)
         if failed is not None:
             raise failed
 
@@ -208,7 +204,7 @@ class TrainingCLI(LightningCLI):
     def load_measured_weights(self) -> None:
         """Measure a file that holds only weights, where one was given."""
         if self.measured_weights is not None:
-            self.callbacks.insert(0, MeasuredWeights(self.measured_weights))
+            self.trainer.callbacks.insert(0, MeasuredWeights(self.measured_weights))  # type: ignore[attr-defined]
 
 
 def run(args: Sequence[str], kind: type[TrainingCLI] = TrainingCLI, **options: Any) -> TrainingCLI:
@@ -244,7 +240,7 @@ def fit(args: Sequence[str]) -> Path:
     Raises:
         UserError: It wrote none, as a smoke test does.
     """
-    files = [path for callback in run(args).callbacks if isinstance(callback, SaveWeights) for path in callback.files]
+    files = [path for callback in callbacks_of(run(args).trainer, SaveWeights) for path in callback.files]
     if not files:
         raise UserError("the teacher's run wrote no weights; let it train whole steps, without fast_dev_run.")
     return files[0]

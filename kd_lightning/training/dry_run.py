@@ -15,6 +15,7 @@ from kd_lightning.data import ImageDataModule
 from kd_lightning.fast.callback import stop
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
+from kd_lightning.tasks.trainer_callbacks import callbacks_of
 from kd_lightning.training.save_config import SaveConfig
 
 WRITES: tuple[type[Any], ...] = (
@@ -65,12 +66,8 @@ def dry_run(trainer: Trainer, task: Task, data: ImageDataModule, end: Callback) 
         data: The data.
         end: Ends the fit by a ``StopDryRunError``.
     """
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    callbacks[:] = [
-        *(callback for callback in callbacks if not isinstance(callback, WRITES)),
-        _LiveTeacher(),
-        end,
-    ]
+    kept = [callback for callback in callbacks_of(trainer, Callback) if not isinstance(callback, WRITES)]
+    trainer.callbacks = [*kept, _LiveTeacher(), end]  # type: ignore[attr-defined]
     trainer.loggers = [DummyLogger() for _ in trainer.loggers]
     with redirect_stdout(StringIO()), suppress(StopDryRunError):  # the fit itself prints it again
         trainer.fit(task, datamodule=data)

@@ -18,6 +18,7 @@ from kd_lightning.data.loader import Batch
 from kd_lightning.networks import Network
 from kd_lightning.networks.weights import load_model
 from kd_lightning.tasks import Task
+from kd_lightning.tasks.trainer_callbacks import callbacks_of
 from kd_lightning.training.cli import run
 
 SMALL = (
@@ -42,7 +43,8 @@ class FirstBatch(Callback):
 def fit(config: str) -> tuple[Any, dict[str, float]]:
     """Run a config's command, and return what its first batch was, and the means of its only one."""
     command = run(["fit", f"--config={config}", *SMALL])
-    seen = next(callback for callback in command.callbacks if type(callback).__name__ == "FirstBatch")
+    callbacks = callbacks_of(command.trainer, Callback)
+    seen = next(callback for callback in callbacks if type(callback).__name__ == "FirstBatch")
     summary = json.loads(Path(f"lightning_logs/{config.removesuffix('.yaml')}/version_0/summary.json").read_text())
     return seen, summary["metrics"]
 
