@@ -56,16 +56,13 @@ def plan_rows(request: Request) -> list[PlannedRow]:
     Raises:
         UserError: One of them is wrong, or they do not fit each other.
     """
-    study, teacher = request.study, None
+    study = request.study
     planned: list[PlannedRow] = []
     for row in study.rows:
         role: Role = "teacher" if row is study.teacher else "baseline" if row is study.baseline else "student"
-        plan = _plan(row, role, request, learns=study.teacher is not None and role != "teacher")
-        if role == "teacher":
-            teacher = plan.built.model.network
-        elif plan.learns and teacher is not None:
-            _check_teacher(row, plan.built.model, teacher)
-        planned.append(plan)
+        planned.append(_plan(row, role, request, learns=study.teacher is not None and role != "teacher"))
+        if planned[-1].learns:
+            _check_teacher(row, planned[-1].built.model, planned[0].built.model.network)
     return planned
 
 
@@ -86,8 +83,7 @@ def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> Plan
         )
     if built.found is not None:
         args += (f"--model.teacher.weights={built.found}",)
-    seconds = perf_counter() - start
-    return PlannedRow(row, role, args, built.parsed, built, settings is not None and learns, seconds)
+    return PlannedRow(row, role, args, built.parsed, built, settings is not None and learns, perf_counter() - start)
 
 
 def _refuse_parts(title: str, config: dict[str, Any]) -> None:
@@ -95,15 +91,14 @@ def _refuse_parts(title: str, config: dict[str, Any]) -> None:
     trainer = config["trainer"]
     tested = trainer["limit_test_batches"]
     partial = {
-        "trainer.fast_dev_run": trainer["fast_dev_run"],
-        "trainer.limit_test_batches": tested is not None and (isinstance(tested, int) or tested < 1),
-        **{f"trainer.{name}": trainer[name] == 0 for name in ("max_epochs", "max_steps", "limit_train_batches")},
+        "fast_dev_run": trainer["fast_dev_run"],
+        "limit_test_batches": tested is not None and (isinstance(tested, int) or tested < 1),
+        **{name: trainer[name] == 0 for name in ("max_epochs", "max_steps", "limit_train_batches")},
     }
     for name in (name for name, is_partial in partial.items() if is_partial):
-        value = trainer[name.removeprefix("trainer.")]
         raise UserError(
-            f"the row '{title}' has {name} {value}, but a study's runs are trained, and tested on all test images; "
-            f"leave {name} out."
+            f"the row '{title}' has trainer.{name} {trainer[name]}, but a study's runs are trained, and tested on all "
+            f"test images; leave trainer.{name} out."
         )
 
 

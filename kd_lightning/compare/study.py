@@ -36,7 +36,7 @@ class RowConfig:
         options: Options of ``fit`` that override the row's config, as in ``model.ce_loss_weight: 0.5``.
 
     Raises:
-        UserError: A row cannot override an option, or the name cannot be shown, or is too long.
+        UserError: The name cannot be shown, or is too long.
     """
 
     config: str
@@ -55,18 +55,11 @@ class RowConfig:
                 f"a row of the study is called '{self.title[:40]}...', {len(self.title)} characters in all, but its "
                 f"logs need a folder of that name; give it a `name` of at most {LONGEST_NAME} bytes."
             )
-        for name in self.options:
-            if not f"--{name}".startswith(EACH_RUN):
-                raise UserError(
-                    f"the row '{self.title}' has the option '{name}', but a row changes data, model or trainer; "
-                    "write it as in `model.ce_loss_weight: 0.5`."
-                )
 
     @property
     def args(self) -> tuple[str, ...]:
         """The options as a command line has them."""
-        texts = {name: value if isinstance(value, str) else as_text(value) for name, value in self.options.items()}
-        return tuple(f"--{name}={text}" for name, text in texts.items())
+        return _as_args(self.options, f"the row '{self.title}'")
 
     @property
     def title(self) -> str:
@@ -87,6 +80,8 @@ class StudyConfig:
         baseline: The row that the others are compared with.
         compared: The rows that are compared with it.
         teacher: The teacher of every row that learns from one.
+        options: Options of every row, the teacher's too, as in ``trainer.max_epochs: 10``. The command line overrides
+            them, and a row's own ``options`` override both.
         teachers: Whether all seeds share ``one`` teacher, that of the first seed, or each has its own (``per_seed``).
         seeds: Number of seeds; every row runs once with each. Defaults to the last of ``looks``, or 5. The first start
             of a study makes it the planned number, at which verdicts are given. More seeds later are exploratory.
@@ -106,6 +101,7 @@ class StudyConfig:
     baseline: RowConfig
     compared: list[RowConfig]
     teacher: RowConfig | None = None
+    options: dict[str, Any] = field(default_factory=dict)
     teachers: Literal["one", "per_seed"] = "per_seed"
     seeds: int | None = None
     first_seed: int | None = None
@@ -116,12 +112,10 @@ class StudyConfig:
     onnx: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "jobs", "threads"):
+        for name, least in {"seeds": 1, "jobs": 1, "threads": 1, "first_seed": 0}.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name} is {value}, but it must be 1 or more.")
-        if self.first_seed is not None and self.first_seed < 0:
-            raise UserError(f"--first_seed is {self.first_seed}, but it must be 0 or more.")
+            if value is not None and value < least:
+                raise UserError(f"--{name} is {value}, but it must be {least} or more.")
         if self.looks is not None and (not self.looks or sorted({2, *self.looks}) != [2, *self.looks]):
             raise UserError(f"--looks is {self.looks}, but it must be rising numbers of seeds from 3, as [5, 10, 20].")
         folders = [row.folder.lower() for row in self.rows]
@@ -163,7 +157,7 @@ class Request:
     Attributes:
         name: Name of the study: its file's.
         study: Its config.
-        each_run: Options that every run gets.
+        each_run: Options that every run gets: the study's, then the command line's.
     """
 
     name: str
@@ -194,9 +188,9 @@ def read_request(args: Sequence[str]) -> Request:
         raise UserError("compare needs a study: give --config notebook_table.yaml, or one of your own like it.")
     parsed = parser.parse_args(own)
     values = {item.name: parsed[item.name] for item in fields(StudyConfig)}  # jsonargparse would build what rows name
-    rows = {name: None if values[name] is None else RowConfig(**vars(values[name])) for name in ("teacher", "baseline")}
+    rows = {name: values[name] and RowConfig(**vars(values[name])) for name in ("teacher", "baseline")}
     study = StudyConfig(**{**values, **rows, "compared": [RowConfig(**vars(row)) for row in values["compared"]]})
-    return Request(Path(parsed.config[0].relative).stem, study, each_run)
+    return Request(Path(parsed.config[0].relative).stem, study, (*_as_args(study.options, "the study"), *each_run))
 
 
 def split_options(args: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
@@ -209,6 +203,16 @@ def split_options(args: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
             chosen = each_run if word.startswith(EACH_RUN) else own
         chosen.append(word)
     return own, tuple(each_run)
+
+
+def _as_args(options: dict[str, Any], owner: str) -> tuple[str, ...]:
+    for name in options:
+        if not f"--{name}".startswith(EACH_RUN):
+            raise UserError(
+                f"{owner} has the option '{name}', but `options` change data, model or trainer; write it as in "
+                "`model.ce_loss_weight: 0.5`."
+            )
+    return tuple(f"--{name}={value if isinstance(value, str) else as_text(value)}" for name, value in options.items())
 
 
 def as_text(value: Any) -> str:

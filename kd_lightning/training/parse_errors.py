@@ -31,7 +31,7 @@ CHOICES: dict[str, type[Any]] = {
 }
 """The base class of what a key takes: an unknown class name is answered with the known ones."""
 
-STUDY = ("baseline", "compared", "teacher", "teachers", "seeds", "first_seed", "looks", "onnx")
+STUDY = ("baseline", "compared", "teacher", "options", "teachers", "seeds", "first_seed", "looks", "onnx")
 """Keys that only a study has; of runs, ``baseline`` names a config and is text."""
 IS_STUDY = "; a study, which has a baseline, is run by `compare`"
 """The end of a message about a study where a run's config is expected."""

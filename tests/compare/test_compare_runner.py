@@ -23,8 +23,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from kd_lightning.cli import main
 from kd_lightning.commands import compare as command
 from kd_lightning.compare import runner
+from kd_lightning.compare.make_plan import row_digests
 from kd_lightning.compare.plan import plan_rows
 from kd_lightning.compare.results import Row, Study
+from kd_lightning.compare.run_key import run_key
 from kd_lightning.compare.store import read_study
 from kd_lightning.compare.study import RowConfig, as_text, read_request
 from kd_lightning.compare.worker import Job, run_job
@@ -438,6 +440,11 @@ MISTAKES = {
     "no such option of a run": (["--config=notebook_table.yaml", "--data.foo=1"], "there is no option --data.foo"),
     "same names": (["--config=twice.yaml"], "two rows of the study are called 'student'"),
     "no option of a row": (["--config=other.yaml"], "the row 'student' has the option 'seeds'"),
+    "no option of all rows": (["--config=shared.yaml"], "the study has the option 'seeds'"),
+    "an option that one row lacks": (
+        ["--config=lacking.yaml"],
+        "in the row 'student', there is no option --model.losses",
+    ),
     "no teacher": (["--config=untaught.yaml"], "learns from a teacher"),
     "a smoke test": (["--config=notebook_table.yaml", "--trainer.fast_dev_run=1"], "has trainer.fast_dev_run 1"),
     "some test images": (["--config=notebook_table.yaml", "--trainer.limit_test_batches=.5"], "limit_test_batches 0.5"),
@@ -469,6 +476,9 @@ def test_a_mistake_is_answered_in_one_sentence_before_anything_runs(
     Path("another.yaml").write_text(study)
     rows = "baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml, options: {data.normalize: imagenet}}]"
     Path("pixels.yaml").write_text(f"teacher: {{config: teacher.yaml}}\n{rows}")
+    rows = "baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml}]"
+    Path("shared.yaml").write_text(f"options: {{seeds: 2}}\n{rows}")
+    Path("lacking.yaml").write_text(f"options: {{model.losses.kd.weight: 2}}\n{rows}")
     Path("set.yaml").write_text("baseline: {config: student.yaml, options: {data.augment: !!set {a}}}\ncompared: []")
     args, expected = MISTAKES[mistake]
     assert main(["compare", *args]) == 2
@@ -489,6 +499,24 @@ def test_options_of_runs_are_separated_from_those_of_the_study() -> None:
     assert read_request(first_line.removeprefix("# python -m kd_lightning compare ").split()).study.seeds == 5
     with pytest.raises(UserError, match="needs a study"):
         read_request(["--seeds=3"])
+
+
+def test_options_of_the_study_are_those_of_each_row_and_give_the_same_runs(temp_folder: Path) -> None:
+    def digests(shared: dict[str, Any], each: dict[str, Any], *args: str) -> tuple[list[str], dict[str, str]]:
+        own = {"cosine": {"model.hidden_rep_loss_weight": 0.5, "data.batch_size": 16}}
+        options = {name: each | own.get(name, {}) for name in ("teacher", "student", "cosine")}
+        teacher, *rows = ({"config": f"{name}.yaml", "options": options[name]} for name in options)
+        study = {"teacher": teacher, "baseline": rows[0], "compared": rows[1:], "options": shared}
+        Path("study.yaml").write_text(yaml.safe_dump(study))
+        planned = plan_rows(read_request(["--config=study.yaml", "--data=tiny.TinyDataModule", *args]))
+        keys = [run_key(row.config, 0, data={}, teacher=None, threads=1, code="") for row in planned]
+        return keys, row_digests(planned, {row.row.title: {} for row in planned}, "one", 1)
+
+    values: dict[str, Any] = {"trainer.max_epochs": 3, "data.batch_size": 32, "data.views": None}
+    assert digests(values, {}) == digests({}, values)
+    epochs = digests(values, {}, "--trainer.max_epochs=2")
+    assert epochs == digests({}, values | {"trainer.max_epochs": 2})  # the command line overrides the study's
+    assert len({*epochs[0], *digests(values, {})[0]}) == 6
 
 
 def test_a_study_without_a_teacher_takes_the_newest_that_fit_has_trained(
