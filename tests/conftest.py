@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two cores are often shared; before torch is imported
 
+import lightning.pytorch  # noqa: F401  before others: typing keeps one order of `int | float`, which says what 1 is
+
 
 @pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -40,7 +40,7 @@ class Steps(Callback):
 
 def test_what_is_validated_saved_and_exported_is_the_average(temp_folder: Path) -> None:
     run = fit("student.yaml", *OPTIONS, f"--trainer.callbacks=[test_averaged.Steps, {AVERAGE}]")
-    steps = next(callback for callback in run.callbacks if type(callback).__name__ == "Steps").networks
+    steps = next(callback for callback in run.trainer.callbacks if type(callback).__name__ == "Steps").networks
     average = {name: values for name, values in steps[0].items() if values.is_floating_point()}
     for network in steps[1:]:
         average = {name: (values + network[name]) / 2 for name, values in average.items()}
