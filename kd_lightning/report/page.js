@@ -1,40 +1,4 @@
-const CHARTS = {
-  accuracy: drawAccuracy,
-  difference: drawDifference,
-  curve: drawCurve,
-  classes: drawClasses,
-  confusion: drawConfusion,
-  cost: drawCost,
-};
-
-function draw(box) {
-  const [kind, index] = box.dataset.chart.split(" ");
-  CHARTS[kind](box, Number(index));
-  box.querySelector("svg")?.addEventListener("pointerleave", () => { tip.hidden = true; });
-}
-
-const boxes = [...document.querySelectorAll("[data-chart]")];
-const widths = new Map();
-const watch = new ResizeObserver((entries) => {
-  for (const { target } of entries) {
-    if (widths.get(target) === target.clientWidth) continue;
-    widths.set(target, target.clientWidth);
-    draw(target);
-  }
-});
-boxes.forEach((box) => watch.observe(box));
-addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
-
-for (const button of document.querySelectorAll(".legend button")) {
-  button.addEventListener("click", () => {
-    const pressed = button.getAttribute("aria-pressed") !== "true";
-    button.setAttribute("aria-pressed", String(pressed));
-    if (button.id === "late") late = pressed;
-    else if (pressed) hidden.delete(Number(button.dataset.row));
-    else hidden.add(Number(button.dataset.row));
-    boxes.filter((box) => box.dataset.chart.startsWith("curve")).forEach(draw);
-  });
-}
+"use strict";
 
 /** Sort by a column: numbers by value, words by alphabet, missing values last. */
 function sortBy(table, column, descending) {

@@ -1,17 +1,18 @@
 """A study's report as one self-contained HTML page."""
 
-import json
 from base64 import b64encode
+from collections.abc import Sequence
 from hashlib import sha256
 from html import escape
-from typing import Any
 
 from kd_lightning import pages
-from kd_lightning.compare.results import Row
-from kd_lightning.report.analysis import Analysis
-from kd_lightning.report.chart_data import chart_data
+from kd_lightning.compare.results import Role, Row
+from kd_lightning.report.analysis import MAX_CLASSES, Analysis
 from kd_lightning.report.comparison import Comparison, points
 from kd_lightning.report.error_control import error_sentence, new_study, worse_teachers
+from kd_lightning.report.figures import few_note, fewer_rows, plot
+from kd_lightning.report.panel import PALETTE, to_svg
+from kd_lightning.report.plots import colour_of
 from kd_lightning.report.statistics import Verdict
 from kd_lightning.report.tables import (
     ACCURACY,
@@ -39,10 +40,10 @@ STYLES = {Verdict.HELPS: "good", Verdict.HURTS: "bad", Verdict.INCONCLUSIVE: "un
 
 def to_page(analysis: Analysis) -> str:
     """Return the whole report as one HTML page."""
-    study, data = analysis.study, chart_data(analysis)
+    study = analysis.study
     seeds, epochs = len(study.settings.seeds), study.settings.epochs
     size = f"{counted(epochs, 'epoch')} · {counted(seeds, 'seed')}"
-    script = pages.script(ROOM, ("svg.js", "charts.js", "page.js"))
+    script = pages.script(ROOM, ("page.js",))
     return pages.page(
         ROOM,
         f"{study.name}: {headline(analysis)}",
@@ -54,14 +55,13 @@ def to_page(analysis: Analysis) -> str:
         failures=_failures(analysis),
         results=_table(results_table(analysis)),
         accuracy=_accuracy(analysis),
-        curves=_curves(data),
-        classes=_classes(analysis, data),
-        confusion=_confusion(data),
-        costs=_costs(analysis, data),
+        curves=_curves(analysis),
+        classes=_classes(analysis),
+        confusion=_confusion(analysis),
+        costs=_costs(analysis),
         runs=_table(runs_table(analysis)),
         settings=_settings(analysis),
         method="\n".join(f"<li>{escape(line)}</li>" for line in method(analysis)),
-        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         script=script,
     )
 
@@ -75,12 +75,14 @@ def _lead(analysis: Analysis) -> str:
 
 
 def _cards(analysis: Analysis) -> str:
-    cards = "".join(_card(number, row, by) for number, (row, by) in enumerate(analysis.compared))
+    cards = "".join(_card(row, by) for row, by in analysis.compared)
     note = "Thick: 95 % interval of the difference. Thin: the same over resampled test images (bootstrap)."
-    return f'<div class="cards">{cards}</div><p class="note under">{note}</p>' if cards else ""
+    figure = _figures(analysis, "differences")
+    under = f'<div class="under">{figure}<p class="note under">{note}</p></div>' if figure else ""
+    return f'<div class="cards">{cards}</div>{under}' if cards else ""
 
 
-def _card(number: int, row: Row, by: Comparison) -> str:
+def _card(row: Row, by: Comparison) -> str:
     size = f"{points(by.test.difference)} <small>points</small>" if by.test.runs else NOTHING
     p = f", p = {p_text(by.adjusted_p)}".replace("= <", "< ") if by.adjusted_p is not None else ""
     interval = f"95 %: {interval_text(by.test.interval)}{p}." if by.test.interval else ""
@@ -89,7 +91,6 @@ def _card(number: int, row: Row, by: Comparison) -> str:
     return (
         f'<article class="card {STYLES[by.verdict]}"><header><h2>{escape(row.name)}</h2>'
         f'<span class="pill">{MARKS[by.verdict]} {by.verdict}</span></header><p class="big">{size}</p>'
-        f'<div data-chart="difference {number}"></div>'
         f'<p class="why">{escape(f"{interval} {advice}")}</p></article>'
     )
 
@@ -100,57 +101,45 @@ def _failures(analysis: Analysis) -> str:
 
 
 def _accuracy(analysis: Analysis) -> str:
-    if not any(found.row.runs for found in analysis.rows):
-        return ""
     reported = any(found.row.reported is not None for found in analysis.rows)
     note = "Small dots are runs, the large dot is their mean with its 95 % interval."
     note += " A hollow diamond is what others report, with their own settings and data." if reported else ""
-    return _section("Test accuracy, run by run", note, '<figure class="panel" data-chart="accuracy"></figure>')
+    figure = _figures(analysis, "accuracy")
+    return _section("Test accuracy, run by run", note, figure) if figure else ""
 
 
-def _curves(data: dict[str, Any]) -> str:
-    if not data["curves"]:
-        return ""
-    buttons = "".join(
-        f'<button type="button" class="key" aria-pressed="true" data-row="{number}" style="--c:{row["colour"]}">'
-        f"{escape(row['name'])}</button>"
-        for number, row in enumerate(data["rows"])
-    )
-    late = '<button type="button" id="late" aria-pressed="false">later half of the epochs</button>'
-    note = "Means over seeds; the band is one standard deviation. Choose what is drawn:"
-    charts = _charts("curve", [found["title"] for found in data["curves"]])
-    return _section("Training", note, f'<div class="legend">{buttons}{late}</div>{charts}')
+def _curves(analysis: Analysis) -> str:
+    figures = _figures(analysis, "curves")
+    note = f"Means over seeds; the band is one standard deviation. {few_note(analysis)}"
+    return _section("Training", note, _legend(fewer_rows(analysis)) + figures) if figures else ""
 
 
-def _classes(analysis: Analysis, data: dict[str, Any]) -> str:
+def _classes(analysis: Analysis) -> str:
     table = f"<details><summary>Accuracies</summary>{_table(classes_table(analysis))}</details>"
-    shown = data["classes"]
-    if not shown["rows"]:
+    figure = _figures(analysis, "classes")
+    if not figure:
         return _section("Class by class", "", table)
-    most = "" if len(shown["names"]) == len(analysis.study.class_names) else "The classes that differ most. "
+    most = "" if len(analysis.study.class_names) <= MAX_CLASSES else "The classes that differ most. "
     note = f"{most}Difference to {analysis.study.baseline.name}; its 95 % intervals are not corrected: no verdicts."
-    rows = [data["rows"][found["row"]] for found in shown["rows"]]
-    keys = "".join(f'<span class="key" style="--c:{row["colour"]}">{escape(row["name"])}</span>' for row in rows)
-    chart = '<figure class="panel tall" data-chart="classes"></figure>'
-    return _section("Class by class", note, f'<div class="legend">{keys}</div>{chart}{table}')
+    keys = _legend(fewer_rows(analysis), ("student",))
+    return _section("Class by class", f"{note} {few_note(analysis)}", f"{keys}{figure}{table}")
 
 
-def _confusion(data: dict[str, Any]) -> str:
-    if not data["confusion"]:
-        return ""
+def _confusion(analysis: Analysis) -> str:
+    figures = _figures(analysis, "confusion")
     note = "All runs together, in per cent of the true class (rows); columns are predictions."
-    names = [data["rows"][found["row"]]["name"] for found in data["confusion"]]
-    return _section("What is taken for what", note, _charts("confusion", names))
+    return _section("What is taken for what", f"{note} {few_note(analysis)}", figures) if figures else ""
 
 
-def _costs(analysis: Analysis, data: dict[str, Any]) -> str:
-    if not data["costs"]:
+def _costs(analysis: Analysis) -> str:
+    figures = _figures(analysis, "costs")
+    if not figures:
         return ""
-    charts = _charts("cost", [found["title"] for found in data["costs"]])
     table = measures_table(analysis)
-    note = "Mean test accuracy (%); the bar is one standard deviation over runs."
+    note = f"Mean test accuracy (%); the bar is one standard deviation over runs. {few_note(analysis)}"
     missing = "".join(f'<p class="note under">{escape(line)}</p>' for line in cost_notes(analysis))
-    return _section("Accuracy against cost", note, f"{charts}<h3>{escape(table.title)}</h3>{_table(table)}{missing}")
+    body = _legend(fewer_rows(analysis)) + figures
+    return _section("Accuracy against cost", note, f"{body}<h3>{escape(table.title)}</h3>{_table(table)}{missing}")
 
 
 def _section(title: str, note: str, body: str) -> str:
@@ -163,12 +152,23 @@ def _settings(analysis: Analysis) -> str:
     return f'<dl class="panel">{items}</dl>'
 
 
-def _charts(kind: str, captions: list[str]) -> str:
-    figures = (
-        f'<figure class="panel" data-chart="{kind} {number}"><figcaption>{escape(caption)}</figcaption></figure>'
-        for number, caption in enumerate(captions)
+def _figures(analysis: Analysis, name: str) -> str:
+    """Return a plot's panels as figures, in a grid where it may have several; nothing without data."""
+    figures = []
+    for number, panel in enumerate(plot(analysis, name)):
+        caption = f"<figcaption>{escape(panel.title)}</figcaption>" if panel.title else ""
+        svg = to_svg(panel, f"{name}: {panel.title}" if panel.title else name, f"{name}{number}")
+        figures.append(f'<figure class="panel" data-plot="{name}">{caption}{svg}</figure>')
+    return f'<div class="grid">{"".join(figures)}</div>' if figures else ""
+
+
+def _legend(analysis: Analysis, roles: Sequence[Role] = ("teacher", "baseline", "student")) -> str:
+    keys = (
+        f'<span class="key" style="--c:var(--{PALETTE[colour_of(analysis, row)]})">{escape(row.name)}</span>'
+        for row in analysis.study.rows
+        if row.role in roles
     )
-    return f'<div class="grid">{"".join(figures)}</div>'
+    return f'<div class="legend">{"".join(keys)}</div>'
 
 
 def _table(table: Table) -> str:

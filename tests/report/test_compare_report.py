@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compare_example import example_run, example_study, with_failure, with_rows
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 from scipy import stats
@@ -22,17 +24,10 @@ from kd_lightning.data.class_names import CIFAR10_CLASSES
 from kd_lightning.errors import UserError
 from kd_lightning.report import outputs
 from kd_lightning.report.analysis import Analysis, analyse
-from kd_lightning.report.chart_data import chart_data
-from kd_lightning.report.figures import (
-    MAX_ROWS,
-    accuracy_figure,
-    classes_figure,
-    curves_figure,
-    fewer_rows,
-    latency_figure,
-    size_figure,
-)
+from kd_lightning.report.figures import MAX_ROWS, fewer_rows
 from kd_lightning.report.outputs import write_report
+from kd_lightning.report.panel import Panel, to_svg
+from kd_lightning.report.plots import accuracy_plot, classes_plot, costs_plot, curves_plot
 from kd_lightning.report.tables import headline, method
 from kd_lightning.report.text import runs_to_csv, to_csv, to_json, to_markdown, to_terminal
 
@@ -46,6 +41,12 @@ def printed(analysis: Analysis, width: int = 80) -> str:
     console = Console(width=width, file=io.StringIO(), record=True)
     console.print(to_terminal(analysis))
     return console.export_text()
+
+
+def drawn(panel: Panel) -> Axes:
+    axes = Figure().add_subplot()
+    panel.draw(axes)
+    return axes
 
 
 def diverged(study: Study) -> Study:
@@ -232,8 +233,8 @@ def test_a_class_without_test_images_has_no_accuracy_in_any_form() -> None:
     analysis = analyse(replace(study, rows=tuple(rows)))
     assert "| airplane | \N{EN DASH} | \N{EN DASH} |" in to_markdown(analysis)
     assert "nan" not in to_markdown(analysis)
-    assert classes_figure(analysis)
-    assert chart_data(analysis)["classes"]["rows"][0]["values"][0] is None
+    (classes,) = (to_svg(panel, "classes", "") for panel in classes_plot(analysis))
+    assert "<title>airplane</title>" in classes  # and no value
 
 
 def test_a_failed_run_is_reported_in_every_form() -> None:
@@ -255,7 +256,7 @@ def test_one_teacher_for_all_seeds_is_named_as_a_limit() -> None:
 
 def test_every_output_is_written_and_every_picture_shows_something(analysis: Analysis, tmp_path: Path) -> None:
     paths = write_report(analysis, tmp_path / "report")
-    pictures = ("accuracy", "differences", "curves", "classes", "confusion", "size", "latency")
+    pictures = ("accuracy", "differences", "curves", "classes", "confusion", "costs")
     texts = {"report.html", "report.md", "report.csv", "runs.csv", "report.json"}
     names = {path.relative_to(tmp_path / "report").as_posix() for path in paths}
     assert names == texts | {f"figures/{name}.png" for name in pictures}
@@ -267,17 +268,20 @@ def test_every_output_is_written_and_every_picture_shows_something(analysis: Ana
 
 
 def test_pictures_draw_every_row_run_and_class(analysis: Analysis) -> None:
-    accuracy, curves, classes = (draw(analysis) for draw in (accuracy_figure, curves_figure, classes_figure))
-    assert accuracy is not None
-    assert [label.get_text() for label in accuracy.axes[0].get_yticklabels()] == [
-        "teacher", "student", "cosine", "regress",
-    ]  # fmt: skip
-    drawn = [len(np.asarray(dots.get_offsets())) for dots in accuracy.axes[0].collections]
-    assert drawn.count(5) == 4  # every row's runs
-    assert curves is not None
-    assert [len(axes.lines) for axes in curves.axes] == [4, 4, 4, 4]
-    assert classes is not None
-    assert tuple(label.get_text() for label in classes.axes[0].get_yticklabels()) == CIFAR10_CLASSES
+    (accuracy,), curves, (classes,) = accuracy_plot(analysis), curves_plot(analysis), classes_plot(analysis)
+    axes = drawn(accuracy)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["teacher", "student", "cosine", "regress"]
+    assert [len(np.asarray(dots.get_offsets())) for dots in axes.collections].count(5) == 4  # every row's runs
+    assert [len(drawn(panel).lines) for panel in curves] == [4, 4, 4, 4]
+    assert tuple(label.get_text() for label in drawn(classes).get_yticklabels()) == CIFAR10_CLASSES
+
+
+def test_an_accuracy_axis_ends_at_100_per_cent() -> None:
+    study = example_study(range(2))
+    row = replace(study.rows[1], runs=tuple(example_run(seed, 1.0 - 0.002 * seed) for seed in (0, 1)), reported=1.0)
+    analysis = analyse(with_rows(study, row))
+    assert drawn(accuracy_plot(analysis)[0]).get_xlim()[1] == 100
+    assert all(drawn(panel).get_ylim()[1] <= 100 for panel in (*curves_plot(analysis)[:2], *costs_plot(analysis)))
 
 
 def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path: Path) -> None:
@@ -305,12 +309,8 @@ def test_what_was_not_measured_is_left_out() -> None:
         for row in study.rows
     ]
     analysis = analyse(replace(study, rows=tuple(rows)))
-    curves, size = curves_figure(analysis), size_figure(analysis)
-    assert curves is not None
-    assert [axes.get_title(loc="left") for axes in curves.axes] == ["train accuracy (%)", "train loss"]
-    assert size is not None
-    assert size.axes[0].get_xlabel() == "Parameters (k)"
-    assert latency_figure(analysis) is None
+    assert [panel.title for panel in curves_plot(analysis)] == ["Training accuracy (%)", "Training loss"]
+    assert [panel.title for panel in costs_plot(analysis)] == ["Parameters (k)", "Multiply-adds (M)"]
     assert "Latency" not in to_markdown(analysis)
 
 
@@ -318,9 +318,8 @@ def test_curves_are_averaged_over_the_epochs_that_all_runs_have() -> None:
     study = example_study(seeds=range(2))
     short = replace(study.rows[1].runs[0], curves=Curves((1, 2), (2.0, 1.0), (0.1, 0.2), (), ()))
     row = replace(study.rows[1], runs=(short, study.rows[1].runs[1]))
-    figure = curves_figure(analyse(with_rows(study, row)))
-    assert figure is not None
-    assert np.asarray(figure.axes[0].lines[0].get_xdata()).tolist() == [1, 2]
+    panel = curves_plot(analyse(with_rows(study, row)))[0]
+    assert np.asarray(drawn(panel).lines[0].get_xdata()).tolist() == [1, 2]
 
 
 @pytest.mark.filterwarnings("error")
