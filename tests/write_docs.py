@@ -26,7 +26,7 @@ def table(kind: str) -> str:
         return rows(
             head,
             [
-                [f"`{loss.source.name}`", f"`{loss.short}`", loss.source.title, weight(loss), own(loss)]
+                [f"`{loss.source.name}`", f"`{loss.source.short}`", loss.source.title, weight(loss), own(loss)]
                 for loss in found
             ],
         )

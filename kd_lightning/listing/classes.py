@@ -15,9 +15,6 @@ from kd_lightning.listing.source import Found, Module, assigned, look_up, resolv
 REQUIRED = object()
 """The default of an option that must be given."""
 
-COMPOSED = (ast.Subscript, ast.BinOp)
-"""Types that a type alias stands for."""
-
 
 class Code(str):
     """A default that is not a literal, as source text."""
@@ -63,81 +60,85 @@ class ClassSource:
     @property
     def title(self) -> str:
         """What it is: the first line of its docstring."""
-        return one_line(self.docstring.short_description or "")
+        return one_line(self.docstring.short_description)
 
     @cached_property
     def lineage(self) -> tuple["ClassSource", ...]:
         """The class and its bases, the nearest first, without those of libraries."""
-        names = [base.value if isinstance(base, ast.Subscript) else base for base in self.node.bases]
-        bases = [as_class(look_up(self.module, ast.unparse(name))) for name in names]
-        others = [base for base in bases if base is not None and base.node is not self.node]
-        found = [self, *(other for base in others for other in base.lineage)]
+        names = [ast.unparse(base.value if isinstance(base, ast.Subscript) else base) for base in self.node.bases]
+        bases = [_as_class(look_up(self.module, name)) for name in names]
+        found = [self, *(other for base in bases if base and base.node is not self.node for other in base.lineage)]
         return tuple({kind.path: kind for kind in reversed(found)}.values())[::-1]
 
     @property
     def is_abstract(self) -> bool:
         """Whether it has an abstract method."""
-        defined: dict[str, bool] = {}
-        for kind in reversed(self.lineage):
-            defined |= dict(_members(kind.node))
-        return any(defined.values())
+        members: dict[str, bool] = {}
+        for body in (kind.node.body for kind in reversed(self.lineage)):
+            methods = [node for node in body if isinstance(node, ast.FunctionDef)]
+            members |= {node.name: _has_mark(node, "abstractmethod") for node in methods}
+            members |= dict.fromkeys(assigned(body), False)
+        return any(members.values())
 
-    def constant(self, name: str) -> Any:
-        """Return the value of a class attribute, its own or inherited; ``None`` where there is none."""
+    @property
+    def short(self) -> str:
+        """The field's short name for it, its own or inherited; empty where there is none."""
         for kind in self.lineage:
-            values = dict(pair for node in kind.node.body for pair in assigned(node))
-            if name in values:
-                return _value(kind.module, values[name])
-        return None
+            if value := assigned(kind.node.body).get("short"):
+                return str(_value(kind.module, value))
+        return ""
 
     @cached_property
     def options(self) -> tuple[Option, ...]:
-        """Its constructor's arguments, then those that it passes on to its bases."""
-        return tuple(self._option(name, value) for name, value in _parameters(self.lineage).items())
-
-    def _option(self, name: str, parameter: _Parameter) -> Option:
-        module, annotation, default = parameter
-        kind = "" if annotation is None else type_text(module, annotation)
-        return Option(name, kind, REQUIRED if default is None else _value(module, default), self._help(name))
-
-    def _help(self, name: str) -> str:
-        for kind in self.lineage:
-            for entry in kind.docstring.params:
-                if entry.args[0] == "param" and entry.arg_name == name:
-                    return one_line(entry.description or "")
-        return ""
-
-
-def as_class(found: Found | None) -> ClassSource | None:
-    """Return what was found as a class; ``None`` where it is not a class."""
-    return ClassSource(found.module, found.node) if found and isinstance(found.node, ast.ClassDef) else None
+        """Its constructor's arguments, then those that it passes on to its bases, whose docstrings explain them."""
+        texts: dict[str, str] = {}
+        for kind in reversed(self.lineage):
+            entries = [entry for entry in kind.docstring.params if entry.args[0] == "param"]
+            texts |= {entry.arg_name: one_line(entry.description) for entry in entries}
+        return tuple(_option(name, value, texts) for name, value in _parameters(self.lineage).items())
 
 
 def find_class(path: str) -> ClassSource | None:
     """Find a class by its import path."""
-    return as_class(resolve(path))
+    return _as_class(resolve(path))
 
 
-def one_line(text: str) -> str:
+def one_line(text: str | None) -> str:
     """Return a text of a docstring as one line, with names and formulas in simple backticks."""
-    return " ".join(text.split()).replace("``", "`")
+    return " ".join((text or "").split()).replace("``", "`")
 
 
-def type_text(module: Module, node: ast.expr) -> str:
+def _as_class(found: Found | None) -> ClassSource | None:
+    return ClassSource(found.module, found.node) if found and isinstance(found.node, ast.ClassDef) else None
+
+
+def _has_mark(node: ast.ClassDef | ast.FunctionDef, mark: str) -> bool:
+    return any(ast.unparse(decorator).startswith(mark) for decorator in node.decorator_list)
+
+
+def _option(name: str, parameter: _Parameter, texts: dict[str, str]) -> Option:
+    module, annotation, default = parameter
+    kind = "" if annotation is None else _type(module, annotation)
+    return Option(name, kind, REQUIRED if default is None else _value(module, default), texts.get(name, ""))
+
+
+def _type(module: Module, node: ast.AST) -> str:
     """Return a type as ``int | auto``: choices as a config has them, and aliases replaced by their types."""
-    if isinstance(node, ast.BinOp):
-        return f"{type_text(module, node.left)} | {type_text(module, node.right)}"
-    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal":
-        choices = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        return " | ".join(str(ast.literal_eval(choice)) for choice in choices)
-    if isinstance(node, ast.Name):
-        found = look_up(module, node.id)
-        return type_text(found.module, found.node) if found and isinstance(found.node, COMPOSED) else node.id
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):  # a quoted annotation
-        with suppress(SyntaxError):
-            return type_text(module, ast.parse(node.value, mode="eval").body)
-    if isinstance(node, ast.Constant) and node.value is None:
-        return "null"
+    match node:
+        case ast.BinOp(left=left, right=right):
+            return f"{_type(module, left)} | {_type(module, right)}"
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
+            values = choices.elts if isinstance(choices, ast.Tuple) else [choices]
+            return " | ".join(str(ast.literal_eval(value)) for value in values)
+        case ast.Name(id=name):
+            found = look_up(module, name)
+            is_alias = found and isinstance(found.node, ast.Subscript | ast.BinOp)
+            return _type(found.module, found.node) if found and is_alias else name
+        case ast.Constant(value=None):
+            return "null"
+        case ast.Constant(value=str(quoted)):
+            with suppress(SyntaxError):
+                return _type(module, ast.parse(quoted, mode="eval").body)
     return ast.unparse(node)
 
 
@@ -150,25 +151,15 @@ def _value(module: Module, node: ast.expr) -> Any:
         return Code(ast.unparse(node))
 
 
-def _members(node: ast.ClassDef) -> Iterator[tuple[str, bool]]:
-    """Give what a class defines, and whether it is abstract."""
-    for statement in node.body:
-        if isinstance(statement, ast.FunctionDef):
-            yield statement.name, any(ast.unparse(mark) == "abstractmethod" for mark in statement.decorator_list)
-        yield from ((name, False) for name, _ in assigned(statement))
-
-
 def _parameters(lineage: Sequence[ClassSource]) -> dict[str, _Parameter]:
     if not lineage:
         return {}
     kind, *bases = lineage
-    inits = [node for node in kind.node.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
-    if not inits:
-        return _parameters(bases) | (dict(_fields(kind)) if _is_dataclass(kind.node) else {})
-    own = dict(_arguments(kind.module, inits[0].args))
-    if inits[0].args.kwarg is None:
-        return own
-    return own | {name: value for name, value in _handed_on(inits[0], _parameters(bases)).items() if name not in own}
+    init = next((node for node in kind.node.body if getattr(node, "name", "") == "__init__"), None)
+    if not isinstance(init, ast.FunctionDef):
+        return _parameters(bases) | (dict(_fields(kind)) if _has_mark(kind.node, "dataclass") else {})
+    own = dict(_arguments(kind.module, init.args))
+    return own if init.args.kwarg is None else own | _passed_on(init, _parameters(bases), own)
 
 
 def _arguments(module: Module, arguments: ast.arguments) -> Iterator[tuple[str, _Parameter]]:
@@ -178,22 +169,19 @@ def _arguments(module: Module, arguments: ast.arguments) -> Iterator[tuple[str, 
         yield argument.arg, _Parameter(module, argument.annotation, default)
 
 
-def _handed_on(init: ast.FunctionDef, inherited: dict[str, _Parameter]) -> dict[str, _Parameter]:
+def _passed_on(
+    init: ast.FunctionDef, inherited: dict[str, _Parameter], own: dict[str, _Parameter]
+) -> dict[str, _Parameter]:
     """Return the bases' arguments without those that ``super().__init__(...)`` is given by name or place."""
-    for call in (node for node in ast.walk(init) if isinstance(node, ast.Call)):
-        if ast.unparse(call.func) == "super().__init__":
-            places = [value for value in call.args if not isinstance(value, ast.Starred)]
-            given = {*islice(inherited, len(places)), *(keyword.arg for keyword in call.keywords)}
-            return {name: value for name, value in inherited.items() if name not in given}
-    return inherited
-
-
-def _is_dataclass(node: ast.ClassDef) -> bool:
-    return any(ast.unparse(mark).startswith("dataclass") for mark in node.decorator_list)
+    calls = [node for node in ast.walk(init) if isinstance(node, ast.Call)]
+    given = set(own)
+    for call in (call for call in calls if ast.unparse(call.func) == "super().__init__"):
+        places = [value for value in call.args if not isinstance(value, ast.Starred)]
+        given.update(islice(inherited, len(places)), (keyword.arg or "" for keyword in call.keywords))
+    return {name: value for name, value in inherited.items() if name not in given}
 
 
 def _fields(kind: ClassSource) -> Iterator[tuple[str, _Parameter]]:
-    annotated = (node for node in kind.node.body if isinstance(node, ast.AnnAssign))
-    for node in annotated:
-        if isinstance(node.target, ast.Name) and not ast.unparse(node.annotation).startswith("ClassVar"):
-            yield node.target.id, _Parameter(kind.module, node.annotation, node.value)
+    for node in kind.node.body:
+        if isinstance(node, ast.AnnAssign) and not ast.unparse(node.annotation).startswith("ClassVar"):
+            yield ast.unparse(node.target), _Parameter(kind.module, node.annotation, node.value)

@@ -26,7 +26,7 @@ class Config(NamedTuple):
 
 def shipped_configs() -> list[Config]:
     """Return all configs that come with the project, by name."""
-    return [read_config(path, path.name) for path in sorted(SHIPPED.glob("*.yaml"))]
+    return [_read(path, path.name) for path in sorted(SHIPPED.glob("*.yaml"))]
 
 
 def find_shown(name: str) -> Config:
@@ -36,20 +36,14 @@ def find_shown(name: str) -> Config:
         UserError: There is none.
     """
     named = name if Path(name).suffix else f"{name}.yaml"
-    return read_config(find_config(named), named)
+    return _read(find_config(named), named)
 
 
-def read_config(path: Path, name: str) -> Config:
-    """Read a config and the comments on its first lines.
-
-    Args:
-        path: Its file.
-        name: What ``--config`` finds it by.
-    """
+def _read(path: Path, name: str) -> Config:
     text = path.read_text(encoding="utf-8", errors="replace")
-    comments = re.findall(r"# ?(.*)\n", (re.match(r"(?:#.*\n)*", text) or [""])[0])
+    comments = re.findall(r"# ?(.*)\n", re.split(r"^(?!#)", text, maxsplit=1, flags=re.MULTILINE)[0])
+    runs = "compare" if re.search(r"^(compared:|baseline: *(\{|$))", text, re.MULTILINE) else "fit"
+    command = f"python -m kd_lightning {runs} --config {shlex.quote(name)}"
     commands = [line for line in comments if line.startswith("python -m ")]
     others = [line for line in comments if line not in commands]
-    runs = "compare" if re.search(r"^(compared:|baseline: *(\{|$))", text, re.MULTILINE) else "fit"
-    command = commands[0] if commands else f"python -m kd_lightning {runs} --config {shlex.quote(name)}"
-    return Config(name, others[0] if others else "", command, text)
+    return Config(name, [*others, ""][0], [*commands, command][0], text)

@@ -2,6 +2,7 @@
 
 import ast
 from difflib import get_close_matches
+from functools import cache
 from typing import NamedTuple
 
 from kd_lightning.errors import UserError
@@ -42,46 +43,27 @@ class Entry(NamedTuple):
     source: ClassSource
 
     @property
-    def short(self) -> str:
-        """The field's short name for it; empty where there is none."""
-        return str(self.source.constant("short") or "")
-
-    @property
     def class_path(self) -> str:
         """What a config writes: the bare name, or the import path of a class of the user's."""
-        ours = self.source.module.name.startswith("kd_lightning.")
-        return self.source.name if ours else self.source.path
+        return self.source.name if self.source.path.startswith("kd_lightning.") else self.source.path
 
     @property
     def options(self) -> tuple[Option, ...]:
         """The options that a config sets, without those that a network takes from the data."""
-        return tuple(option for option in self.source.options if not self._from_data(option.name))
+        from_data = _base_options(self.kind) if self.kind.base == "Network" else set[str]()
+        return tuple(option for option in self.source.options if option.name not in from_data)
 
     @property
     def own_options(self) -> tuple[Option, ...]:
         """The options that not all of its kind have."""
-        shared = {option.name for option in self._base.options} | {"seed"}  # an augmentation's, which has no base
+        shared = _base_options(self.kind) | {"seed"}  # an augmentation's, which has no base
         return tuple(option for option in self.options if option.name not in shared)
-
-    @property
-    def _base(self) -> ClassSource:
-        return base_of(self.kind)
-
-    def _from_data(self, name: str) -> bool:
-        return self.kind.base == "Network" and name in {option.name for option in self._base.options}
 
     @property
     def names(self) -> set[str]:
         """The names that find it, in lower case."""
         name = self.source.name.lower()
-        return {name, self.short.lower(), name.removesuffix(self.kind.ending.lower())} - {""}
-
-
-def base_of(kind: Kind) -> ClassSource:
-    """Return the class that all of a kind are subclasses of."""
-    base = find_class(f"{kind.package}.{kind.base}")
-    assert base is not None
-    return base
+        return {name, self.source.short.lower(), name.removesuffix(self.kind.ending.lower())} - {""}
 
 
 def entries(kind: Kind) -> list[Entry]:
@@ -91,12 +73,22 @@ def entries(kind: Kind) -> list[Entry]:
     assert isinstance(exported.node, ast.expr)
     names = sorted(ast.literal_eval(exported.node), key=str.lower)
     sources = [find_class(f"{kind.package}.{name}") for name in names]
-    return [Entry(kind, source) for source in sources if source is not None and _is_offered(kind, source)]
+    return [Entry(kind, source) for source in sources if source and _is_a(source, kind) and not source.is_abstract]
 
 
-def _is_offered(kind: Kind, source: ClassSource) -> bool:
-    bases = [other.name for other in source.lineage[1:]]
-    return kind.base in bases and not source.is_abstract
+@cache
+def _base(kind: Kind) -> ClassSource:
+    base = find_class(f"{kind.package}.{kind.base}")
+    assert base is not None
+    return base
+
+
+def _base_options(kind: Kind) -> set[str]:
+    return {option.name for option in _base(kind).options}
+
+
+def _is_a(source: ClassSource, kind: Kind) -> bool:
+    return _base(kind).path in [base.path for base in source.lineage[1:]]
 
 
 def find_entry(name: str, kind_name: str) -> Entry:
@@ -112,15 +104,12 @@ def find_entry(name: str, kind_name: str) -> Entry:
     kind = KINDS[kind_name]
     if "." in name:
         return _find_own(name, kind, kind_name)
-    known = entries(kind)
-    wanted = name.lower()
-    for entry in known:
-        if wanted in entry.names:
-            return entry
-    by_name = {other: entry.source.name for entry in known for other in entry.names}
-    near = list(dict.fromkeys(by_name[other] for other in get_close_matches(wanted, by_name, cutoff=0.5)))
+    known = {other: entry for entry in entries(kind) for other in entry.names}
+    if name.lower() in known:
+        return known[name.lower()]
+    near = dict.fromkeys(known[other].source.name for other in get_close_matches(name.lower(), known, cutoff=0.5))
     raise UserError(
-        f"there is no '{name}' in {kind_name}{did_you_mean(near)}; `list {kind_name}` shows all, and a class of "
+        f"there is no '{name}' in {kind_name}{did_you_mean(list(near))}; `list {kind_name}` shows all, and a class of "
         "your own has its import path, such as my_package.MyClass."
     )
 
@@ -131,7 +120,7 @@ def _find_own(path: str, kind: Kind, kind_name: str) -> Entry:
         raise UserError(
             f"there is no class {path} that can be read from here; fix the path, or see `list {kind_name}`."
         )
-    if not any(other.path == base_of(kind).path for other in source.lineage):
+    if not _is_a(source, kind):
         raise UserError(f"{path} is not a subclass of {kind.base}, as {kind_name} must be; see `list {kind_name}`.")
     return Entry(kind, source)
 

@@ -17,8 +17,8 @@ EXAMPLES: dict[str, Any] = {
 }
 """Values of options that are required, or empty by default."""
 
-LISTS: dict[str, list[Any]] = {"student": ["features.1", "features"]}
-"""Values of those that are lists: two layers or more."""
+LAYERS = ["features.1", "features"]
+"""The value of ``student`` where it is a list: two layers or more."""
 
 
 def snippet(entry: Entry) -> str:
@@ -27,26 +27,24 @@ def snippet(entry: Entry) -> str:
     if given := {option.name: _example(option) for option in entry.options if _is_shown(entry, option)}:
         value["init_args"] = given
     *around, last = entry.kind.place.split(".")
-    if last == "augment":
-        value = [value]
-    part = {(entry.short or "mine") if last == "NAME" else last: value}
+    name = (entry.source.short or "mine") if last == "NAME" else last
+    part = {name: [value] if last == "augment" else value}
     for name in reversed(around):
         part = {name: {"init_args": part} if name in ("model", "data") else part}
     return yaml.safe_dump(part, sort_keys=False, default_flow_style=None, width=100)
 
 
 def _is_shown(entry: Entry, option: Option) -> bool:
-    if option.default is REQUIRED:
-        return True
-    own = option in entry.own_options or option.name == "weight"
-    return own and option.default is not None and not isinstance(option.default, Code)
+    if option.default is None or isinstance(option.default, Code):
+        return False
+    return option.default is REQUIRED or option in entry.own_options or option.name == "weight"
 
 
 def _example(option: Option) -> Any:
     if option.default is not REQUIRED and option.default != "":
         return option.default
     if option.kind.startswith(("list", "Sequence", "tuple")):
-        return LISTS.get(option.name, [option.name.upper()])
+        return LAYERS if option.name == "student" else [option.name.upper()]
     return EXAMPLES.get(option.name, option.name.upper())
 
 

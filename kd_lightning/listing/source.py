@@ -2,9 +2,9 @@
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib.util import find_spec
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,59 +33,61 @@ class Found(NamedTuple):
 
 
 def resolve(path: str) -> Found | None:
-    """Follow an import path, through files that re-export its name, to the definition."""
+    """Follow an import path, through files that re-export its name, to the definition.
+
+    Raises:
+        UserError: A file on the way is not valid Python.
+    """
     parts = path.split(".")
     for count in range(len(parts) - 1, 0, -1):
-        if (module := read_module(".".join(parts[:count]))) is not None:
-            return look_up(module, ".".join(parts[count:]))
+        name = ".".join(parts[:count])
+        if (file := _path(name)) is not None:
+            return look_up(_read(file, name), ".".join(parts[count:]))
     return None
 
 
 def look_up(module: Module, name: str) -> Found | None:
     """Find what a name, such as ``Loss`` or ``losses.Loss``, means in a module."""
-    head, _, rest = name.partition(".")
+    head, dot, rest = name.partition(".")
     found = module.names.get(head)
     if isinstance(found, str):
-        return resolve(f"{found}.{rest}" if rest else found)
+        return resolve(found + dot + rest)
     return None if found is None or rest else Found(module, found)
 
 
-def read_module(name: str) -> Module | None:
-    """Read a module; ``None`` where there is no such file, or its package is in ``NOT_READ``.
-
-    Raises:
-        UserError: The file is not valid Python.
-    """
-    path = _path(name)
-    return None if path is None else Module(name, path, _names(path, name))
-
-
-def _path(name: str) -> Path | None:
-    """Return a module's file; packages around it are not imported."""
-    head, *rest = name.split(".")
-    if not head or head in NOT_READ:
-        return None
-    try:
-        spec = find_spec(head)
-    except ValueError:  # a module without a spec, such as __main__
-        return None
-    if spec is None:
-        return None
-    if not rest:
-        return Path(spec.origin) if spec.origin is not None and spec.origin.endswith(".py") else None
-    folders = [Path(place, *rest[:-1]) for place in spec.submodule_search_locations or ()]
-    files = [folder / last for folder in folders for last in (f"{rest[-1]}/__init__.py", f"{rest[-1]}.py")]
-    return next((file for file in files if file.is_file()), None)
+def assigned(body: Sequence[ast.stmt]) -> dict[str, ast.expr]:
+    """Return the names that statements assign, and their values."""
+    values: dict[str, ast.expr] = {}
+    for node in body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            values |= {target.id: node.value for target in targets if isinstance(target, ast.Name)}
+    return values
 
 
 @cache
-def _names(path: Path, name: str) -> dict[str, Definition]:
+def _read(path: Path, name: str) -> Module:
     try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError) as error:
+        statements = list(_statements(ast.parse(path.read_bytes()).body))
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        return Module(name, path, dict(_imported(statements, package)) | _defined(statements))
+    except (OSError, SyntaxError, ValueError, ImportError) as error:
         raise UserError(f"{path} is not valid Python ({error}); fix it.") from error
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return dict(_defined(_statements(tree.body), package))
+
+
+def _path(name: str) -> Path | None:
+    """Return a module's file, without an import of packages around it; ``None`` where none is read."""
+    head = name.partition(".")[0]
+    try:
+        spec = None if head in NOT_READ else find_spec(head)
+    except ValueError:  # an empty name, or a module without a spec, such as __main__
+        return None
+    if spec is None:
+        return None
+    roots = spec.submodule_search_locations or [spec.origin or ""]
+    modules = [Path(root).parent.joinpath(*name.split(".")) for root in roots]
+    files = [file for module in modules for file in (module / "__init__.py", module.with_suffix(".py"))]
+    return next((file for file in files if file.is_file()), None)
 
 
 def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
@@ -96,34 +98,17 @@ def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _statements([*node.body, *node.orelse])
 
 
-def _defined(statements: Iterable[ast.stmt], package: str) -> Iterator[tuple[str, Definition]]:
+def _defined(statements: Sequence[ast.stmt]) -> dict[str, Definition]:
+    return {**assigned(statements), **{node.name: node for node in statements if isinstance(node, ast.ClassDef)}}
+
+
+def _imported(statements: Sequence[ast.stmt], package: str) -> Iterator[tuple[str, str]]:
+    """Give the names that are imported, and their import paths; relative ones count from the package."""
     for node in statements:
-        if isinstance(node, ast.ClassDef):
-            yield node.name, node
-        elif isinstance(node, ast.Import):
-            yield from ((name.asname, name.name) if name.asname else (_first(name.name),) * 2 for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            source = _source(node, package)
-            yield from ((name.asname or name.name, f"{source}.{name.name}") for name in node.names)
-        else:
-            yield from assigned(node)
-
-
-def assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
-    """Give the names that a statement assigns, and their value."""
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    for target in targets:
-        if isinstance(target, ast.Name) and isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            yield target.id, node.value
-
-
-def _first(name: str) -> str:
-    return name.partition(".")[0]
-
-
-def _source(node: ast.ImportFrom, package: str) -> str:
-    """Return the module that names are imported from; ``from .base import Loss`` counts from the package."""
-    if not node.level:
-        return node.module or ""
-    parts = package.split(".")
-    return ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [node.module])])
+        for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            if isinstance(node, ast.ImportFrom):
+                source = resolve_name("." * node.level + (node.module or ""), package)
+                yield alias.asname or alias.name, f"{source}.{alias.name}"
+            else:
+                first = alias.asname or alias.name.partition(".")[0]
+                yield first, alias.name if alias.asname else first

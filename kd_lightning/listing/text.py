@@ -25,19 +25,18 @@ def all_kinds(width: int | None) -> Iterator[str]:
         width: Characters of a line; ``None`` breaks no line, for a file or another program.
     """
     for kind in (*KINDS, CONFIGS):
-        yield from (f"{kind}:", *(f"  {line}" for line in one_kind(kind, width and width - 2)), "")
-    yield from filled(MORE, width)
+        yield from (f"{kind}:", *one_kind(kind, width, indent=2), "")
+    yield from _filled(MORE, width)
 
 
-def one_kind(kind: str, width: int | None) -> list[str]:
+def one_kind(kind: str, width: int | None, indent: int = 0) -> list[str]:
     """Return the names of a kind with their lines, in columns."""
     if kind == CONFIGS:
-        return columns([(config.name, config.what) for config in shipped_configs()], width)
-    found = entries(KINDS[kind])
-    shorts = max(len(entry.short) for entry in found)
-    name = max(len(entry.source.name) for entry in found)
-    rows = [(f"{entry.source.name:{name}}  {entry.short:{shorts}}".rstrip(), entry.source.title) for entry in found]
-    return columns(rows, width)
+        return _columns([(config.name, config.what) for config in shipped_configs()], width, indent)
+    sources = [entry.source for entry in entries(KINDS[kind])]
+    name, short = max(len(source.name) for source in sources), max(len(source.short) for source in sources)
+    rows = [(f"{source.name:{name}}  {source.short:{short}}".rstrip(), source.title) for source in sources]
+    return _columns(rows, width, indent)
 
 
 def one_config(config: Config) -> list[str]:
@@ -47,19 +46,15 @@ def one_config(config: Config) -> list[str]:
 
 def one_class(entry: Entry, width: int | None) -> list[str]:
     """Return a class's description, options, config and source."""
-    source = entry.source
-    short = f" ({entry.short})" if entry.short else ""
-    lines = [*filled(f"{entry.class_path}{short}: {source.title}", width), ""]
-    for paragraph in re.split(r"\n\s*\n", source.docstring.long_description or ""):
-        lines += [*filled(one_line(paragraph), width), ""] if paragraph.strip() else []
+    source, path = entry.source, entry.source.module.path
+    short = f" ({source.short})" if source.short else ""
+    description = re.split(r"\n\s*\n", source.docstring.long_description or "")
+    texts = [f"{entry.class_path}{short}: {source.title}", *map(one_line, filter(str.strip, description))]
+    lines = [line for text in texts for line in (*_filled(text, width), "")]
     if entry.options:
-        lines += ["options:", *(f"  {line}" for line in _options(entry, width and width - 2)), ""]
+        lines += ["options:", *_options(entry, width), ""]
     lines += ["in a config:", *(f"  {line}" for line in snippet(entry).splitlines()), ""]
-    return [*lines, f"source: {_from_here(source.module.path)}"]
-
-
-def _from_here(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return [*lines, f"source: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}"]
 
 
 def _options(entry: Entry, width: int | None) -> list[str]:
@@ -67,25 +62,33 @@ def _options(entry: Entry, width: int | None) -> list[str]:
     for name, kind, default, text in entry.options:
         value = "must be given" if default is REQUIRED else f"default: {plain(default)}"
         rows.append((name, f"{text} ({kind}; {value})"))
-    return columns(rows, width)
+    return _columns(rows, width, indent=2)
 
 
-def columns(rows: Sequence[tuple[str, str]], width: int | None) -> list[str]:
+def _columns(rows: Sequence[tuple[str, str]], width: int | None, indent: int) -> list[str]:
     """Return names and texts side by side; in a narrow terminal, a text is under its name."""
-    left = max(len(name) for name, _ in rows) + 2
-    if width is not None and width - left < MIN_WIDTH:
-        return [line for name, text in rows for line in (name, *(f"  {part}" for part in filled(text, width - 2)))]
+    left = indent + max(len(name) for name, _ in rows) + 2
+    narrow = width is not None and width - left < MIN_WIDTH
     lines = []
     for name, text in rows:
-        first, *others = filled(text, width and width - left) or [""]
-        lines += [f"{name:{left}}{first}".rstrip(), *(" " * left + other for other in others)]
+        head = " " * indent + name
+        first, *others = _filled(text, width, indent + 2 if narrow else left) or [""]
+        lines += [head, first, *others] if narrow else [(head + first[len(head) :]).rstrip(), *others]
     return lines
 
 
-def filled(text: str, width: int | None) -> list[str]:
+def _filled(text: str, width: int | None, indent: int = 0) -> list[str]:
     """Return a text in lines of a width; a formula or an address is not cut."""
+    before = " " * indent
     if width is None:
-        return [text]
+        return [before + text]
     uncut = re.sub(r"`[^`]*`", lambda formula: formula[0].replace(" ", "\0"), text)
-    lines = wrap(uncut, max(width, MIN_WIDTH // 2), break_long_words=False, break_on_hyphens=False)
-    return [line.replace("\0", " ") for line in lines]
+    wrapped = wrap(
+        uncut,
+        max(width, indent + MIN_WIDTH // 2),
+        initial_indent=before,
+        subsequent_indent=before,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace("\0", " ") for line in wrapped]

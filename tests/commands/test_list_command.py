@@ -22,9 +22,13 @@ WEIGHT = 3.0
 
 
 class Base(losses.LogitLoss):
-    """Not for configs."""
+    """Not for configs.
 
-    def __init__(self, weight: float = WEIGHT, warm_up: int = 0) -> None:
+    Args:
+        standardize: Whether logits are standardized.
+    """
+
+    def __init__(self, standardize: bool = False, weight: float = WEIGHT, warm_up: int = 0) -> None:
         super().__init__(weight, warm_up)
 
 
@@ -81,7 +85,7 @@ def test_list_shows_every_kind_without_importing_torch_or_lightning() -> None:
         assert f"\n{line}" in output
 
 
-@pytest.mark.parametrize("name", ["kd", "KD", "SoftTargets", "softtargets", "kd_lightning.losses.SoftTargets"])
+@pytest.mark.parametrize("name", ["KD", "softtargets", "kd_lightning.losses.SoftTargets"])
 def test_a_loss_is_shown_by_each_of_its_names(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "losses", name]) == 0
     shown = capsys.readouterr().out
@@ -91,14 +95,11 @@ def test_a_loss_is_shown_by_each_of_its_names(name: str, capsys: pytest.CaptureF
     assert "class_path: SoftTargets\n" in shown
 
 
-def test_a_loss_on_several_stages_is_shown_with_two(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list", "losses", "reviewkd"]) == 0
-    assert "student: [features.1, features]" in capsys.readouterr().out
-
-
 def test_data_and_networks_do_without_the_ending_of_their_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "data", "cifar10"]) == main(["list", "networks", "torchvision"]) == 0
+    assert main(["list", "losses", "reviewkd"]) == 0
     shown = capsys.readouterr().out
+    assert "student: [features.1, features]" in shown  # a loss on several layers: two
     assert "CIFAR10DataModule: " in shown
     assert "\n  batch_size " in shown  # of the base class
     assert "TorchvisionNetwork: " in shown
@@ -129,8 +130,9 @@ def test_a_class_of_ones_own_is_read_and_not_run(own_losses: None, capsys: pytes
     assert main(["list", "losses", "listed_losses.Own"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("listed_losses.Own: The loss of a user.\n\nA formula: `a b`.\n")
-    assert "  sharpness  How sharp. (float | null; default: null)\n" in shown
-    assert "  weight     Factor of the term in the total loss. (float; default: 3.0)\n" in shown
+    assert "  sharpness    How sharp. (float | null; default: null)\n" in shown
+    assert "  standardize  Whether logits are standardized. (bool; default: false)\n" in shown
+    assert "  weight       Factor of the term in the total loss. (float; default: 3.0)\n" in shown  # two bases above
     assert "class_path: listed_losses.Own\n" in shown
     assert shown.endswith("\nsource: listed_losses.py\n")
     assert "listed_losses" not in sys.modules
@@ -152,9 +154,7 @@ def test_unreadable_parts_of_a_class_are_shown_unchanged(own_losses: None, capsy
         (["losses", "SoftTargts"], "there is no 'SoftTargts' in losses (did you mean SoftTargets?)"),
         (["losses", "x\x1b[2J"], r"there is no 'x\x1b[2J' in losses; `list losses` shows all"),
         (["losses", "listed_losses.None"], "there is no class listed_losses.None"),
-        (["losses", "..nothing"], "there is no class ..nothing"),
         (["losses", "listed_losses.Linear"], "listed_losses.Linear is not a subclass of Loss"),
-        (["losses", "kd_lightning.networks.LightNN"], "kd_lightning.networks.LightNN is not a subclass of Loss"),
         (["configs", "nothing"], "there is no config 'nothing.yaml'"),
         (["losses", "kd", "more"], "unrecognized arguments: more; `python -m kd_lightning list --help`"),
     ],
@@ -175,7 +175,7 @@ def test_a_file_that_is_not_python_is_named(own_losses: None, capsys: pytest.Cap
     assert "listed_losses.py is not valid Python (invalid syntax" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("width", [20, 60, 100])
+@pytest.mark.parametrize("width", [20, 60])
 def test_lines_fit_the_terminal_and_lose_no_word(width: int) -> None:
     whole, narrow = (
         [*text.one_kind("losses", room), *text.one_class(find_entry("at", "losses"), room)] for room in (None, width)

@@ -89,7 +89,7 @@ def test_losses_have_short_names_of_their_own() -> None:
     names = [name for loss in LOSSES for name in loss.names]
     assert len(names) == len(set(names))
     for loss in LOSSES:
-        assert loss.short == live(loss).short == loss.short.lower() != "", loss.source.name
+        assert loss.source.short == live(loss).short == loss.source.short.lower() != "", loss.source.name
 
 
 @each
