@@ -4,13 +4,12 @@ from kd_lightning.export.rehearsal import rehearse_export
 from kd_lightning.export.report import ExportReport, GateError, Row
 from kd_lightning.export.settings import ExportSettings, QuantizationSettings
 from kd_lightning.export.variants import export_variants
-from kd_lightning.export.verify import Gates, Variant
+from kd_lightning.export.verify import Variant
 
 __all__ = [
     "ExportReport",
     "ExportSettings",
     "GateError",
-    "Gates",
     "QuantizationSettings",
     "Row",
     "Variant",

@@ -9,29 +9,18 @@ import onnx
 
 from kd_lightning.export.onnx import save
 from kd_lightning.export.preprocess import put_preprocessing_inside
-from kd_lightning.export.quantize import convert_fp16, quantize_dynamic, quantize_static
-from kd_lightning.export.sensitivity import sensitive_layers
+from kd_lightning.export.quantize import (
+    convert_fp16,
+    may_saturate,
+    quantize_dynamic,
+    quantize_static,
+    sensitive_layers,
+)
+from kd_lightning.export.report import Row
 from kd_lightning.export.settings import ExportSettings
-from kd_lightning.export.verify import Measured, Reference, Variant, check_file, gate_failure, measure
+from kd_lightning.export.verify import Reference, Variant, allowed_drop, check_file, gate_failure, measure
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import Floats
-
-
-@dataclass(frozen=True)
-class Built:
-    """A variant that is ready to be saved.
-
-    Attributes:
-        path: The file.
-        measured: How it compares with torch.
-        failure: The gate it fails, or ``None``.
-        float_layers: The layers kept in float so that its accuracy holds.
-    """
-
-    path: Path
-    measured: Measured
-    failure: str | None
-    float_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,16 +41,12 @@ class Builder:
     calibration: Sequence[Floats]
     reference: Reference
 
-    def build(self, variant: Variant) -> Built:
+    def build(self, variant: Variant) -> Row:
         """Build a variant; where a static one fails its gate, keep its most sensitive layers in float."""
-        built = self.attempt(variant)
-        if built.failure and variant == "static":
-            built = self._search(built)
-        save(onnx.load(built.path), replace(self.info, accuracy=built.measured.accuracy), built.path)
-        check_file(built.path)
-        return built
+        row = self.attempt(variant)
+        return self._search(row) if row.failure and variant == "static" else row
 
-    def attempt(self, variant: Variant, keep: tuple[str, ...] = ()) -> Built:
+    def attempt(self, variant: Variant, keep: tuple[str, ...] = ()) -> Row:
         """Write a variant with the layers ``keep`` in float, compare it with torch and check its gate."""
         path = self.fp32.with_name(f"{variant}-{len(keep)}.onnx")
         self._write(variant, path, keep)
@@ -70,7 +55,20 @@ class Builder:
             put_preprocessing_inside(model, self.info)
         save(model, self.info, path)
         measured = measure(path, self.reference)
-        return Built(path, measured, gate_failure(variant, measured, self.reference, self.settings.gates), keep)
+        save(model, replace(self.info, accuracy=measured.accuracy), path)
+        check_file(path)
+        return Row(
+            variant=variant,
+            path=path,
+            size=path.stat().st_size,
+            smaller=self.fp32.stat().st_size / path.stat().st_size,
+            measured=measured,
+            float_layers=keep,
+            failure=gate_failure(variant, measured, self.reference, self.settings),
+            may_saturate=may_saturate(path),
+            max_drop=allowed_drop(variant, self.settings),
+            calibrated_on=sum(map(len, self.calibration)) if variant == "static" else None,
+        )
 
     def _write(self, variant: Variant, path: Path, keep: tuple[str, ...]) -> None:
         if variant == "fp32":
@@ -83,11 +81,11 @@ class Builder:
         else:
             convert_fp16(self.fp32, path)
 
-    def _search(self, failed: Built) -> Built:
+    def _search(self, failed: Row) -> Row:
         """Keep one more layer in float, the most sensitive first, until the gate holds or a single layer is left."""
         layers = sensitive_layers(self.fp32, self.calibration, reduce_range=self.settings.quantization.reduces_range)
         for count in range(1, len(layers)):
-            built = self.attempt("static", tuple(layers[:count]))
-            if built.failure is None:
-                return built
+            row = self.attempt("static", tuple(layers[:count]))
+            if row.failure is None:
+                return row
         return failed

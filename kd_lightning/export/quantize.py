@@ -1,6 +1,7 @@
 """Smaller and faster forms of an exported file: int8 weights, int8 throughout, fp16."""
 
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +13,10 @@ from onnxruntime import quantization
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import silence
 from kd_lightning.files import atomic_write
-from kd_lightning.inference.onnx_predictor import Floats
+from kd_lightning.inference.onnx_predictor import Floats, open_session
 
 DynamicLayers = Literal["linear", "all"]
+LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
 def quantize_dynamic(source: Path, target: Path, *, layers: DynamicLayers = "linear") -> None:
@@ -39,7 +41,7 @@ def quantize_dynamic(source: Path, target: Path, *, layers: DynamicLayers = "lin
 def quantize_static(
     source: Path,
     target: Path,
-    calibration: Iterable[Floats],
+    calibration: Sequence[Floats],
     *,
     reduce_range: bool,
     exclude_nodes: Sequence[str] = (),
@@ -58,14 +60,13 @@ def quantize_static(
     Raises:
         UserError: There are no calibration images, or the file cannot be written.
     """
-    batches = list(calibration)
-    if not batches:
+    if not calibration:
         raise UserError("static quantization has no calibration images; give it training images, 512 or so.")
     with atomic_write(target) as temporary, silence():
         quantization.quantize_static(
             onnx.load(source),
             temporary,
-            _Batches(batches),
+            _Batches(calibration),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             reduce_range=reduce_range,
@@ -74,6 +75,33 @@ def quantize_static(
             nodes_to_exclude=list(exclude_nodes),
             nodes_to_quantize=list(only_nodes),
         )
+
+
+def sensitive_layers(source: Path, calibration: Sequence[Floats], *, reduce_range: bool) -> list[str]:
+    """Return the names of all layers with weights, the most sensitive first.
+
+    One layer is quantized at a time; its sensitivity is the mean squared change of the calibration images' logits.
+
+    Args:
+        source: A file of ``export_onnx`` in fp32 with the normalization outside.
+        calibration: Batches of normalized training images, each (B, C, S, S), float32.
+        reduce_range: As in ``quantize_static``.
+    """
+    graph, expected = onnx.load(source).graph, _logits(source, calibration)
+    weights = {tensor.name for tensor in graph.initializer}
+    layers = [node.name for node in graph.node if node.op_type in LAYERS and weights & set(node.input[:2])]
+    errors: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        target = Path(folder, "one_layer.onnx")
+        for name in layers:
+            quantize_static(source, target, calibration, reduce_range=reduce_range, only_nodes=[name])
+            errors[name] = float(np.square(_logits(target, calibration) - expected).mean())
+    return sorted(errors, key=lambda name: errors[name], reverse=True)
+
+
+def _logits(path: Path, batches: Sequence[Floats]) -> Floats:
+    session = open_session(path)
+    return np.concatenate([session.run(None, {"images": batch})[0] for batch in batches])
 
 
 def may_saturate(path: Path) -> bool:

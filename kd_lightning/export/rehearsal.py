@@ -1,13 +1,16 @@
-"""Checks before training that the export after it will work."""
+"""Check before training that the export after it will work."""
 
 import sys
 import tempfile
 from collections.abc import Collection
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from inspect import getmodule, getsource
+from inspect import getsource
 from pathlib import Path
-from types import ModuleType
+
+import onnx
+import onnxruntime
+import torch
 
 from kd_lightning.digest import digest
 from kd_lightning.errors import UserError
@@ -22,13 +25,8 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
 from kd_lightning.sources import reached
 
-LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
-
 DONE = "rehearsed-exports"
 """The folder with an empty file for each rehearsal that succeeded, so that concurrent processes lose none."""
-
-KEPT = 200
-"""Successful rehearsals that are recorded."""
 
 
 def rehearse_export(
@@ -49,15 +47,18 @@ def rehearse_export(
         UserError: The export would fail: the network cannot be translated, or its file differs from torch.
     """
     settings = settings or ExportSettings()
-    key, caches = _key(network, info, variants, settings), cache_folder()
-    done = None if key is None or caches is None else caches / DONE / key
-    with suppress(OSError):  # without a cache it is rehearsed every time
-        if done is not None and done.exists():
-            return
-    _rehearse(network, info, variants, settings)
-    with suppress(OSError):
-        if done is not None:
-            _record(done)
+    code, caches = _code(network), cache_folder()
+    if code is None or caches is None:
+        _rehearse(network, info, variants, settings)
+        return
+    versions = [library.__version__ for library in (torch, onnx, onnxruntime)]
+    reduces_range = settings.quantization.reduces_range
+    done = caches / DONE / digest(network, info, sorted(variants), settings, reduces_range, *versions, *code)
+    if not done.exists():
+        _rehearse(network, info, variants, settings)
+        with suppress(OSError):  # without a cache that can be written it is rehearsed every time
+            done.parent.mkdir(exist_ok=True)
+            done.touch()
 
 
 def _rehearse(network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings) -> None:
@@ -72,33 +73,16 @@ def _rehearse(network: Network, info: ModelInfo, variants: Collection[Variant], 
                 raise UserError(f"the export of {type(network).__name__} as {variant} would fail: {failure}.")
 
 
-def _record(done: Path) -> None:
-    done.parent.mkdir(exist_ok=True)
-    done.touch()
-    newest_first = sorted(done.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in newest_first[KEPT:]:
-        path.unlink(missing_ok=True)
+def _code(network: Network) -> list[str] | None:
+    """Return the code that an export depends on: the exporter's, the layers' and what these import of the user's.
 
-
-def _key(network: Network, info: ModelInfo, variants: Collection[Variant], settings: ExportSettings) -> str | None:
-    """Return a hash of all that a rehearsal depends on; ``None`` where a part is unknown."""
-    kinds = {kind for layer in network.modules() for kind in type(layer).__mro__}
-    modules = {module for kind in kinds if (module := getmodule(kind)) is not None and _is_own(module)}
+    It is ``None`` where a part is unknown: typed in, compiled, or installed under another name.
+    """
+    names = {kind.__module__ for layer in network.modules() for kind in type(layer).__mro__}
+    names = {name for name in names if name.partition(".")[0] not in {"torch", *sys.stdlib_module_names}}
+    helpers, _ = reached(names, lambda name: name.startswith("kd_lightning."))
     try:
-        sources = [*sorted(getsource(module) for module in modules), *_helpers(modules)]
-        versions = [version(library) for library in LIBRARIES]
-    except (OSError, TypeError, PackageNotFoundError):  # typed in, compiled, or installed under another name
+        sources = [getsource(sys.modules[name]) for name in sorted(names)]
+        return [version("onnxscript"), *sources, *(helpers[name].read_text() for name in sorted(helpers))]
+    except (KeyError, OSError, TypeError, ValueError, PackageNotFoundError):
         return None
-    parts = (network, info, sorted(variants), settings, settings.quantization.reduces_range, *sources, *versions)
-    return digest("\0".join(map(str, parts)).encode())
-
-
-def _helpers(modules: Collection[ModuleType]) -> list[str]:
-    """Return the sources of the user's own modules that modules import, as they are now on the disk."""
-    found, _ = reached([module.__name__ for module in modules], lambda name: name.startswith("kd_lightning."))
-    return [str(found[name].read_bytes()) for name in sorted(found)]
-
-
-def _is_own(module: ModuleType) -> bool:
-    """Return whether a module is neither torch's nor Python's."""
-    return module.__name__.partition(".")[0] not in {"torch", *sys.stdlib_module_names}

@@ -77,25 +77,18 @@ class ExportReport:
         return f"{cpu_name()} ({flags}), {cores()} threads, onnxruntime {onnxruntime.__version__}"
 
     @property
-    def best(self) -> Row | None:
-        """The fastest good file for one image; of equally fast ones the smallest."""
-        rows = [(row, row.speed.ratio) for row in self.rows if row.failure is None and row.speed is not None]
-        if not rows:
-            return None
-        fastest = max(ratio for _, ratio in rows)
-        return min((row for row, ratio in rows if ratio * NOISE >= fastest), key=lambda row: row.size)
-
-    @property
     def recommendation(self) -> str:
-        """One line on which file to use on this machine; empty where no speed was measured."""
-        row = self.best
-        if row is None or row.speed is None:
-            return ""
-        change = "" if row.measured.change is None else f", {row.measured.change:+.2f} points of accuracy"
-        return (
-            f"For this machine: {row.path.name}, {row.speed.ratio:.2f} times fp32's speed for one image "
-            f"({row.speed.batch_ratio:.2f} in batches of {LARGE_BATCH}), {row.smaller:.1f} times smaller{change}."
-        )
+        """The fastest good file for one image, of equally fast ones the smallest; empty without speeds."""
+        rows = [(row, row.speed) for row in self.rows if row.failure is None and row.speed is not None]
+        fastest = max((speed.ratio for _, speed in rows), default=0.0)
+        for row, speed in sorted(rows, key=lambda pair: pair[0].size):
+            if speed.ratio * NOISE >= fastest:
+                change = "" if row.measured.change is None else f", {row.measured.change:+.2f} points of accuracy"
+                return (
+                    f"For this machine: {row.path.name}, {speed.ratio:.2f} times fp32's speed for one image "
+                    f"({speed.batch_ratio:.2f} in batches of {LARGE_BATCH}), {row.smaller:.1f} times smaller{change}."
+                )
+        return ""
 
     def to_plain(self) -> dict[str, Any]:
         """Return it as values that JSON accepts."""
@@ -103,30 +96,26 @@ class ExportReport:
         plain = {"machine": self.machine, "rows": rows, "recommendation": self.recommendation}
         return plain | {"oldest_onnxruntime": OLDEST_RUNTIME}
 
-    def to_table(self) -> Table:
-        """Return the table for a terminal, a row a file."""
-        table = Table(caption=self.machine, caption_justify="left")
-        for name in COLUMNS:
-            table.add_column(name, no_wrap=name == "file")
-        for row in self.rows:
-            table.add_row(*(escape(shown(cell)) for cell in cells(row)))
-        return table
-
     def to_markdown(self) -> str:
         """Return table, notes and recommendation for TensorBoard or a README."""
-        lines = [COLUMNS, ("---",) * len(COLUMNS), *(map(in_markdown, cells(row)) for row in self.rows)]
+        lines = [COLUMNS, ("---",) * len(COLUMNS), *(map(in_markdown, _cells(row)) for row in self.rows)]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         parts = (table, self.machine, *self.notes(), LOADED_BY, self.recommendation)
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def to_text(self, width: int = 150) -> str:
-        """Return the table, the layers kept in float and the recommendation as plain text."""
-        console = Console(file=io.StringIO(), width=width, color_system=None)
-        console.print(self.to_table())
+        """Return table, notes and recommendation for a terminal, as plain text."""
+        table = Table(caption=self.machine, caption_justify="left")
+        for name in COLUMNS:
+            table.add_column(name, no_wrap=name == "file")
+        for row in self.rows:
+            table.add_row(*(escape(shown(cell)) for cell in _cells(row)))
+        text = io.StringIO()
+        console = Console(file=text, width=width, color_system=None)
+        console.print(table)
         for line in (*self.notes(), LOADED_BY, self.recommendation):
             console.print(shown(line), markup=False, highlight=False)
-        assert isinstance(console.file, io.StringIO)
-        return console.file.getvalue().rstrip() + "\n"
+        return text.getvalue().rstrip() + "\n"
 
     def notes(self) -> list[str]:
         """Return further findings on the files, a sentence each."""
@@ -146,7 +135,7 @@ class GateError(UserError):
         self.report = report
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     """Return the text of a row's cells, one for each of ``COLUMNS``."""
     measured, speed = row.measured, row.speed
     accuracy = "" if measured.accuracy is None else f"{100 * measured.accuracy:.2f} %"

@@ -11,7 +11,6 @@ from kd_lightning.errors import UserError
 from kd_lightning.export.build import Builder
 from kd_lightning.export.calibration import draw_rows, normalized_batches
 from kd_lightning.export.onnx import export_onnx
-from kd_lightning.export.quantize import may_saturate
 from kd_lightning.export.report import ExportReport, GateError, Row
 from kd_lightning.export.settings import ExportSettings
 from kd_lightning.export.speed import measure_speeds, noise
@@ -52,33 +51,20 @@ def export_variants(
     with writing(folder), temp_folder(folder) as work:
         export_onnx(network, info, work / "fp32.onnx")
         builder = Builder(work / "fp32.onnx", info, settings, calibration, _reference(network, info, test))
-        rows = [_make(builder, variant, folder / name) for variant, name in names.items()]
+        rows = [_place(builder.build(variant), folder / name) for variant, name in names.items()]
         report = ExportReport(_timed(rows, builder) if settings.measure_speed else rows)
     if any(row.failure for row in rows):
         raise GateError(report)
     return report
 
 
-def _make(builder: Builder, variant: Variant, target: Path) -> Row:
-    """Build a variant and move it to its name, or to ``*.rejected.onnx``."""
-    built = builder.build(variant)
+def _place(row: Row, target: Path) -> Row:
+    """Move a file to its name, or to ``*.rejected.onnx``."""
     rejected = target.with_suffix(".rejected.onnx")
     rejected.unlink(missing_ok=True)
-    path = rejected if built.failure else target
-    put_in_place(built.path, path)
-    size = path.stat().st_size
-    return Row(
-        variant=variant,
-        path=path,
-        size=size,
-        smaller=builder.fp32.stat().st_size / size,
-        measured=built.measured,
-        float_layers=built.float_layers,
-        failure=built.failure,
-        may_saturate=may_saturate(path),
-        max_drop=builder.settings.gates.allowed_drop(variant),
-        calibrated_on=sum(map(len, builder.calibration)) if variant == "static" else None,
-    )
+    path = rejected if row.failure else target
+    put_in_place(row.path, path)
+    return replace(row, path=path)
 
 
 def _timed(rows: Sequence[Row], builder: Builder) -> list[Row]:

@@ -13,6 +13,7 @@ from kd_lightning.data.normalize import Normalization
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import on_cpu
 from kd_lightning.export.paired import paired_interval
+from kd_lightning.export.settings import ExportSettings
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import Floats, OnnxPredictor, Pixels, softmax
 from kd_lightning.machine.host_memory import freed_memory_kept
@@ -22,25 +23,8 @@ Variant = Literal["fp32", "dynamic", "static", "fp16"]
 Labels = npt.NDArray[np.int64]
 PARITY_BATCHES = (1, 7, 128)
 BATCH = 256
-
-
-@dataclass(frozen=True)
-class Gates:
-    """How far an exported file may be from the network.
-
-    Attributes:
-        difference: Largest difference of an fp32 logit from torch's; where logits exceed 10 in size, that times 1e-5.
-        drop: Largest loss of top-1 accuracy of a quantized file, in percentage points; one image always passes.
-        fp16_drop: The same for fp16.
-    """
-
-    difference: float = 1e-4
-    drop: float = 0.5
-    fp16_drop: float = 0.1
-
-    def allowed_drop(self, variant: Variant) -> float | None:
-        """Return the largest loss of accuracy of a variant in percentage points; fp32 has no such gate."""
-        return None if variant == "fp32" else self.fp16_drop if variant == "fp16" else self.drop
+FP16_DROP = 0.1
+"""Largest allowed loss of accuracy of an fp16 file, in percentage points."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +108,19 @@ def check_file(path: Path) -> None:
         raise UserError(f"{path} is damaged or not an ONNX file; export it again.") from error
 
 
-def gate_failure(variant: Variant, measured: Measured, reference: Reference, gates: Gates) -> str | None:
+def allowed_drop(variant: Variant, settings: ExportSettings) -> float | None:
+    """Return the largest loss of accuracy of a variant in percentage points; fp32 has no such gate."""
+    return None if variant == "fp32" else FP16_DROP if variant == "fp16" else settings.max_drop
+
+
+def gate_failure(variant: Variant, measured: Measured, reference: Reference, settings: ExportSettings) -> str | None:
     """Return which gate a file fails, by how much and what to try; ``None`` where it passes."""
     if not np.isfinite(measured.difference):
         return f"it gives values that are not finite; leave out {variant}"
-    if variant == "fp32":
-        return _parity_failure(measured, tolerance(reference.logits, gates.difference))
-    allowed = max(gates.allowed_drop(variant) or 0, 100 / len(reference.images))  # a single image may always change
+    drop = allowed_drop(variant, settings)
+    if drop is None:
+        return _parity_failure(measured, tolerance(reference.logits, settings.max_difference))
+    allowed = max(drop, 100 / len(reference.images))  # a single image may always change
     if measured.change is None or -measured.change <= allowed + 1e-9:
         return None
     return f"it loses {-measured.change:.2f} points of top-1 accuracy, allowed are {allowed:.2f}; {_ADVICE[variant]}"
@@ -162,7 +152,7 @@ def batches(images: Pixels) -> list[Pixels]:
 def agreement(outputs: Floats, expected: Floats) -> float:
     """Return the share of images with torch's label; of classes that tie in torch, either counts."""
     chosen = np.take_along_axis(expected, outputs.argmax(axis=1, keepdims=True), axis=1)[:, 0]
-    return float((expected.max(axis=1) - chosen <= 2 * tolerance(expected, Gates.difference)).mean())
+    return float((expected.max(axis=1) - chosen <= 2 * tolerance(expected, ExportSettings.max_difference)).mean())
 
 
 def tolerance(expected: Floats, difference: float) -> float:

@@ -32,7 +32,7 @@ from kd_lightning.export import (
     speed,
 )
 from kd_lightning.export.calibration import draw_rows
-from kd_lightning.export.onnx import Preprocess, export_onnx
+from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.speed import Speed
 from kd_lightning.export.verify import Measured, Variant
 from kd_lightning.inference.model_info import ModelInfo
@@ -55,7 +55,16 @@ def run(path: Path, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return result
 
 
-@pytest.mark.parametrize("size", [1, 7, 128])
+@pytest.fixture(scope="module", params=["outside", "inside"])
+def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """All variants of one network, with the preprocessing outside and inside."""
+    network, settings = trained_network(), replace(LENIENT, preprocess=request.param)
+    splits: dict[str, Any] = {"train": train_split(), "test": held_out_split()}
+    folder = tmp_path_factory.mktemp("files")
+    return export_variants(network, info_of(network), folder, NAMES, settings=settings, **splits)
+
+
+@pytest.mark.parametrize("size", [1, 7])
 def test_a_file_takes_batches_of_any_size_and_gives_the_logits_of_torch(fp32: Path, size: int) -> None:
     network, images = trained_network(), held_out_split()[0][:size]
     logits = run(fp32, normalized(network, images).numpy())
@@ -79,7 +88,7 @@ def test_an_export_prints_nothing_and_leaves_the_network_as_it_was(
     assert kinds == {"Conv", "Relu", "MaxPool", "Reshape", "Gemm"}  # its dropout is dropped
 
 
-def test_an_export_is_one_file_with_metadata(fp32: Path) -> None:
+def test_an_export_is_one_file_with_metadata_and_the_names_of_layers_and_nothing_about_the_machine(fp32: Path) -> None:
     model = onnx.load(fp32)
     assert ModelInfo.from_metadata({item.key: item.value for item in model.metadata_props}) == info_of(
         trained_network()
@@ -88,17 +97,11 @@ def test_an_export_is_one_file_with_metadata(fp32: Path) -> None:
     assert model.producer_version == torch.__version__
     assert [opset.version for opset in model.opset_import if opset.domain == ""] == [18]
     assert list(fp32.parent.iterdir()) == [fp32]
-
-
-def test_a_file_has_nothing_about_the_machine_that_made_it(fp32: Path) -> None:
     content = fp32.read_bytes()
     assert os.fsencode(Path(__file__).parents[2]) not in content
     assert b"stack_trace" not in content
     assert b'.py"' not in content
-
-
-def test_layers_in_a_file_have_their_names_in_the_network(fp32: Path) -> None:
-    names = [node.name for node in onnx.load(fp32).graph.node if node.op_type in {"Conv", "Gemm"}]
+    names = [node.name for node in model.graph.node if node.op_type in {"Conv", "Gemm"}]
     assert names == ["features.0", "features.3", "classifier.0", "classifier.3"]
 
 
@@ -122,48 +125,21 @@ def test_a_network_that_cannot_be_exported_is_named_in_one_sentence_with_the_rea
     assert not list(tmp_path.iterdir())
 
 
-def test_every_variant_is_written_with_its_own_accuracy(tmp_path: Path) -> None:
-    network = trained_network()
-    report = export_variants(
-        network, info_of(network), tmp_path, NAMES, train=train_split(), test=held_out_split(), settings=LENIENT
-    )
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NAMES.values())
+def test_every_variant_is_written_with_its_own_accuracy_and_for_old_runtimes(report: ExportReport) -> None:
+    folder = report.rows[0].path.parent
+    assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES.values())
     for row in report.rows:
-        stored = {item.key: item.value for item in onnx.load(row.path).metadata_props}
-        assert ModelInfo.from_metadata(stored).accuracy == row.measured.accuracy
+        model = onnx.load(row.path)
+        stored = {item.key: item.value for item in model.metadata_props}
+        expected = replace(info_of(trained_network()), accuracy=row.measured.accuracy)
+        assert ModelInfo.from_metadata(stored) == expected
+        assert (model.ir_version, [(opset.domain, opset.version) for opset in model.opset_import]) == (8, [("", 18)])
+        assert row.size == row.path.stat().st_size
         assert row.measured.accuracy is not None
         assert row.measured.accuracy > 0.85
     assert [row.smaller > 1.8 for row in report.rows] == [False, True, True, True]
-
-
-@pytest.mark.parametrize("preprocess", ["outside", "inside"])
-def test_every_variant_has_the_lowest_version_that_its_operators_allow(preprocess: Preprocess, tmp_path: Path) -> None:
-    network, settings = trained_network(), replace(LENIENT, preprocess=preprocess)
-    arguments: dict[str, Any] = {"train": train_split(), "test": held_out_split(), "settings": settings}
-    report = export_variants(network, info_of(network), tmp_path, NAMES, **arguments)
-    for row in report.rows:
-        model = onnx.load(row.path)
-        assert (model.ir_version, [(opset.domain, opset.version) for opset in model.opset_import]) == (8, [("", 18)])
     assert "The files load in onnxruntime 1.15 and later." in report.to_text()
     assert report.to_plain()["oldest_onnxruntime"] == "1.15"
-
-
-@pytest.mark.parametrize(("images", "seen"), [(90, False), (500, True)])
-def test_a_report_notes_where_the_images_are_too_few_for_its_gate(images: int, seen: bool, tmp_path: Path) -> None:
-    test = held_out_split()[0][:images], held_out_split()[1][:images]
-    settings, network = ExportSettings(max_drop=2.0, measure_speed=False), trained_network()
-    names: dict[Variant, str] = {"fp32": "a.onnx", "dynamic": "b.onnx"}
-    report = export_variants(network, info_of(network), tmp_path, names, train=None, test=test, settings=settings)
-    measured = report.rows[1].measured
-    assert measured.interval is not None
-    note = (
-        f"b.onnx may lose up to {-measured.interval[0]:.2f} points on other images like these (95 % confidence): they "
-        "are too few to see a drop of 2.00."
-    )
-    assert (note in report.notes()) is not seen
-    assert (note in report.to_markdown()) is not seen
-    assert report.to_plain()["rows"][1]["measured"]["interval"] == measured.interval
-    assert not any("a.onnx may lose" in other for other in report.notes())
 
 
 def test_a_file_that_fails_its_gate_is_set_aside_and_the_others_are_kept(tmp_path: Path) -> None:
@@ -203,13 +179,6 @@ def test_a_full_disk_ends_in_one_sentence_with_nothing_half_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the place of a folder")
-    network = trained_network()
-    with pytest.raises(UserError, match=r"^cannot write .*file: .*; free space or choose another folder\.$"):
-        export_variants(network, info_of(network), tmp_path / "file", {"fp32": "a.onnx"}, train=None, test=None)
-
-
 def test_calibration_images_are_drawn_by_class_and_by_seed() -> None:
     labels = np.repeat(np.arange(4), [400, 300, 200, 100])
     rows = draw_rows(labels, 101, seed=0)
@@ -226,12 +195,18 @@ def make_row(name: str, size: int, ratio: float, failure: str | None = None) -> 
     return Row("static", Path(f"{name}.onnx"), size, 100 / size, measured, (), failure, False, timed)
 
 
-@pytest.mark.parametrize(
-    ("count", "notes"),
-    [(6, ["static.onnx was calibrated on 6 training images, and 100 or more are usual."]), (100, [])],
-)
-def test_a_file_that_is_calibrated_on_few_images_has_a_note(count: int, notes: list[str]) -> None:
-    assert ExportReport([replace(make_row("static", 25, 2.0), calibrated_on=count)]).notes() == notes
+def test_a_report_notes_where_images_are_too_few_to_calibrate_or_for_the_gate() -> None:
+    row = make_row("static", 25, 2.0)
+    measured = replace(row.measured, interval=(-2.5, 1.0))
+    few = ExportReport([replace(row, measured=measured, calibrated_on=6, max_drop=2.0)])
+    notes = [
+        "static.onnx may lose up to 2.50 points on other images like these (95 % confidence): they are too few to see "
+        "a drop of 2.00.",
+        "static.onnx was calibrated on 6 training images, and 100 or more are usual.",
+    ]
+    assert few.notes() == notes
+    assert all(note in few.to_markdown() for note in notes)
+    assert ExportReport([replace(row, measured=measured, calibrated_on=100, max_drop=3.0)]).notes() == []
 
 
 def test_the_fastest_good_file_is_recommended_and_of_equally_fast_ones_the_smallest() -> None:

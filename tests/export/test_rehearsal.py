@@ -1,6 +1,7 @@
 """An export is rehearsed before training, unless the same rehearsal succeeded before."""
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,9 @@ from export_example import VARIANTS, AlwaysDropping, info_of, trained_network
 
 from kd_lightning.errors import UserError
 from kd_lightning.export import ExportSettings, rehearsal, rehearse_export
-from kd_lightning.networks import LightNN
+from kd_lightning.networks import LightNN, Network
+
+OWN = "from own_helper import SIZE\nfrom kd_lightning.networks import LightNN\n\n\nclass OwnNN(LightNN):\n    pass\n"
 
 
 @pytest.fixture(autouse=True)
@@ -20,16 +23,17 @@ def no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def rehearsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rehearsals, which only count."""
+def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
+    """Start to rehearse; return whether a rehearsal, which does nothing here, ran."""
     counted: list[int] = []
     monkeypatch.setattr(rehearsal, "_rehearse", lambda *_: counted.append(1))
-    return counted
 
+    def start(network: Network | None = None, size: int = 8, **options: Any) -> bool:
+        before, network = len(counted), network or LightNN(image_size=size)
+        rehearse_export(network, info_of(network), **{"variants": ["fp32"], **options})
+        return len(counted) > before
 
-def rehearse(size: int = 8, **options: Any) -> None:
-    network = LightNN(image_size=size)
-    rehearse_export(network, info_of(network), **{"variants": ["fp32"], **options})
+    return start
 
 
 def test_a_network_that_can_be_exported_passes() -> None:
@@ -44,104 +48,36 @@ def test_a_network_that_cannot_be_exported_is_found_every_time() -> None:
             rehearse_export(network, info_of(network), ["fp32"])
 
 
-def test_a_rehearsal_that_succeeded_is_not_repeated(rehearsed: list[int]) -> None:
-    rehearse()
-    rehearse()
-    assert len(rehearsed) == 1
-
-
-def test_other_arguments_variants_settings_sources_and_libraries_are_rehearsed_again(
-    rehearsed: list[int], monkeypatch: pytest.MonkeyPatch
+def test_only_what_has_not_succeeded_before_is_rehearsed(
+    runs: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rehearse()
-    rehearse(size=12)
-    rehearse(variants=["dynamic", "fp32"])
-    rehearse(settings=ExportSettings(preprocess="inside"))
-    monkeypatch.setattr(rehearsal, "version", lambda library: "another")
-    rehearse()
-    monkeypatch.setattr(rehearsal, "getsource", lambda module: "another")
-    rehearse()
-    assert len(rehearsed) == 6
-    rehearse()
-    assert len(rehearsed) == 6
+    assert (runs(), runs()) == (True, False)
+    assert runs(size=12)
+    assert runs(variants=["dynamic", "fp32"])
+    assert runs(settings=ExportSettings(preprocess="inside"))
+    monkeypatch.setattr(rehearsal.onnx, "__version__", "another")
+    assert (runs(), runs()) == (True, False)
 
 
-def test_a_network_without_a_source_is_rehearsed_every_time(
-    rehearsed: list[int], monkeypatch: pytest.MonkeyPatch
+def test_a_change_of_the_users_own_module_or_of_one_that_it_imports_is_rehearsed(
+    runs: Callable[..., bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unknown(module: object) -> str:
-        raise OSError("could not get source code")
-
-    monkeypatch.setattr(rehearsal, "getsource", unknown)
-    rehearse()
-    rehearse()
-    assert len(rehearsed) == 2
-
-
-def test_a_library_that_is_installed_under_another_name_does_not_stop_a_rehearsal(
-    rehearsed: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rehearsal, "LIBRARIES", ("torch", "no_such_distribution"))
-    rehearse()
-    rehearse()
-    assert len(rehearsed) == 2
-
-
-def test_a_helper_module_of_the_users_own_is_one_of_the_sources(
-    rehearsed: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "own_network.py").write_text(
-        "from own_helper import SIZE\nfrom kd_lightning.networks import LightNN\n\n\nclass OwnNN(LightNN):\n    pass\n"
-    )
+    (tmp_path / "own_network.py").write_text(OWN)
     (tmp_path / "own_helper.py").write_text("SIZE = 8\n")
     monkeypatch.syspath_prepend(tmp_path)
     network = import_module("own_network").OwnNN(image_size=8)
-    for text in ("SIZE = 8\n", "SIZE = 8\n", "SIZE = 16\n"):
-        (tmp_path / "own_helper.py").write_text(text)
-        rehearse_export(network, info_of(network), ["fp32"])
+    assert (runs(network), runs(network)) == (True, False)
+    (tmp_path / "own_helper.py").write_text("SIZE = 16\n")
+    assert runs(network)
     for name in ("own_network", "own_helper"):
         monkeypatch.delitem(sys.modules, name)
-    assert len(rehearsed) == 2
 
 
-def test_the_sources_are_those_of_the_layers_and_their_bases_and_neither_torchs_nor_pythons(
-    rehearsed: list[int], monkeypatch: pytest.MonkeyPatch
+def test_without_a_source_or_a_cache_that_can_be_written_it_is_rehearsed_every_time(
+    runs: Callable[..., bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[str] = []
-
-    def getsource(module: ModuleType) -> str:
-        read.append(module.__name__)
-        return ""
-
-    monkeypatch.setattr(rehearsal, "getsource", getsource)
-    rehearse()
-    assert sorted(read) == ["kd_lightning.networks.base", "kd_lightning.networks.tutorial"]
-
-
-def test_without_a_cache_that_can_be_written_it_is_rehearsed_every_time(rehearsed: list[int], tmp_path: Path) -> None:
-    (tmp_path / "kd_lightning").write_text("a file where the folder would be")
-    rehearse()
-    rehearse()
-    assert len(rehearsed) == 2
-
-
-def test_concurrent_rehearsals_are_all_recorded_and_of_many_the_newest(
-    rehearsed: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-
-        def while_another_process_rehearses(*_: object) -> None:
-            patch.undo()
-            rehearse(size=12)
-
-        patch.setattr(rehearsal, "_rehearse", while_another_process_rehearses)
-        rehearse()
-    rehearse()
-    rehearse(size=12)
-    assert len(rehearsed) == 1
-    monkeypatch.setattr(rehearsal, "KEPT", 1)
-    rehearse(size=16)
-    rehearse(size=16)
-    assert len(rehearsed) == 2
-    rehearse()
-    assert len(rehearsed) == 3
+    monkeypatch.setitem(sys.modules, "notebook", ModuleType("notebook"))
+    typed_in = type("TypedIn", (LightNN,), {"__module__": "notebook"})(image_size=8)
+    assert (runs(typed_in), runs(typed_in)) == (True, True)
+    (tmp_path / "kd_lightning" / rehearsal.DONE).write_text("a file where the folder would be")
+    assert (runs(), runs()) == (True, True)

@@ -10,15 +10,14 @@ from export_example import held_out_split, info_of, torch_logits, trained_networ
 from onnx import numpy_helper
 
 from kd_lightning.errors import UserError
+from kd_lightning.export import ExportSettings
 from kd_lightning.export.paired import Z, paired_interval
 from kd_lightning.export.preprocess import put_preprocessing_inside
 from kd_lightning.export.verify import (
-    Gates,
     Measured,
     Reference,
     Variant,
     agreement,
-    check_file,
     gate_failure,
     measure,
     torch_reference,
@@ -41,13 +40,11 @@ def made_up(count: int = 1000, scale: float = 1.0) -> Reference:
     return Reference(np.zeros((count, 1, 1, 1), np.uint8), logits, np.zeros(count, np.int64))
 
 
-def test_the_reference_has_the_logits_of_torch_in_full_precision(reference: Reference) -> None:
-    expected = torch_logits(trained_network(), held_out_split()[0]).numpy()
-    np.testing.assert_allclose(reference.logits, expected, atol=1e-4)
-
-
-def test_the_reference_ignores_a_lower_precision_that_training_chose(reference: Reference) -> None:
+def test_the_reference_has_the_logits_of_torch_even_where_training_chose_a_lower_precision(
+    reference: Reference,
+) -> None:
     images, labels = held_out_split()
+    np.testing.assert_allclose(reference.logits, torch_logits(trained_network(), images).numpy(), atol=1e-4)
     network = trained_network().train()
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
@@ -68,7 +65,7 @@ def test_a_true_file_agrees_with_torch(fp32: Path, reference: Reference) -> None
     assert measured.accuracy == (reference.logits.argmax(axis=1) == held_out_split()[1].numpy()).mean()
     assert measured.interval is not None
     assert measured.interval == pytest.approx((-100 * Z**2 / (500 + Z**2), 100 * Z**2 / (500 + Z**2)))  # none differs
-    assert gate_failure("fp32", measured, reference, Gates()) is None
+    assert gate_failure("fp32", measured, reference, ExportSettings()) is None
 
 
 @pytest.mark.parametrize(
@@ -91,21 +88,20 @@ def test_an_interval_holds_the_differences_whose_score_is_small(images: int, gai
     assert paired_interval(theirs, ours) == pytest.approx((-high, -low))
 
 
-def test_a_file_of_other_weights_fails_the_parity_gate(fp32: Path, reference: Reference, tmp_path: Path) -> None:
+def test_a_file_of_other_weights_or_normalization_fails_the_parity_gate(
+    fp32: Path, reference: Reference, tmp_path: Path
+) -> None:
     model = onnx.load(fp32)
     [bias] = [tensor for tensor in model.graph.initializer if tensor.name == "classifier.3.bias"]
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(0.001), bias.name))
     onnx.save(model, tmp_path / "other.onnx")
-    failure = gate_failure("fp32", measure(tmp_path / "other.onnx", reference), reference, Gates())
+    failure = gate_failure("fp32", measure(tmp_path / "other.onnx", reference), reference, ExportSettings())
     assert failure is not None
     assert failure.startswith("its outputs differ from torch's by up to 1.0e-03, allowed are")
-
-
-def test_a_file_of_other_normalization_fails_the_parity_gate(fp32: Path, reference: Reference, tmp_path: Path) -> None:
     model = onnx.load(fp32)
     put_preprocessing_inside(model, replace(info_of(trained_network()), mean=(0.31,)))
     onnx.save(model, tmp_path / "other.onnx")
-    failure = gate_failure("fp32", measure(tmp_path / "other.onnx", reference), reference, Gates())
+    failure = gate_failure("fp32", measure(tmp_path / "other.onnx", reference), reference, ExportSettings())
     assert failure is not None
     assert "differ from torch's" in failure
 
@@ -113,17 +109,15 @@ def test_a_file_of_other_normalization_fails_the_parity_gate(fp32: Path, referen
 def test_without_labels_a_file_is_compared_but_not_scored(fp32: Path, reference: Reference) -> None:
     measured = measure(fp32, replace(reference, labels=None))
     assert (measured.accuracy, measured.change, measured.agreement) == (None, None, 1.0)
-    assert gate_failure("dynamic", measured, reference, Gates()) is None
+    assert gate_failure("dynamic", measured, reference, ExportSettings()) is None
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("share", [0.0, 0.5])
 def test_a_file_truncated_after_writing_is_called_damaged(
     fp32: Path, reference: Reference, tmp_path: Path, share: float
 ) -> None:
     content = fp32.read_bytes()
     (tmp_path / "cut.onnx").write_bytes(content[: int(share * len(content))])
-    with pytest.raises(UserError, match=r"cut\.onnx is damaged or not an ONNX file"):
-        check_file(tmp_path / "cut.onnx")
     with pytest.raises(UserError, match=r"cut\.onnx is damaged or not an ONNX file"):
         measure(tmp_path / "cut.onnx", reference)
 
@@ -141,14 +135,13 @@ def test_of_classes_that_tie_in_torch_either_label_counts() -> None:
         ("fp32", {"difference": 1.1e-4}, "1.1e-04, allowed are 1.0e-04"),
         ("fp32", {"agreement": 0.999}, "only 99.90 % of the images get torch's label"),
         ("fp32", {"difference": float("nan")}, "values that are not finite"),
-        ("fp16", {"difference": float("inf")}, "values that are not finite"),
         ("dynamic", {"change": -0.51}, "loses 0.51 points of top-1 accuracy, allowed are 0.50; try static"),
         ("static", {"change": -9.4}, "loses 9.40 points of top-1 accuracy, allowed are 0.50; try reduce_range"),
         ("fp16", {"change": -0.2}, "loses 0.20 points of top-1 accuracy, allowed are 0.10; try fp32"),
     ],
 )
 def test_a_failed_gate_names_the_figure_and_what_to_try(variant: Variant, change: dict[str, Any], wrong: str) -> None:
-    failure = gate_failure(variant, replace(GOOD, **change), made_up(), Gates())
+    failure = gate_failure(variant, replace(GOOD, **change), made_up(), ExportSettings())
     assert failure is not None
     assert wrong in failure
 
@@ -163,18 +156,18 @@ def test_a_failed_gate_names_the_figure_and_what_to_try(variant: Variant, change
     ],
 )
 def test_a_file_within_its_gate_passes(variant: Variant, change: dict[str, Any]) -> None:
-    assert gate_failure(variant, replace(GOOD, **change), made_up(), Gates()) is None
+    assert gate_failure(variant, replace(GOOD, **change), made_up(), ExportSettings()) is None
 
 
 def test_the_allowed_drop_is_settable_and_one_image_is_always_allowed() -> None:
     drop = replace(GOOD, change=-2.0)
-    assert gate_failure("static", drop, made_up(), Gates(drop=2.0)) is None
-    assert gate_failure("static", drop, made_up(), Gates(drop=1.9)) is not None
-    assert gate_failure("static", drop, made_up(count=50), Gates()) is None
-    assert gate_failure("static", drop, made_up(count=51), Gates()) is not None
+    assert gate_failure("static", drop, made_up(), ExportSettings(max_drop=2.0)) is None
+    assert gate_failure("static", drop, made_up(), ExportSettings(max_drop=1.9)) is not None
+    assert gate_failure("static", drop, made_up(count=50), ExportSettings()) is None
+    assert gate_failure("static", drop, made_up(count=51), ExportSettings()) is not None
 
 
 def test_logits_that_float32_cannot_hold_to_the_gate_are_allowed_its_rounding() -> None:
     rounded = replace(GOOD, difference=5e-4)
-    assert gate_failure("fp32", rounded, made_up(scale=10.0), Gates()) is not None
-    assert gate_failure("fp32", rounded, made_up(scale=100.0), Gates()) is None
+    assert gate_failure("fp32", rounded, made_up(scale=10.0), ExportSettings()) is not None
+    assert gate_failure("fp32", rounded, made_up(scale=100.0), ExportSettings()) is None
