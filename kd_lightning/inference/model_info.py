@@ -3,8 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from math import isfinite
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 MAX_CLASSES, MAX_PIXELS, MAX_CHARACTERS = 100_000, 1024, 1000
@@ -44,7 +43,7 @@ class ModelInfo:
     std: tuple[float, ...]
     image_size: int
     data: str = ""
-    accuracy: float | None = field(default=None)
+    accuracy: float | None = None
     epochs: float | None = None
     limits: str = ""
     pixel_range: tuple[float, float] | None = None
@@ -69,7 +68,7 @@ class ModelInfo:
         info = cls(
             network=_text("network", values["network"]),
             arguments={_text("an argument", name): value for name, value in dict(values["arguments"]).items()},
-            class_names=tuple(_text("a class", name) for name in _listed("classes", values["class_names"])),
+            class_names=tuple(_text("a class", name) for name in _items("classes", values["class_names"])),
             mean=_numbers("mean", values["mean"]),
             std=_numbers("std", values["std"]),
             image_size=values["image_size"],
@@ -126,17 +125,15 @@ def _text(what: str, value: Any) -> str:
     return value
 
 
-def _listed(what: str, values: Any) -> list[Any] | tuple[Any, ...]:
+def _items(what: str, values: Any) -> list[Any] | tuple[Any, ...]:
     if not isinstance(values, list | tuple):
         raise TypeError(f"its {what} are not a list")
     return values
 
 
 def _numbers(what: str, values: Any) -> tuple[float, ...]:
-    if not all(type(value) in (int, float) for value in _listed(what, values)):
-        raise ValueError(f"its {what} is not a number")
-    if not all(abs(value) < 1e300 and isfinite(value) for value in values):
-        raise ValueError(f"its {what} is not finite")
+    if not all(type(value) in (int, float) and abs(value) < 1e300 for value in _items(what, values)):
+        raise ValueError(f"its {what} is not a finite number")
     return tuple(map(float, values))
 
 
@@ -148,7 +145,7 @@ def _range(values: Any) -> tuple[float, float] | None:
     if values is None:
         return None
     low, high = _numbers("pixel range", values)
-    if not (low < high and abs(low) < 1e39 and abs(high) < 1e39):
+    if not -1e39 < low < high < 1e39:
         raise ValueError(f"its pixel range {low:g} to {high:g} cannot be")
     return low, high
 

@@ -1,9 +1,9 @@
 """Predict with an exported file: numpy, pillow and onnxruntime are all it needs, neither torch nor Lightning."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +21,33 @@ MAX_MEMORY = 2**31
 """Bytes that bounded sessions may take."""
 
 
-class Label(NamedTuple):
-    """A class and its probability in [0, 1]."""
+class Predictor(ABC):
+    """A model file that is open for prediction.
 
-    name: str
-    probability: float
+    Attributes:
+        path: The file.
+        info: The file's metadata: class names, mean, standard deviation, image size.
+        clipped: The images that were read with values outside of the range of the training images.
+    """
+
+    def __init__(self, path: str | Path, info: ModelInfo) -> None:
+        self.path, self.info = path, info
+        self.clipped: set[str] = set()
+
+    @abstractmethod
+    def probabilities(self, images: Pixels) -> Floats:
+        """Return the probabilities (B, K) of images (B, S, S, C), uint8.
+
+        Raises:
+            UserError: The network fails, or its outputs are not finite.
+        """
+
+    def read(self, path: Path) -> Pixels:
+        """Return the pixels (S, S, C), uint8, of an image file, resized and scaled as in training."""
+        return read_image(path, self.info.image_size, self.info.in_channels, self.info.pixel_range, self.clipped)
 
 
-class OnnxPredictor:
+class OnnxPredictor(Predictor):
     """Opens a file that ``python -m kd_lightning export`` wrote and gives the probabilities of images.
 
     Args:
@@ -38,8 +57,6 @@ class OnnxPredictor:
         bounded: Whether the graph may take no more than 2 GiB when it runs: an untrusted file can request any amount.
 
     Attributes:
-        info: The file's metadata: class names, mean, standard deviation, image size.
-        clipped: The images that were read with values outside of the range of the training images.
         inside: Whether the normalization and the softmax are in the graph.
 
     Raises:
@@ -48,10 +65,8 @@ class OnnxPredictor:
 
     def __init__(self, path: str | Path, *, threads: int = 0, spin: bool = True, bounded: bool = False) -> None:
         self.session = open_session(Path(path), threads, spin, bounded)
-        self._path = Path(path)
-        self.clipped: set[str] = set()
         try:
-            self.info = ModelInfo.from_metadata(self.session.get_modelmeta().custom_metadata_map)
+            super().__init__(path, ModelInfo.from_metadata(self.session.get_modelmeta().custom_metadata_map))
             self._input, self.inside = _checked(self.session, self.info)
         except KeyError as error:
             raise UserError(f"{path} names no classes; make it with `python -m kd_lightning export`.") from error
@@ -68,37 +83,20 @@ class OnnxPredictor:
         try:
             outputs: Floats = self.session.run(None, {self._input: feed})[0]
         except Exception as error:  # onnxruntime's errors share no narrower base
-            raise UserError(f"{self._path} fails at {len(images)} images ({shown(error)}); export it again.") from error
+            raise UserError(f"{self.path} fails at {len(images)} images ({shown(error)}); export it again.") from error
         if outputs.shape != (len(images), len(self.info.class_names)):
             raise UserError(
-                f"{self._path} gives outputs of shape {outputs.shape} for {len(images)} images and "
+                f"{self.path} gives outputs of shape {outputs.shape} for {len(images)} images and "
                 f"{len(self.info.class_names)} classes; export it again with `python -m kd_lightning export`."
             )
         return outputs
 
     def probabilities(self, images: Pixels) -> Floats:
-        """Return the probabilities (B, K) of images (B, S, S, C), uint8.
-
-        Raises:
-            UserError: The graph fails, or its outputs are not finite.
-        """
+        """Return the probabilities (B, K) of images (B, S, S, C), uint8."""
         outputs = self.outputs(images)
         if not np.isfinite(outputs).all():
-            raise UserError(f"{self._path} gives values that are not finite; train and export it again.")
+            raise UserError(f"{self.path} gives values that are not finite; train and export it again.")
         return outputs if self.inside else softmax(outputs)
-
-    def labels(self, images: Pixels, top: int = 1) -> list[list[Label]]:
-        """Return for each of the images (B, S, S, C) its ``top`` likeliest classes, the likeliest first."""
-        probabilities = self.probabilities(images)
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-        return [
-            [Label(self.info.class_names[index], float(row[index])) for index in best]
-            for row, best in zip(probabilities, order, strict=True)
-        ]
-
-    def read(self, path: Path) -> Pixels:
-        """Return the pixels (S, S, C) of an image file, resized and scaled as in training."""
-        return read_image(path, self.info.image_size, self.info.in_channels, self.info.pixel_range, self.clipped)
 
     def _normalized(self, images: Pixels) -> Floats:
         channels_first = images.transpose(0, 3, 1, 2).astype(np.float32, order="C")  # (B, S, S, C) -> (B, C, S, S)

@@ -1,28 +1,14 @@
 """The options of ``predict``, parsed without importing the code that runs it."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kd_lightning.arguments import PlainParser
 
-OUTPUT_ENDINGS = (".json", ".jsonl", ".csv")
-
 
 class Options(argparse.Namespace):
-    """The parsed options.
-
-    Attributes:
-        images: Image files and folders, as they were given.
-        model: The model file.
-        network: Import path of the network's class, or ``None``.
-        output: The file of results, or ``None``.
-        sheet: The contact sheet, or ``None``.
-        top: How many of the likeliest classes are shown, 1 or more.
-        threshold: Probability in [0, 1] below which a prediction counts as not sure.
-        batch_size: Images that go through the network at once.
-        threads: CPU threads; 0 takes what there is.
-    """
+    """The parsed options, as ``predict --help`` explains them; ``threads`` of 0 takes what there is."""
 
     images: list[str]
     model: Path
@@ -51,12 +37,13 @@ def parse(args: Sequence[str]) -> Options:
     add("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="an image file, or a folder of images")
     add("--model", required=True, type=Path, metavar="FILE", help="an .onnx (needs no torch), .pth or .ckpt of a run")
     add("--network", metavar="CLASS", help="of a .pth or .ckpt: the class of a network of your own, my_networks.TinyNN")
-    add("--output", type=_output, metavar="FILE", help="write the results too, by the ending as .json, .jsonl, .csv")
+    results = _file(".json", ".jsonl", ".csv")
+    add("--output", type=results, metavar="FILE", help="write the results too, by the ending as .json, .jsonl, .csv")
     add("--top", type=_count, default=2, metavar="K", help="show the K likeliest classes (default: 2)")
     add("--threshold", type=_share, default=0, metavar="P", help='print "not sure" below this probability (default: 0)')
     add("--batch_size", type=_count, default=32, metavar="N", help="images in the network at once (default: 32)")
     add("--threads", type=_count, default=0, metavar="N", help="CPU threads to use (default: all)")
-    add("--sheet", type=_sheet, metavar="PNG", help="draw a contact sheet of the predictions")
+    add("--sheet", type=_file(".png"), metavar="PNG", help="draw a contact sheet of the predictions")
     return parser.parse_intermixed_args(args, Options())
 
 
@@ -76,15 +63,10 @@ def _share(text: str) -> float:
     return value
 
 
-def _output(text: str) -> Path:
-    return _with_ending(text, OUTPUT_ENDINGS)
+def _file(*endings: str) -> Callable[[str], Path]:
+    def path(text: str) -> Path:
+        if Path(text).suffix.lower() not in endings:
+            raise argparse.ArgumentTypeError(f"the file {text} must end in {', '.join(endings)}")
+        return Path(text)
 
-
-def _sheet(text: str) -> Path:
-    return _with_ending(text, (".png",))
-
-
-def _with_ending(text: str, endings: tuple[str, ...]) -> Path:
-    if Path(text).suffix.lower() not in endings:
-        raise argparse.ArgumentTypeError(f"the file {text} must end in {', '.join(endings)}")
-    return Path(text)
+    return path

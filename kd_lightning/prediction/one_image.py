@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kd_lightning.data.file_state import FileState, file_state
-from kd_lightning.prediction.predictors import BEYOND, Predictor, is_onnx, open_predictor
+from kd_lightning.inference.onnx_predictor import Predictor
+from kd_lightning.prediction.predictors import BEYOND, is_onnx, open_predictor
 from kd_lightning.wording import shown
 
 if TYPE_CHECKING:

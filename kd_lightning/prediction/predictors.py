@@ -1,33 +1,12 @@
 """Open a model file for prediction, by its ending: ``.onnx`` with onnxruntime, anything else with torch."""
 
 from pathlib import Path
-from typing import Protocol
 
 from kd_lightning.errors import UserError
-from kd_lightning.inference.images import Pixels
-from kd_lightning.inference.model_info import ModelInfo
-from kd_lightning.inference.onnx_predictor import Floats, OnnxPredictor
+from kd_lightning.inference.onnx_predictor import OnnxPredictor, Predictor
 
 BEYOND = "has values outside of the range of the training images, which were clipped"
 """The warning about an image."""
-
-
-class Predictor(Protocol):
-    """The interface of both kinds of model.
-
-    Attributes:
-        info: The file's metadata: class names, mean, standard deviation, image size.
-        clipped: The images that were read with values outside of the range of the training images.
-    """
-
-    info: ModelInfo
-    clipped: set[str]
-
-    def probabilities(self, images: Pixels) -> Floats:
-        """Return the probabilities (B, K) of images (B, S, S, C), uint8."""
-
-    def read(self, path: Path) -> Pixels:
-        """Return the pixels (S, S, C), uint8, of an image file, resized and scaled as in training."""
 
 
 def is_onnx(path: str | Path) -> bool:

@@ -10,10 +10,11 @@ from pathlib import Path
 from kd_lightning.errors import UserError
 from kd_lightning.inference.image_files import IMAGE_SUFFIXES, image_names, left_out_line
 from kd_lightning.inference.images import BrokenImageError
+from kd_lightning.inference.onnx_predictor import Predictor
 from kd_lightning.machine.cpu import cores
 from kd_lightning.prediction.arguments import Options
 from kd_lightning.prediction.outputs import results_file
-from kd_lightning.prediction.predictors import BEYOND, Predictor, open_predictor
+from kd_lightning.prediction.predictors import BEYOND, open_predictor
 from kd_lightning.prediction.sheet import contact_sheet
 from kd_lightning.prediction.stream import Prediction, predict_files
 from kd_lightning.prediction.table import Table
@@ -69,13 +70,13 @@ def list_images(named: Sequence[str]) -> list[str]:
 
 def _outputs(stack: ExitStack, predictor: Predictor, files: Sequence[str], options: Options) -> list[Show]:
     """Open all outputs of the results; the stack closes them."""
-    outputs: list[Show] = [Table(files, predictor.info.class_names, options.top, options.threshold).show]
+    names, top, threshold = predictor.info.class_names, options.top, options.threshold
+    outputs: list[Show] = [Table(files, names, top, threshold).show]
     if options.output:
-        names = predictor.info.class_names
-        outputs.append(stack.enter_context(results_file(options.output, names, options.top, options.threshold)))
+        outputs.append(stack.enter_context(results_file(options.output, names, top, threshold)))
     if options.sheet:
-        name, values = options.model.name, predictor.info.pixel_range
-        outputs.append(stack.enter_context(contact_sheet(options.sheet, files, name, options.threshold, values)))
+        sheet = contact_sheet(options.sheet, files, options.model.name, threshold, predictor.info.pixel_range)
+        outputs.append(stack.enter_context(sheet))
     return outputs
 
 

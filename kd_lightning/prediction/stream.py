@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_lightning.inference.images import BrokenImageError, Pixels
-from kd_lightning.inference.onnx_predictor import Floats
-from kd_lightning.prediction.predictors import Predictor
+from kd_lightning.inference.onnx_predictor import Floats, Predictor
 
 MAX_PIXELS = 2**25
 """Pixels of a batch, of all channels: 134 MB as the network sees them."""

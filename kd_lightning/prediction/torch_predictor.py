@@ -6,13 +6,13 @@ import torch
 
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.errors import UserError
-from kd_lightning.inference.images import Pixels, read_image
-from kd_lightning.inference.onnx_predictor import Floats
+from kd_lightning.inference.images import Pixels
+from kd_lightning.inference.onnx_predictor import Floats, Predictor
 from kd_lightning.networks.weights import load_model
 from kd_lightning.wording import shown
 
 
-class TorchPredictor:
+class TorchPredictor(Predictor):
     """Opens weights and gives the probabilities of images, on the CPU.
 
     Args:
@@ -20,18 +20,13 @@ class TorchPredictor:
         threads: CPU threads for torch, in the whole process; 0 leaves them as they are.
         network: Import path of the network's class, where it is not imported yet.
 
-    Attributes:
-        info: The file's metadata: class names, mean, standard deviation, image size.
-        clipped: The images that were read with values outside of the range of the training images.
-
     Raises:
         UserError: The file is missing or damaged, or is for an unknown network.
     """
 
     def __init__(self, path: str | Path, *, threads: int = 0, network: str | None = None) -> None:
-        loaded, self.info = load_model(path, network)
-        self._path = path
-        self.clipped: set[str] = set()
+        loaded, info = load_model(path, network)
+        super().__init__(path, info)
         self._network = loaded.to_channels_last()
         self._normalization = Normalization(self.info.mean, self.info.std)
         if threads:
@@ -39,20 +34,12 @@ class TorchPredictor:
 
     @torch.inference_mode()
     def probabilities(self, images: Pixels) -> Floats:
-        """Return the probabilities (B, K) of images (B, S, S, C), uint8.
-
-        Raises:
-            UserError: The network fails, or its outputs are not finite.
-        """
+        """Return the probabilities (B, K) of images (B, S, S, C), uint8."""
         channels_last = torch.from_numpy(images).permute(0, 3, 1, 2)  # (B, S, S, C) -> (B, C, S, S)
         try:
             logits = self._network(self._normalization.apply(channels_last))
         except RuntimeError as error:  # mismatched sizes, or too little memory
-            raise UserError(f"{self._path} fails at {len(images)} images ({shown(error)}); train it again.") from error
+            raise UserError(f"{self.path} fails at {len(images)} images ({shown(error)}); train it again.") from error
         if not logits.isfinite().all():
-            raise UserError(f"{self._path} gives values that are not finite; train it again.")
+            raise UserError(f"{self.path} gives values that are not finite; train it again.")
         return logits.softmax(dim=1).numpy()  # type: ignore[no-any-return]
-
-    def read(self, path: Path) -> Pixels:
-        """Return the pixels (S, S, C) of an image file, resized and scaled as in training."""
-        return read_image(path, self.info.image_size, self.info.in_channels, self.info.pixel_range, self.clipped)
