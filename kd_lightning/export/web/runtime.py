@@ -27,7 +27,7 @@ def runtime_files(folder: Path | None = None) -> dict[str, bytes]:
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as download:
-            return _read_archive(_download(Path(download)))
+            return runtime_files(_download(Path(download)))
     try:
         return {name: (folder / "dist" / name).read_bytes() for name in FILES}
     except OSError as error:
@@ -37,36 +37,21 @@ def runtime_files(folder: Path | None = None) -> dict[str, bytes]:
 
 
 def _download(folder: Path) -> Path:
-    """Have npm download the package; return the archive."""
+    """Have npm download the package; return it, unpacked."""
     npm = shutil.which("npm")
     if npm is None:
         raise UserError(f"npm is not installed; to download {PACKAGE} for the web page, install it, {OTHER_WAY}.")
     command = [npm, "pack", PACKAGE, "--pack-destination", str(folder)]
     try:
         subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=TIMEOUT)
-        return next(folder.glob("*.tgz"))
-    except (OSError, subprocess.SubprocessError, StopIteration) as error:
+        with tarfile.open(next(folder.glob("*.tgz")), "r:gz") as package:
+            package.extractall(folder, [package.getmember(f"package/dist/{name}") for name in FILES], filter="data")
+    except (OSError, EOFError, KeyError, StopIteration, subprocess.SubprocessError, tarfile.TarError) as error:
         raise UserError(f"`npm pack {PACKAGE}` failed ({_reason(error)}); try again, {OTHER_WAY}.") from error
+    return folder / "package"
 
 
 def _reason(error: Exception) -> str:
     """Return in one line why npm failed; its first line names the kind of error, such as ``code ENOTFOUND``."""
-    if isinstance(error, subprocess.TimeoutExpired):
-        return f"it took more than {TIMEOUT} seconds"
-    lines = error.stderr.strip().splitlines() if isinstance(error, subprocess.CalledProcessError) else []
+    lines = error.stderr.splitlines() if isinstance(error, subprocess.CalledProcessError) else []
     return next((line for line in lines if "error" in line), str(error) or "it wrote no archive")
-
-
-def _read_archive(archive: Path) -> dict[str, bytes]:
-    try:
-        with tarfile.open(archive, "r:gz") as package:
-            return {name: _member(package, f"package/dist/{name}") for name in FILES}
-    except (KeyError, EOFError, tarfile.TarError, OSError) as error:
-        raise UserError(f"npm's archive of {PACKAGE} is damaged ({error}); try again, {OTHER_WAY}.") from error
-
-
-def _member(package: tarfile.TarFile, name: str) -> bytes:
-    file = package.extractfile(name)
-    if file is None:
-        raise KeyError(f"{name} is not a file")
-    return file.read()
