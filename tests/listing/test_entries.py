@@ -25,6 +25,13 @@ from kd_lightning.training.teacher_checks import FROM_DATA
 
 ALL = [entry for kind in KINDS.values() for entry in entries(kind)]
 LOSSES = entries(KINDS["losses"])
+TYPES: dict[str, Any] = {
+    "Loss": dict[str, Loss],
+    "Network": Network,
+    "Task": Task,
+    "ImageDataModule": ImageDataModule,
+    "Augmentation": list[Augmentation],
+}
 NO_PAPER = {"SpatialCosine", "HiddenCosine"}
 """Losses that no paper has."""
 LONGEST = 140
@@ -66,14 +73,10 @@ def test_its_options_and_defaults_are_those_that_the_parser_takes(entry: Entry) 
 
 
 @each
-def test_its_first_line_is_one_sentence_that_fits_a_table(entry: Entry) -> None:
+def test_its_first_line_is_one_sentence_that_fits_a_table_and_each_option_has_a_line_of_help(entry: Entry) -> None:
     title = entry.source.title
     assert title.endswith("."), f"{entry.source.name}: the first line of its docstring is to be one sentence: {title}"
     assert 10 < len(title) <= LONGEST
-
-
-@each
-def test_each_of_its_options_has_a_line_of_help(entry: Entry) -> None:
     silent = [option.name for option in entry.options if not option.help.endswith(".")]
     assert not silent, f"{entry.source.name}: its docstring's Args have no sentence on {silent}"
 
@@ -94,19 +97,11 @@ def test_losses_have_short_names_of_their_own() -> None:
 
 @each
 def test_what_a_config_is_to_have_is_taken_by_the_parser(entry: Entry) -> None:
-    part = yaml.safe_load(snippet(entry))
+    value = yaml.safe_load(snippet(entry))
+    first, *others = entry.kind.place.removesuffix(".NAME").split(".")
+    value = value[first]["init_args"][others[0]] if others else value[first]
     parser = ArgumentParser(exit_on_error=False)
-    if entry.kind.base == "Loss":
-        parser.add_argument("--it", type=dict[str, Loss])
-        value = part["model"]["init_args"]["losses"]
-    elif entry.kind.base == "Augmentation":
-        parser.add_argument("--it", type=list[Augmentation])
-        value = part["data"]["init_args"]["augment"]
-    else:
-        parser.add_argument(
-            "--it", type={"Network": Network, "Task": Task, "ImageDataModule": ImageDataModule}[entry.kind.base]
-        )
-        value = part["model"]["init_args"]["network"] if entry.kind.base == "Network" else part[entry.kind.place]
+    parser.add_argument("--it", type=TYPES[entry.kind.base])
     taken = parser.parse_args([f"--it={json.dumps(value)}"])
     assert entry.source.name in str(taken.it)
 
