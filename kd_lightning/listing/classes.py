@@ -1,7 +1,7 @@
 """A class read from its source: its docstring and its options, with those that it passes on to its bases."""
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,13 +26,7 @@ class Option(NamedTuple):
     name: str
     kind: str
     default: Any
-    help: str
-
-
-class _Parameter(NamedTuple):
-    module: Module
-    annotation: ast.expr | None
-    default: ast.expr | None
+    help: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +89,7 @@ class ClassSource:
         for kind in reversed(self.lineage):
             entries = [entry for entry in kind.docstring.params if entry.args[0] == "param"]
             texts |= {entry.arg_name: one_line(entry.description) for entry in entries}
-        return tuple(_option(name, value, texts) for name, value in _parameters(self.lineage).items())
+        return tuple(option._replace(help=texts.get(name, "")) for name, option in _options(self.lineage).items())
 
 
 def find_class(path: str) -> ClassSource | None:
@@ -116,10 +110,9 @@ def _has_mark(node: ast.ClassDef | ast.FunctionDef, mark: str) -> bool:
     return any(ast.unparse(decorator).startswith(mark) for decorator in node.decorator_list)
 
 
-def _option(name: str, parameter: _Parameter, texts: dict[str, str]) -> Option:
-    module, annotation, default = parameter
+def _option(module: Module, name: str, annotation: ast.expr | None, default: ast.expr | None) -> Option:
     kind = "" if annotation is None else _type(module, annotation)
-    return Option(name, kind, REQUIRED if default is None else _value(module, default), texts.get(name, ""))
+    return Option(name, kind, REQUIRED if default is None else _value(module, default))
 
 
 def _type(module: Module, node: ast.AST) -> str:
@@ -151,37 +144,36 @@ def _value(module: Module, node: ast.expr) -> Any:
         return Code(ast.unparse(node))
 
 
-def _parameters(lineage: Sequence[ClassSource]) -> dict[str, _Parameter]:
+def _options(lineage: Sequence[ClassSource]) -> dict[str, Option]:
     if not lineage:
         return {}
     kind, *bases = lineage
     init = next((node for node in kind.node.body if getattr(node, "name", "") == "__init__"), None)
     if not isinstance(init, ast.FunctionDef):
-        return _parameters(bases) | (dict(_fields(kind)) if _has_mark(kind.node, "dataclass") else {})
-    own = dict(_arguments(kind.module, init.args))
-    return own if init.args.kwarg is None else own | _passed_on(init, _parameters(bases), own)
+        return _options(bases) | (dict(_fields(kind)) if _has_mark(kind.node, "dataclass") else {})
+    own = {option.name: option for option in _arguments(kind.module, init.args)}
+    return own | _passed_on(init, _options(bases), own) if init.args.kwarg else own
 
 
-def _arguments(module: Module, arguments: ast.arguments) -> Iterator[tuple[str, _Parameter]]:
+def _arguments(module: Module, arguments: ast.arguments) -> Iterator[Option]:
     plain = [*arguments.posonlyargs, *arguments.args]
     defaults = [*[None] * (len(plain) - len(arguments.defaults)), *arguments.defaults, *arguments.kw_defaults]
     for argument, default in islice(zip([*plain, *arguments.kwonlyargs], defaults, strict=True), 1, None):
-        yield argument.arg, _Parameter(module, argument.annotation, default)
+        yield _option(module, argument.arg, argument.annotation, default)
 
 
-def _passed_on(
-    init: ast.FunctionDef, inherited: dict[str, _Parameter], own: dict[str, _Parameter]
-) -> dict[str, _Parameter]:
+def _passed_on(init: ast.FunctionDef, inherited: dict[str, Option], own: Iterable[str]) -> dict[str, Option]:
     """Return the bases' arguments without those that ``super().__init__(...)`` is given by name or place."""
-    calls = [node for node in ast.walk(init) if isinstance(node, ast.Call)]
     given = set(own)
-    for call in (call for call in calls if ast.unparse(call.func) == "super().__init__"):
-        places = [value for value in call.args if not isinstance(value, ast.Starred)]
-        given.update(islice(inherited, len(places)), (keyword.arg or "" for keyword in call.keywords))
-    return {name: value for name, value in inherited.items() if name not in given}
+    for call in (node for node in ast.walk(init) if isinstance(node, ast.Call)):
+        if ast.unparse(call.func) == "super().__init__":
+            places = [value for value in call.args if not isinstance(value, ast.Starred)]
+            given.update(islice(inherited, len(places)), (keyword.arg or "" for keyword in call.keywords))
+    return {name: option for name, option in inherited.items() if name not in given}
 
 
-def _fields(kind: ClassSource) -> Iterator[tuple[str, _Parameter]]:
+def _fields(kind: ClassSource) -> Iterator[tuple[str, Option]]:
     for node in kind.node.body:
         if isinstance(node, ast.AnnAssign) and not ast.unparse(node.annotation).startswith("ClassVar"):
-            yield ast.unparse(node.target), _Parameter(kind.module, node.annotation, node.value)
+            name = ast.unparse(node.target)
+            yield name, _option(kind.module, name, node.annotation, node.value)

@@ -1,9 +1,9 @@
 """Predict any number of image files, in their order, with two batches of them in memory."""
 
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,18 +51,16 @@ def predict_files(
         threads: Threads that decode, 1 or more.
     """
     batch_size = max(1, min(batch_size, MAX_PIXELS // (predictor.info.image_size**2 * predictor.info.in_channels)))
+    batches = [files[start : start + batch_size] for start in range(0, len(files), batch_size)]
     pool = ThreadPoolExecutor(threads)
-    waiting: deque[tuple[Sequence[str], list[Future[Decoded]]]] = deque()
     try:
-        for start in range(0, len(files), batch_size):
-            names = files[start : start + batch_size]
-            share = -(-len(names) // threads)  # one task a thread: a task an image costs as much as a small image
-            parts = [names[first : first + share] for first in range(0, len(names), share)]
-            waiting.append((names, [pool.submit(_decode, predictor, part) for part in parts]))
-            if len(waiting) == 2:
-                yield from _predict(predictor, *waiting.popleft())
-        while waiting:
-            yield from _predict(predictor, *waiting.popleft())
+        waiting: list[Future[Decoded]] = []
+        for names, following in pairwise([[], *batches, []]):
+            share = -(-len(following) // threads)  # one task a thread: a task an image costs as much as a small image
+            parts = [following[first : first + share] for first in range(0, len(following), share or 1)]
+            decoding = [pool.submit(_decode, predictor, part) for part in parts]
+            yield from _predict(predictor, names, [item for part in waiting for item in part.result()])
+            waiting = decoding
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -78,11 +76,8 @@ def _decode(predictor: Predictor, names: Sequence[str]) -> Decoded:
     return decoded
 
 
-def _predict(
-    predictor: Predictor, names: Sequence[str], parts: list[Future[Decoded]]
-) -> Iterator[Prediction | BrokenImageError]:
+def _predict(predictor: Predictor, names: Sequence[str], decoded: Decoded) -> Iterator[Prediction | BrokenImageError]:
     """Yield the results of one batch."""
-    decoded = [item for part in parts for item in part.result()]
     images = [item for item in decoded if not isinstance(item, BrokenImageError)]
     rows = iter(predictor.probabilities(np.stack(images)) if images else ())
     for name, item in zip(names, decoded, strict=True):
