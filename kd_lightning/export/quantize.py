@@ -10,7 +10,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
-from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import silence
 from kd_lightning.files import atomic_write
 from kd_lightning.inference.onnx_predictor import Floats, open_session
@@ -58,10 +57,8 @@ def quantize_static(
         only_nodes: Names of the nodes to quantize; none means all.
 
     Raises:
-        UserError: There are no calibration images, or the file cannot be written.
+        UserError: The file cannot be written.
     """
-    if not calibration:
-        raise UserError("static quantization has no calibration images; give it training images, 512 or so.")
     with atomic_write(target) as temporary, silence():
         quantization.quantize_static(
             onnx.load(source),
