@@ -79,3 +79,19 @@ def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("fp32") / "student.onnx"
     export_onnx(network, info_of(network), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def inside(fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network with its preprocessing inside, which takes pixels."""
+    import onnx
+    from export_example import info_of, trained_network
+
+    from kd_lightning.export.onnx import save  # torch reads what is set above
+    from kd_lightning.export.preprocess import put_preprocessing_inside
+
+    model, info = onnx.load(fp32), info_of(trained_network())
+    put_preprocessing_inside(model, info)
+    path = tmp_path_factory.mktemp("inside") / "student.onnx"
+    save(model, info, path)
+    return path

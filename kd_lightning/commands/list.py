@@ -43,7 +43,10 @@ def _lines(kind: str | None, name: str | None, width: int | None) -> Sequence[st
         raise UserError(f"there is no kind '{kind}' to list{_meant(kind)}; choose one of {', '.join(NAMES)}.")
     if name is None:
         return text.one_kind(kind, width)
-    return text.one_config(find_shown(name)) if kind == text.CONFIGS else text.one_class(find_entry(name, kind), width)
+    if kind == text.CONFIGS:
+        config = find_shown(name)
+        return [*config.text.splitlines(), "", f"run it: {config.command}"]
+    return text.one_class(find_entry(name, kind), width)
 
 
 def _meant(kind: str) -> str:

@@ -70,7 +70,8 @@ def _read(path: Path, name: str) -> Module:
     try:
         statements = list(_statements(ast.parse(path.read_bytes()).body))
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        return Module(name, path, dict(_imported(statements, package)) | _defined(statements))
+        classes = {node.name: node for node in statements if isinstance(node, ast.ClassDef)}
+        return Module(name, path, {**dict(_imported(statements, package)), **assigned(statements), **classes})
     except (OSError, SyntaxError, ValueError, ImportError) as error:
         raise UserError(f"{path} is not valid Python ({error}); fix it.") from error
 
@@ -96,10 +97,6 @@ def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
         yield node
         if isinstance(node, ast.If | ast.Try):
             yield from _statements([*node.body, *node.orelse])
-
-
-def _defined(statements: Sequence[ast.stmt]) -> dict[str, Definition]:
-    return {**assigned(statements), **{node.name: node for node in statements if isinstance(node, ast.ClassDef)}}
 
 
 def _imported(statements: Sequence[ast.stmt], package: str) -> Iterator[tuple[str, str]]:

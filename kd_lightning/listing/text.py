@@ -6,7 +6,7 @@ from pathlib import Path
 from textwrap import wrap
 
 from kd_lightning.listing.classes import REQUIRED, one_line
-from kd_lightning.listing.configs import Config, shipped_configs
+from kd_lightning.listing.configs import shipped_configs
 from kd_lightning.listing.kinds import KINDS, Entry, entries
 from kd_lightning.listing.snippet import plain, snippet
 
@@ -37,11 +37,6 @@ def one_kind(kind: str, width: int | None, indent: int = 0) -> list[str]:
     name, short = max(len(source.name) for source in sources), max(len(source.short) for source in sources)
     rows = [(f"{source.name:{name}}  {source.short:{short}}".rstrip(), source.title) for source in sources]
     return _columns(rows, width, indent)
-
-
-def one_config(config: Config) -> list[str]:
-    """Return a config and what runs it."""
-    return [*config.text.splitlines(), "", f"run it: {config.command}"]
 
 
 def one_class(entry: Entry, width: int | None) -> list[str]:

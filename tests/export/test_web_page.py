@@ -97,11 +97,9 @@ def colour(tmp_path_factory: pytest.TempPathFactory) -> Net:
 
 
 @pytest.fixture(scope="module")
-def grey(tmp_path_factory: pytest.TempPathFactory) -> Net:
+def grey(inside: Path) -> Net:
     """A network for grey images, with the normalization inside, only in fp32."""
-    network, path = trained_network(), tmp_path_factory.mktemp("grey") / "fp32.onnx"
-    export_onnx(network, info_of(network), path, preprocess="inside")
-    return Net({"fp32": path}, info_of(network))
+    return Net({"fp32": inside}, info_of(trained_network()))
 
 
 @pytest.fixture(scope="module")

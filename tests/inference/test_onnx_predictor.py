@@ -12,25 +12,14 @@ from onnx import numpy_helper
 
 from kd_lightning.data.normalize import IMAGENET, Normalization
 from kd_lightning.errors import UserError
-from kd_lightning.export.onnx import export_onnx
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import OnnxPredictor, factor_and_offset, softmax
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One network twice, with its preprocessing outside and inside."""
-    folder, network = tmp_path_factory.mktemp("files"), trained_network()
-    files = {"outside": folder / "outside.onnx", "inside": folder / "inside.onnx"}
-    export_onnx(network, info_of(network), files["outside"])
-    export_onnx(network, info_of(network), files["inside"], preprocess="inside")
-    return files
-
-
-@pytest.mark.parametrize("kind", ["outside", "inside"])
-def test_probabilities_are_those_of_torch(files: dict[str, Path], kind: str) -> None:
+@pytest.mark.parametrize("kind", ["fp32", "inside"])
+def test_probabilities_are_those_of_torch(request: pytest.FixtureRequest, kind: str) -> None:
     images = held_out_split()[0][:100]
-    predictor = OnnxPredictor(files[kind], threads=1)
+    predictor = OnnxPredictor(request.getfixturevalue(kind), threads=1)
     assert (predictor.info, predictor.inside) == (info_of(trained_network()), kind == "inside")
     probabilities = predictor.probabilities(images.numpy())
     assert probabilities.dtype == np.float32
@@ -50,7 +39,7 @@ def test_pixels_are_normalized_as_in_training() -> None:
     np.testing.assert_allclose((pixels * factor + offset).transpose(0, 3, 1, 2), expected, rtol=0, atol=1e-6)
 
 
-def test_prediction_loads_neither_torch_nor_lightning_nor_onnx(files: dict[str, Path]) -> None:
+def test_prediction_loads_neither_torch_nor_lightning_nor_onnx(fp32: Path) -> None:
     program = """
 import sys
 import numpy as np
@@ -58,7 +47,7 @@ from kd_lightning.inference.onnx_predictor import OnnxPredictor
 print(OnnxPredictor(sys.argv[1]).probabilities(np.zeros((1, 8, 8, 1), np.uint8)).argmax())
 print([name for name in ("torch", "lightning", "onnx", "torchvision", "rich") if name in sys.modules])
 """
-    command = [sys.executable, "-c", program, str(files["outside"])]
+    command = [sys.executable, "-c", program, str(fp32)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     label, loaded = done.stdout.splitlines()
     assert label == str(int(torch_logits(trained_network(), torch.zeros(1, 8, 8, 1, dtype=torch.uint8)).argmax()))
@@ -71,15 +60,15 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         OnnxPredictor(tmp_path / "none.onnx")
 
 
-def test_a_damaged_file_is_named(files: dict[str, Path], tmp_path: Path) -> None:
-    content = files["outside"].read_bytes()
+def test_a_damaged_file_is_named(fp32: Path, tmp_path: Path) -> None:
+    content = fp32.read_bytes()
     (tmp_path / "cut.onnx").write_bytes(content[: len(content) // 3])
     with pytest.raises(UserError, match=r"cut\.onnx is damaged or needs a newer onnxruntime than .*; export it again"):
         OnnxPredictor(tmp_path / "cut.onnx")
 
 
-def test_a_file_of_another_program_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
-    model = onnx.load(files["outside"])
+def test_a_file_of_another_program_is_refused(fp32: Path, tmp_path: Path) -> None:
+    model = onnx.load(fp32)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(UserError, match=r"foreign\.onnx names no classes"):
@@ -97,10 +86,8 @@ def test_a_file_of_another_program_is_refused(files: dict[str, Path], tmp_path: 
         ("arguments", "no JSON"),
     ],
 )
-def test_a_files_metadata_are_compared_with_its_graph(
-    files: dict[str, Path], tmp_path: Path, name: str, value: str
-) -> None:
-    model = onnx.load(files["outside"])
+def test_a_files_metadata_are_compared_with_its_graph(fp32: Path, tmp_path: Path, name: str, value: str) -> None:
+    model = onnx.load(fp32)
     onnx.helper.set_model_props(model, info_of(trained_network()).to_metadata() | {name: value})
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(UserError, match=r"the metadata of .*other\.onnx cannot be right \(.*\); export it again"):
@@ -117,24 +104,24 @@ def with_end(source: Path, target: Path, *nodes: onnx.NodeProto, **values: Any) 
     return target
 
 
-def test_outputs_of_another_shape_or_not_finite_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+def test_outputs_of_another_shape_or_not_finite_are_refused(fp32: Path, tmp_path: Path) -> None:
     image, node = np.zeros((1, 8, 8, 1), np.uint8), onnx.helper.make_node
     twice = node("Concat", ["before", "before"], ["logits"], axis=0)
     with pytest.raises(UserError, match=r"twice\.onnx gives outputs of shape \(2, 10\) for 1 images and 10 classes"):
-        OnnxPredictor(with_end(files["outside"], tmp_path / "twice.onnx", twice)).probabilities(image)
+        OnnxPredictor(with_end(fp32, tmp_path / "twice.onnx", twice)).probabilities(image)
     root = [node("Abs", ["before"], ["a"]), node("Neg", ["a"], ["n"]), node("Sqrt", ["n"], ["logits"])]
     with pytest.raises(UserError, match=r"root\.onnx gives values that are not finite"):
-        OnnxPredictor(with_end(files["outside"], tmp_path / "root.onnx", *root)).probabilities(image)
+        OnnxPredictor(with_end(fp32, tmp_path / "root.onnx", *root)).probabilities(image)
 
 
-def test_a_graph_that_requests_more_memory_than_the_limit_is_stopped(files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_graph_that_requests_more_memory_than_the_limit_is_stopped(fp32: Path, tmp_path: Path) -> None:
     node = onnx.helper.make_node
     large = [
         node("ConstantOfShape", ["shape"], ["large"]),
         node("ReduceMax", ["large"], ["small"], keepdims=0),
         node("Add", ["before", "small"], ["logits"]),
     ]
-    path = with_end(files["outside"], tmp_path / "large.onnx", *large, shape=np.array([2**20, 2**20]))
+    path = with_end(fp32, tmp_path / "large.onnx", *large, shape=np.array([2**20, 2**20]))
     with pytest.raises(UserError, match=r"large\.onnx fails at 1 images"):
         OnnxPredictor(path, bounded=True).probabilities(np.zeros((1, 8, 8, 1), np.uint8))
-    OnnxPredictor(files["outside"], bounded=True).probabilities(np.zeros((1, 8, 8, 1), np.uint8))
+    OnnxPredictor(fp32, bounded=True).probabilities(np.zeros((1, 8, 8, 1), np.uint8))
