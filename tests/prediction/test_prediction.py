@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from difficult_images import picture
+from export_example import info_of, trained_network
 from PIL import Image
 
 import kd_lightning
@@ -97,14 +98,12 @@ def test_probabilities_are_the_softmax_of_the_networks_logits(folder: Path) -> N
     np.testing.assert_allclose(probabilities.tolist(), logits[0].softmax(0).tolist(), atol=1e-6)
 
 
-def test_a_grey_network_is_given_grey_pixels(tmp_path: Path) -> None:
-    network = LightNN(num_classes=3, in_channels=1, image_size=8).eval()
-    info = ModelInfo(network.class_path, network.arguments, tuple("abc"), (0.3,), (0.35,), 8)
-    save_weights(tmp_path / "grey.pth", network, info)
-    export_onnx(network, info, tmp_path / "grey.onnx")
+def test_a_grey_network_is_given_grey_pixels(fp32: Path, tmp_path: Path) -> None:
+    network = trained_network()
+    save_weights(tmp_path / "grey.pth", network, info_of(network))
     Image.fromarray(picture()).save(tmp_path / "colour.png")
     label, probabilities = predict_image(tmp_path / "colour.png", tmp_path / "grey.pth")
-    same_label, same = predict_image(tmp_path / "colour.png", tmp_path / "grey.onnx")
+    same_label, same = predict_image(tmp_path / "colour.png", fp32)
     assert label == same_label
     np.testing.assert_allclose(probabilities.tolist(), same.tolist(), atol=1e-6)
 
