@@ -15,11 +15,10 @@ import torch
 from kd_lightning.digest import digest
 from kd_lightning.errors import UserError
 from kd_lightning.export.build import Builder
-from kd_lightning.export.calibration import normalized_batches
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.settings import ExportSettings
 from kd_lightning.export.speed import noise
-from kd_lightning.export.verify import Variant, torch_reference
+from kd_lightning.export.verify import Variant, normalized_batches, torch_reference
 from kd_lightning.files import cache_folder
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network

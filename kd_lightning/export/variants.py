@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kd_lightning.data.split import stratified_split
 from kd_lightning.errors import UserError
 from kd_lightning.export.build import Builder
-from kd_lightning.export.calibration import draw_rows, normalized_batches
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.report import ExportReport, GateError, Row
 from kd_lightning.export.settings import ExportSettings
 from kd_lightning.export.speed import measure_speeds, noise
-from kd_lightning.export.verify import Reference, Variant, torch_reference
+from kd_lightning.export.verify import Reference, Variant, normalized_batches, torch_reference
 from kd_lightning.files import put_in_place, temp_folder, writing
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import Floats
@@ -78,8 +78,12 @@ def _calibration(info: ModelInfo, train: tuple[Tensor, Tensor] | None, settings:
     if train is None:
         raise UserError("static needs training images to calibrate with: give --data, or leave static out.")
     images, labels = train
-    rows = draw_rows(labels.cpu().numpy(), settings.quantization.calibration_images, seed=0)
-    return normalized_batches(images[torch.from_numpy(rows)].cpu().numpy(), info)
+    count, rows = settings.quantization.calibration_images, torch.arange(len(labels))
+    if 0 < count < len(labels):
+        rows = stratified_split(labels.cpu(), count, seed=0)[1]
+    if count < 1 or not len(rows):
+        raise UserError(f"cannot draw {count} calibration images from {len(labels)}; give 512 or so training images.")
+    return normalized_batches(images[rows].cpu().numpy(), info)
 
 
 def _reference(network: Network, info: ModelInfo, test: tuple[Tensor, Tensor] | None) -> Reference:

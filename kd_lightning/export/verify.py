@@ -23,6 +23,7 @@ Variant = Literal["fp32", "dynamic", "static", "fp16"]
 Labels = npt.NDArray[np.int64]
 PARITY_BATCHES = (1, 7, 128)
 BATCH = 256
+CALIBRATION_BATCH = 64
 FP16_DROP = 0.1
 """Largest allowed loss of accuracy of an fp16 file, in percentage points."""
 
@@ -147,6 +148,13 @@ def _parity_failure(measured: Measured, limit: float) -> str | None:
 def batches(images: Pixels) -> list[Pixels]:
     """Split images into parts of at most 256."""
     return [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+
+
+def normalized_batches(images: Pixels, info: ModelInfo) -> list[Floats]:
+    """Return images (N, S, S, C), uint8, as the network sees them: batches (B, C, S, S), float32."""
+    normalization = Normalization(info.mean, info.std)
+    channels_first = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+    return [normalization.apply(part).contiguous().numpy() for part in torch.split(channels_first, CALIBRATION_BATCH)]
 
 
 def agreement(outputs: Floats, expected: Floats) -> float:

@@ -27,11 +27,11 @@ from kd_lightning.export import (
     ExportReport,
     ExportSettings,
     GateError,
+    QuantizationSettings,
     Row,
     export_variants,
     speed,
 )
-from kd_lightning.export.calibration import draw_rows
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.speed import Speed
 from kd_lightning.export.verify import Measured, Variant
@@ -134,6 +134,7 @@ def test_every_variant_is_written_with_its_own_accuracy_and_for_old_runtimes(rep
         assert row.size == row.path.stat().st_size
         assert row.measured.accuracy is not None
         assert row.measured.accuracy > 0.85
+    assert [row.calibrated_on for row in report.rows] == [None, None, 512, None]
     assert [row.smaller > 1.8 for row in report.rows] == [False, True, True, True]
     assert "The files load in onnxruntime 1.15 and later." in report.to_text()
     assert report.to_plain()["oldest_onnxruntime"] == "1.15"
@@ -157,6 +158,9 @@ def test_static_without_training_images_is_refused_before_anything_is_written(tm
     network = trained_network()
     with pytest.raises(UserError, match=r"static needs training images .* give --data"):
         export_variants(network, info_of(network), tmp_path, NAMES, train=None, test=None)
+    none = ExportSettings(quantization=QuantizationSettings(calibration_images=0))
+    with pytest.raises(UserError, match=r"cannot draw 0 calibration images from 1297; give 512"):
+        export_variants(network, info_of(network), tmp_path, NAMES, train=train_split(), test=None, settings=none)
     assert not list(tmp_path.iterdir())
 
 
@@ -174,16 +178,6 @@ def test_a_full_disk_ends_in_one_sentence_with_nothing_half_written(
     ):
         export_variants(network, info_of(network), tmp_path, {"fp32": "a.onnx"}, train=None, test=None)
     assert not list(tmp_path.iterdir())
-
-
-def test_calibration_images_are_drawn_by_class_and_by_seed() -> None:
-    labels = np.repeat(np.arange(4), [400, 300, 200, 100])
-    rows = draw_rows(labels, 101, seed=0)
-    assert len(set(rows.tolist())) == 101
-    assert np.abs(np.bincount(labels[rows]) - np.array([40.4, 30.3, 20.2, 10.1])).max() <= 1
-    assert np.array_equal(rows, draw_rows(labels, 101, seed=0))
-    assert not np.array_equal(rows, draw_rows(labels, 101, seed=1))
-    assert draw_rows(labels[:5], 512, seed=0).tolist() == [0, 1, 2, 3, 4]
 
 
 def make_row(name: str, size: int, ratio: float, failure: str | None = None) -> Row:

@@ -12,8 +12,8 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from kd_lightning.export import ExportReport, ExportSettings, GateError, QuantizationSettings, export_variants
-from kd_lightning.export.calibration import normalized_batches
 from kd_lightning.export.quantize import convert_fp16, may_saturate, quantize_dynamic, quantize_static
+from kd_lightning.export.verify import normalized_batches
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.machine import cpu
 from kd_lightning.networks import Network

@@ -22,9 +22,9 @@ from tools import missing
 from web_images import write_images
 
 from kd_lightning.errors import UserError
-from kd_lightning.export.calibration import normalized_batches
 from kd_lightning.export.onnx import export_onnx
 from kd_lightning.export.quantize import quantize_static
+from kd_lightning.export.verify import normalized_batches
 from kd_lightning.export.web import Example, write_web_page
 from kd_lightning.export.web.runtime import FILES, PACKAGE, runtime_files
 from kd_lightning.inference.model_info import ModelInfo
