@@ -1,17 +1,17 @@
 """The classifiers of torchvision, by name."""
 
+import re
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks.base import Network
-from kd_lightning.networks.libraries import refused_images, require_images
-from kd_lightning.networks.pretrained import load_pretrained
+from kd_lightning.networks.libraries import WrappedNetwork
 from kd_lightning.networks.stems import shrink_stem
 
 
-class TorchvisionNetwork(Network):
+class TorchvisionNetwork(WrappedNetwork):
     """A classifier of torchvision, such as ``resnet18`` or ``mobilenet_v2``, untrained or with torchvision's weights.
 
     Its layers have torchvision's names (``layer1``, ``layer2.0.conv1``, ``features.3``).
@@ -49,24 +49,11 @@ class TorchvisionNetwork(Network):
                 f"{name} of torchvision takes colour images, not {in_channels} channel(s); "
                 "set --data.channels 3 or choose another network."
             )
-        self.body = _untrained(name, num_classes, image_size)
-        if small_images:
-            shrink_stem(self.body, name)
-        if weights is not None:
-            load_pretrained(self.body, name, weights, image_size)
-            self.came_with_weights = True
-        require_images(self, f"{name} of torchvision")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, (B, num_classes), of normalized images (B, 3, S, S)."""
-        return self.body(images)  # type: ignore[no-any-return]
-
-    def layer_root(self) -> nn.Module:
-        """Return the module whose layers have torchvision's names."""
-        return self.body
+        build = partial(_build, name, num_classes, image_size, weights, small_images)
+        self.build_body(f"{name} of torchvision", build, pretrained=weights is not None)
 
 
-def _untrained(name: str, num_classes: int, image_size: int) -> nn.Module:
+def _build(name: str, num_classes: int, image_size: int, weights: str | None, small_images: bool) -> nn.Module:
     """Build a classifier; some are built for one image size, and two return more than logits in training."""
     from torchvision import models  # imported here: it takes a second that other networks do not need
 
@@ -80,7 +67,49 @@ def _untrained(name: str, num_classes: int, image_size: int) -> nn.Module:
         options = {"input_size": (image_size, image_size)}
     elif name in ("googlenet", "inception_v3"):
         options = {"aux_logits": False, "init_weights": True}
-    try:
-        return models.get_model(name, weights=None, num_classes=num_classes, **options)  # type: ignore[no-any-return]
-    except (AssertionError, ValueError) as error:
-        raise refused_images(f"{name} of torchvision", image_size, error) from error
+    body: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
+    if small_images:
+        shrink_stem(body, name)
+    if weights is not None:
+        _load_weights(body, name, find_weights(name, weights), image_size)
+    return body
+
+
+def find_weights(name: str, weights: str) -> Any:
+    """Return torchvision's weights of a whole classifier with the usual normalization.
+
+    Raises:
+        UserError: There are none.
+    """
+    from torchvision import models
+
+    if name in ("googlenet", "inception_v3"):
+        raise UserError(
+            f"the weights of {name} are for another normalization than all others; leave weights out, or choose "
+            "another network."
+        )
+    members = models.get_model_weights(name).__members__
+    known = {key: member for key, member in members.items() if member.meta["categories"] is not None}
+    if weights not in known:
+        raise UserError(f"torchvision has no weights '{weights}' of {name}; set weights to one of {', '.join(known)}.")
+    return known[weights]
+
+
+def _load_weights(body: nn.Module, name: str, weights: Any, image_size: int) -> None:
+    """Load weights, except those of the first and last layer that have another shape in the network."""
+    state: dict[str, Tensor] = weights.get_state_dict(check_hash=True, weights_only=True, map_location="cpu")
+    if name.startswith("densenet"):  # its weights were saved under older names
+        state = {re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", key): value for key, value in state.items()}
+    if name.startswith("vit_"):
+        from torchvision.models.vision_transformer import interpolate_embeddings
+
+        state = interpolate_embeddings(image_size, body.patch_size, state)
+    own = body.state_dict()
+    first, last = next(iter(own)), list(own)[-1].rpartition(".")[0]
+    may_differ = {first, f"{last}.weight", f"{last}.bias"}
+    for key in may_differ & state.keys() & own.keys():
+        if state[key].shape != own[key].shape:
+            del state[key]
+    missing, unexpected = body.load_state_dict(state, strict=False)  # layers fill in what older files lack
+    if unexpected or set(missing) - may_differ:
+        raise ValueError("they are those of another network")
