@@ -62,14 +62,10 @@ def _plain_layers(network: Network) -> list[Plain]:
             layers.append(cast(Plain, module))
         elif own:
             raise UserError(
-                f"--model.reparameterize needs convolutions and linear layers, but {type(network).__name__} has a "
-                f"{type(module).__name__} ('{name}'){_also(own) if plain else ''}; set it to 0."
+                "--model.reparameterize needs convolutions and linear layers with only weight and bias, but "
+                f"{type(network).__name__} has a {type(module).__name__} ('{name}'); set it to 0."
             )
     return layers
-
-
-def _also(parameters: set[str]) -> str:
-    return f" with the parameters {', '.join(sorted(parameters))}"
 
 
 def _changeable(layers: Sequence[Plain]) -> list[Plain]:

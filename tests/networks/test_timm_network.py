@@ -73,7 +73,7 @@ def test_weights_that_cannot_be_loaded_are_refused(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(timm, "create_model", create)
     with pytest.raises(
-        UserError, match=r"test_vit of timm cannot be loaded with its weights \(no network\); set pretr"
+        UserError, match=r"test_vit of timm cannot be loaded with its weights \(no network\); begin without weights"
     ):
         TimmNetwork(name="test_vit", pretrained=True)
 
