@@ -2,18 +2,15 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from weights_example import info_of
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks import VGG, MobileNetV2, Network, ResNet, ResNet9, ShuffleNetV1, ShuffleNetV2, WideResNet
 from kd_lightning.networks.layers import FeatureExtractor
-from kd_lightning.networks.weights import load_model, save_weights
 
 SMALL: dict[str, Callable[..., Network]] = {
     "ResNet9": partial(ResNet9, width=4),
@@ -65,16 +62,6 @@ def test_a_step_on_images_of_a_size_moves_every_parameter(family: str, channels:
     for name, old, new in zip(names, before, network.parameters(), strict=True):
         assert not torch.equal(old, new), name
         assert new.isfinite().all(), name
-
-
-@pytest.mark.parametrize("family", SMALL)
-def test_a_weight_file_brings_the_network_back_to_the_bit(family: str, tmp_path: Path) -> None:
-    network, images = small_network(family), torch.randn(4, 3, 32, 32)
-    network(images)  # moves the running statistics
-    save_weights(tmp_path / "net.pth", network, info_of(network))
-    loaded, _ = load_model(tmp_path / "net.pth")
-    assert loaded.arguments == network.arguments
-    assert torch.equal(loaded(images), network.eval()(images))
 
 
 @pytest.mark.parametrize("family", SMALL)

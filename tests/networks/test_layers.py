@@ -81,17 +81,6 @@ def test_a_map_that_a_later_layer_overwrites_is_extracted_before() -> None:
     assert (seen < 0).any()
 
 
-def test_the_network_is_not_changed() -> None:
-    network = TorchvisionNetwork(image_size=32)
-    network.body.get_submodule("layer1").eval()
-    modes = [module.training for module in network.modules()]
-    state = {name: values.clone() for name, values in network.state_dict().items()}
-    extractor(network, ["layer1", "layer2.0"])
-    assert [module.training for module in network.modules()] == modes
-    assert all(torch.equal(values, state[name]) for name, values in network.state_dict().items())
-    assert not any(module._forward_hooks for module in network.modules())
-
-
 @pytest.mark.parametrize(
     ("layer", "message"),
     [("layr2", r"ResNet has no layer 'layr2'; .*layer2"), ("layer1.0.relu", "runs 2 times in a pass")],
