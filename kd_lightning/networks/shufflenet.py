@@ -3,9 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.blocks import GlobalAvgPool, depthwise_convolution, pointwise_convolution
+from kd_lightning.networks.blocks import (
+    GlobalAvgPool,
+    depthwise_convolution,
+    pointwise_convolution,
+    require_option,
+)
 
 STEM = 24
 """Channels of the stem."""
@@ -204,9 +208,8 @@ class ShuffleNetV2(Network):
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, width: float = 1.0) -> None:
         super().__init__(num_classes, in_channels, image_size, width=width)
-        if width not in CHANNELS:
-            known = ", ".join(f"{number:g}" for number in CHANNELS)
-            raise UserError(f"--model.network.width is {width:g}; ShuffleNetV2 needs one of {known}.")
+        known = ", ".join(f"{number:g}" for number in CHANNELS)
+        require_option(self, "width", width, width in CHANNELS, f"one of {known}")
         first, second, third, last = CHANNELS[width]
         self.conv1 = pointwise_convolution(in_channels, STEM)
         self.bn1 = nn.BatchNorm2d(STEM)

@@ -12,7 +12,7 @@ from kd_lightning.data.class_names import CIFAR10_CLASSES
 from kd_lightning.data.normalize import IMAGENET
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write
-from kd_lightning.inference.model_info import MAX_CLASSES, MAX_PIXELS, ModelInfo, unnamed
+from kd_lightning.inference.model_info import ModelInfo, unnamed
 from kd_lightning.networks import DeepNN, LightNN, Network
 from kd_lightning.networks.building import build_network, find_network
 from kd_lightning.networks.torch_file import read_file
@@ -159,17 +159,13 @@ def _recognize(state_dict: Mapping[str, Tensor], path: str | Path) -> ModelInfo:
         raise UserError(
             f"{path} is a state dict of neither DeepNN nor LightNN; give the .pth that fit wrote."
         ) from error
-    if in_channels not in (1, 3) or not 2 <= num_classes <= MAX_CLASSES or not 4 <= image_size <= MAX_PIXELS:
-        raise UserError(
-            f"{path} is for {num_classes} classes and images of {in_channels} x {image_size} x {image_size}, which "
-            "cannot be; give the .pth that fit wrote."
-        )
     arguments: dict[str, bool | int | float | str] = {
         "num_classes": num_classes,
         "in_channels": in_channels,
         "image_size": image_size,
     }
-    return assumed_info(f"{kind.__module__}.{kind.__qualname__}", arguments)
+    assumed = assumed_info(f"{kind.__module__}.{kind.__qualname__}", arguments)
+    return parse_info(assumed.to_plain(), path)
 
 
 def assumed_info(network: str, arguments: Mapping[str, Any]) -> ModelInfo:
