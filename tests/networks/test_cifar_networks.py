@@ -9,7 +9,19 @@ from torch import nn
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks import VGG, MobileNetV2, Network, ResNet, ResNet9, ShuffleNetV1, ShuffleNetV2, WideResNet
+from kd_lightning.networks import (
+    VGG,
+    DeepNN,
+    LightNN,
+    MobileNetV2,
+    Network,
+    ResNet,
+    ResNet9,
+    ShuffleNetV1,
+    ShuffleNetV2,
+    TorchvisionNetwork,
+    WideResNet,
+)
 from kd_lightning.networks.layers import FeatureExtractor
 
 SMALL: dict[str, Callable[..., Network]] = {
@@ -64,20 +76,28 @@ def test_a_step_on_images_of_a_size_moves_every_parameter(family: str, channels:
         assert new.isfinite().all(), name
 
 
-@pytest.mark.parametrize("family", SMALL)
-def test_layers_give_in_training_what_they_give_in_evaluation(family: str) -> None:
-    network = small_network(family).train()
+OTHERS: dict[str, Callable[..., Network]] = {
+    "LightNN": LightNN,
+    "DeepNN": DeepNN,
+    "torchvision": partial(TorchvisionNetwork, name="mobilenet_v2"),
+}
+
+
+@pytest.mark.parametrize("build", (SMALL | OTHERS).values(), ids=SMALL | OTHERS)
+def test_layers_give_in_training_what_they_give_in_evaluation(build: Callable[..., Network]) -> None:
+    torch.manual_seed(0)
+    network = build(5, 3, 32).train()
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()  # a batch's statistics; every other layer stays in training
-    layers = [name for name, _ in network.named_modules() if name]
-    extract = FeatureExtractor(network, layers, network.layer_root(), network.image_shape)
-    images = torch.randn(3, 3, 32, 32)
+        if isinstance(module, nn.BatchNorm2d | nn.Dropout):
+            module.eval()  # what a batch's statistics and chance change; every other layer stays in training
+    layers = [name for name, _ in network.layer_root().named_modules() if name]
+    extract, images = FeatureExtractor(network, layers, network.layer_root(), (3, 32, 32)), torch.randn(3, 3, 32, 32)
     training = extract(images)
     network.eval()
     evaluated = extract(images)
     for name in layers:
-        assert torch.equal(training.maps[name], evaluated.maps[name]), name
+        assert torch.allclose(training.maps[name], evaluated.maps[name], atol=1e-5), name
+        assert training.maps[name].shape[1:] == extract.shapes[name]
 
 
 @pytest.mark.parametrize("family", STAGES)

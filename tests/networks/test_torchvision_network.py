@@ -142,7 +142,7 @@ def test_densenets_weights_are_loaded_by_the_names_of_when_they_were_saved(
     assert different == {"features.conv0.weight", "classifier.weight", "classifier.bias"}
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", "shufflenet_v2_x0_5"])
+@pytest.mark.parametrize("name", ["mnasnet0_5", "shufflenet_v2_x0_5"])
 def test_networks_for_small_images_keep_their_size_at_first_and_come_back_from_a_file(
     name: str, tmp_path: Path
 ) -> None:
