@@ -8,7 +8,18 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.libraries import WrappedNetwork
-from kd_lightning.networks.stems import shrink_stem
+
+STEMS: dict[str, tuple[str, str | None]] = {
+    "DenseNet": ("features.conv0", "features.pool0"),
+    "EfficientNet": ("features.0.0", None),
+    "MNASNet": ("layers.0", None),
+    "MobileNetV2": ("features.0.0", None),
+    "MobileNetV3": ("features.0.0", None),
+    "RegNet": ("stem.0", None),
+    "ResNet": ("conv1", "maxpool"),
+    "ShuffleNetV2": ("conv1.0", "maxpool"),
+}
+"""By torchvision's class: the first convolution, whose stride is 2, and the pooling after it, where there is one."""
 
 
 class TorchvisionNetwork(WrappedNetwork):
@@ -69,10 +80,28 @@ def _build(name: str, num_classes: int, image_size: int, weights: str | None, sm
         options = {"aux_logits": False, "init_weights": True}
     body: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
     if small_images:
-        shrink_stem(body, name)
+        _shrink_stem(body, name)
     if weights is not None:
         _load_weights(body, name, find_weights(name, weights), image_size)
     return body
+
+
+def _shrink_stem(body: nn.Module, name: str) -> None:
+    """Let a network's stem keep the size of images: a 3x3 convolution with stride 1, no pooling."""
+    kind = type(body).__name__
+    if kind not in STEMS:
+        raise UserError(
+            f"small_images is not defined for {name}; set it to false, or choose a network of torchvision's "
+            f"{', '.join(STEMS)}."
+        )
+    first, pooling = STEMS[kind]
+    convolution = body.get_submodule(first)
+    assert isinstance(convolution, nn.Conv2d)
+    smaller = nn.Conv2d(convolution.in_channels, convolution.out_channels, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(smaller.weight, mode="fan_out", nonlinearity="relu")  # as ResNet and DenseNet do
+    body.set_submodule(first, smaller)
+    if pooling is not None:
+        body.set_submodule(pooling, nn.Identity())
 
 
 def find_weights(name: str, weights: str) -> Any:

@@ -16,8 +16,7 @@ from weights_example import info_of
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks import TorchvisionNetwork
-from kd_lightning.networks.stems import STEMS
-from kd_lightning.networks.torchvision import find_weights
+from kd_lightning.networks.torchvision import STEMS, find_weights
 from kd_lightning.networks.weights import load_model, save_weights
 
 NAME = "squeezenet1_1"
