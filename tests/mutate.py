@@ -1,13 +1,11 @@
-"""A seeded mutator of files: of their bytes, and of what is in archives, pickles, metadata, graphs and YAML."""
+"""A seeded mutator of files: of their bytes, and of what is in archives, metadata, graphs and YAML."""
 
 import io
 import json
-import pickletools
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable
-from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -58,33 +56,15 @@ def odd(random: Random, value: Any) -> Any:
     return random.choice(ODD)
 
 
-def pickled(random: Random, data: bytes) -> bytes:
-    """Change instructions of a pickle: their arguments, their order, their number."""
-    ends = [position for _, _, position in pickletools.genops(data)] + [len(data)]
-    steps = [data[start:end] for start, end in pairwise(ends)]
-    for _ in range(random.choice([1, 1, 2, 5])):
-        at = random.randrange(len(steps))
-        numbers = [b"K\0", b"K\xff", b"J\xff\xff\xff\x7f", b"J\xff\xff\xff\xff", b"\x8a\x08" + b"\xff" * 7 + b"\x7f"]
-        others = [*numbers, b"N", b"}", b")", b"]", b"(", b"R", b"b", b"t", b"u", b"s", b"Q", b"0", b"2", b"\x81"]
-        names = [b"c__builtin__\nbytearray\n", b"ctorch\nTensor\n", b"ccollections\nOrderedDict\n", b"cos\nsystem\n"]
-        steps[at : at + random.choice([0, 1, 1])] = random.choice(
-            [[], [steps[at]] * 2, [random.choice(steps)], [random.choice(others)], [random.choice([*numbers, *names])]]
-        )
-    return b"".join(steps)
-
-
 def archived(random: Random, data: bytes) -> bytes:
     """Change an archive of torch's or NumPy's: an entry's content or name, its compression, its presence."""
     target = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(target, "w") as changed:
         chosen = random.choice(source.infolist()).filename
-        pickle = next((name for name in source.namelist() if name.endswith("data.pkl")), "")
-        kind = random.choice(["pickle"] * 6 + ["bytes", "drop", "rename", "compress", "twice", "grow"])
+        kind = random.choice(["bytes"] * 6 + ["drop", "rename", "compress", "twice", "grow"])
         for entry in source.infolist():
             content, name, way = source.read(entry), entry.filename, zipfile.ZIP_STORED
-            if kind == "pickle" and name == pickle:
-                content = pickled(random, content)
-            elif name == chosen:
+            if name == chosen:
                 content = {"bytes": some_bytes(random, content), "grow": content + bytes(10**6)}.get(kind, content)
                 name = "archive/other" if kind == "rename" else name
                 way = zipfile.ZIP_DEFLATED if kind in ("compress", "grow") else way

@@ -20,11 +20,9 @@ class Plain(nn.Module):
         self.head = nn.Linear(6, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the means of the last map, (B, 6)."""
         return self.body(self.stem(images).relu()).relu().mean((2, 3))  # type: ignore[no-any-return]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits."""
         return self.head(self.features(images))  # type: ignore[no-any-return]
 
 
@@ -37,7 +35,6 @@ class Tied(Plain):
         self.again.weight = self.body.weight
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the means of the last map, (B, 6)."""
         return self.again(self.body(self.stem(images).relu()).relu()).relu().mean((2, 3))  # type: ignore[no-any-return]
 
 
@@ -69,7 +66,6 @@ class Buffered(Plain):
         self.register_buffer("centre", torch.zeros(6), persistent=False)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the means of the last map, (B, 6), without those of all images."""
         values = super().features(images)
         if self.training:
             self.centre = 0.5 * self.centre + 0.5 * values.detach().mean(0)
@@ -84,7 +80,6 @@ class Ordered(Plain):
         self.signs = [random.choice([-1.0, 1.0]) for _ in range(60)]
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the means of the last map, (B, 6), times numbers that were drawn."""
         return super().features(images) * images.new_tensor(self.signs).view(10, 6).sum(0)
 
 
@@ -92,7 +87,6 @@ class Noisy(Plain):
     """Draws in evaluation mode, too."""
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the means of the last map, (B, 6), with noise."""
         return super().features(images + torch.randn_like(images))
 
 
@@ -104,7 +98,6 @@ class Annealed(Plain):
         self.passes = 0
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the means of the last map, (B, 6), which grow behind the second pass."""
         self.passes += self.training
         return super().features(images) * (1 + max(0, self.passes - 2))
 
@@ -117,7 +110,6 @@ class Lazy(nn.Module):
         self.stem, self.head = nn.LazyConv2d(6, 3), nn.LazyLinear(num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits."""
         return self.head(self.stem(images).relu().mean((2, 3)))  # type: ignore[no-any-return]
 
 

@@ -61,11 +61,6 @@ def pth(folder: Path) -> Path:
     return folder / "a.pth"
 
 
-def bare(folder: Path) -> Path:
-    torch.save(network().state_dict(), folder / "a.pth")
-    return folder / "a.pth"
-
-
 def legacy(folder: Path) -> Path:
     torch.save(network().state_dict(), folder / "a.pth", _use_new_zipfile_serialization=False)
     return folder / "a.pth"
@@ -184,7 +179,6 @@ def read_decoded(path: Path) -> None:
 
 KINDS = {
     "pth": Kind(pth, read_weights, (archived, archived, archived)),
-    "bare": Kind(bare, read_weights, (archived, archived, archived)),
     "legacy": Kind(legacy, read_weights),
     "ckpt": Kind(checkpoint, read_weights, (archived, archived, archived)),
     "onnx": Kind(exported, read_onnx, (graph, graph, graph)),

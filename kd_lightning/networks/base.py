@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from kd_lightning.networks.trial import in_mode, trial_images
+from kd_lightning.networks.trial import evaluate, trial_images
 
 
 class Network(nn.Module, ABC):
@@ -99,14 +99,12 @@ class Network(nn.Module, ABC):
         self.needs_contiguous = not self._takes_channels_last()
         return self.to(memory_format=torch.contiguous_format if self.needs_contiguous else torch.channels_last)
 
-    @torch.no_grad()
     def _takes_channels_last(self) -> bool:
         """Try channels_last memory on two blank images."""
         self.needs_contiguous = False
         images = trial_images(self, 2, self.image_shape)
         try:
-            with in_mode(self, training=False):
-                self(images.contiguous(memory_format=torch.channels_last))
+            evaluate(self, images.contiguous(memory_format=torch.channels_last))
         except RuntimeError as error:
             return "view size is not compatible" not in str(error)
         return True

@@ -87,22 +87,23 @@ def require_image_size(network: Network, minimum: int) -> None:
         )
 
 
-def require_width(network: Network, width: int) -> None:
-    """Refuse a network without channels.
+def require_option(network: Network, option: str, value: float, is_valid: bool, needed: str) -> None:
+    """Refuse a value of an option that a network cannot have.
 
     Raises:
-        UserError: ``width`` is 0 or less.
+        UserError: It is not valid.
     """
-    if width < 1:
-        raise UserError(f"--model.network.width is {width}; {type(network).__name__} needs 1 or more.")
+    if not is_valid:
+        raise UserError(f"--model.network.{option} is {value:g}; {type(network).__name__} needs {needed}.")
+
+
+def require_width(network: Network, width: int) -> None:
+    """Refuse a network without channels; raise ``UserError``."""
+    require_option(network, "width", width, width >= 1, "1 or more")
 
 
 def require_depth(network: Network, depth: int, rest: int) -> None:
-    """Refuse a depth that three stages of blocks with two convolutions cannot have.
-
-    Raises:
-        UserError: ``depth`` is not 6n + ``rest``.
-    """
-    if depth < 6 + rest or (depth - rest) % 6:
-        kind, some = type(network).__name__, ", ".join(str(6 * n + rest) for n in (1, 2, 3, 4, 6))
-        raise UserError(f"--model.network.depth is {depth}; {kind} needs 6n + {rest} ({some}, ...).")
+    """Refuse a depth that three stages of blocks with two convolutions cannot have; raise ``UserError``."""
+    some = ", ".join(str(6 * n + rest) for n in (1, 2, 3, 4, 6))
+    is_valid = depth >= 6 + rest and (depth - rest) % 6 == 0
+    require_option(network, "depth", depth, is_valid, f"6n + {rest} ({some}, ...)")

@@ -7,23 +7,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as registration
+from torch.nn.modules.module import register_module_module_registration_hook
 from torch.nn.parameter import is_lazy
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks import ModuleNetwork, Network
-from kd_lightning.networks.layers import evaluated
-from kd_lightning.networks.module import find_module
+from kd_lightning.networks.module import build_module, find_module
+from kd_lightning.networks.trial import evaluate, trial_images
 
 SPARE_VALUES, SPARE_MODULES = 2**22, 1000
 """What a network may have beyond its weights: tables that are not saved, layers without weights."""
 
 
-TOO_LARGE = "with its arguments it would be far larger than its weights"
-
-
 class TooLargeError(ValueError):
-    """The network would have far more weights than its file."""
+    """The network would have far more weights or layers than its file."""
+
+    def __init__(self) -> None:
+        super().__init__("with its arguments it would be far larger than its weights")
 
 
 def find_network(found: str, named: str | None, source: str) -> Callable[..., Network]:
@@ -48,94 +48,66 @@ def find_network(found: str, named: str | None, source: str) -> Callable[..., Ne
     kind = find_module(named, "--network")
     if kind.__name__ != found.rpartition(".")[2]:
         raise UserError(f"{source} was trained with the network {found}, but --network is {named}; name that class.")
-    return kind if issubclass(kind, Network) else partial(_of_module, named)
+    return kind if issubclass(kind, Network) else partial(build_module, named)
 
 
-def _of_module(
-    path: str, num_classes: int, in_channels: int, image_size: int, **own: bool | int | float | str
-) -> ModuleNetwork:
-    return ModuleNetwork(num_classes, in_channels, image_size, path, own)
-
-
-def builder_of(network: Network) -> Callable[..., Network]:
-    """Return what builds networks of the same class."""
-    return partial(_of_module, network.module) if isinstance(network, ModuleNetwork) else type(network)
+def _subclasses(kind: type[Network]) -> set[type[Network]]:
+    return {kind}.union(*(_subclasses(sub) for sub in kind.__subclasses__()))
 
 
 def build_network(kind: Callable[..., Network], arguments: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Network:
     """Build a network with a file's arguments, first on the meta device to check its size.
 
     Raises:
-        TooLargeError: It has far more weights than the file.
+        TooLargeError: It has far more weights or layers than the file.
         Exception: Whatever its constructor raises for these arguments.
     """
-    named = 4 * sum(tensor.numel() for tensor in weights.values()) + SPARE_VALUES
-    unique = 4 * _unique_values(weights.values()) + SPARE_VALUES  # less where names share storage
-    modules = 16 * len(weights) + SPARE_MODULES
-    with _at_most(named, modules), torch.device("meta"):
-        trial = _try_build(kind, arguments)
-    if trial is not None and sum(tensor.numel() for tensor in _tensors(trial)) > unique:
-        raise TooLargeError(TOO_LARGE)
-    with _at_most(unique if trial is None else named, modules):
+    with _at_most_modules(16 * len(weights) + SPARE_MODULES):
+        try:
+            with torch.device("meta"):
+                trial = kind(**arguments)
+        except TooLargeError:
+            raise
+        except Exception:  # some constructors read values, which the meta device does not have
+            trial = None
+        if trial is not None and _count(_tensors(trial)) > 4 * _count_stored(weights.values()) + SPARE_VALUES:
+            raise TooLargeError
         return _with_shapes(kind(**arguments))
 
 
-def _unique_values(tensors: Iterable[Tensor]) -> int:
+@contextmanager
+def _at_most_modules(count: int) -> Iterator[None]:
+    """Stop a constructor at the first module beyond a limit."""
+    added: list[str] = []
+
+    def count_module(_: nn.Module, name: str, __: nn.Module | None) -> None:
+        added.append(name)
+        if len(added) > 2 * count:  # the network is built twice
+            raise TooLargeError
+
+    hook = register_module_module_registration_hook(count_module)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _tensors(network: Network) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
+
+
+def _count(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors if not is_lazy(tensor))
+
+
+def _count_stored(tensors: Iterable[Tensor]) -> int:
     """Return how many values tensors have in total; shared values count once."""
     storages = {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors}
     return sum(tensor.untyped_storage().nbytes() // tensor.itemsize for tensor in storages.values())
 
 
-def _tensors(network: Network) -> list[Tensor]:
-    return [tensor for tensor in (*network.parameters(), *network.buffers()) if not is_lazy(tensor)]
-
-
-@torch.no_grad()
 def _with_shapes(network: Network) -> Network:
     """Initialize lazy layers, which take their shapes from the first image."""
-    if any(is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers())):
-        with evaluated(network):
-            network(torch.zeros((1, *network.image_shape)))
+    if any(map(is_lazy, _tensors(network))):
+        evaluate(network, trial_images(network, 1, network.image_shape))
     return network
-
-
-@contextmanager
-def _at_most(values: int, modules: int) -> Iterator[None]:
-    """Stop a constructor at the first tensor or module beyond a limit."""
-    left = {"values": values, "modules": modules}
-
-    def take(what: str, count: int) -> None:
-        left[what] -= count
-        if left[what] < 0:
-            raise TooLargeError(TOO_LARGE)
-
-    def tensor(_: nn.Module, __: str, added: Tensor | None) -> None:
-        take("values", 0 if added is None or is_lazy(added) else added.numel())
-
-    def module(_: nn.Module, __: str, ___: nn.Module | None) -> None:
-        take("modules", 1)
-
-    hooks = [
-        registration.register_module_parameter_registration_hook(tensor),
-        registration.register_module_buffer_registration_hook(tensor),
-        registration.register_module_module_registration_hook(module),
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _try_build(kind: Callable[..., Network], arguments: Mapping[str, Any]) -> Network | None:
-    """Build a network on the meta device; ``None`` where it cannot be built there, as some networks read values."""
-    try:
-        return kind(**arguments)
-    except TooLargeError:
-        raise
-    except Exception:
-        return None
-
-
-def _subclasses(kind: type[Network]) -> set[type[Network]]:
-    return {kind}.union(*(_subclasses(sub) for sub in kind.__subclasses__()))

@@ -1,7 +1,7 @@
 """Layers by name: extract their outputs in a pass through any network."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import logits_of
-from kd_lightning.networks.trial import in_mode, require_logits, require_precision, trial_images
+from kd_lightning.networks.trial import in_mode, require_logits, trial_images
 from kd_lightning.wording import counted
 
 Shapes = dict[str, tuple[int, ...]]
@@ -96,7 +96,6 @@ class FeatureExtractor:
         self.names = tuple(dict.fromkeys(layers))
         for name in self.names:
             find_layer(root, name)
-        require_precision(root, self.kind)
         self._overwritten: set[str] = set()
         self._logits = set(self.names)
         self.shapes = self._try(trial_images(network, 1, image_shape), training=False)  # as in prediction
@@ -209,8 +208,3 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
     nearest = get_close_matches(name, layers, n=MAX_NAMES, cutoff=0.5) or [path for path in layers if "." not in path]
     kind, some = type(network).__name__, ", ".join(nearest[:MAX_NAMES])
     raise LayerError(name, f"{kind} has no layer '{name}'; name one of its layers, such as {some}.")
-
-
-def evaluated(network: nn.Module) -> AbstractContextManager[None]:
-    """Run a block in evaluation mode, without updates of running statistics; restore every mode."""
-    return in_mode(network, training=False)

@@ -1,39 +1,60 @@
-"""Shared code of the networks of other libraries: a trial on a blank image shows which image sizes they take."""
+"""Shared code of the networks that are defined elsewhere: in a library, or in the user's own modules."""
 
-import torch
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.layers import evaluated
+from kd_lightning.networks.trial import evaluate, trial_images
+from kd_lightning.wording import shortened
 
 
-def require_images(network: Network, name: str) -> None:
-    """Refuse an image size that a network does not take, by a trial on a blank image.
+class WrappedNetwork(Network):
+    """A network that runs another module, ``body``, whose layers keep their names."""
 
-    Args:
-        network: The network.
-        name: Its name in messages.
+    body: nn.Module
 
-    Raises:
-        UserError: It fails on the blank image.
-    """
-    parameter = next(network.parameters())
-    image = torch.zeros((1, *network.image_shape), device=parameter.device, dtype=parameter.dtype)
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
+        return self.body(images)  # type: ignore[no-any-return]
+
+    def layer_root(self) -> nn.Module:
+        """Return the wrapped module, whose layers have its own names."""
+        return self.body
+
+    def build_body(self, title: str, build: Callable[[], nn.Module], pretrained: bool) -> None:
+        """Build the module by a library, and try it on a blank image: not every size is taken.
+
+        Args:
+            title: The network's name in messages.
+            build: Builds it.
+            pretrained: Whether it begins with the library's weights.
+
+        Raises:
+            UserError: It cannot be built, its weights cannot be loaded, or it does not take the images' size.
+        """
+        size = f"{title} does not take images of {self.image_size} pixels", "set --data.image_size"
+        weights = f"{title} cannot be loaded with its weights", "begin without weights"
+        with _one_sentence(*(weights if pretrained else size)):
+            self.body = build()
+        self.came_with_weights = pretrained
+        with _one_sentence(*size):
+            evaluate(self, trial_images(self, 1, self.image_shape))
+
+
+@contextmanager
+def _one_sentence(problem: str, remedy: str) -> Iterator[None]:
+    """Make any error a sentence: the constructors of a thousand networks and the clients of hubs raise anything."""
     try:
-        with torch.no_grad(), evaluated(network):
-            network(image)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise refused_images(name, network.image_size, error) from error
-
-
-def refused_images(name: str, image_size: int, error: Exception) -> UserError:
-    """Return the error for a network that does not take an image size."""
-    return UserError(
-        f"{name} does not take images of {image_size} pixels ({reason(error)}); set --data.image_size or choose "
-        "another network."
-    )
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{problem} ({reason(error)}); {remedy}, or choose another network.") from error
 
 
 def reason(error: Exception) -> str:
     """Return the message of a library's error, as a clause."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return shortened(" ".join(str(error).split()).rstrip("."), 300) or type(error).__name__

@@ -4,7 +4,6 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.blocks import (
     GlobalAvgPool,
@@ -14,6 +13,7 @@ from kd_lightning.networks.blocks import (
     initialize_classifier,
     normalized,
     pointwise_convolution,
+    require_option,
     stage,
 )
 
@@ -69,10 +69,8 @@ class MobileNetV2(Network):
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, width: float = 0.5) -> None:
         super().__init__(num_classes, in_channels, image_size, width=width)
-        if not MIN_WIDTH <= width <= MAX_WIDTH:
-            raise UserError(
-                f"--model.network.width is {width:g}; MobileNetV2 needs a factor from {MIN_WIDTH:g} to {MAX_WIDTH:g}."
-            )
+        is_valid = MIN_WIDTH <= width <= MAX_WIDTH
+        require_option(self, "width", width, is_valid, f"a factor from {MIN_WIDTH:g} to {MAX_WIDTH:g}")
         channels, last = int(32 * width), int(1280 * max(width, 1))
         self.conv1 = nn.Sequential(*normalized(convolution(in_channels, channels, stride=2), inplace=True))
         self.blocks = nn.Sequential()

@@ -3,13 +3,14 @@
 from inspect import Parameter, signature
 from pkgutil import resolve_name
 
-from torch import Tensor, nn
+from torch import nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
+from kd_lightning.networks.libraries import WrappedNetwork
 
 
-class ModuleNetwork(Network):
+class ModuleNetwork(WrappedNetwork):
     """Any ``nn.Module`` class of yours that turns images (B, C, H, W) into logits (B, num_classes), unchanged.
 
     It may return an object with ``logits``, as Hugging Face's networks do. Its layers keep their names.
@@ -52,19 +53,16 @@ class ModuleNetwork(Network):
         """The import path of the module's class, as files name it."""
         return self.module
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
-        return self.body(images)  # type: ignore[no-any-return]
-
     def rebuilt(self, **changed: bool | int | float | str) -> Network:
         """Return an untrained network of this kind with other arguments."""
-        sizes = {name: getattr(self, name) for name in ("num_classes", "in_channels", "image_size")}
-        own = {name: value for name, value in self.arguments.items() if name not in sizes}
-        return ModuleNetwork(**{**sizes, **changed}, module=self.module, arguments=own)
+        return build_module(self.module, **{**self.arguments, **changed})  # type: ignore[arg-type]
 
-    def layer_root(self) -> nn.Module:
-        """Return the module itself, whose layers have their own names."""
-        return self.body
+
+def build_module(
+    path: str, num_classes: int, in_channels: int, image_size: int, **own: bool | int | float | str
+) -> ModuleNetwork:
+    """Build a class of modules from a network's ``arguments``."""
+    return ModuleNetwork(num_classes, in_channels, image_size, path, own)
 
 
 def find_module(path: str, option: str) -> type[nn.Module]:

@@ -9,16 +9,23 @@ import torch
 
 
 @contextmanager
-def fresh_random_state() -> Iterator[None]:
-    """Seed a block with fresh entropy, and restore the random state after it."""
-    kept = random.getstate(), np.random.get_state()
+def kept_random_state() -> Iterator[None]:
+    """Restore the random states of Python, NumPy and torch after a block."""
+    python, numpy = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=devices):
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextmanager
+def fresh_random_state() -> Iterator[None]:
+    """Seed a block with fresh entropy, and restore the random states after it."""
+    with kept_random_state():
         torch.seed()
         random.seed()
         np.random.seed()
-        try:
-            yield
-        finally:
-            random.setstate(kept[0])
-            np.random.set_state(kept[1])
+        yield

@@ -11,10 +11,9 @@ from torch import Tensor
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.building import builder_of
 from kd_lightning.networks.fusable import fused
-from kd_lightning.networks.layers import evaluated
 from kd_lightning.networks.random_state import fresh_random_state
+from kd_lightning.networks.trial import in_mode
 from kd_lightning.networks.weights import network_of, parse_info
 
 TOLERANCE = 1e-4
@@ -41,9 +40,9 @@ def check_weights(
         ReadBackError: The weights cannot be read or give other logits, or the network is not deterministic.
     """
     kind = trained.class_path.rpartition(".")[2]
-    with torch.inference_mode(False), torch.no_grad(), fresh_random_state(), evaluated(trained):
+    with torch.inference_mode(False), torch.no_grad(), fresh_random_state(), in_mode(trained, training=False):
         try:
-            read = network_of(builder_of(trained), info, state_dict, path).to(images).to_channels_last()
+            read = network_of(trained.rebuilt, info, state_dict, path).to(images).to_channels_last()
         except UserError as error:
             raise ReadBackError(
                 f"{kind} cannot be read from its own weights: {error} (A network is built again from the arguments "
@@ -57,7 +56,9 @@ def check_weights(
             )
         if not _alike(read(images), logits):
             raise ReadBackError(
-                f"{kind} gives other logits when it is read from its own weights: {_why(trained, read)}."
+                f"{kind} gives other logits when it is read from its own weights: it keeps something besides "
+                "parameters and buffers, such as random numbers of its constructor, or a buffer with "
+                "persistent=False; register all that it computes with as buffers."
             )
 
 
@@ -89,15 +90,3 @@ def check_before_training(network: Network, info: ModelInfo, path: str | Path) -
 def _alike(found: Tensor, expected: Tensor) -> bool:
     largest = float(expected.abs().nan_to_num().max())
     return torch.allclose(found, expected, rtol=0, atol=TOLERANCE * largest, equal_nan=True)
-
-
-def _why(trained: Network, read: Network) -> str:
-    """Return the likely reason, as a clause."""
-    own, saved = dict(trained.named_buffers()), read.state_dict()
-    for name, buffer in read.named_buffers():
-        if name not in saved and name in own and not torch.equal(own[name], buffer):
-            return f"its buffer '{name}' is not saved; register it without persistent=False"
-    return (
-        "it keeps something besides parameters and buffers, such as random numbers of its constructor; "
-        "register that as a buffer"
-    )

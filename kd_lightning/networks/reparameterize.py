@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.fusable import FactoredWeight, FusableLayer, Plain, fused, replace_layers
-from kd_lightning.networks.layers import evaluated
 from kd_lightning.networks.libraries import reason
 from kd_lightning.networks.random_state import fresh_random_state
+from kd_lightning.networks.trial import evaluate, trial_images
 
 TOLERANCE = 1e-4
 """How much the logits of the two forms may differ."""
@@ -62,14 +62,10 @@ def _plain_layers(network: Network) -> list[Plain]:
             layers.append(cast(Plain, module))
         elif own:
             raise UserError(
-                f"--model.reparameterize needs convolutions and linear layers, but {type(network).__name__} has a "
-                f"{type(module).__name__} ('{name}'){_also(own) if plain else ''}; set it to 0."
+                "--model.reparameterize needs convolutions and linear layers with only weight and bias, but "
+                f"{type(network).__name__} has a {type(module).__name__} ('{name}'); set it to 0."
             )
     return layers
-
-
-def _also(parameters: set[str]) -> str:
-    return f" with the parameters {', '.join(sorted(parameters))}"
 
 
 def _changeable(layers: Sequence[Plain]) -> list[Plain]:
@@ -102,36 +98,27 @@ def _given(network: Network) -> set[nn.Module]:
     return {layer for name, layer in network.named_modules() if f"{name}.weight" in alike}
 
 
-@torch.no_grad()
 def _last_run(network: Network, layers: list[Plain]) -> Plain | None:
     """Return the layer that runs last in a pass."""
     run: list[Plain] = []
     hooks = [layer.register_forward_hook(lambda layer, *_: run.append(layer)) for layer in layers]
     try:
-        with evaluated(network):
-            network(_image(network))
+        evaluate(network, trial_images(network, 1, network.image_shape))
     finally:
         for hook in hooks:
             hook.remove()
     return run[-1] if run else None
 
 
-@torch.no_grad()
 def _check(network: Network) -> None:
     """Refuse a network that does anything with its layers but call them."""
-    image = _image(network).normal_()
-    with evaluated(network):
-        try:
-            differ = not torch.allclose(network(image), fused(network)(image), atol=TOLERANCE)
-        except (AttributeError, TypeError):
-            differ = True
+    image = trial_images(network, 1, network.image_shape).normal_()
+    try:
+        differ = not torch.allclose(evaluate(network, image), evaluate(fused(network), image), atol=TOLERANCE)
+    except (AttributeError, TypeError):
+        differ = True
     if differ:
         raise UserError(
             f"{type(network).__name__} reads the weights of its layers itself, or is random in evaluation mode, "
             "so it cannot be re-parameterized; set --model.reparameterize 0."
         )
-
-
-def _image(network: Network) -> Tensor:
-    parameter = next(network.parameters())
-    return torch.zeros((1, *network.image_shape), device=parameter.device, dtype=parameter.dtype)

@@ -3,12 +3,19 @@
 import torch
 from torch import Tensor, nn
 
-from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
-from kd_lightning.networks.blocks import GlobalAvgPool, depthwise_convolution, pointwise_convolution
+from kd_lightning.networks.blocks import (
+    GlobalAvgPool,
+    depthwise_convolution,
+    pointwise_convolution,
+    require_option,
+)
 
 STEM = 24
 """Channels of the stem."""
+
+GROUPS = 3
+"""ShuffleNetV1's groups of a 1x1 convolution."""
 
 CHANNELS = {
     0.5: (48, 96, 192, 1024),
@@ -50,13 +57,12 @@ class _GroupedUnit(nn.Module):
         in_channels: Channels of its input.
         out_channels: Channels of its output; where it halves the map, they include those of its input.
         stride: 2 halves height and width.
-        groups: Groups of both 1x1 convolutions; the first one after the stem has one.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         own = out_channels - in_channels if stride == 2 else out_channels
-        first, inside = 1 if in_channels == STEM else groups, own // 4
+        first, inside = 1 if in_channels == STEM else GROUPS, own // 4  # the first one after the stem has one group
         self.conv1 = pointwise_convolution(in_channels, inside, groups=first)
         self.bn1 = nn.BatchNorm2d(inside)
         self.relu1 = nn.ReLU(inplace=True)
@@ -64,7 +70,7 @@ class _GroupedUnit(nn.Module):
         self.conv2 = depthwise_convolution(inside, stride)
         self.bn2 = nn.BatchNorm2d(inside)
         self.relu2 = nn.ReLU(inplace=True)
-        self.conv3 = pointwise_convolution(inside, own, groups=groups)
+        self.conv3 = pointwise_convolution(inside, own, groups=GROUPS)
         self.bn3 = nn.BatchNorm2d(own)
         self.shrinks = nn.AvgPool2d(3, stride=2, padding=1) if stride == 2 else None
         self.preact = nn.Identity()
@@ -113,8 +119,8 @@ class ShuffleNetV1(Network):
 
 def _grouped_stage(in_channels: int, out_channels: int, units: int) -> nn.Sequential:
     """Build consecutive units, of which the first halves the map."""
-    others = [_GroupedUnit(out_channels, out_channels, 1, groups=3) for _ in range(units - 1)]
-    return nn.Sequential(_GroupedUnit(in_channels, out_channels, 2, groups=3), *others)
+    others = [_GroupedUnit(out_channels, out_channels, 1) for _ in range(units - 1)]
+    return nn.Sequential(_GroupedUnit(in_channels, out_channels, 2), *others)
 
 
 class _SplitUnit(nn.Module):
@@ -202,9 +208,8 @@ class ShuffleNetV2(Network):
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, width: float = 1.0) -> None:
         super().__init__(num_classes, in_channels, image_size, width=width)
-        if width not in CHANNELS:
-            known = ", ".join(f"{number:g}" for number in CHANNELS)
-            raise UserError(f"--model.network.width is {width:g}; ShuffleNetV2 needs one of {known}.")
+        known = ", ".join(f"{number:g}" for number in CHANNELS)
+        require_option(self, "width", width, width in CHANNELS, f"one of {known}")
         first, second, third, last = CHANNELS[width]
         self.conv1 = pointwise_convolution(in_channels, STEM)
         self.bn1 = nn.BatchNorm2d(STEM)

@@ -2,17 +2,17 @@
 
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import partial
 from types import ModuleType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks.base import Network
-from kd_lightning.networks.libraries import reason, refused_images, require_images
+from kd_lightning.networks.libraries import WrappedNetwork
 
 
-class TimmNetwork(Network):
+class TimmNetwork(WrappedNetwork):
     """A classifier of timm, such as ``mobilenetv4_conv_small``, untrained or pretrained; needs ``pip install timm``.
 
     Its layers have timm's names (``layer1``, ``blocks.3``).
@@ -41,17 +41,8 @@ class TimmNetwork(Network):
     ) -> None:
         # a file of the trained network has all weights, so its arguments omit the pretrained ones
         super().__init__(num_classes, in_channels, image_size, name=name)
-        self.body = _build(name, pretrained, num_classes, in_channels, image_size)
-        self.came_with_weights = pretrained
-        require_images(self, f"{name} of timm")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
-        return self.body(images)  # type: ignore[no-any-return]
-
-    def layer_root(self) -> nn.Module:
-        """Return the module whose layers have timm's names."""
-        return self.body
+        build = partial(_build, name, pretrained, num_classes, in_channels, image_size)
+        self.build_body(f"{name} of timm", build, pretrained)
 
 
 def _build(name: str, pretrained: bool, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
@@ -62,16 +53,7 @@ def _build(name: str, pretrained: bool, num_classes: int, in_channels: int, imag
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     if _known(name, timm).fixed_input_size:
         options["img_size"] = image_size
-    try:
-        network: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
-        return network
-    except Exception as error:  # the hub's client and the constructors of a thousand networks raise anything
-        if not pretrained:
-            raise refused_images(f"{name} of timm", image_size, error) from error
-        raise UserError(
-            f"{name} of timm cannot be loaded with its weights ({reason(error)}); set pretrained to false, or choose "
-            "another network."
-        ) from error
+    return timm.create_model(name, pretrained=pretrained, **options)
 
 
 def _known(name: str, timm: ModuleType) -> Any:

@@ -1,17 +1,28 @@
 """The classifiers of torchvision, by name."""
 
+import re
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks.base import Network
-from kd_lightning.networks.libraries import refused_images, require_images
-from kd_lightning.networks.pretrained import load_pretrained
-from kd_lightning.networks.stems import shrink_stem
+from kd_lightning.networks.libraries import WrappedNetwork
+
+STEMS: dict[str, tuple[str, str | None]] = {
+    "DenseNet": ("features.conv0", "features.pool0"),
+    "EfficientNet": ("features.0.0", None),
+    "MNASNet": ("layers.0", None),
+    "MobileNetV2": ("features.0.0", None),
+    "MobileNetV3": ("features.0.0", None),
+    "RegNet": ("stem.0", None),
+    "ResNet": ("conv1", "maxpool"),
+    "ShuffleNetV2": ("conv1.0", "maxpool"),
+}
+"""By torchvision's class: the first convolution, whose stride is 2, and the pooling after it, where there is one."""
 
 
-class TorchvisionNetwork(Network):
+class TorchvisionNetwork(WrappedNetwork):
     """A classifier of torchvision, such as ``resnet18`` or ``mobilenet_v2``, untrained or with torchvision's weights.
 
     Its layers have torchvision's names (``layer1``, ``layer2.0.conv1``, ``features.3``).
@@ -49,24 +60,11 @@ class TorchvisionNetwork(Network):
                 f"{name} of torchvision takes colour images, not {in_channels} channel(s); "
                 "set --data.channels 3 or choose another network."
             )
-        self.body = _untrained(name, num_classes, image_size)
-        if small_images:
-            shrink_stem(self.body, name)
-        if weights is not None:
-            load_pretrained(self.body, name, weights, image_size)
-            self.came_with_weights = True
-        require_images(self, f"{name} of torchvision")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, (B, num_classes), of normalized images (B, 3, S, S)."""
-        return self.body(images)  # type: ignore[no-any-return]
-
-    def layer_root(self) -> nn.Module:
-        """Return the module whose layers have torchvision's names."""
-        return self.body
+        build = partial(_build, name, num_classes, image_size, weights, small_images)
+        self.build_body(f"{name} of torchvision", build, pretrained=weights is not None)
 
 
-def _untrained(name: str, num_classes: int, image_size: int) -> nn.Module:
+def _build(name: str, num_classes: int, image_size: int, weights: str | None, small_images: bool) -> nn.Module:
     """Build a classifier; some are built for one image size, and two return more than logits in training."""
     from torchvision import models  # imported here: it takes a second that other networks do not need
 
@@ -80,7 +78,67 @@ def _untrained(name: str, num_classes: int, image_size: int) -> nn.Module:
         options = {"input_size": (image_size, image_size)}
     elif name in ("googlenet", "inception_v3"):
         options = {"aux_logits": False, "init_weights": True}
-    try:
-        return models.get_model(name, weights=None, num_classes=num_classes, **options)  # type: ignore[no-any-return]
-    except (AssertionError, ValueError) as error:
-        raise refused_images(f"{name} of torchvision", image_size, error) from error
+    body: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
+    if small_images:
+        _shrink_stem(body, name)
+    if weights is not None:
+        _load_weights(body, name, find_weights(name, weights), image_size)
+    return body
+
+
+def _shrink_stem(body: nn.Module, name: str) -> None:
+    """Let a network's stem keep the size of images: a 3x3 convolution with stride 1, no pooling."""
+    kind = type(body).__name__
+    if kind not in STEMS:
+        raise UserError(
+            f"small_images is not defined for {name}; set it to false, or choose a network of torchvision's "
+            f"{', '.join(STEMS)}."
+        )
+    first, pooling = STEMS[kind]
+    convolution = body.get_submodule(first)
+    assert isinstance(convolution, nn.Conv2d)
+    smaller = nn.Conv2d(convolution.in_channels, convolution.out_channels, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(smaller.weight, mode="fan_out", nonlinearity="relu")  # as ResNet and DenseNet do
+    body.set_submodule(first, smaller)
+    if pooling is not None:
+        body.set_submodule(pooling, nn.Identity())
+
+
+def find_weights(name: str, weights: str) -> Any:
+    """Return torchvision's weights of a whole classifier with the usual normalization.
+
+    Raises:
+        UserError: There are none.
+    """
+    from torchvision import models
+
+    if name in ("googlenet", "inception_v3"):
+        raise UserError(
+            f"the weights of {name} are for another normalization than all others; leave weights out, or choose "
+            "another network."
+        )
+    members = models.get_model_weights(name).__members__
+    known = {key: member for key, member in members.items() if member.meta["categories"] is not None}
+    if weights not in known:
+        raise UserError(f"torchvision has no weights '{weights}' of {name}; set weights to one of {', '.join(known)}.")
+    return known[weights]
+
+
+def _load_weights(body: nn.Module, name: str, weights: Any, image_size: int) -> None:
+    """Load weights, except those of the first and last layer that have another shape in the network."""
+    state: dict[str, Tensor] = weights.get_state_dict(check_hash=True, weights_only=True, map_location="cpu")
+    if name.startswith("densenet"):  # its weights were saved under older names
+        state = {re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", key): value for key, value in state.items()}
+    if name.startswith("vit_"):
+        from torchvision.models.vision_transformer import interpolate_embeddings
+
+        state = interpolate_embeddings(image_size, body.patch_size, state)
+    own = body.state_dict()
+    first, last = next(iter(own)), list(own)[-1].rpartition(".")[0]
+    may_differ = {first, f"{last}.weight", f"{last}.bias"}
+    for key in may_differ & state.keys() & own.keys():
+        if state[key].shape != own[key].shape:
+            del state[key]
+    missing, unexpected = body.load_state_dict(state, strict=False)  # layers fill in what older files lack
+    if unexpected or set(missing) - may_differ:
+        raise ValueError("they are those of another network")

@@ -1,17 +1,16 @@
 """Trials of networks on blank images before training, without side effects."""
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from kd_lightning.errors import UserError
+from kd_lightning.networks.random_state import kept_random_state
 from kd_lightning.wording import counted
 
 
@@ -20,6 +19,13 @@ def trial_images(network: nn.Module, count: int, image_shape: tuple[int, int, in
     values = next(chain(network.parameters(), network.buffers()), torch.zeros(()))
     dtype = values.dtype if values.is_floating_point() else torch.get_default_dtype()
     return torch.zeros((count, *image_shape), device=values.device, dtype=dtype)
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, images: Tensor) -> Any:
+    """Return a network's output for images in evaluation mode; it stays unchanged."""
+    with in_mode(network, training=False):
+        return network(images)
 
 
 @contextmanager
@@ -32,10 +38,8 @@ def in_mode(network: nn.Module, training: bool) -> Iterator[None]:
         for name, values in module.named_buffers(recurse=False)
         if not is_lazy(values)
     ]
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = {values.device for values in network.parameters() if values.is_cuda}
     try:
-        with torch.random.fork_rng(devices):
+        with kept_random_state():
             network.train(training)
             yield
     finally:
@@ -45,8 +49,6 @@ def in_mode(network: nn.Module, training: bool) -> Iterator[None]:
             setattr(module, name, values)  # it may have been replaced
             with torch.no_grad():
                 values.copy_(before)
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 def require_logits(kind: str, output: Any, images: Tensor, training: bool) -> None:
@@ -61,36 +63,18 @@ def require_logits(kind: str, output: Any, images: Tensor, training: bool) -> No
     Raises:
         UserError: The output is not (B, classes) in the precision of the images.
     """
-    count = len(images)
-    if not isinstance(output, Tensor):
-        found, fix = f"a {type(output).__name__}", "return only the logits, or an object with `logits`"
-    elif output.dtype != images.dtype:
-        found, fix = f"values in {_name(output.dtype)}", f"return the logits in {_name(images.dtype)}"
-    elif output.ndim > 2:
-        found, fix = f"values of shape {tuple(output.shape)}", "end with `.flatten(1)`"
-    elif output.ndim < 2 or len(output) != count:
-        found, fix = f"values of shape {tuple(output.shape)}", "keep the batch's dimension, as `.flatten(1)` does"
+    if isinstance(output, Tensor):
+        if output.dtype == images.dtype and output.ndim == 2 and len(output) == len(images):
+            return
+        found = f"values of shape {tuple(output.shape)} in {_name(output.dtype)}"
     else:
-        return
+        found = f"a {type(output).__name__}"
     mode = "training" if training else "evaluation"
     raise UserError(
-        f"{kind} gives {found} for {counted(count, 'image')} in {mode} mode, but must give logits of shape "
-        f"({count}, num_classes); {fix}."
+        f"{kind} gives {found} for {counted(len(images), 'image')} in {mode} mode, but must give logits of shape "
+        f"({len(images)}, num_classes) in {_name(images.dtype)}, or an object with them as `logits`; "
+        "`.flatten(1)` makes them of a map of one pixel."
     )
-
-
-def require_precision(network: nn.Module, kind: str) -> None:
-    """Refuse weights in float64, unless that is torch's default dtype; ``kind`` names the network.
-
-    Raises:
-        UserError: A weight is in float64.
-    """
-    for name, values in network.named_parameters():
-        if values.dtype == torch.float64 != torch.get_default_dtype():
-            raise UserError(
-                f"{kind} has {name} in float64, but is given images in float32; build it in float32 "
-                "(--trainer.precision 64-true trains that in float64)."
-            )
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -56,17 +56,34 @@ def _convolutions(in_channels: int, plan: tuple[int | str, ...]) -> _Convolution
     return _Convolutions(*layers)
 
 
-def _head(in_features: int, hidden: int, num_classes: int, dropout: float) -> nn.Sequential:
-    if not 0 <= dropout < 1:
-        raise UserError(f"--model.network.dropout is {dropout:g}, but it must be in [0, 1).")
-    return nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, num_classes))
-
-
 class _TutorialNetwork(Network):
-    """Shared code of DeepNN and LightNN: ``features`` gives the map (B, C, S/4, S/4), ``classifier`` the logits."""
+    """Shared code of DeepNN and LightNN: ``features`` gives the map (B, C, S/4, S/4), ``classifier`` the logits.
 
-    features: nn.Sequential
-    classifier: nn.Sequential
+    Args:
+        num_classes: Number of classes, 2 or more.
+        in_channels: Channels of an image: 1 (grey) or 3 (colour).
+        image_size: Height and width of an image in pixels, 4 or more.
+        dropout: Share of the hidden values that training drops, in [0, 1).
+
+    Raises:
+        UserError: The dropout is out of range.
+    """
+
+    plan: tuple[int | str, ...]
+    channels: int
+    hidden: int
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, dropout: float = 0.1) -> None:
+        super().__init__(num_classes, in_channels, image_size, dropout=dropout)
+        if not 0 <= dropout < 1:
+            raise UserError(f"--model.network.dropout is {dropout:g}, but it must be in [0, 1).")
+        self.features = _convolutions(in_channels, self.plan)
+        self.classifier = nn.Sequential(
+            nn.Linear(self.channels * (image_size // 4) ** 2, self.hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(self.hidden, num_classes),
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
@@ -77,39 +94,17 @@ class DeepNN(_TutorialNetwork):
     """The teacher of PyTorch's tutorial: four convolutions, a hidden layer of 512; 1,186,986 parameters for CIFAR-10.
 
     ``features`` gives 32 channels at a quarter of the image's height and width.
-
-    Args:
-        num_classes: Number of classes, 2 or more.
-        in_channels: Channels of an image: 1 (grey) or 3 (colour).
-        image_size: Height and width of an image in pixels, 4 or more.
-        dropout: Share of the hidden values that training drops, in [0, 1).
-
-    Raises:
-        UserError: The dropout is out of range.
     """
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, dropout: float = 0.1) -> None:
-        super().__init__(num_classes, in_channels, image_size, dropout=dropout)
-        self.features = _convolutions(in_channels, (128, 64, "M", 64, 32, "M"))
-        self.classifier = _head(32 * (image_size // 4) ** 2, 512, num_classes, dropout)
+    plan = (128, 64, "M", 64, 32, "M")
+    channels, hidden = 32, 512
 
 
 class LightNN(_TutorialNetwork):
     """The student of PyTorch's tutorial: two convolutions, a hidden layer of 256; 267,738 parameters for CIFAR-10.
 
     ``features`` gives 16 channels at a quarter of the image's height and width.
-
-    Args:
-        num_classes: Number of classes, 2 or more.
-        in_channels: Channels of an image: 1 (grey) or 3 (colour).
-        image_size: Height and width of an image in pixels, 4 or more.
-        dropout: Share of the hidden values that training drops, in [0, 1).
-
-    Raises:
-        UserError: The dropout is out of range.
     """
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, dropout: float = 0.1) -> None:
-        super().__init__(num_classes, in_channels, image_size, dropout=dropout)
-        self.features = _convolutions(in_channels, (16, "M", 16, "M"))
-        self.classifier = _head(16 * (image_size // 4) ** 2, 256, num_classes, dropout)
+    plan = (16, "M", 16, "M")
+    channels, hidden = 16, 256

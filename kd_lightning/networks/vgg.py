@@ -5,7 +5,6 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.blocks import (
     GlobalAvgPool,
@@ -13,6 +12,7 @@ from kd_lightning.networks.blocks import (
     initialize_classifier,
     normalized,
     require_image_size,
+    require_option,
 )
 
 CHANNELS = (64, 128, 256, 512, 512)
@@ -51,9 +51,8 @@ class VGG(Network):
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, depth: int = 8) -> None:
         super().__init__(num_classes, in_channels, image_size, depth=depth)
         require_image_size(self, 8)
-        if depth not in CONVOLUTIONS:
-            known = ", ".join(map(str, CONVOLUTIONS))
-            raise UserError(f"--model.network.depth is {depth}; VGG needs one of {known}.")
+        known = ", ".join(map(str, CONVOLUTIONS))
+        require_option(self, "depth", depth, depth in CONVOLUTIONS, f"one of {known}")
         self.block0, self.block1, self.block2, self.block3, self.block4 = (
             _block(before, after, count)
             for (before, after), count in zip(pairwise((in_channels, *CHANNELS)), CONVOLUTIONS[depth], strict=True)

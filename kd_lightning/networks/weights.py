@@ -12,15 +12,13 @@ from kd_lightning.data.class_names import CIFAR10_CLASSES
 from kd_lightning.data.normalize import IMAGENET
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write
-from kd_lightning.inference.model_info import MAX_CLASSES, MAX_PIXELS, ModelInfo, unnamed
+from kd_lightning.inference.model_info import ModelInfo, unnamed
 from kd_lightning.networks import DeepNN, LightNN, Network
 from kd_lightning.networks.building import build_network, find_network
-from kd_lightning.networks.parts import fitting_part
 from kd_lightning.networks.torch_file import read_file
 
 INFO_KEY = "model_info"
 """The key of ``ModelInfo`` in ``.pth`` files and checkpoints."""
-
 
 PLAIN_KEY = "plain_network"
 """The key of the fused, plain network's weights in a checkpoint."""
@@ -30,6 +28,9 @@ REFUSED_KEY = "refused"
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys of state dicts in files."""
+
+PARTS = ("student.", "teacher.")
+"""Prefixes of two networks' weights in one checkpoint of mdistiller."""
 
 
 def save_weights(
@@ -114,6 +115,8 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]
     names = plain_names(state_dict)
     if not names or len(names) < len(state_dict) or not all(isinstance(value, Tensor) for value in state_dict.values()):
         raise UserError(f"{path} holds no weights of a network; give a .pth or .ckpt file written by fit.")
+    if any(value.nbytes > value.untyped_storage().nbytes() for value in state_dict.values()):
+        raise UserError(f"{path} names more values than it holds; give a .pth or .ckpt file written by fit.")
     return {name: state_dict[key] for name, key in names.items()}, info
 
 
@@ -156,17 +159,13 @@ def _recognize(state_dict: Mapping[str, Tensor], path: str | Path) -> ModelInfo:
         raise UserError(
             f"{path} is a state dict of neither DeepNN nor LightNN; give the .pth that fit wrote."
         ) from error
-    if in_channels not in (1, 3) or not 2 <= num_classes <= MAX_CLASSES or not 4 <= image_size <= MAX_PIXELS:
-        raise UserError(
-            f"{path} is for {num_classes} classes and images of {in_channels} x {image_size} x {image_size}, which "
-            "cannot be; give the .pth that fit wrote."
-        )
     arguments: dict[str, bool | int | float | str] = {
         "num_classes": num_classes,
         "in_channels": in_channels,
         "image_size": image_size,
     }
-    return assumed_info(f"{kind.__module__}.{kind.__qualname__}", arguments)
+    assumed = assumed_info(f"{kind.__module__}.{kind.__qualname__}", arguments)
+    return parse_info(assumed.to_plain(), path)
 
 
 def assumed_info(network: str, arguments: Mapping[str, Any]) -> ModelInfo:
@@ -213,7 +212,7 @@ def _load(network: Network, state_dict: Mapping[str, Tensor], path: str | Path) 
     own = network.state_dict()
     names = plain_names(own)
     weights = {key: value for key, value in state_dict.items() if not key.startswith("regressor.")}
-    weights = fitting_part(weights, {name: own[key].shape for name, key in names.items()}, path)
+    weights = _fitting_part(weights, {name: own[key].shape for name, key in names.items()}, path)
     if names.keys() != weights.keys() or any(own[names[key]].shape != weights[key].shape for key in names):
         raise UserError(
             f"{path} holds weights of another network than {type(network).__name__}"
@@ -228,3 +227,18 @@ def _load(network: Network, state_dict: Mapping[str, Tensor], path: str | Path) 
         )
     own.update({names[key]: value for key, value in weights.items()})  # with the layers' versions, which files omit
     network.load_state_dict(own)
+
+
+def _fitting_part(weights: dict[str, Tensor], shapes: Mapping[str, torch.Size], path: str | Path) -> dict[str, Tensor]:
+    """Return the student's or the teacher's weights, whichever fits; all weights where neither does."""
+    parts = [
+        {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        for prefix in PARTS
+    ]
+    fitting = [part for part in parts if {name: value.shape for name, value in part.items()} == shapes]
+    if len(fitting) == 2 and any(not torch.equal(fitting[0][name], fitting[1][name]) for name in shapes):
+        raise UserError(
+            f"{path} holds a student and a teacher, which both fit this network; give the file of one of them, such as "
+            "mdistiller's student_best."
+        )
+    return fitting[0] if fitting else weights

@@ -2,19 +2,27 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from weights_example import info_of
 
 from kd_lightning.errors import UserError
-from kd_lightning.fast.known import is_known
-from kd_lightning.networks import VGG, MobileNetV2, Network, ResNet, ResNet9, ShuffleNetV1, ShuffleNetV2, WideResNet
+from kd_lightning.networks import (
+    VGG,
+    DeepNN,
+    LightNN,
+    MobileNetV2,
+    Network,
+    ResNet,
+    ResNet9,
+    ShuffleNetV1,
+    ShuffleNetV2,
+    TorchvisionNetwork,
+    WideResNet,
+)
 from kd_lightning.networks.layers import FeatureExtractor
-from kd_lightning.networks.weights import load_model, save_weights
 
 SMALL: dict[str, Callable[..., Network]] = {
     "ResNet9": partial(ResNet9, width=4),
@@ -53,7 +61,7 @@ def small_network(family: str, classes: int = 5, channels: int = 3, size: int = 
 
 
 @pytest.mark.parametrize("family", SMALL)
-@pytest.mark.parametrize(("channels", "size"), [(3, 32), (1, 28), (3, 64)])
+@pytest.mark.parametrize(("channels", "size"), [(3, 32), (1, 64)])
 def test_a_step_on_images_of_a_size_moves_every_parameter(family: str, channels: int, size: int) -> None:
     network = small_network(family, 5, channels, size).to_channels_last()
     before = [values.detach().clone() for values in network.parameters()]
@@ -68,30 +76,28 @@ def test_a_step_on_images_of_a_size_moves_every_parameter(family: str, channels:
         assert new.isfinite().all(), name
 
 
-@pytest.mark.parametrize("family", SMALL)
-def test_a_weight_file_brings_the_network_back_to_the_bit(family: str, tmp_path: Path) -> None:
-    network, images = small_network(family), torch.randn(4, 3, 32, 32)
-    network(images)  # moves the running statistics
-    save_weights(tmp_path / "net.pth", network, info_of(network))
-    loaded, _ = load_model(tmp_path / "net.pth")
-    assert loaded.arguments == network.arguments
-    assert torch.equal(loaded(images), network.eval()(images))
+OTHERS: dict[str, Callable[..., Network]] = {
+    "LightNN": LightNN,
+    "DeepNN": DeepNN,
+    "torchvision": partial(TorchvisionNetwork, name="mobilenet_v2"),
+}
 
 
-@pytest.mark.parametrize("family", SMALL)
-def test_layers_give_in_training_what_they_give_in_evaluation(family: str) -> None:
-    network = small_network(family).train()
+@pytest.mark.parametrize("build", (SMALL | OTHERS).values(), ids=SMALL | OTHERS)
+def test_layers_give_in_training_what_they_give_in_evaluation(build: Callable[..., Network]) -> None:
+    torch.manual_seed(0)
+    network = build(5, 3, 32).train()
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()  # a batch's statistics; every other layer stays in training
-    layers = [name for name, _ in network.named_modules() if name]
-    extract = FeatureExtractor(network, layers, network.layer_root(), network.image_shape)
-    images = torch.randn(3, 3, 32, 32)
+        if isinstance(module, nn.BatchNorm2d | nn.Dropout):
+            module.eval()  # what a batch's statistics and chance change; every other layer stays in training
+    layers = [name for name, _ in network.layer_root().named_modules() if name]
+    extract, images = FeatureExtractor(network, layers, network.layer_root(), (3, 32, 32)), torch.randn(3, 3, 32, 32)
     training = extract(images)
     network.eval()
     evaluated = extract(images)
     for name in layers:
-        assert torch.equal(training.maps[name], evaluated.maps[name]), name
+        assert torch.allclose(training.maps[name], evaluated.maps[name], atol=1e-5), name
+        assert training.maps[name].shape[1:] == extract.shapes[name]
 
 
 @pytest.mark.parametrize("family", STAGES)
@@ -109,27 +115,6 @@ def test_pool_gives_the_vectors_that_the_last_layer_sees(family: str) -> None:
     assert isinstance(last, nn.Linear)
     outputs = FeatureExtractor(network, ["pool"], network.layer_root(), network.image_shape)(torch.randn(2, 3, 32, 32))
     assert torch.allclose(last(outputs.maps["pool"]), outputs.logits, atol=1e-6)
-
-
-@pytest.mark.parametrize("image_size", [32, 64, 224])
-def test_the_last_map_grows_with_the_images(image_size: int) -> None:
-    for family, layer, size in (
-        ("ResNet9", "layer3", 8),
-        ("ResNet", "layer3", 4),
-        ("WideResNet", "block3", 4),
-        ("MobileNetV2", "blocks.6", 16),
-        ("ShuffleNetV1", "layer3", 8),
-        ("ShuffleNetV2", "layer3", 8),
-    ):
-        assert shapes(family, image_size, layer)[1:] == (image_size // size, image_size // size)
-    size = image_size // (8 if image_size == 32 else 16)  # VGG keeps small images' last map larger
-    assert shapes("VGG", image_size, "block4") == (512, size, size)
-
-
-def shapes(family: str, image_size: int, layer: str) -> tuple[int, ...]:
-    with torch.device("meta"):
-        network = SMALL[family](10, 3, image_size)
-    return FeatureExtractor(network, [layer], network, network.image_shape).shapes[layer]
 
 
 @pytest.mark.parametrize(
@@ -157,14 +142,6 @@ def test_maps_are_after_a_relu_where_the_docstring_of_the_network_states_it(
 
 
 @pytest.mark.parametrize("family", SMALL)
-def test_every_class_in_a_network_works_with_the_fast_path(family: str) -> None:
-    kinds = {type(module) for module in small_network(family).modules()}
-    own = [kind for kind in kinds if not kind.__module__.startswith("torch.")]
-    assert own
-    assert all(is_known(kind) for kind in own)
-
-
-@pytest.mark.parametrize("family", SMALL)
 def test_convolutions_are_initialized_by_he_and_those_of_shufflenets_by_torchs_defaults(family: str) -> None:
     for name, module in small_network(family).named_modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 500:
@@ -185,20 +162,14 @@ def test_the_last_layer_is_initialized_as_in_repdistiller(family: str, spread: f
     ("build", "message"),
     [
         (lambda: ResNet9(image_size=7), "ResNet9 takes images of 8 pixels or more, not 7"),
-        (lambda: ResNet(image_size=3), "ResNet takes images of 4 pixels or more, not 3"),
-        (lambda: VGG(image_size=7), "VGG takes images of 8 pixels or more, not 7"),
         (lambda: ResNet9(width=0), "--model.network.width is 0; ResNet9 needs 1 or more"),
-        (lambda: ResNet(width=-1), "--model.network.width is -1; ResNet needs 1 or more"),
         (
             lambda: ResNet(depth=18),
             r"^--model.network.depth is 18; ResNet needs 6n \+ 2 \(8, 14, 20, 26, 38, \.\.\.\)\.$",
         ),
-        (lambda: ResNet(depth=2), "depth is 2; ResNet needs"),
         (lambda: WideResNet(depth=20), r"depth is 20; WideResNet needs 6n \+ 4 \(10, 16, 22, 28, 40, \.\.\.\)"),
-        (lambda: WideResNet(depth=-2), "depth is -2; WideResNet needs"),
         (lambda: VGG(depth=9), "--model.network.depth is 9; VGG needs one of 8, 11, 13, 16, 19"),
         (lambda: MobileNetV2(width=0.01), "--model.network.width is 0.01; MobileNetV2 needs a factor from 0.1 to 4"),
-        (lambda: MobileNetV2(width=5), "width is 5; MobileNetV2 needs"),
         (lambda: ShuffleNetV2(width=0.25), "--model.network.width is 0.25; ShuffleNetV2 needs one of 0.5, 1, 1.5, 2"),
     ],
 )

@@ -46,8 +46,9 @@ def test_arguments_of_a_far_larger_network_than_the_weights_stop_before_they_tak
     assert nn.Linear(2, 2).weight.shape == (2, 2)  # other networks are built as before
 
 
-@pytest.mark.parametrize("wrapped", ["module.", "_orig_mod.", "module._orig_mod.", ""])
-@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize(
+    ("wrapped", "key"), [("module._orig_mod.", "state_dict"), ("module.", "model_state_dict"), ("_orig_mod.", "model")]
+)
 def test_weights_are_read_as_parallel_and_compiled_training_saves_them(tmp_path: Path, wrapped: str, key: str) -> None:
     network = TinyNetwork()
     weights = {wrapped + name: value for name, value in network.state_dict().items()}

@@ -42,62 +42,39 @@ def in_training(change: Change) -> Change:
 
 
 OTHERS: dict[str, tuple[Change, str]] = {
-    "a tuple": (lambda _, logits: (logits, logits), "gives a tuple for 1 image in evaluation mode"),
-    "a tuple in training": (in_training(lambda _, z: (z, z)), "gives a tuple for 2 images in training mode"),
-    "a dict": (lambda _, logits: {"out": logits}, "gives a dict .* return only the logits, or an object with `logits`"),
-    "nothing": (lambda *_: None, "gives a NoneType"),
-    "maps": (
-        lambda _, logits: logits[:, :, None, None],
-        r"gives values of shape \(1, 4, 1, 1\) .*; end with `.flatten\(1\)`",
+    "auxiliary logits": (in_training(lambda _, z: (z, z)), "gives a tuple for 2 images in training mode"),
+    "a map": (lambda _, z: z[:, :, None, None], r"gives values of shape \(1, 4, 1, 1\) .*; `.flatten\(1\)` makes"),
+    "squeezed": (lambda _, z: z.squeeze(), r"gives values of shape \(4,\) in float32 for 1 image in evaluation mode"),
+    "classes": (
+        lambda _, z: z.argmax(1, keepdim=True),
+        "gives values .* in int64 .*, but must give logits .* in float32",
     ),
-    "squeezed": (
-        lambda _, logits: logits.squeeze(),
-        r"gives values of shape \(4,\) for 1 image .*; keep the batch's dimension",
-    ),
-    "one number": (lambda _, logits: logits.mean(), r"gives values of shape \(\) for 1 image"),
-    "one row": (
-        lambda _, logits: logits.mean(0, keepdim=True),
-        r"gives values of shape \(1, 4\) for 2 images in evaluation mode",
-    ),
-    "double precision": (lambda _, logits: logits.double(), "gives values in float64 .*; return the logits in float32"),
-    "classes": (lambda _, logits: logits.argmax(1), "gives values in int64"),
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
-@pytest.mark.parametrize("role", ["baseline", "student", "teacher"])
-def test_an_output_that_is_not_logits_is_refused(name: str, role: str) -> None:
+def test_an_output_that_is_not_logits_is_refused(name: str) -> None:
     change, message = OTHERS[name]
-    losses: dict[str, Loss] = {"kd": SoftTargets()}
-    build: dict[str, Callable[[], object]] = {
-        "baseline": lambda: Classifier(Changed(change)),
-        "student": lambda: Distill(Changed(change), Teacher(TinyNetwork()), losses),
-        "teacher": lambda: Distill(TinyNetwork(), Teacher(Changed(change)), losses),
-    }
-    if name == "a tuple in training" and role == "teacher":
-        build[role]()  # it is never in training mode
-        return
     with pytest.raises(UserError, match=f"^Changed {message}.*\\.$"):
-        build[role]()
+        Classifier(Changed(change))
 
 
-@pytest.mark.parametrize("outputs", [1, 3, 1000])
-def test_other_classes_than_the_datas_are_refused_with_the_number_to_build(outputs: int) -> None:
-    with pytest.raises(UserError, match=f"Changed gives {outputs} values per image for 4 classes; .* 4 outputs"):
-        Classifier(Changed(outputs=outputs))
+def test_a_teachers_output_is_tried_as_it_is_used() -> None:
+    Distill(TinyNetwork(), Teacher(Changed(OTHERS["auxiliary logits"][0])), {"kd": SoftTargets()})  # it never trains
+    with pytest.raises(UserError, match="Changed gives values of shape"):
+        Distill(TinyNetwork(), Teacher(Changed(OTHERS["a map"][0])), {"kd": SoftTargets()})
+
+
+def test_other_classes_than_the_datas_are_refused_with_the_number_to_build() -> None:
+    with pytest.raises(UserError, match=r"Changed gives 1000 values per image for 4 classes; .* 4 outputs"):
+        Classifier(Changed(outputs=1000))
     with pytest.raises(UserError, match="4 outputs"):
-        Distill(TinyNetwork(), Teacher(Changed(outputs=outputs)), {"labels": CrossEntropy()})
+        Distill(TinyNetwork(), Teacher(Changed(outputs=1000)), {"labels": CrossEntropy()})
 
 
 def test_weights_that_cannot_be_trained_are_refused() -> None:
-    with pytest.raises(UserError, match=r"Changed has body\.0\.weight in float64, .* 64-true"):
-        Classifier(Changed().double())
     with pytest.raises(UserError, match="Changed has no parameters to train"):
         Classifier(Changed().requires_grad_(False))
-    network = Changed()
-    network.body, network.head = nn.AvgPool2d(2), nn.Identity()  # type: ignore[assignment]
-    with pytest.raises(UserError, match="Changed has no parameters to train"):
-        Classifier(network)
 
 
 @pytest.mark.parametrize("given", [lambda z: OrderedDict(loss=None, logits=z), lambda z: SimpleNamespace(logits=z)])
@@ -175,15 +152,10 @@ RUNS: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
         lambda net, x: net.body(net.body(x)) if net.training else net.body(x),
         "runs 2 times in a training pass, but must run once",
     ),
-    "skipped in training": (
-        lambda net, x: x if net.training else net.body(x),
-        "does not run in a training pass, but must run once",
-    ),
     "a reentrant checkpoint": (
         lambda net, x: checkpoint(net.body, x, use_reentrant=True),
         "runs without gradients .*; set use_reentrant=False",
     ),
-    "no gradients": (lambda net, x: torch.no_grad()(net.body)(x), "runs without gradients"),
 }
 
 
@@ -213,10 +185,9 @@ def test_a_checkpoint_that_is_not_reentrant_gives_the_gradients_of_none() -> Non
     ("other", "message"),
     [
         (lambda net, x: x, "does not run in a training pass"),
-        (lambda net, x: net.body(net.body(x)), "runs 2 times in a training pass"),
         (lambda net, x: net.body(x).mul_(2), "is overwritten by a later layer in some passes and not in others"),
     ],
-    ids=["skipped", "twice", "overwritten"],
+    ids=["skipped", "overwritten"],
 )
 def test_a_layer_that_behaves_differently_in_a_later_step_is_refused_then(
     other: Callable[[Any, Tensor], Tensor], message: str

@@ -9,7 +9,7 @@ from tiny import TinyNetwork
 from weights_example import info_of
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks import DeepNN, LightNN, Network, TorchvisionNetwork
+from kd_lightning.networks import DeepNN, LightNN, Network
 from kd_lightning.networks.weights import load_model, load_weights, save_weights
 
 
@@ -104,10 +104,3 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "net.pth")
     with pytest.raises(UserError, match="not finite"):
         load_weights(LightNN(image_size=8), tmp_path / "net.pth")
-
-
-def test_a_network_whose_layers_have_versions_is_loaded(tmp_path: Path) -> None:
-    network = TorchvisionNetwork(name="mnasnet0_5")
-    save_weights(tmp_path / "net.pth", network, info_of(network))
-    loaded, _ = load_model(tmp_path / "net.pth")
-    assert all(torch.equal(loaded.state_dict()[key], values) for key, values in network.state_dict().items())
