@@ -16,13 +16,12 @@ from pathlib import Path
 import pytest
 from file_server import FileServer
 
-from kd_lightning.data.download import fetch
-from kd_lightning.data.http_source import Limits, Pace, SourceError
+from kd_lightning.data.download import Limits, fetch
 from kd_lightning.errors import UserError
 
 NAME = "cifar-10-python.tar.gz"
 SIZE = 2**20
-SLOW = {"stalled", "silent", "drip", "slow_header"}
+SLOW = {"stalled", "drip"}
 
 
 def small_archive() -> bytes:
@@ -54,13 +53,6 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[FileServer]:
     with FileServer(BODY) as running:
         yield running
-
-
-@pytest.fixture
-def closed_source() -> Iterator[str]:
-    with socket.socket() as bound:  # bound and not listening: connections are refused
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def get(folder: Path, *sources: str, seconds: float = 30) -> Path:
@@ -104,16 +96,11 @@ def test_a_good_source_gives_the_file_in_a_new_folder(tmp_path: Path, server: Fi
     [
         ("truncated", f"the connection ended after {HALF} of {len(BODY)} bytes"),
         ("wrong", f"wrong bytes \\(MD5 [0-9a-f]+ instead of {MD5}\\)"),
-        ("missing", "HTTP 404 Not Found"),
         ("coloured", r"HTTP 404 not \\x1b\[31mhere"),
         ("stalled", "(nothing|only [0-9,]+ bytes) came for 0.4 s"),
-        ("silent", "(nothing|only [0-9,]+ bytes) came for 0.4 s"),
         ("drip", "(nothing|only [0-9,]+ bytes) came for 0.4 s"),
-        ("slow_header", "(nothing|only [0-9,]+ bytes) came for 0.4 s"),
-        ("endless", "it sends more than 1,048,576 bytes, which no file has"),
         ("huge", "it sends more than 1,048,576 bytes, which no file has"),
         ("file", "HTTP 302 .*not allowed"),
-        ("ftp", "unknown url type: ftp"),
     ],
 )
 def test_a_bad_source_is_given_up_for_the_next_and_never_makes_a_file(
@@ -127,16 +114,7 @@ def test_a_bad_source_is_given_up_for_the_next_and_never_makes_a_file(
     assert_only_the_right_file(tmp_path)
 
 
-def test_a_refused_connection_is_given_up_for_the_next_source(
-    tmp_path: Path, server: FileServer, closed_source: str
-) -> None:
-    with pytest.raises(UserError, match=f"  {closed_source}/{NAME}: Connection refused\n"):
-        get(tmp_path, closed_source)
-    get(tmp_path, closed_source, server.source("plain"))
-    assert_only_the_right_file(tmp_path)
-
-
-@pytest.mark.parametrize("source", ["http://", "http://[bad", "http://127.0.0.1:99999", "http://a b", "http://é/ü"])
+@pytest.mark.parametrize("source", ["http://127.0.0.1:1", "http://[bad", "http://127.0.0.1:99999", "http://é/ü"])
 def test_an_invalid_address_is_given_up_for_the_next_source(tmp_path: Path, server: FileServer, source: str) -> None:
     get(tmp_path, source, server.source("plain"))
     assert_only_the_right_file(tmp_path)
@@ -156,35 +134,16 @@ def test_the_sources_are_tried_in_their_order_and_no_further_than_needed(tmp_pat
     assert [way for way, _ in server.requests] == ["missing", "wrong", "plain"]
 
 
-@pytest.mark.parametrize("way", ["endless", "huge"])
-def test_an_answer_without_end_leaves_nothing_on_the_disk(tmp_path: Path, server: FileServer, way: str) -> None:
+def test_an_answer_without_end_leaves_nothing_on_the_disk(tmp_path: Path, server: FileServer) -> None:
     (tmp_path / f"{NAME}.part").write_bytes(BODY[:1000])
     with pytest.raises(UserError, match="sends more than"):
-        get(tmp_path, server.source(way))
+        get(tmp_path, server.source("endless"))
     assert [path.name for path in tmp_path.iterdir()] == [f".{NAME}.lock"]
 
 
-def test_a_source_is_given_up_at_the_end_of_the_first_stretch_in_which_it_is_too_slow() -> None:
-    pace = Pace(Limits(seconds=30, rate=10), now=100)
-    pace.note(300, now=129)
-    pace.note(0, now=130)  # exactly the required rate
-    assert pace.left(now=140) == 20
-    pace.note(299, now=159)
-    with pytest.raises(SourceError, match="only 299 bytes came for 30 s"):
-        pace.note(0, now=160)
-
-
-@pytest.mark.parametrize("first", ["truncated", "stalled"])
-def test_the_next_source_sends_only_the_missing_bytes(tmp_path: Path, server: FileServer, first: str) -> None:
-    get(tmp_path, server.source(first), server.source("ranges"), seconds=0.7 if first in SLOW else 30)
-    assert server.requests == [(first, None), ("ranges", f"bytes={HALF}-")]
-    assert_only_the_right_file(tmp_path)
-
-
-def test_the_next_start_continues_a_partial_file(tmp_path: Path, server: FileServer) -> None:
-    (tmp_path / f"{NAME}.part").write_bytes(BODY[:1000])
-    get(tmp_path, server.source("ranges"))
-    assert server.requests == [("ranges", "bytes=1000-")]
+def test_the_next_source_sends_only_the_missing_bytes(tmp_path: Path, server: FileServer) -> None:
+    get(tmp_path, server.source("truncated"), server.source("ranges"))
+    assert server.requests == [("truncated", None), ("ranges", f"bytes={HALF}-")]
     assert_only_the_right_file(tmp_path)
 
 
@@ -218,12 +177,6 @@ def test_a_file_that_is_there_is_used_without_a_network(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
-def test_a_broken_file_that_is_there_is_replaced(tmp_path: Path, server: FileServer) -> None:
-    (tmp_path / NAME).write_bytes(BODY[:1000])
-    get(tmp_path, server.source("plain"))
-    assert_only_the_right_file(tmp_path)
-
-
 def test_one_message_says_what_was_tried_and_the_ways_out(tmp_path: Path, server: FileServer) -> None:
     (tmp_path / NAME).write_bytes(BODY[:1000])
     sources = [server.source("missing"), server.source("wrong")]
@@ -236,7 +189,7 @@ def test_one_message_says_what_was_tried_and_the_ways_out(tmp_path: Path, server
         assert way_out in message
 
 
-@pytest.mark.parametrize("source", ["file:///etc", "ftp://host/folder", "host/folder"])
+@pytest.mark.parametrize("source", ["file:///etc", "host/folder"])
 def test_only_http_addresses_are_mirrors(tmp_path: Path, source: str) -> None:
     with pytest.raises(UserError, match="must start with http"):
         get(tmp_path, source)
@@ -267,17 +220,6 @@ def test_a_folder_that_cannot_be_made_ends_in_one_sentence(tmp_path: Path, serve
     with pytest.raises(UserError, match=r"cannot use the folder .*--data.root"):
         get(tmp_path / "file" / "data", server.source("plain"))
     assert server.requests == []
-
-
-def test_a_folder_that_cannot_be_written_ends_in_one_sentence(
-    tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "open", refuse)  # root may write anywhere
-    with pytest.raises(UserError, match=r"Permission denied.*--data.root"):
-        get(tmp_path, server.source("plain"))
 
 
 def test_two_processes_at_once_download_once(tmp_path: Path, server: FileServer) -> None:
