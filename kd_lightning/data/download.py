@@ -81,7 +81,7 @@ def has_md5(path: Path, md5: str) -> bool:
 
 @contextmanager
 def _usable(folder: Path) -> Iterator[None]:
-    """Make a folder, and turn errors of reading and writing in it into a ``UserError``; none of the network pass here."""
+    """Make a folder, and turn errors of reading and writing in it into a ``UserError``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

@@ -5,9 +5,6 @@ import subprocess
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -373,8 +370,7 @@ def test_a_missing_folder_is_reported_as_missing(tmp_path: Path) -> None:
 
 
 def test_reading_images_needs_no_torch() -> None:
-    modules = "kd_lightning.inference.images, kd_lightning.inference.image_worker"
-    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    code = "import sys, kd_lightning.inference.images; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -389,20 +385,3 @@ def test_an_image_that_is_read_by_strips_has_the_same_pixels(
     whole = read_image(tmp_path / "images" / name, 20, channels, FULL_RANGE)
     monkeypatch.setattr(images, "STRIP", 3 * SIZE + 1)
     assert np.array_equal(read_image(tmp_path / "images" / name, 20, channels, FULL_RANGE), whole)
-
-
-def test_of_large_images_one_is_decoded_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    locked: list[str] = []
-
-    @contextmanager
-    def lock(name: str) -> Iterator[None]:
-        locked.append(name)
-        yield
-
-    monkeypatch.setattr(images, "LARGE", 99 * 99)
-    sides = {"small.png": 90, "large.png": 100, "large.jpg": 100, "progressive.jpg": 100}
-    for name, side in sides.items():
-        monkeypatch.setattr(images, "one_at_a_time", partial(lock, name))
-        Image.fromarray(picture(side, side)).save(tmp_path / name, progressive=name == "progressive.jpg")
-        read_image(tmp_path / name, 8)
-    assert locked == ["large.png", "progressive.jpg"]  # others need not be decoded in full
