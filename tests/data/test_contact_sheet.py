@@ -82,14 +82,9 @@ def test_classes_beyond_the_limit_are_counted_in_one_line() -> None:
     assert (np.asarray(short)[-MARGIN - HEAD : -MARGIN, MARGIN : 3 * NAMES] < 200).any()
 
 
-def test_a_class_without_images_has_an_empty_line() -> None:
+def test_a_class_without_images_has_an_empty_line_and_any_name_is_drawn() -> None:
     images, labels = _data()
-    sheet = contact_sheet(images, labels, ["a", "b", "c", "none"], Pipeline([HorizontalFlip()], 4), per_class=4)
+    names = ["a\nb", "\udcff", "\x1b[31m", "猫"]
+    sheet = contact_sheet(images, labels, names, Pipeline([HorizontalFlip()], 4), per_class=4)
     assert (_tile(sheet, 3, 0) == 255).all()
     assert (_tile(sheet, 3, 0, part=1) == 255).all()
-
-
-@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "\udcff", "猫", "", "\u202e"])
-def test_a_name_that_cannot_be_drawn_as_it_is_does_not_stop_the_sheet(name: str) -> None:
-    images, labels = _data()
-    assert contact_sheet(images, labels, [name, "b", "c"], per_class=4).height > 0
