@@ -24,8 +24,6 @@ OTHER_IMAGES = (
 """Endings of images that are not read; some begin like a JPEG or TIFF, which is only their preview."""
 NOT_IMAGES = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".py", ".log", ".ini", ".db")
 """Endings of files that may lie beside images and are not opened."""
-SNIFFED = 1024
-"""Bytes that are read of another file to recognize text."""
 
 
 def is_image(path: str) -> bool:
@@ -39,7 +37,7 @@ def is_image(path: str) -> bool:
 
 def left_out_line(folder: str | Path, left_out: Counter[str]) -> str | None:
     """Return a sentence on the files in a folder that are not read, by their endings; ``None`` where all are texts."""
-    if not set(left_out) - {*NOT_IMAGES, "text"}:
+    if not set(left_out) - {*NOT_IMAGES}:
         return None
     listed = ", ".join(f"{count:,} {ending}" for ending, count in left_out.most_common())
     return (
@@ -59,19 +57,6 @@ def _holds_image(path: str) -> bool:
             return True
     except Exception:  # Pillow raises nearly anything
         return False
-
-
-def _is_text(path: str) -> bool:
-    with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - plain text
-        return b"\0" not in file.read(SNIFFED)
-    return False
-
-
-def _kind(path: str) -> str:
-    """Return how a file that is not an image is counted: by its ending, or as ``text``."""
-    ending = _ending(path)
-    known = ending in OTHER_IMAGES + NOT_IMAGES
-    return "text" if not known and _has_bytes(path) and _is_text(path) else ending or "without ending"
 
 
 def _has_bytes(path: str) -> bool:
@@ -125,7 +110,7 @@ def _walk(folder: str, left_out: Counter[str]) -> Iterator[str]:
             elif os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
                 raise UserError(f"the link {path} leads nowhere that can be read; fix it or remove it.")
             else:
-                left_out[_kind(path)] += 1
+                left_out[_ending(path) or "without ending"] += 1
 
 
 def _stop(error: OSError) -> None:

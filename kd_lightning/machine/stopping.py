@@ -60,7 +60,8 @@ def stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    if os.environ.get(MAIN) == str(parent := os.getppid()):
+    main = os.environ.get(MAIN)
+    if main == str(parent := os.getppid()):
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     else:
         os.environ[MAIN] = str(os.getpid())
@@ -74,6 +75,8 @@ def stoppable() -> Iterator[None]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         _running = before
+        if main is None:
+            os.environ.pop(MAIN, None)
 
 
 def _end_with(parent: int) -> None:

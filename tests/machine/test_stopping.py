@@ -113,9 +113,9 @@ def _runs(process: int) -> bool:
 def test_a_program_that_imports_the_package_keeps_its_own_handlers() -> None:
     done = python(
         "before = signal.getsignal(signal.SIGTERM)\nwith stopping.stoppable():\n    pass\n"
-        "print(before is signal.getsignal(signal.SIGTERM))"
+        "print(before is signal.getsignal(signal.SIGTERM), stopping.MAIN in os.environ)"
     )
-    assert done.stdout == "True\n"
+    assert done.stdout == "True False\n"
 
 
 def test_ctrl_c_while_libraries_are_imported_ends_in_one_sentence(tmp_path: Path) -> None:
