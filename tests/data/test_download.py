@@ -5,7 +5,6 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -118,15 +117,6 @@ def test_a_bad_source_is_given_up_for_the_next_and_never_makes_a_file(
 def test_an_invalid_address_is_given_up_for_the_next_source(tmp_path: Path, server: FileServer, source: str) -> None:
     get(tmp_path, source, server.source("plain"))
     assert_only_the_right_file(tmp_path)
-
-
-def test_an_unknown_host_is_named_as_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*_: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(UserError, match=f"  https://host.invalid/{NAME}: Name or service not known\n"):
-        get(tmp_path, "https://host.invalid")
 
 
 def test_the_sources_are_tried_in_their_order_and_no_further_than_needed(tmp_path: Path, server: FileServer) -> None:

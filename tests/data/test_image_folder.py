@@ -93,14 +93,6 @@ def test_test_images_do_not_count_in_the_statistics_of_the_training_images(tmp_p
     assert data.normalization == channel_statistics(images.images[rows])
 
 
-def test_own_validation_images_leave_all_training_images_for_training(tmp_path: Path) -> None:
-    write_split(tmp_path / "data" / "train", {"ant": 5, "bee": 5})
-    write_split(tmp_path / "data" / "test", {"ant": 1, "bee": 1})
-    write_split(tmp_path / "data" / "val", {"ant": 1, "bee": 1})
-    assert len(module(tmp_path / "data").train_rows()[1]) == 10
-    assert module(tmp_path / "data", val_size=0).has_val
-
-
 def test_difficult_images_stop_the_run_before_it_starts_with_the_broken_ones_of_all_splits(tmp_path: Path) -> None:
     root = tmp_path / "data"
     write_split(root / "train", {"ant": 2})
@@ -167,16 +159,6 @@ def test_a_split_whose_images_are_all_broken_is_named(tmp_path: Path) -> None:
     (tmp_path / "data" / "test" / "ant" / "0.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"no test image in .*test can be read"):
         module(tmp_path / "data", on_broken="skip").prepare_data()
-
-
-def test_a_second_module_reads_the_memory_map_of_the_first(tmp_path: Path) -> None:
-    write_split(tmp_path / "data" / "train", {"ant": 5, "bee": 5})
-    first = module(tmp_path / "data").split("train").images
-    second = module(tmp_path / "data").split("train").images
-    assert torch.equal(first, second)
-    assert len(list((tmp_path / "cache" / "kd_lightning").glob("*.npy"))) == 1
-    module(tmp_path / "data", cache_dir=str(tmp_path / "mine")).prepare_data()
-    assert len(list((tmp_path / "mine").glob("*.npy"))) == 1
 
 
 def folders(root: Path, *names: str) -> Path:
@@ -361,15 +343,6 @@ def test_test_images_that_are_training_images_are_found_by_their_pixels(tmp_path
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*are training images, too")
         module(root, on_broken="skip").prepare_data()
-
-
-def test_a_validation_part_without_an_image_is_named_with_its_option(tmp_path: Path) -> None:
-    write_split(tmp_path / "data", {"ant": 2, "bee": 2, "cat": 2})
-    data = module(tmp_path / "data")
-    data.prepare_data()
-    with pytest.raises(UserError, match=r"--data.val_size 0.1 of 5 training images leaves none for validation; set"):
-        data.setup("fit")
-    assert len(module(tmp_path / "data", val_size=0).train_rows()[1]) == 5
 
 
 def test_a_value_out_of_range_is_refused(tmp_path: Path) -> None:

@@ -148,8 +148,7 @@ def mnist(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tu
     return module, files
 
 
-@pytest.mark.parametrize("compressed", [False, True], ids=["raw", "gz"])
-@pytest.mark.parametrize("folder", ["{name}/raw", "."], ids=["torchvision's folder", "root"])
+@pytest.mark.parametrize(("compressed", "folder"), [(False, "{name}/raw"), (True, ".")], ids=["raw", "gz in root"])
 def test_idx_files_are_used_where_they_lie_and_equal_torchvision_s(
     tmp_path: Path, mnist: tuple[type[MNISTDataModule], Files], compressed: bool, folder: str
 ) -> None:
@@ -162,14 +161,6 @@ def test_idx_files_are_used_where_they_lie_and_equal_torchvision_s(
         expected = module.layout(str(tmp_path / "reference"), train=split == "train")
         np.testing.assert_array_equal(images, expected.data.numpy()[..., None])
         assert labels == expected.targets.tolist()
-
-
-def test_three_channels_repeat_the_grey_value(tmp_path: Path, mnist: tuple[type[MNISTDataModule], Files]) -> None:
-    module, files = mnist
-    put(tmp_path, files)
-    grey, colour = module(root=str(tmp_path)), module(root=str(tmp_path), channels=3)
-    assert (grey.in_channels, colour.in_channels) == (1, 3)
-    np.testing.assert_array_equal(loaded(colour, "test")[0], np.repeat(loaded(grey, "test")[0], 3, axis=-1))
 
 
 def test_idx_files_of_another_set_are_not_taken(tmp_path: Path, mnist: tuple[type[MNISTDataModule], Files]) -> None:
