@@ -98,8 +98,8 @@ def decode_images(
             "every start decodes them again; choose a folder with --data.cache_dir."
         )
         images, found = files.decoded()
-    for note in found.notes:
-        rank_zero_warn(note)
+    if found.note:
+        rank_zero_warn(found.note)
     if found.broken and on_broken == "stop":
         raise UserError(_listing(names, found.broken))
     kept = np.delete(np.arange(len(names)), list(found.broken))
@@ -191,18 +191,18 @@ class _Files:
             found = self._decode(put)
             file.truncate(begin + prod(shape))
         with atomic_write(path.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps([list(found.broken.items()), found.pixel_range, found.notes]))
+            temporary.write_text(json.dumps([list(found.broken.items()), found.pixel_range, found.note]))
         images: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
         return images[: len(images) - len(found.broken)], found
 
     def read(self, path: Path) -> tuple[Pixels, Found] | None:
         """Open a cache; ``None`` where there is none, or where a file that was broken can be read now."""
         try:
-            broken, pixel_range, notes = json.loads(path.with_suffix(".json").read_text())
+            broken, pixel_range, note = json.loads(path.with_suffix(".json").read_text())
             images = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):
             return None
-        found = Found(dict(broken), pixel_range and tuple(pixel_range), tuple(notes))
+        found = Found(dict(broken), pixel_range and tuple(pixel_range), note)
         names = [self.names[position] for position in found.broken]
         if len(decode(names, self.shape[0], self.shape[2], found.pixel_range)[0]):
             return None

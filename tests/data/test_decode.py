@@ -13,7 +13,7 @@ from difficult_images import SIZE, picture, write_difficult_images
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from kd_lightning.data import decode, decode_parallel, pixel_range
+from kd_lightning.data import decode, decode_parallel
 from kd_lightning.data.decode import Decoded, decode_images
 from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
 from kd_lightning.errors import UserError
@@ -68,14 +68,6 @@ def test_the_second_start_reads_a_memory_map_and_decodes_nothing(source: Source)
     assert np.array_equal(first.images, second.images)
     assert second.kept.tolist() == [0, 1, 2, 3, 4]
     assert second.broken == ()
-
-
-def test_images_of_eight_bits_are_decoded_once_and_have_no_range(
-    source: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(pixel_range, "wide_values")
-    assert source.decode().pixel_range is None
-    assert source.decodings == 1
 
 
 def test_a_file_that_is_written_over_is_seen_although_its_size_and_time_are_put_back(source: Source) -> None:
@@ -178,12 +170,6 @@ def test_a_full_disk_ends_in_memory_and_leaves_nothing(source: Source, monkeypat
         decoded = source.decode()
     assert first_values(decoded.images) == [0, 1, 2, 3, 4]
     assert source.caches() == []
-
-
-def test_the_cache_lies_in_the_users_cache_folder(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(source.cache))
-    decode_images(source.names(), SIZE, 3, root=source.root)
-    assert [path.suffix for path in sorted((source.cache / "kd_lightning").iterdir())] == [".json", ".npy", ".lock"]
 
 
 def test_broken_files_stop_with_all_of_them_listed(tmp_path: Path) -> None:

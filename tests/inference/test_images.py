@@ -129,11 +129,6 @@ def test_wide_pixels_without_a_range_are_refused_and_not_guessed(tmp_path: Path,
         read_image(saved(tmp_path / "wide.tif", pixels), None)
 
 
-def test_a_range_leaves_pixels_of_eight_bits_as_they_are(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.png", picture())
-    assert np.array_equal(read_image(path, None, pixel_range=(0, 4095)), picture())
-
-
 def sixteen_bit_colour(path: Path, value: int) -> Path:
     """Write a PNG of 2 x 2 pixels with 16 bits a colour, which Pillow reads and does not write."""
     header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
@@ -210,12 +205,6 @@ def test_one_channel_is_the_grey_of_the_three(tmp_path: Path, mode: str) -> None
     path = tmp_path / "a.tif"
     Image.fromarray(picture()).convert(mode).save(path)
     assert np.array_equal(read_image(path, SIZE, channels=1)[..., 0], grey_of(read_image(path, SIZE)))
-
-
-def test_the_ending_does_not_decide_how_a_file_is_read(tmp_path: Path) -> None:
-    saved(tmp_path / "a.png", picture())
-    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
-    assert np.array_equal(read_image(tmp_path / "a.jpg", SIZE), picture())
 
 
 def test_a_postscript_program_is_not_an_image(tmp_path: Path) -> None:
@@ -316,11 +305,6 @@ def test_a_link_that_leads_around_the_folder_or_nowhere_is_refused(tmp_path: Pat
     (tmp_path / "root" / "link").symlink_to(target)
     with pytest.raises(UserError, match=message):
         image_names(tmp_path / "root")
-
-
-def test_a_missing_folder_is_reported_as_missing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no folder"):
-        image_names(tmp_path / "nowhere")
 
 
 def test_reading_images_needs_no_torch() -> None:
