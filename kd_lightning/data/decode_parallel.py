@@ -1,5 +1,6 @@
 """Decode image files on all cores, in their order, with few of them in memory at a time."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from kd_lightning.errors import UserError
 from kd_lightning.inference.images import BrokenImageError, PixelRange, Pixels, read_image
+from kd_lightning.machine import stopping
 from kd_lightning.machine.cpu import cores
 from kd_lightning.machine.progress import with_progress
 
@@ -75,6 +77,7 @@ def decode_in_order(
         collate_fn=_unchanged,
         num_workers=workers if workers > 1 else 0,
         prefetch_factor=4 if workers > 1 else None,
+        worker_init_fn=_end_with_parent,
         generator=torch.Generator(),  # the run's own random numbers stay as they are
     )
     start = 0
@@ -84,6 +87,10 @@ def decode_in_order(
             start += len(pixels) + len(broken)
     except (RuntimeError, OSError) as error:  # a process ended early, or none can be started
         raise UserError(f"decoding images failed after {names[start]}: {error}; check that memory suffices.") from None
+
+
+def _end_with_parent(worker: int) -> None:
+    stopping.end_with(os.getppid())
 
 
 def _unchanged(part: Any) -> Any:

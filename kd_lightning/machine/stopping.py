@@ -62,7 +62,7 @@ def stoppable() -> Iterator[None]:
         return
     main = os.environ.get(MAIN)
     if main == str(parent := os.getppid()):
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        end_with(parent)
     else:
         os.environ[MAIN] = str(os.getpid())
     handlers, before = {number: signal.getsignal(number) for number in SIGNALS}, _running
@@ -79,11 +79,18 @@ def stoppable() -> Iterator[None]:
             os.environ.pop(MAIN, None)
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its parent has ended: Lightning's own would stay (its issue 2913)."""
-    while os.getppid() == parent:
-        time.sleep(POLL_SECONDS)
-    os._exit(1)
+def end_with(parent: int) -> None:
+    """End this process when its parent has ended, however: Lightning's and a DataLoader's would stay.
+
+    (https://github.com/Lightning-AI/pytorch-lightning/issues/2913)
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def reinstall_handlers() -> None:

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -237,6 +239,17 @@ def test_a_process_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(decode_parallel, "read_image", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(UserError, match=r"decoding images failed after .*a\.png: .*check that memory suffices"):
         list(decode_in_order([str(tmp_path / "a.png")] * 100, SIZE, 3, 2))
+
+
+def test_a_program_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    program = (
+        "import os, sys; from kd_lightning.data.decode_parallel import decode_in_order; "
+        "next(decode_in_order([sys.argv[1]] * 2000, 100, 3, 2)); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "a.png")]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)  # until no process holds the pipe
+    assert ended.returncode == -signal.SIGKILL
 
 
 def test_processes_are_started_only_for_much_work(monkeypatch: pytest.MonkeyPatch) -> None:
