@@ -2,26 +2,19 @@
 
 import errno
 import os
-import shutil
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from kd_lightning.errors import UserError
 from kd_lightning.machine import stopping
 
-if sys.platform != "win32":
-    import fcntl
-
 TEMP_FOLDER = ".kd_lightning-"
 """How the names of temporary folders begin. They are hidden: no glob for results matches their files."""
-
-LOCK = ".lock"
-"""The file in a temporary folder that its owner keeps locked; the system unlocks it when the owner ends in any way."""
 
 LONGEST_NAME = 200
 """Bytes of a name at most; file systems take 255."""
@@ -63,20 +56,14 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def temp_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty hidden folder in ``folder``, so that finished files are only renamed; it is removed afterwards.
-
-    The temporary folders of killed processes are removed first.
-    """
+    """Yield an empty hidden folder in ``folder``, so that finished files are only renamed; it is removed afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
-    work, lock = _own_temp_folder(folder)
-    stopping.unfinished.add(work)
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        stopping.unfinished.discard(work)
-        os.close(lock)
+    with tempfile.TemporaryDirectory(prefix=TEMP_FOLDER, dir=folder, ignore_cleanup_errors=True) as name:
+        stopping.unfinished.add(Path(name))
+        try:
+            yield Path(name)
+        finally:
+            stopping.unfinished.discard(Path(name))
 
 
 def put_in_place(source: Path, target: Path) -> None:
@@ -93,40 +80,6 @@ def _sync(path: Path, access: int) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def sweep(folder: Path) -> None:
-    """Remove the temporary folders in ``folder`` whose owners have ended."""
-    for work in folder.glob(f"{TEMP_FOLDER}*"):
-        if work.is_symlink() or not work.is_dir():
-            continue
-        with suppress(OSError):  # its owner still runs, or this disk has no locks, or it is another user's
-            lock = os.open(work / LOCK, os.O_RDWR | os.O_CREAT)
-            try:
-                _lock(lock, wait=False)
-                shutil.rmtree(work)
-            finally:
-                os.close(lock)
-
-
-def _own_temp_folder(folder: Path) -> tuple[Path, int]:
-    """Make a temporary folder and return it with its lock; try again where it is swept before it is locked."""
-    while True:
-        work = Path(tempfile.mkdtemp(prefix=TEMP_FOLDER, dir=folder))
-        with suppress(FileNotFoundError):
-            lock = os.open(work / LOCK, os.O_RDWR | os.O_CREAT)
-            with suppress(OSError):  # a disk without locks, where nothing is swept either
-                _lock(lock, wait=True)
-            if (work / LOCK).exists():
-                return work, lock
-            os.close(lock)
-
-
-def _lock(number: int, *, wait: bool) -> None:
-    """Lock an open file, or raise ``OSError``: another process holds the lock, or this disk has no locks."""
-    if sys.platform == "win32":
-        raise OSError(errno.ENOLCK, "no locks that end with their process")
-    fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def plain_name(name: str, ending: str, key: str) -> str:
@@ -190,3 +143,32 @@ def cache_folder() -> Path | None:
 def _warn_once(reason: str) -> None:
     if stopping.is_rank_zero():
         warnings.warn(f"nothing is cached ({reason}); name a folder of yours with XDG_CACHE_HOME.", stacklevel=1)
+
+
+class FileState(NamedTuple):
+    """A state that changes with a file's content, and when another file takes its name.
+
+    Size and modification time are not enough: copies that keep times (``cp -p``, ``tar``, ``rsync``) and two folders
+    that swap names leave both as they were. But a new file has another inode, and one that is overwritten, or whose
+    modification time is reset, has another change time (Windows has none).
+
+    Attributes:
+        size: In bytes.
+        written: When its content was last written, in ns.
+        changed: When anything about it last changed, in ns; no program can choose it.
+        number: The file's number (inode) in its file system.
+    """
+
+    size: int
+    written: int
+    changed: int
+    number: int
+
+
+def file_state(path: str | Path) -> FileState | None:
+    """Return the state of the file that a path, or the link there, leads to; ``None`` where there is no such file."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - plain text: there may be a million
+    except OSError:
+        return None
+    return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

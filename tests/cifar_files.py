@@ -54,4 +54,5 @@ def write_cifar100(root: Path, patch: pytest.MonkeyPatch, **counts: int) -> dict
         (folder / name).write_bytes(content)
     patch.setattr(layout, "train_list", [["train", md5(files["train"])]])
     patch.setattr(layout, "test_list", [["test", md5(files["test"])]])
+    patch.setattr(layout, "meta", {**layout.meta, "md5": md5(files["meta"])})
     return labels

@@ -78,15 +78,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_truncated(None)
         self.server.go_on.wait()
 
-    def send_silent(self, _: str | None) -> None:
-        self.server.go_on.wait()
-
     def send_drip(self, _: str | None) -> None:
         self.send_response(200)
         self.end_headers()
-        self._repeat(b"x", 0.01)
-
-    def send_slow_header(self, _: str | None) -> None:
         self._repeat(b"x", 0.01)
 
     def send_endless(self, _: str | None) -> None:
@@ -117,9 +111,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send_file(self, _: str | None) -> None:
         self._send(302, b"", {"Location": "file:///etc/hostname"})
-
-    def send_ftp(self, _: str | None) -> None:
-        self._send(302, b"", {"Location": "ftp://127.0.0.1/archive"})
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

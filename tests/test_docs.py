@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import write_docs
@@ -38,7 +39,7 @@ def own_files(temp_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.syspath_prepend(str(temp_folder))
     importlib.invalidate_caches()
     yield
-    for name in ("my_losses", "my_networks"):
+    for name in ("my_losses", "my_networks", "my_data"):
         sys.modules.pop(name, None)
 
 
@@ -53,6 +54,19 @@ def test_the_files_that_a_page_adds_run_by_its_commands(page: str, own_files: No
     for command in commands:
         words = shlex.split(command, comments=True)
         assert main([*words[3:], *TINY.split()]) == 0, command
+
+
+def test_the_data_source_of_the_page_on_extending_is_described_and_trained_on(
+    own_files: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_files("docs/extend.md")
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    for split in ("train", "test"):
+        np.savez(f"{split}.npz", images=images, labels=np.arange(40) % 2)
+    for line in blocks("docs/extend.md", "sh")[-1].splitlines():
+        smoke = TINY.split()[1:] if " fit " in line else []
+        assert main([*shlex.split(line)[3:], *smoke]) == 0, line
+    assert "Arrays: 2 classes of 8x8 images, 3 channel(s)" in capsys.readouterr().out
 
 
 def test_the_readmes_loop_over_images_runs(temp_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

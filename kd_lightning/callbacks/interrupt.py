@@ -57,12 +57,11 @@ class SaveOnInterrupt(Callback):
         self._requested = 0
         self._previous: dict[signal.Signals, Any] = {}
         self._folder: Path | None = None
-        self._is_rank_zero = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Set the resume hint that is printed when a fit is stopped at once."""
         if stage == "fit":
-            self._folder, self._is_rank_zero = run_folder(trainer), trainer.is_global_zero
+            self._folder = run_folder(trainer)
             stopping.set_resume_hint(
                 lambda: what_is_saved(self._folder, "what was reached at the end of the last epoch is saved")
             )
@@ -130,7 +129,7 @@ class SaveOnInterrupt(Callback):
             self._previous = {number: signal.signal(number, self._request_stop) for number in numbers}
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
-        if self._is_rank_zero:
+        if stopping.is_rank_zero():
             stopping.write("stopping after this step; a second signal stops at once")
         self._requested = number
         self._restore()

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from kd_lightning.callbacks.keep_checkpoint import KeepCheckpoint
 from kd_lightning.errors import UserError
-from kd_lightning.files import sweep, writing
+from kd_lightning.files import writing
 from kd_lightning.tasks.trainer_callbacks import callbacks_of
 
 KINDS = (".yaml", ".pth", ".onnx", ".json", ".ckpt")
@@ -119,18 +119,12 @@ def _runs(logger: TensorBoardLogger | CSVLogger) -> Path:
 def claim_version(runs: Path) -> int:
     """Make ``version_N`` in a folder of runs and return N, one above the highest; no other process gets the same.
 
-    What killed processes have left in the other runs is removed.
-
     Raises:
         UserError: The folder cannot be written to.
     """
     with writing(runs):
         runs.mkdir(parents=True, exist_ok=True)
-        versions = list(runs.glob("version_*"))
-        for folder in versions:
-            for part in ("", "checkpoints", "checkpoints/own"):
-                sweep(folder / part)
-        names = [folder.name.removeprefix("version_") for folder in versions]
+        names = [folder.name.removeprefix("version_") for folder in runs.glob("version_*")]
         numbers = [int(name) for name in names if name.isdecimal()]
         number = max(numbers, default=-1) + 1
         while True:

@@ -14,7 +14,7 @@ from kd_lightning.benchmark.usual import usual_transforms
 from kd_lightning.errors import UserError
 from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.files import atomic_write
-from kd_lightning.machine.threads import use_own_cores
+from kd_lightning.machine.cpu import use_own_cores
 from kd_lightning.strict_json import strict_json
 from kd_lightning.training.cli import TrainingCLI, run
 from kd_lightning.training.config_files import run_name

@@ -14,7 +14,7 @@ from kd_lightning.export import ExportReport, ExportSettings, GateError, Quantiz
 from kd_lightning.export.verify import Variant
 from kd_lightning.export.web import Example, write_web_page
 from kd_lightning.inference.model_info import ModelInfo
-from kd_lightning.machine.threads import use_own_cores
+from kd_lightning.machine.cpu import use_own_cores
 from kd_lightning.networks.weights import load_model
 from kd_lightning.training.data_options import data_parser, parse
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from kd_lightning.callbacks import StoppedByUser
 from kd_lightning.machine import stopping
-from kd_lightning.machine.threads import use_own_cores
+from kd_lightning.machine.cpu import use_own_cores
 from kd_lightning.training.cli import run
 from kd_lightning.training.console import full_disk_printed_once, print_rank_zero, quieten
 from kd_lightning.training.processes import lost_process

@@ -113,7 +113,7 @@ class ImageDataModule(ImageSource, LightningDataModule):
         if stage == "test":
             self.split("test")
         else:
-            self._split_rows()
+            _ = self.split_rows
         _ = self.normalization
 
     def train_dataloader(self) -> BatchLoader:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
+from torch.nn import functional
+from torchvision.utils import make_grid
 
 from kd_lightning.data.augment import Pipeline
 from kd_lightning.data.base import ImageDataModule
@@ -45,43 +47,26 @@ def contact_sheet(
         epoch: The epoch whose augmentation is shown.
     """
     rows = torch.arange(len(labels)) if rows is None else rows.cpu()
-    counts, examples = _by_class(labels.cpu()[rows], rows, len(class_names), per_class)
-    examples = examples[:max_classes]
-    parts = [("as stored", _stored(images, torch.cat(examples)))]
+    own = labels.cpu()[rows]
+    counts = torch.bincount(own, minlength=len(class_names)).tolist()
+    examples = [group[:per_class] for group in rows[own.argsort(stable=True)].split(counts)][:max_classes]
+    chosen = torch.cat(examples).to(images.device)
+    pixels = images[chosen].permute(0, 3, 1, 2)  # (K, H, W, C) -> (K, C, H, W)
+    parts = {"as stored": pixels}
     if augment is not None and augment.steps:
         names = ", ".join(type(step).__name__ for step in augment.steps)
-        parts.append((f"augmented: {names}", _augmented(images, labels, torch.cat(examples), augment, epoch)))
+        parts[f"augmented: {names}"] = augment(pixels, labels.to(images.device)[chosen], chosen, epoch)[0]
     tile = _tile_size(images.shape[1])
-    part_width = per_class * (tile + GAP) - GAP
-    sheet = Image.new("RGB", _sheet_size(len(parts), part_width, len(class_names), len(examples), tile), PAPER)
+    width = per_class * (tile + GAP) - GAP + MARGIN
+    foot = HEAD if len(class_names) > len(examples) else 0
+    height = 2 * MARGIN + HEAD + len(examples) * (tile + GAP) + foot
+    sheet = Image.new("RGB", (MARGIN + NAMES + len(parts) * width, height), PAPER)
     _write_names(ImageDraw.Draw(sheet), class_names, counts, len(examples), tile)
-    for number, (heading, pictures) in enumerate(parts):
-        left = MARGIN + NAMES + number * (part_width + MARGIN)
-        _write(ImageDraw.Draw(sheet), (left, MARGIN), heading, part_width)
-        _paste(sheet, pictures, [len(example) for example in examples], left, tile)
+    for number, (heading, pictures) in enumerate(parts.items()):
+        left = MARGIN + NAMES + number * width
+        sheet.paste(_grid(pictures, examples, per_class, tile), (left - GAP, MARGIN + HEAD - GAP))
+        _write(ImageDraw.Draw(sheet), (left, MARGIN), heading, width - MARGIN)
     return sheet
-
-
-def _by_class(labels: Tensor, rows: Tensor, classes: int, limit: int) -> tuple[list[int], list[Tensor]]:
-    """Return how many images each class has, and the rows of its first ``limit``."""
-    counts = torch.bincount(labels, minlength=classes).tolist()
-    by_class = torch.split(rows[labels.argsort(stable=True)], counts)
-    return counts, [group[:limit] for group in by_class]
-
-
-def _stored(images: Tensor, rows: Tensor) -> list[Image.Image]:
-    return [_picture(image) for image in images[rows.to(images.device)].cpu()]
-
-
-def _augmented(images: Tensor, labels: Tensor, rows: Tensor, augment: Pipeline, epoch: int) -> list[Image.Image]:
-    rows = rows.to(images.device)
-    batch, _ = augment(images[rows].permute(0, 3, 1, 2), labels.to(images.device)[rows], rows, epoch)
-    return [_picture(image) for image in batch.permute(0, 2, 3, 1).round().clamp(0, 255).to(torch.uint8).cpu()]
-
-
-def _picture(image: Tensor) -> Image.Image:
-    pixels = image.numpy()  # (H, W, C)
-    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
 
 
 def _tile_size(image_size: int) -> int:
@@ -89,9 +74,17 @@ def _tile_size(image_size: int) -> int:
     return image_size * max(1, 64 // image_size) if image_size <= 128 else 128
 
 
-def _sheet_size(parts: int, part_width: int, classes: int, lines: int, tile: int) -> tuple[int, int]:
-    width = MARGIN + NAMES + parts * (part_width + MARGIN)
-    return width, MARGIN + HEAD + lines * (tile + GAP) + (HEAD if classes > lines else 0) + MARGIN
+def _grid(images: Tensor, examples: Sequence[Tensor], per_class: int, tile: int) -> Image.Image:
+    """Lay images (K, C, H, W) with values of 0 to 255 out in a line for each class, white where it has fewer."""
+    small = images.shape[2] <= tile
+    resized = functional.interpolate(
+        images.cpu().float(), tile, mode="nearest" if small else "bilinear", antialias=not small
+    )
+    places = [line * per_class + column for line, rows in enumerate(examples) for column in range(len(rows))]
+    cells = torch.full((len(examples) * per_class, *resized.shape[1:]), 255.0)
+    cells[places] = resized.round().clamp(0, 255)
+    grid = make_grid(cells, nrow=per_class, padding=GAP, pad_value=255)
+    return Image.fromarray(grid.to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def _write_names(
@@ -110,11 +103,3 @@ def _write_names(
 def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width: int, colour: str = INK) -> None:
     """Write one line of text, cut to ``width`` pixels."""
     draw.text(at, cut(text, FONT_SIZE, width), fill=colour, font=font(FONT_SIZE))
-
-
-def _paste(sheet: Image.Image, pictures: list[Image.Image], line_lengths: list[int], left: int, tile: int) -> None:
-    places = [(line, column) for line, length in enumerate(line_lengths) for column in range(length)]
-    for picture, (line, column) in zip(pictures, places, strict=True):
-        kind = Image.Resampling.NEAREST if picture.width <= tile else Image.Resampling.LANCZOS
-        at = (left + column * (tile + GAP), MARGIN + HEAD + line * (tile + GAP))
-        sheet.paste(picture.resize((tile, tile), kind), at)

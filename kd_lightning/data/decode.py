@@ -3,29 +3,31 @@
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
+from inspect import getsource
+from math import prod
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
-from zlib import crc32
+from typing import Literal, NamedTuple
 
 import numpy as np
+import PIL
 from filelock import FileLock
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
+from PIL.features import codecs, features, modules, version
 
-from kd_lightning.data.decode_parallel import decode_in_order, worker_count
-from kd_lightning.data.decoder import decoder
-from kd_lightning.data.file_state import file_state
+from kd_lightning.data.decode_parallel import decode, decode_in_order, worker_count
 from kd_lightning.data.pixel_range import Found, decode_by_range
 from kd_lightning.digest import digest
 from kd_lightning.errors import UserError
-from kd_lightning.files import atomic_write, cache_folder
-from kd_lightning.inference.image_worker import decode
+from kd_lightning.files import atomic_write, cache_folder, file_state
+from kd_lightning.inference import images
 from kd_lightning.inference.images import BrokenImageError, PixelRange, Pixels
 from kd_lightning.wording import shown
 
-CHECKSUM = 4  # bytes of a CRC-32
-AT_ONCE = 2**22  # bytes that are read at once where a cache is checked, some GB a second
+CODECS = ("jpg", "libjpeg_turbo", "webp", "libtiff", "zlib", "avif")
+"""Libraries below Pillow: two versions may decode the same file to different pixels."""
 NAMED = 20  # broken files that a message names
 
 
@@ -60,8 +62,8 @@ def decode_images(
     """Decode image files on all cores; the next start reads them from a cache on disk, if none has changed.
 
     A cache is valid for one list of names, the state of the file under each, one image size, one number of channels,
-    one range of values, and the code and libraries that decode. It is written atomically, rebuilt where it is damaged,
-    and replaces older ones of the same root.
+    one range of values, and the code and libraries that decode. It is written atomically and replaces older ones of the
+    same root.
 
     Args:
         names: The files, in the order of the images.
@@ -96,8 +98,8 @@ def decode_images(
             "every start decodes them again; choose a folder with --data.cache_dir."
         )
         images, found = files.decoded()
-    for note in found.notes:
-        rank_zero_warn(note)
+    if found.note:
+        rank_zero_warn(found.note)
     if found.broken and on_broken == "stop":
         raise UserError(_listing(names, found.broken))
     kept = np.delete(np.arange(len(names)), list(found.broken))
@@ -126,8 +128,8 @@ def _cached(files: "_Files", folder: Path) -> tuple[Pixels, Found]:
 
 def _remove_others(path: Path, source: str) -> None:
     """Remove older caches of the same source; the caller holds the lock."""
-    for other in path.parent.glob(f"{source}-*.npy"):
-        if other != path:
+    for other in path.parent.glob(f"{source}-*"):
+        if other.stem != path.stem:
             with suppress(OSError):  # Windows keeps a file that another process reads
                 other.unlink()
 
@@ -144,103 +146,71 @@ class _Files:
         self, names: Sequence[str], shape: tuple[int, int, int], root: Path, pixel_range: PixelRange | None, train: int
     ) -> None:
         self.names, self.shape, self.pixel_range, self.train = names, shape, pixel_range, train
-        self.size = 0
+        states = [file_state(name) for name in names]
+        self.size = sum(state.size for state in states if state is not None)
         self.source = digest(root.resolve(), self.shape, pixel_range)
-        place = root.as_posix()
-        states = (self._state(name, place) for name in names)
-        self.key = digest(decoder(), train, *states)
+        place = root.as_posix()  # however the user writes the root, the names below it are the same
+        below = (name.removeprefix(place).lstrip("/") for name in names)
+        self.key = digest(decoder(), train, *(f"{name}\0{state}" for name, state in zip(below, states, strict=True)))
 
-    def _state(self, name: str, root: str) -> str:
-        below = name.removeprefix(root).lstrip("/")  # however the user writes the root
-        try:
-            state = file_state(name)
-        except OSError:
-            return below
-        self.size += state.size
-        return f"{below}\0{state.size}\0{state.written}\0{state.changed}\0{state.number}"
+    def _decode(self, put: Callable[[int, Pixels], object]) -> Found:
+        """Pass the readable files' pixels to ``put``, part by part, each with the position of its first row."""
 
-    def _decode(self, pixel_range: PixelRange | None, take: Callable[[Pixels], object]) -> dict[int, str]:
-        """Pass the pixels to ``take``, part by part, and return position and reason of the broken files."""
-        broken: dict[int, str] = {}
-        workers = worker_count(len(self.names), self.size)
-        for pixels, reasons in decode_in_order(self.names, self.shape[0], self.shape[2], workers, pixel_range):
-            take(pixels)
-            broken |= reasons
-        return broken
+        def decode(pixel_range: PixelRange | None) -> dict[int, str]:
+            broken: dict[int, str] = {}
+            row, workers = 0, worker_count(len(self.names), self.size)
+            for pixels, reasons in decode_in_order(self.names, self.shape[0], self.shape[2], workers, pixel_range):
+                put(row, pixels)
+                row += len(pixels)
+                broken |= reasons
+            return broken
+
+        return decode_by_range(self.names, self.train, self.pixel_range, decode)
 
     def decoded(self) -> tuple[Pixels, Found]:
         """Decode into memory."""
         images = np.empty((len(self.names), *self.shape), np.uint8)
-        end = 0
 
-        def take(pixels: Pixels) -> None:
-            nonlocal end
-            images[end : end + len(pixels)] = pixels
-            end += len(pixels)
+        def put(row: int, pixels: Pixels) -> None:
+            images[row : row + len(pixels)] = pixels
 
-        def decode(pixel_range: PixelRange | None) -> dict[int, str]:
-            nonlocal end
-            end = 0
-            return self._decode(pixel_range, take)
-
-        found = decode_by_range(self.names, self.train, self.pixel_range, decode)
-        return images[:end], found
+        found = self._decode(put)
+        return images[: len(images) - len(found.broken)], found
 
     def write(self, path: Path) -> tuple[Pixels, Found]:
-        """Decode into a cache: a NumPy file with the findings, as JSON, after the pixels, and a CRC-32 of both."""
+        """Decode into a cache: a NumPy file with room for all images, and the findings beside it."""
+        shape = (len(self.names), *self.shape)
         with atomic_write(path) as temporary, temporary.open("r+b") as file:
-            checksum = 0
+            write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            begin = file.tell()
 
-            def take(pixels: Pixels) -> None:
-                nonlocal checksum
+            def put(row: int, pixels: Pixels) -> None:
+                file.seek(begin + row * prod(self.shape))
                 file.write(pixels.data)
-                checksum = crc32(pixels.data, checksum)
 
-            def decode(pixel_range: PixelRange | None) -> dict[int, str]:
-                nonlocal checksum
-                checksum = 0
-                file.seek(0)
-                self._write_header(file, 0)
-                return self._decode(pixel_range, take)
-
-            found = decode_by_range(self.names, self.train, self.pixel_range, decode)
-            file.truncate()
-            trailer = json.dumps([list(found.broken.items()), found.pixel_range, found.notes]).encode()
-            file.write(trailer + crc32(trailer, checksum).to_bytes(CHECKSUM, "little"))
-            file.seek(0)
-            self._write_header(file, len(found.broken))
-        return np.load(path, mmap_mode="r", allow_pickle=False), found
-
-    def _write_header(self, file: BinaryIO, broken: int) -> None:
-        """Write NumPy's header, whose length does not depend on the number of rows."""
-        shape = (len(self.names) - broken, *self.shape)
-        write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            found = self._decode(put)
+            file.truncate(begin + prod(shape))
+        with atomic_write(path.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps([list(found.broken.items()), found.pixel_range, found.note]))
+        images: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+        return images[: len(images) - len(found.broken)], found
 
     def read(self, path: Path) -> tuple[Pixels, Found] | None:
         """Open a cache; ``None`` where there is none, or where a file that was broken can be read now."""
         try:
+            broken, pixel_range, note = json.loads(path.with_suffix(".json").read_text())
             images = np.load(path, mmap_mode="r", allow_pickle=False)
-            with path.open("rb") as file:
-                file.seek(images.offset)
-                broken, pixel_range, notes = json.loads(_trailer(file, images.nbytes))
-            reasons = {int(position): str(reason) for position, reason in broken}
-            found = Found(reasons, pixel_range and tuple(pixel_range), tuple(notes))
-        except Exception:  # none, or a damaged one, on which NumPy raises nearly anything
+        except (OSError, ValueError):
             return None
-        right = images.dtype == np.uint8 and images.flags.c_contiguous
-        if not right or images.shape != (len(self.names) - len(reasons), *self.shape):
+        found = Found(dict(broken), pixel_range and tuple(pixel_range), note)
+        names = [self.names[position] for position in found.broken]
+        if len(decode(names, self.shape[0], self.shape[2], found.pixel_range)[0]):
             return None
-        names = [self.names[position] for position in reasons]
-        fixed = decode(names, self.shape[0], self.shape[2], found.pixel_range)[0]
-        return None if len(fixed) else (images, found)
+        return images[: len(images) - len(found.broken)], found
 
 
-def _trailer(file: BinaryIO, size: int) -> bytes:
-    """Return the JSON after ``size`` bytes of pixels; raise ``ValueError`` where the checksum does not match."""
-    checksum = 0
-    for start in range(0, size, AT_ONCE):
-        checksum = crc32(file.read(min(AT_ONCE, size - start)), checksum)
-    trailer = file.read()
-    if crc32(trailer[:-CHECKSUM], checksum).to_bytes(CHECKSUM, "little") != trailer[-CHECKSUM:]:
-        raise ValueError("the cache is damaged")
-    return trailer[:-CHECKSUM]
+@cache
+def decoder() -> str:
+    """Return a digest of the code and the libraries that determine a file's pixels."""
+    known = [codec for codec in CODECS if codec in {**codecs, **modules, **features}]
+    return digest(PIL.__version__, *(str(version(codec)) for codec in known), getsource(images))

@@ -2,20 +2,46 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from kd_lightning.data.http_source import Limits, NothingLeftError, Source, SourceError
 from kd_lightning.digest import file_digest
 from kd_lightning.errors import UserError
 from kd_lightning.files import put_in_place
 from kd_lightning.wording import shown
 
+CHUNK_BYTES = 1 << 18
+NETWORK_ERRORS = (OSError, HTTPException, ValueError, OverflowError)  # the last two: an invalid address or port
+
+
+class Limits(NamedTuple):
+    """The limits of a source.
+
+    Attributes:
+        seconds: A source that falls below ``rate`` in a stretch of so many seconds is given up.
+        rate: Bytes a second.
+        size: Largest size of a file in bytes; the largest of the well-known sets has 182 million.
+    """
+
+    seconds: float = 30.0
+    rate: float = 10_000
+    size: int = 2**28
+
+
 USUAL = Limits()
+
+
+class SourceError(Exception):
+    """The reason why a source did not send the file."""
 
 
 def fetch(name: str, md5: str, folder: Path, sources: Sequence[str], limits: Limits = USUAL) -> Path:
@@ -39,34 +65,23 @@ def fetch(name: str, md5: str, folder: Path, sources: Sequence[str], limits: Lim
     with _usable(folder):
         if has_md5(target, md5):
             return target
-        urls = [_url(source, name) for source in sources]
+        for source in sources:
+            if not source.startswith(("http://", "https://")):
+                raise UserError(f"mirror {source!r} must start with http:// or https://; correct --data.mirrors.")
         with _one_process_at_a_time(target):
             if not has_md5(target, md5):
-                _download(target, md5, urls, limits)
+                _download(target, md5, [f"{source.rstrip('/')}/{name}" for source in sources], limits)
     return target
 
 
 def has_md5(path: Path, md5: str) -> bool:
     """Whether there is a file with these bytes."""
-    return path.is_file() and _md5(path) == md5
-
-
-def _md5(path: Path) -> str:
-    try:
-        return file_digest(path, "md5")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; make it readable or remove it.") from error
-
-
-def _url(source: str, name: str) -> str:
-    if not source.startswith(("http://", "https://")):
-        raise UserError(f"mirror {source!r} must start with http:// or https://; correct --data.mirrors.")
-    return f"{source.rstrip('/')}/{name}"
+    return path.is_file() and file_digest(path, "md5") == md5
 
 
 @contextmanager
 def _usable(folder: Path) -> Iterator[None]:
-    """Turn errors of reading and writing a folder into a ``UserError``; network errors do not pass here."""
+    """Make a folder, and turn errors of reading and writing in it into a ``UserError``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -94,7 +109,8 @@ def _one_process_at_a_time(target: Path) -> Iterator[None]:
 def _download(target: Path, md5: str, urls: Sequence[str], limits: Limits) -> None:
     part = target.with_name(f"{target.name}.part")
     failures: list[str] = []
-    with _progress() as progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
         for url in urls:
             try:
                 _receive_checked(url, part, md5, limits, progress)
@@ -107,18 +123,13 @@ def _download(target: Path, md5: str, urls: Sequence[str], limits: Limits) -> No
     raise UserError(_ways_out(target, md5, failures))
 
 
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-
-
 def _receive_checked(url: str, part: Path, md5: str, limits: Limits, progress: Progress) -> None:
     """Fill ``part`` from a source until its bytes are right; wrong bytes are deleted."""
     continued = _receive(url, part, limits, progress)
-    if continued and _md5(part) != md5:  # perhaps the older bytes were the wrong ones
+    if continued and not has_md5(part, md5):  # perhaps the older bytes were the wrong ones
         part.unlink()
         _receive(url, part, limits, progress)
-    found = _md5(part)
+    found = file_digest(part, "md5")
     if found != md5:
         part.unlink()
         raise SourceError(f"wrong bytes (MD5 {found} instead of {md5})")
@@ -128,44 +139,69 @@ def _receive(url: str, part: Path, limits: Limits, progress: Progress) -> bool:
     """Write what the source sends to ``part``; return whether bytes of an earlier attempt are still in it."""
     there = part.stat().st_size if part.exists() else 0
     try:
-        with Source(url, there, limits) as source:
-            start = there if source.response.status == 206 else 0
-            _save(source, part, start, limits, progress)
-    except NothingLeftError:
-        if not there:
-            raise
-        return True
+        response = _open(url, there, limits.seconds)
+    except HTTPError as error:
+        if there and error.code == 416:  # the source has no bytes after those that are there already
+            return True
+        raise SourceError(f"HTTP {error.code} {error.reason}") from error
+    with response:
+        start = there if response.status == 206 else 0
+        _save(response, part, start, limits, progress)
     return start > 0
 
 
-def _save(source: Source, part: Path, start: int, limits: Limits, progress: Progress) -> None:
-    response = source.response
-    total = None if response.length is None else start + response.length  # beyond that length nothing is read
-    _check_size(total or start, part, limits)
+def _open(url: str, start: int, seconds: float) -> HTTPResponse:
+    headers = {"User-Agent": "kd_lightning", **({"Range": f"bytes={start}-"} if start else {})}
+    try:
+        response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=seconds)
+    except HTTPError:
+        raise
+    except NETWORK_ERRORS as error:
+        raise SourceError(_reason(error, seconds)) from error
+    return response
+
+
+def _save(response: HTTPResponse, part: Path, start: int, limits: Limits, progress: Progress) -> None:
+    total = None if response.length is None else start + response.length
     host = shown(urlsplit(response.url).hostname)
     task = progress.add_task(f"{part.stem} from {host}", total=total, completed=start)
     received = start
     with part.open("ab" if start else "wb") as file:
-        for chunk in source.chunks():
+        for chunk in _chunks(response, limits):
             received += len(chunk)
-            if received > limits.size:
-                break
+            if max(received, total or 0) > limits.size:
+                part.unlink()
+                raise SourceError(f"it sends more than {limits.size:,} bytes, which no file has")
             file.write(chunk)
             progress.update(task, completed=received)
-    _check_size(received, part, limits)
     if total is not None and received < total:
         raise SourceError(f"the connection ended after {received} of {total} bytes")
 
 
-def _check_size(size: int, part: Path, limits: Limits) -> None:
-    """Delete the partial file and raise, if it is larger than any of the data sets' files."""
-    if size > limits.size:
-        part.unlink(missing_ok=True)
-        raise SourceError(f"it sends more than {limits.size:,} bytes, which no file has")
+def _chunks(response: HTTPResponse, limits: Limits) -> Iterator[bytes]:
+    """Yield the bytes as they arrive; a stretch of time in which there are too few ends it."""
+    begin, received = monotonic(), 0
+    try:
+        while chunk := response.read1(CHUNK_BYTES):
+            received += len(chunk)
+            if monotonic() - begin > limits.seconds:
+                if received < limits.rate * limits.seconds:
+                    raise SourceError(f"only {received:,} bytes came for {limits.seconds:g} s")
+                begin, received = monotonic(), 0
+            yield chunk
+    except NETWORK_ERRORS as error:
+        raise SourceError(_reason(error, limits.seconds)) from error
+
+
+def _reason(error: Exception, seconds: float) -> str:
+    cause = error.reason if isinstance(error, URLError) else error
+    if isinstance(cause, TimeoutError):
+        return f"nothing came for {seconds:g} s"
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
 
 def _ways_out(target: Path, md5: str, failures: Sequence[str]) -> str:
-    there = f" (the file there is broken: its MD5 is {_md5(target)})" if target.is_file() else ""
+    there = f" (the file there is broken: its MD5 is {file_digest(target, 'md5')})" if target.is_file() else ""
     return "\n".join(
         [
             f"{target.name} could not be downloaded. Tried:",

@@ -1,5 +1,6 @@
 """The image files of each split, listed class by class."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +10,11 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from kd_lightning.data.folder_layout import check_inside, check_nested
+from kd_lightning.data.folder_layout import check_level
 from kd_lightning.data.source import Split
 from kd_lightning.data.split import stratified_split
 from kd_lightning.errors import UserError
-from kd_lightning.inference.image_files import FolderId, folder_id, image_names, left_out_line
+from kd_lightning.inference.image_files import image_names, left_out_line
 
 
 class Files(NamedTuple):
@@ -34,51 +35,41 @@ def list_splits(root: Path, folders: Mapping[Split, Path], class_names: Sequence
     Raises:
         UserError: A folder cannot be read, holds no images, or belongs to two splits or classes.
     """
-    taken = _taken(root, list(folders.values()), class_names)
     left_out = Counter[str]()
-    files = {split: _list_files(folder, class_names, taken, left_out) for split, folder in folders.items()}
+    files = {split: _list_files(folder, class_names, left_out) for split, folder in folders.items()}
+    _check_counted_once([name for split in files.values() for name in split.names])
     if (line := left_out_line(root, left_out)) is not None:
         rank_zero_warn(line)
     return files
 
 
-def _taken(root: Path, splits: Sequence[Path], class_names: Sequence[str]) -> dict[FolderId, str]:
-    """Return the folders that no link in a class folder may lead to, with their names: class folders and their parents.
-
-    Raises:
-        UserError: A link makes two class folders the same.
-    """
-    taken = {folder_id(folder): folder.as_posix() for folder in (*root.resolve().parents, root, *splits)}
-    for folder in [split / name for split in splits for name in class_names]:
-        if folder.is_dir():
-            other = taken.setdefault(folder_id(folder), folder.as_posix())
-            if other != folder.as_posix():
-                raise UserError(
-                    f"{folder} and {other} are the same folder, whose images would count for both; remove one of them."
-                )
-    return taken
-
-
-def _list_files(folder: Path, class_names: Sequence[str], taken: dict[FolderId, str], left_out: Counter[str]) -> Files:
+def _list_files(folder: Path, class_names: Sequence[str], left_out: Counter[str]) -> Files:
     """List the images of a split, class by class."""
-    names: list[str] = []
-    counts = []
     listed: dict[Path, list[str]] = {}
     for place in [folder / name for name in class_names]:
         others = Counter[str]()
-        found = image_names(place, taken, others) if place.is_dir() else []
-        if not found and place.is_dir():
+        listed[place] = image_names(place, others) if place.is_dir() else []
+        if not listed[place] and place.is_dir():
             why = left_out_line(place, others)
             raise UserError(f"the class folder {place} holds no images; {why or 'add some or remove the folder.'}")
         left_out.update(others)
-        check_inside(place, found)
-        listed[place] = found
-        names += found
-        counts.append(len(found))
+    names = [name for found in listed.values() for name in found]
     if not names:
         raise UserError(f"{folder} holds no class folders; add them or remove the folder.")
-    check_nested(listed)
-    return Files(names, torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)))
+    check_level(listed)
+    counts = torch.tensor([len(found) for found in listed.values()])
+    return Files(names, torch.arange(len(counts)).repeat_interleave(counts))
+
+
+def _check_counted_once(names: Sequence[str]) -> None:
+    """Raise if a link makes a folder's images count for two classes or splits."""
+    known: dict[str, str] = {}
+    for folder in sorted({name.rpartition("/")[0] for name in names}):
+        other = known.setdefault(os.path.realpath(folder), folder)
+        if other != folder:
+            raise UserError(
+                f"{folder} and {other} are the same folder, whose images would count for both; remove one of them."
+            )
 
 
 def part(files: Files, size: float, seed: int) -> tuple[Files, Files]:

@@ -1,8 +1,7 @@
 """Which folders of a user's own images are splits and classes; other folders there are named and refused."""
 
 import re
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -49,7 +48,6 @@ def find_layout(root: Path) -> Layout:
     if len(names) < 2 or all(map(split_of, names)):  # the second: splits in train/
         raise UserError(_expected(root))
     check_class_names(names)
-    _check_letter_case(names, folders["train"])
     for folder in folders.values():
         _check_classes(folder, names, folders["train"])
     return Layout(folders, tuple(names))
@@ -60,30 +58,23 @@ def split_of(name: str) -> Split | None:
     return next((split for split, spelling in SPELLINGS.items() if spelling.fullmatch(name)), None)
 
 
-def check_inside(folder: Path, images: Iterable[str]) -> None:
-    """Raise if a class folder holds splits of its own, as in ``CLASS/train`` and ``CLASS/test``.
-
-    Args:
-        folder: The class folder.
-        images: The names of the images that were found in it.
-    """
-    start = len(folder.as_posix()) + 1
-    inner = {name[start:].partition("/")[0] for name in images if "/" in name[start:]}
-    splits = sorted(name for name in inner if split_of(name))
-    if len(splits) > 1 or (splits and len(inner) == 1):
-        raise UserError(
-            f"the class folder {folder} holds {_listed(splits)}, but splits hold the classes and not the other way; "
-            "choose a folder that holds train/CLASS/IMAGE with --data.root."
-        )
-
-
-def check_nested(classes: Mapping[Path, Sequence[str]]) -> None:
-    """Raise if a class folder holds no images itself, but folders that do: the root may be a level too high.
+def check_level(classes: Mapping[Path, Sequence[str]]) -> None:
+    """Raise if class folders hold splits, or no images but folders that do: the root may be at another level.
 
     Args:
         classes: The names of the images that were found in each class folder.
     """
-    deeper = [folder for folder, images in classes.items() if images and not _in_itself(folder, images)]
+    deeper = []
+    for folder, images in classes.items():
+        below = {name.removeprefix(f"{folder.as_posix()}/").rpartition("/")[0].partition("/")[0] for name in images}
+        splits = sorted(filter(split_of, below))
+        if len(splits) > 1 or (splits and below - {""} == set(splits)):
+            raise UserError(
+                f"the class folder {folder} holds {_listed(splits)}, but splits hold the classes and not the other "
+                "way; choose a folder that holds train/CLASS/IMAGE with --data.root."
+            )
+        if images and "" not in below:
+            deeper.append(folder)
     if deeper:
         folder = next((folder for folder in deeper if "train" in folder.name.lower()), deeper[0])
         classes_in = Path(classes[folder][0]).parents[1]
@@ -92,11 +83,6 @@ def check_nested(classes: Mapping[Path, Sequence[str]]) -> None:
             f"{classes_in} are the classes, give --data.root {classes_in}, or lay them out as train/CLASS and "
             f"test/CLASS; if {folder.name} is a class, move its images up into it."
         )
-
-
-def _in_itself(folder: Path, images: Iterable[str]) -> bool:
-    start = len(folder.as_posix()) + 1
-    return any("/" not in name[start:] for name in images)
 
 
 def _split_folders(root: Path) -> dict[Split, Path]:
@@ -151,18 +137,6 @@ def _check_classes(folder: Path, names: Sequence[str], train: Path) -> None:
             f"{folder} holds {_listed(unknown)}, but {train} has no class of that name; "
             "rename the folder or add training images."
         )
-
-
-def _check_letter_case(names: Sequence[str], folder: Path) -> None:
-    """Raise if two class names differ only in case or in Unicode normalization."""
-    known: dict[str, str] = {}
-    for name in names:
-        same = known.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
-        if same != name:
-            raise UserError(
-                f"{folder} holds {same} and {name}, which are the same name but for upper and lower case or the bytes "
-                "of their characters; make one class of them or rename one."
-            )
 
 
 def _images_in(folder: Path) -> list[str]:

@@ -160,25 +160,23 @@ class ImageFolderDataModule(ImageDataModule):
             labels = files.labels[torch.from_numpy(kept[first:last] - start)]
             splits[split] = LabelledImages(_as_tensor(images[first:last]), labels)
             start += len(files.names)
-        self._check_left(splits)
-        self._warn(splits)
+        self._check(splits)
+        self._warn_of_repeats(splits)
         return splits
 
-    def _check_left(self, splits: dict[Split, LabelledImages]) -> None:
-        """Raise if all images of a split, or all training images of a class, are broken."""
+    def _check(self, splits: dict[Split, LabelledImages]) -> None:
+        """Refuse training images that lack classes and splits without images; warn of a test that lacks classes."""
         for split, data in splits.items():
             if not len(data.labels):
                 folder = self._folders.get(split, self._folders["train"])
                 raise UserError(f"no {split} image in {folder} can be read; fix them or remove the folder.")
-        counts = torch.bincount(splits["train"].labels, minlength=len(self.class_names)).tolist()
-        for name, count in zip(self.class_names, counts, strict=True):
-            if count == 0:
-                raise UserError(f"no training image of the class {name} can be read; fix them or remove its folder.")
-
-    def _warn(self, splits: dict[Split, LabelledImages]) -> None:
-        """Warn where test images lack classes, and where images of other splits are also training images."""
+        if (sentence := lacking("training", splits["train"].labels, self.class_names)) is not None:
+            raise UserError(f"none of their files can be read: {sentence} Fix them or remove the folders.")
         if (sentence := lacking("test", splits["test"].labels, self.class_names)) is not None:
             rank_zero_warn(sentence)
+
+    def _warn_of_repeats(self, splits: dict[Split, LabelledImages]) -> None:
+        """Warn where images of other splits are also training images."""
         images, kept, names = self._decoded.images, self._decoded.kept, self._names
         train = start = len(splits["train"].labels)
         for split in [split for split in splits if split != "train"]:

@@ -1,6 +1,6 @@
 """The one range by which a data set's images of more than 8 bits are scaled."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import isfinite
 from typing import NamedTuple
@@ -14,7 +14,6 @@ from kd_lightning.wording import counted, shown
 WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
 """The largest values of 8, 10, 12, 14 and 16 bits."""
 FLOAT_WHITES = (1.0, 255.0, 65535.0)
-AT_ONCE = 256  # files
 
 
 class Found(NamedTuple):
@@ -23,12 +22,12 @@ class Found(NamedTuple):
     Attributes:
         broken: Position and reason of the files that cannot be read.
         pixel_range: Values of black and white in files of more than 8 bits; ``None`` where there are none.
-        notes: Warnings to print.
+        note: A warning to print; empty without one.
     """
 
     broken: dict[int, str]
     pixel_range: PixelRange | None
-    notes: tuple[str, ...] = ()
+    note: str = ""
 
 
 def decode_by_range(
@@ -65,7 +64,7 @@ def decode_by_range(
     outside = [name for name, found in values.items() if found.low < black or found.high > white]
     if outside:
         note += f" Beyond it: {counted(len(outside), 'image')} outside the training set, such as {shown(outside[0])}."
-    return Found(decode((black, white)), (black, white), (note,))
+    return Found(decode((black, white)), (black, white), note)
 
 
 def check_range(pixel_range: PixelRange | None) -> None:
@@ -107,13 +106,10 @@ def _extremes(values: Collection[WideValues]) -> tuple[float, float]:
     return min(found.low for found in values), max(found.high for found in values)
 
 
-def _read(names: Sequence[str]) -> Iterator[WideValues | BrokenImageError]:
-    """Yield the values of each file, or what is wrong with it."""
-    parts = [names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE)]
+def _read(names: Sequence[str]) -> list[WideValues | BrokenImageError]:
+    """Return the values of each file, or what is wrong with it."""
     with ThreadPoolExecutor(cores()) as pool:
-        read = (list(pool.map(_values, part)) for part in parts)
-        for found in with_progress(read, "Finding the pixel range", len(names), len):
-            yield from found
+        return list(with_progress(pool.map(_values, names), "Finding the pixel range", len(names), lambda _: 1))
 
 
 def _values(name: str) -> WideValues | BrokenImageError:

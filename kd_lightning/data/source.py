@@ -1,6 +1,7 @@
 """A labelled set of images: its splits, and the rows of each that train, validate and test."""
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -33,8 +34,6 @@ class ImageSource(ABC):
         self.normalize = normalize
         self.split_seed = split_seed
         self._loaded: dict[Split, LabelledImages | None] = {}
-        self._rows: tuple[Tensor, Tensor] | None = None
-        self._normalization: Normalization | None = None
 
     @property
     @abstractmethod
@@ -65,14 +64,9 @@ class ImageSource(ABC):
         """Whether there are validation images; known before loading."""
         return self.val_size > 0
 
-    @property
+    @cached_property
     def normalization(self) -> Normalization:
         """The normalization of the images; ``auto`` reads the training images."""
-        if self._normalization is None:
-            self._normalization = self._chosen_normalization()
-        return self._normalization
-
-    def _chosen_normalization(self) -> Normalization:
         if self.normalize == "auto":
             return channel_statistics(self.split("train").images)
         chosen = Normalization(*IMAGENET) if isinstance(self.normalize, str) else self.normalize
@@ -99,23 +93,24 @@ class ImageSource(ABC):
         Raises:
             UserError: The source has no such split.
         """
-        if name not in self._loaded:
-            self._loaded[name] = self.load(name)
-        data = self._loaded[name]
-        if data is None:
+        if (data := self._load_once(name)) is None:
             raise UserError(
                 f"{type(self).__name__} has no {name} images of its own; they are split off its training images."
             )
         return data
 
+    def _load_once(self, name: Split) -> LabelledImages | None:
+        if name not in self._loaded:
+            self._loaded[name] = self.load(name)
+        return self._loaded[name]
+
     def train_rows(self) -> tuple[LabelledImages, Tensor]:
         """Return the set that holds the training images, and their rows in it."""
-        return self.split("train"), self._split_rows()[0]
+        return self.split("train"), self.split_rows[0]
 
     def val_rows(self) -> tuple[LabelledImages, Tensor]:
         """Return the set that holds the validation images, and their rows in it."""
-        rows = self._split_rows()[1]
-        own = self._loaded["val"]
+        rows, own = self.split_rows[1], self._load_once("val")
         return (self.split("train"), rows) if own is None else (own, torch.arange(len(own.labels)))
 
     @property
@@ -128,26 +123,21 @@ class ImageSource(ABC):
         data = self.split("test")
         return data, torch.arange(len(data.labels))
 
-    def _split_rows(self) -> tuple[Tensor, Tensor]:
-        """Return the rows of the training images that train, and those that validate."""
-        if self._rows is None:
-            if "val" not in self._loaded:
-                self._loaded["val"] = self.load("val")
-            labels = self.split("train").labels
-            size = self.val_size if self._loaded["val"] is None else 0
-            self._rows = stratified_split(labels, size, self.split_seed)
-            self._check_validation()
-        return self._rows
+    @cached_property
+    def split_rows(self) -> tuple[Tensor, Tensor]:
+        """The rows of the training images that train, and those that validate.
 
-    def _check_validation(self) -> None:
-        """Refuse validation without images, and warn where these lack classes."""
-        if not self.has_val:
-            return
-        data, rows = self.val_rows()
-        if not len(rows):
+        Raises:
+            UserError: There is to be validation, and there are no images for it.
+        """
+        labels, own = self.split("train").labels, self._load_once("val")
+        rows = stratified_split(labels, self.val_size if own is None else 0, self.split_seed)
+        validated = labels[rows[1]] if own is None else own.labels
+        if self.has_val and not len(validated):
             raise UserError(
-                f"--data.val_size {self.val_size:g} of {counted(len(data.labels), 'training image')} leaves none for "
+                f"--data.val_size {self.val_size:g} of {counted(len(labels), 'training image')} leaves none for "
                 "validation; set --data.val_size to 0, which validates on nothing, or to more, or give more images."
             )
-        if (sentence := lacking("validation", data.labels[rows], self.class_names)) is not None:
+        if self.has_val and (sentence := lacking("validation", validated, self.class_names)) is not None:
             rank_zero_warn(sentence)
+        return rows

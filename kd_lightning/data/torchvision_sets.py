@@ -1,5 +1,8 @@
-"""The well-known small data sets: torchvision's file names and checksums, our own download, one uint8 tensor each."""
+"""The well-known small data sets: torchvision's file names, checksums and readers, our own download."""
 
+import gzip
+import tarfile
+import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from hashlib import md5
@@ -8,15 +11,23 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torchvision import datasets
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.class_names import CIFAR10_CLASSES, CIFAR100_CLASSES, DIGITS
-from kd_lightning.data.download import fetch, has_md5
-from kd_lightning.data.formats import Labelled, idx_array, read_bytes, read_cifar, read_svhn, unpack
+from kd_lightning.data.download import fetch
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.data.source import Split
+from kd_lightning.errors import UserError
+from kd_lightning.files import atomic_write
+
+MAX_BYTES = 2**28
+"""Bytes that are read of an unknown file; the largest idx file has 47 million."""
+
+Labelled = tuple[NDArray[np.uint8], Sequence[int] | NDArray[np.integer]]
+"""Images ``(N, H, W, C)`` and class indices ``(N,)``."""
 
 
 class DownloadedDataModule(ImageDataModule):
@@ -39,12 +50,17 @@ class DownloadedDataModule(ImageDataModule):
         """Read a split, after downloading what is missing; there is no ``val``."""
         if split == "val":
             return None
-        images, labels = self.read(train=split == "train")
-        return LabelledImages(torch.from_numpy(images), torch.from_numpy(labels))
+        try:
+            images, labels = self.read(train=split == "train")
+        except OSError as error:
+            raise UserError(
+                f"cannot read {error.filename}: {error.strerror}; make it readable or remove it."
+            ) from error
+        return LabelledImages(torch.from_numpy(np.ascontiguousarray(images)), torch.tensor(labels, dtype=torch.int64))
 
     @abstractmethod
     def read(self, *, train: bool) -> Labelled:
-        """Return the training or the test images, (N, H, W, C) uint8, and their labels, (N,) int64."""
+        """Return the training or the test images, (N, H, W, C) uint8, and their labels, (N,)."""
 
     def fetch(self, name: str, md5: str, folder: Path) -> Path:
         """Return the path of a file in a folder, after downloading it if it is missing."""
@@ -70,21 +86,23 @@ class CIFAR10DataModule(DownloadedDataModule):
     image_size = 32
 
     def read(self, *, train: bool) -> Labelled:
-        """Return the images and labels of the pickled batches."""
-        files = self.layout.train_list if train else self.layout.test_list
-        batches = [read_cifar(self._file(name, checksum)) for name, checksum in files]
-        images, labels = zip(*batches, strict=True)
-        return np.concatenate(images), np.concatenate(labels)
+        """Return what torchvision reads of files with the right MD5; where any is wrong, the archive is unpacked."""
+        try:
+            data = self.layout(str(self.root), train=train)
+        except RuntimeError:  # a file is missing or has another MD5
+            self._unpack(self.fetch(self.layout.filename, self.layout.tgz_md5, self.root))
+            data = self.layout(str(self.root), train=train)
+        return data.data, data.targets
 
-    def _file(self, name: str, checksum: str) -> Path:
-        """Return the path of a batch; where it is missing or broken, the archive is fetched and unpacked."""
-        layout = self.layout
-        folder = self.root / str(layout.base_folder)
-        if not has_md5(folder / name, checksum):
-            archive = self.fetch(layout.filename, layout.tgz_md5, self.root)
-            names = [batch for batch, _ in layout.train_list + layout.test_list]
-            unpack(archive, {*names, layout.meta["filename"]}, folder)  # torchvision can read the folder, too
-        return folder / name
+    def _unpack(self, archive: Path) -> None:
+        """Write the archive's known files, each atomically: another process may read them."""
+        names = {name for name, _ in self.layout.train_list + self.layout.test_list} | {self.layout.meta["filename"]}
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                name = Path(member.name).name
+                if name in names and (source := tar.extractfile(member)) is not None:
+                    with atomic_write(self.root / self.layout.base_folder / name) as path:
+                        path.write_bytes(source.read())
 
 
 class CIFAR100DataModule(CIFAR10DataModule):
@@ -144,18 +162,34 @@ class MNISTDataModule(DownloadedDataModule):
     def read(self, *, train: bool) -> Labelled:
         """Return the images and labels of the idx files."""
         part = "train" if train else "t10k"
-        images = idx_array(self._idx(f"{part}-images-idx3-ubyte"))  # (N, H, W)
-        labels = idx_array(self._idx(f"{part}-labels-idx1-ubyte"))
-        return np.repeat(images[..., None], self.in_channels, axis=-1), labels.astype(np.int64)
+        images = _idx_array(self._idx(f"{part}-images-idx3-ubyte"))  # (N, H, W)
+        labels = _idx_array(self._idx(f"{part}-labels-idx1-ubyte"))
+        return np.repeat(images[..., None], self.in_channels, axis=-1), labels
 
     def _idx(self, name: str) -> bytes:
         """Return the bytes of an idx file from where it lies, or from a download."""
         folder = self.root / self.layout.__name__ / "raw"
         for path in (folder / name, folder / f"{name}.gz", self.root / name, self.root / f"{name}.gz"):
-            data = read_bytes(path)
+            data = _read_bytes(path)
             if md5(data, usedforsecurity=False).hexdigest() == self.idx_md5[name]:
                 return data
-        return read_bytes(self.fetch(f"{name}.gz", dict(self.layout.resources)[f"{name}.gz"], folder))
+        return _read_bytes(self.fetch(f"{name}.gz", dict(self.layout.resources)[f"{name}.gz"], folder))
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Return a file's bytes, at most ``MAX_BYTES``, decompressed if it ends in ``.gz``; none where that fails."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return file.read(MAX_BYTES)
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
+def _idx_array(data: bytes) -> NDArray[np.uint8]:
+    """Return the array in the bytes of an idx file of unsigned bytes (http://yann.lecun.com/exdb/mnist/)."""
+    dimensions = data[3]
+    shape = np.frombuffer(data, dtype=">i4", count=dimensions, offset=4)
+    return np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
 class FashionMNISTDataModule(MNISTDataModule):
@@ -204,6 +238,9 @@ class SVHNDataModule(DownloadedDataModule):
         super().__init__(normalize=normalize, **kwargs)
 
     def read(self, *, train: bool) -> Labelled:
-        """Return the images and labels of the MATLAB file."""
-        _, name, checksum = datasets.SVHN.split_list["train" if train else "test"]
-        return read_svhn(self.fetch(name, checksum, self.root))
+        """Return what torchvision reads of the MATLAB file."""
+        split = "train" if train else "test"
+        _, name, checksum = datasets.SVHN.split_list[split]
+        self.fetch(name, checksum, self.root)
+        data = datasets.SVHN(str(self.root), split)
+        return data.data.transpose(0, 2, 3, 1), data.labels  # (N, C, H, W) -> (N, H, W, C)

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
@@ -24,11 +24,6 @@ OTHER_IMAGES = (
 """Endings of images that are not read; some begin like a JPEG or TIFF, which is only their preview."""
 NOT_IMAGES = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".py", ".log", ".ini", ".db")
 """Endings of files that may lie beside images and are not opened."""
-SNIFFED = 1024
-"""Bytes that are read of another file to recognize text."""
-
-FolderId = tuple[int, int]
-"""Device and inode, which are the same by whatever links a folder is reached."""
 
 
 def is_image(path: str) -> bool:
@@ -42,7 +37,7 @@ def is_image(path: str) -> bool:
 
 def left_out_line(folder: str | Path, left_out: Counter[str]) -> str | None:
     """Return a sentence on the files in a folder that are not read, by their endings; ``None`` where all are texts."""
-    if not set(left_out) - {*NOT_IMAGES, "text"}:
+    if not set(left_out) - {*NOT_IMAGES}:
         return None
     listed = ", ".join(f"{count:,} {ending}" for ending, count in left_out.most_common())
     return (
@@ -64,19 +59,6 @@ def _holds_image(path: str) -> bool:
         return False
 
 
-def _is_text(path: str) -> bool:
-    with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - plain text
-        return b"\0" not in file.read(SNIFFED)
-    return False
-
-
-def _kind(path: str) -> str:
-    """Return how a file that is not an image is counted: by its ending, or as ``text``."""
-    ending = _ending(path)
-    known = ending in OTHER_IMAGES + NOT_IMAGES
-    return "text" if not known and _has_bytes(path) and _is_text(path) else ending or "without ending"
-
-
 def _has_bytes(path: str) -> bool:
     """Whether a file can be opened: opening a pipe, or a file of ``/proc``, which have no size, may wait for ever."""
     with suppress(OSError):
@@ -85,9 +67,7 @@ def _has_bytes(path: str) -> bool:
     return False
 
 
-def image_names(
-    folder: str | Path, taken: dict[FolderId, str] | None = None, left_out: Counter[str] | None = None
-) -> list[str]:
+def image_names(folder: str | Path, left_out: Counter[str] | None = None) -> list[str]:
     """Find the image files in a folder and in the folders in it, sorted by path.
 
     Links are followed, a folder that several links lead to is read once, and hidden files and folders (``._photo.jpg``,
@@ -95,76 +75,46 @@ def image_names(
 
     Args:
         folder: The folder to search.
-        taken: Folders whose images belong to something else, and their names; those that are read are added.
         left_out: Counts the other files by their endings.
 
     Returns:
         Text, not paths: a million images take a fifth of the memory.
 
     Raises:
-        UserError: It is not a folder, a folder in it cannot be read, or a link leads nowhere, to a folder above this
-            one or to one that is taken.
+        UserError: It is not a folder, a folder in it cannot be read, or a link leads nowhere or to a folder above.
     """
     if not Path(folder).is_dir():
         raise UserError(f"there is no folder {folder}; give the folder that holds the images.")
-    around = {folder_id(parent): str(parent) for parent in Path(folder).resolve().parents}
-    found: dict[FolderId, str] = {}
-    others = Counter[str]() if left_out is None else left_out
-    names = sorted(_walk(Path(folder).as_posix(), found, {**around, **(taken or {})}, others))
-    if taken is not None:
-        taken |= found
-    return names
+    return sorted(_walk(Path(folder).as_posix(), Counter[str]() if left_out is None else left_out))
 
 
-def folder_id(folder: str | Path) -> FolderId:
-    """Return a folder's identity.
-
-    Raises:
-        UserError: It is missing, or a folder above it may not be read.
-    """
-    try:
-        status = os.stat(folder)  # noqa: PTH116 - plain text, as os.walk gives it
-    except OSError as error:
-        raise UserError(_unreadable(folder, error)) from error
-    return status.st_dev, status.st_ino
-
-
-def _walk(
-    folder: str, found: dict[FolderId, str], taken: Mapping[FolderId, str], left_out: Counter[str]
-) -> Iterator[str]:
+def _walk(folder: str, left_out: Counter[str]) -> Iterator[str]:
     """Yield the names of the image files below a folder, without entering a folder twice."""
+    place = os.path.realpath(folder)  # plain text, as os.walk gives it
+    seen = {place}
 
     def is_new(path: str) -> bool:
-        identity = folder_id(path)
-        if identity in taken and taken[identity] != folder:
-            raise UserError(
-                f"{path} and {taken[identity]} are the same folder, whose images would count for both; "
-                "remove the link that leads there."
-            )
-        return found.setdefault(identity, path) == path
+        real = os.path.realpath(path)
+        if real != place and place.startswith(f"{real.rstrip('/')}/"):
+            raise UserError(f"the link {path} leads to {real}, which holds it; remove the link.")
+        is_first = real not in seen
+        seen.add(real)
+        return is_first
 
-    is_new(folder)
     for parent, folders, names in os.walk(folder, onerror=_stop, followlinks=True):
         visible = sorted(name for name in folders if not name.startswith("."))
         folders[:] = [name for name in visible if is_new(f"{parent}/{name}")]
         for path in [f"{parent}/{name}" for name in names if not name.startswith(".")]:
             if is_image(path):
                 yield path
+            elif os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
+                raise UserError(f"the link {path} leads nowhere that can be read; fix it or remove it.")
             else:
-                _check_link(path)
-                left_out[_kind(path)] += 1
-
-
-def _check_link(path: str) -> None:
-    """Raise if a path is a broken link, which may have led to a folder of images."""
-    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - plain text, as os.walk gives it
-        raise UserError(f"the link {path} leads nowhere that can be read; fix it or remove it.")
+                left_out[_ending(path) or "without ending"] += 1
 
 
 def _stop(error: OSError) -> None:
     """Stop the search at a folder that cannot be listed."""
-    raise UserError(_unreadable(error.filename, error)) from error
-
-
-def _unreadable(folder: str | Path, error: OSError) -> str:
-    return f"cannot read the folder {folder}: {error.strerror}; make it readable, or remove what leads there."
+    raise UserError(
+        f"cannot read the folder {error.filename}: {error.strerror}; make it readable, or remove what leads there."
+    ) from error

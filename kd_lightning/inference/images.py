@@ -4,10 +4,9 @@ Needs only NumPy and Pillow, so that an exported model can be used where torch i
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,15 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from kd_lightning.errors import UserError
-from kd_lightning.machine.host_memory import trim
 
 HAS_AVIF = "avif" in features.modules and features.check_module("avif")  # from Pillow 11.3 on, if built with AVIF
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(["AVIF"] if HAS_AVIF else []))
 """Formats that are read; Pillow's others include EPS, which would run a program."""
 MAX_PIXELS = 80_000_000  # below 89 million, where Pillow's own first limit lies
-
-LARGE = 12_600_000
-"""Pixels above which only one image is decoded at a time; a phone's photo, 4032 x 3024, is below."""
 
 STRIP = 2**20
 """Pixels that are scaled or laid over white at once."""
@@ -37,11 +32,6 @@ Narrow = Callable[[Image.Image], Image.Image]
 FULL_RANGE: PixelRange = (0, 65535)
 NEEDS_RANGE = "it has more than 8 bits a value, and the training images have 8; convert it to 8 bits"
 """The reason for refusing an image where no range of values is known."""
-
-_one_of_this_process = Lock()
-
-one_at_a_time: Callable[[], AbstractContextManager[object]] = lambda: _one_of_this_process  # noqa: E731
-"""Returns the lock that is held while a large image is decoded; parallel processes share one."""
 
 
 class WideValues(NamedTuple):
@@ -102,7 +92,7 @@ def wide_values(path: str | Path) -> WideValues:
     Raises:
         BrokenImageError: As ``read_image`` does.
     """
-    with _opened(Path(path)) as image, one_at_a_time() if image.width * image.height > LARGE else nullcontext():
+    with _opened(Path(path)) as image:
         if _is_deep_colour(image):
             return WideValues(0, 256 * int(np.asarray(image.convert("RGB")).max()) + 255, False)
         strips = [_finite(np.asarray(image.crop(box))) for box in _strips(image)]
@@ -149,20 +139,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def _decode(image: Image.Image, image_size: int | None, channels: int, narrow: Narrow) -> Pixels:
     """Return the pixels, ``(H, W, C)``, of a file of which only the header has been read."""
-    whole = image.width * image.height
     if image_size is not None:
         image.draft(None, (2 * image_size, 2 * image_size))  # a large JPEG decodes faster at a half, quarter or eighth
-    pixels = whole if image.info.get("progressive") else image.width * image.height  # its decoder holds all of it
-    if pixels <= LARGE:
-        return _pixels(image, image_size, channels, narrow)
-    with one_at_a_time():
-        result = _pixels(image, image_size, channels, narrow)
-        image.close()
-        trim()
-    return result
-
-
-def _pixels(image: Image.Image, image_size: int | None, channels: int, narrow: Narrow) -> Pixels:
     image.load()
     with suppress(Exception):  # a photo whose EXIF block is damaged is still a photo
         ImageOps.exif_transpose(image, in_place=True)

@@ -30,6 +30,14 @@ def _share() -> float | None:
     return None
 
 
+def use_own_cores() -> None:
+    """Let torch use the cores that this process has, where it counted more; ``OMP_NUM_THREADS`` takes precedence."""
+    import torch  # the rest of this file is for programs without it
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), cores()))
+
+
 def needs_reduce_range() -> bool:
     """Return whether this CPU's int8 sums saturate: x86 without VNNI, or an unknown CPU."""
     if platform.machine().lower() in {"arm64", "aarch64"}:

@@ -20,11 +20,6 @@ def keep_freed_memory() -> None:
 def return_freed_memory() -> None:
     """Restore glibc's behaviour after its first large tensors, and return free memory to the kernel."""
     _set({MMAP_MAX: 65536, MMAP_THRESHOLD: 2**25, TRIM_THRESHOLD: 2**26})
-    trim()
-
-
-def trim() -> None:
-    """Return free memory to the kernel: each thread's arena would keep it. With another C library this does nothing."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 

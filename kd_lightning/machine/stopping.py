@@ -16,13 +16,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NAMES = {int(signal.SIGINT): "Ctrl-C", int(signal.SIGTERM): "SIGTERM"}
@@ -42,45 +42,60 @@ ResumeHint = Callable[[], str]
 @dataclass
 class _Command:
     process: int
-    follows: bool
     resume_hint: ResumeHint
     then: str = ""
 
 
 unfinished: set[Path] = set()
-"""Temporary files and folders of this process, which are removed when it is stopped."""
+"""Temporary folders of this process, which are removed when it is stopped."""
 
-_running: list[_Command] = []
+_running = _Command(0, lambda: AGAIN)
+"""The command of this process; process 0 where none runs, as in a user's own program."""
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Let signals end this process with a sentence while a command runs; ignored signals stay ignored."""
+    global _running
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    _running.append(_Command(os.getpid(), _follows(), lambda: AGAIN))
     main = os.environ.get(MAIN)
-    if _running[-1].follows:
-        threading.Thread(target=_end_with_first, daemon=True).start()
+    if main == str(parent := os.getppid()):
+        end_with(parent)
     else:
         os.environ[MAIN] = str(os.getpid())
+    handlers, before = {number: signal.getsignal(number) for number in SIGNALS}, _running
+    _running = _Command(os.getpid(), lambda: AGAIN)
     reinstall_handlers()
     try:
         with _second_signal_ends():
             yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-        _running.pop()
+        _running = before
         if main is None:
             os.environ.pop(MAIN, None)
 
 
+def end_with(parent: int) -> None:
+    """End this process when its parent has ended, however: Lightning's and a DataLoader's would stay.
+
+    (https://github.com/Lightning-AI/pytorch-lightning/issues/2913)
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def reinstall_handlers() -> None:
     """Install the handlers again, where a command runs and Lightning has replaced them by its own."""
-    if _running:
+    if _running.process:
         for number in listened_to():
             signal.signal(number, stop_at_once)
 
@@ -92,28 +107,25 @@ def listened_to() -> list[signal.Signals]:
 
 def set_resume_hint(hint: ResumeHint) -> None:
     """Set the hint that is printed when the running command is stopped."""
-    if _running:
-        _running[-1].resume_hint = hint
+    _running.resume_hint = hint
 
 
 @contextmanager
 def followed_by(then: str) -> Iterator[None]:
     """Append a sentence to the resume hint while the running command does a part of the requested work."""
-    if _running:
-        _running[-1].then = then
+    _running.then = then
     yield
-    if _running:
-        _running[-1].then = ""
+    _running.then = ""
 
 
 def then() -> str:
     """Return what to do after the resumed command; empty where it is all the requested work."""
-    return _running[-1].then if _running else ""
+    return _running.then
 
 
 def resume_hint() -> str:
     """Return what is kept of the running command, and how to resume it."""
-    return _running[-1].resume_hint() if _running else AGAIN
+    return _running.resume_hint()
 
 
 def status(number: int) -> int:
@@ -123,18 +135,19 @@ def status(number: int) -> int:
 
 def stop_at_once(number: int, frame: FrameType | None = None) -> None:
     """End this process, with a sentence in the first of several processes; its forks end silently."""
-    _end(number, (sys.stdout, sys.stderr))
+    if _running.process == os.getpid() and is_rank_zero():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+    _end(number)
 
 
-def _end(number: int, streams: Sequence[TextIO] = ()) -> NoReturn:
-    """Flush the streams, print the resume hint, and end this process."""
-    if _running and _running[-1].process == os.getpid():
-        for path in list(unfinished):
-            _remove(path)
+def _end(number: int) -> NoReturn:
+    """Remove what is unfinished, print the resume hint, and end this process."""
+    if _running.process == os.getpid():
+        for folder in list(unfinished):
+            shutil.rmtree(folder, ignore_errors=True)
         if is_rank_zero():
-            for stream in streams:
-                with suppress(Exception):
-                    stream.flush()
             write(f"Stopped by {NAMES[number]}; {resume_hint()}")
     os._exit(status(number))
 
@@ -162,8 +175,8 @@ def _end_at_second(reader: socket.socket) -> None:
 
 
 def _leave_to_parent() -> None:
-    """Keep a fork's signals from counting as its parent's."""
-    if _running:
+    """Keep the signals of a fork, such as a DataLoader's worker, from counting as its parent's."""
+    if _running.process:
         signal.set_wakeup_fd(-1)
 
 
@@ -177,14 +190,6 @@ def write(sentence: str) -> None:
         os.write(2, (SHOW_CURSOR + b"\n" if os.isatty(2) else b"") + sentence.encode(errors="replace") + b"\n")
 
 
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
 def is_rank_zero() -> bool:
     """Whether this process is the first of those that train together."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
@@ -195,16 +200,5 @@ def wait_for_rank_zero(seconds: float) -> None:
 
     The first process, or the launcher, would take an early end of this one for a crash.
     """
-    if _running and (_running[-1].follows or not is_rank_zero()):
+    if _running.process and not is_rank_zero():
         time.sleep(seconds)
-
-
-def _follows() -> bool:
-    """Whether Lightning started this process beside the one that the user started."""
-    return os.environ.get(MAIN) == str(os.getppid())
-
-
-def _end_with_first() -> None:
-    while _follows():
-        time.sleep(POLL_SECONDS)
-    os._exit(1)

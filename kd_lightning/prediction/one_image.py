@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd_lightning.data.file_state import FileState, file_state
+from kd_lightning.files import FileState, file_state
 from kd_lightning.inference.onnx_predictor import Predictor
 from kd_lightning.prediction.predictors import BEYOND, is_onnx, open_predictor
 from kd_lightning.wording import shown
@@ -30,7 +30,7 @@ def predict_image(image_path: str | Path, model_path: str | Path) -> "tuple[str,
     Raises:
         UserError: The image or the model cannot be read.
     """
-    predictor = _cached_predictor(str(model_path), _state(model_path))
+    predictor = _cached_predictor(str(model_path), file_state(model_path))
     probabilities = predictor.probabilities(predictor.read(Path(image_path))[None])[0]
     if predictor.clipped:
         warnings.warn(f"{shown(predictor.clipped.pop())} {BEYOND}.", stacklevel=2)
@@ -46,10 +46,3 @@ def predict_image(image_path: str | Path, model_path: str | Path) -> "tuple[str,
 def _cached_predictor(path: str, _: FileState | None) -> Predictor:
     """Open a model file; open it again only where its state has changed."""
     return open_predictor(path)
-
-
-def _state(path: str | Path) -> FileState | None:
-    try:
-        return file_state(path)
-    except OSError:  # opening it raises the message
-        return None

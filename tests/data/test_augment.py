@@ -14,7 +14,6 @@ from kd_lightning.data.augment import (
     CutMix,
     Cutout,
     HorizontalFlip,
-    Mixup,
     Pipeline,
     PixelMove,
     RandomCrop,
@@ -27,17 +26,13 @@ def count_different(values: Tensor) -> int:
     return len(torch.unique(values, dim=0))
 
 
-# --- properties of all of them ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("step", ALL, ids=name)
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_a_batch_keeps_shape_range_and_memory_order_and_its_inputs_stay(step: Augmentation, dtype: torch.dtype) -> None:
-    images, labels, rows = (part.to(dtype) if part.ndim == 4 else part for part in make_batch())
+def test_a_batch_keeps_shape_range_and_memory_order_and_its_inputs_stay(step: Augmentation) -> None:
+    images, labels, rows = make_batch()
     before = images.clone(), labels.clone(), rows.clone()
     result, _ = run(step, images, labels, rows)
     assert result.shape == images.shape
-    assert result.dtype in (dtype, torch.float32)
+    assert result.dtype in (torch.uint8, torch.float32)
     assert result.is_contiguous(memory_format=torch.channels_last)
     assert result.min() >= 0
     assert result.max() <= 255
@@ -107,9 +102,6 @@ def test_a_cuda_graph_replays_the_batches_of_the_cpu(step: Augmentation) -> None
             torch.testing.assert_close(one.cpu(), other, rtol=0, atol=1e-3 if one.is_floating_point() else 0)
 
 
-# --- draws ------------------------------------------------------------------------------------------------------------
-
-
 def test_crops_and_translations_reach_all_places_equally() -> None:
     rows = torch.arange(20_000)
     tops, lefts = RandomCrop(padding=2).draw(rows, 0)
@@ -119,19 +111,6 @@ def test_crops_and_translations_reach_all_places_equally() -> None:
     down, right = RandomTranslate(fraction=0.2).draw(rows, 0, (10, 5))
     assert sorted(set(down.tolist())) == [-2, -1, 0, 1, 2]
     assert sorted(set(right.tolist())) == [-1, 0, 1]
-
-
-@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-def test_images_flip_with_the_given_probability(probability: float) -> None:
-    flips = HorizontalFlip(probability).draw(torch.arange(20_000), 0)
-    assert flips.float().mean().item() == pytest.approx(probability, abs=0.01)
-
-
-def test_crop_and_flip_draw_independently_for_the_same_seed() -> None:
-    rows = torch.arange(20_000)
-    tops = RandomCrop(padding=1).draw(rows, 0)[0]
-    flips = HorizontalFlip().draw(rows, 0)
-    assert all(flips[tops == top].float().mean().item() == pytest.approx(0.5, abs=0.02) for top in range(3))
 
 
 def test_cutout_takes_its_whole_square_inside_and_a_part_at_the_border() -> None:
@@ -149,20 +128,9 @@ def test_colour_factors_fill_their_ranges() -> None:
     assert all(one == pytest.approx(other, abs=2e-3) for one, other in zip(ranges, wanted, strict=True))
 
 
-def test_colour_jitter_of_nothing_changes_nothing() -> None:
-    images, labels, rows = make_batch()
-    result, _ = run(ColorJitter(0, 0, 0, 0), images, labels, rows)
-    torch.testing.assert_close(result, images.float(), rtol=0, atol=1e-3)
-
-
-# --- the pipeline -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "moves",
     [
-        [RandomCrop(padding=3), HorizontalFlip()],
-        [HorizontalFlip(), RandomCrop(padding=3, mode="zeros")],
         [RandomCrop(padding=5, mode="zeros"), HorizontalFlip(), RandomCrop(padding=5, seed=1), RandomTranslate(0.5)],
         [RandomTranslate(1.0), RandomTranslate(1.0, seed=1), RandomCrop(padding=11)],
     ],
@@ -187,24 +155,6 @@ def test_steps_run_in_the_order_of_the_config() -> None:
     assert torch.equal(mixed, wanted)
 
 
-def test_an_empty_pipeline_returns_its_input() -> None:
-    images, labels, rows = make_batch()
-    pipeline = Pipeline([], CLASSES)
-    result = pipeline(images, labels, rows, EPOCH)
-    assert result[0] is images
-    assert result[1] is labels
-    assert not pipeline.is_random
-    assert not pipeline.mixes_labels
-
-
-def test_a_pipeline_knows_what_it_does_to_images_and_labels() -> None:
-    assert Pipeline([HorizontalFlip()], CLASSES).flips_only
-    assert not Pipeline([HorizontalFlip(), RandomCrop()], CLASSES).flips_only
-    assert Pipeline([RandomCrop()], CLASSES).is_random
-    assert not Pipeline([RandomCrop(), Cutout()], CLASSES).mixes_labels
-    assert Pipeline([RandomCrop(), CutMix()], CLASSES).mixes_labels
-
-
 def test_a_pipeline_of_flips_returns_which_images_are_mirrored() -> None:
     images, labels, rows = make_batch()
     pipeline = Pipeline([HorizontalFlip(), HorizontalFlip(0.4, seed=1)], CLASSES)
@@ -214,20 +164,14 @@ def test_a_pipeline_of_flips_returns_which_images_are_mirrored() -> None:
     assert torch.equal(result, torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images))
 
 
-# --- mistakes and the command line ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "make",
     [
         lambda: RandomCrop(padding=0),
         lambda: RandomTranslate(fraction=0),
-        lambda: RandomTranslate(fraction=1.1),
         lambda: HorizontalFlip(probability=1.5),
         lambda: Cutout(size=0),
-        lambda: ColorJitter(brightness=-0.1),
         lambda: ColorJitter(hue=0.6),
-        lambda: Mixup(alpha=0),
         lambda: CutMix(alpha=float("nan")),
         lambda: Pipeline([RandomCrop(2), RandomCrop(3)], CLASSES),
     ],

@@ -4,7 +4,7 @@ import pytest
 import torch
 from augment_examples import BATCH, CLASSES, EPOCH, HEIGHT, WIDTH, make_batch, name, run
 
-from kd_lightning.data.augment import Augmentation, CutMix, Mixup, Pipeline
+from kd_lightning.data.augment import Augmentation, CutMix, Mixup
 from kd_lightning.data.augment.mixing import symmetric_beta
 
 
@@ -17,7 +17,7 @@ def test_mixed_images_come_out_the_same_in_any_order_of_their_batch(step: Augmen
         assert torch.equal(one, other[order])
 
 
-@pytest.mark.parametrize("alpha", [0.05, 0.2, 0.5, 1.0, 2.0, 30.0, 100.0])
+@pytest.mark.parametrize("alpha", [0.05, 0.2, 1.0, 100.0])
 def test_beta_draws_follow_the_distribution(alpha: float) -> None:
     beta = pytest.importorskip("scipy.stats").beta(alpha, alpha)
     steps = torch.arange(0, 2**16) / 2**16
@@ -38,11 +38,6 @@ def test_mixed_labels_are_probabilities_of_the_two_classes(step: Augmentation) -
     assert mixed.min() >= 0
     assert (mixed > 0).sum(dim=1).max() <= 2
     assert (mixed[torch.arange(BATCH), labels] > 0).sum() > BATCH // 2
-
-
-def test_labels_mixed_twice_are_still_probabilities() -> None:
-    mixed = Pipeline([Mixup(), CutMix()], CLASSES)(*make_batch(), EPOCH)[1]
-    torch.testing.assert_close(mixed.sum(dim=1), torch.ones(BATCH))
 
 
 def test_every_image_has_one_partner_and_is_the_partner_of_one_other() -> None:

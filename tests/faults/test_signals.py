@@ -22,12 +22,8 @@ import onnx
 import pytest
 import torch
 import yaml
-from tiny import TinyDataModule
 
-from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.machine import stopping
-from kd_lightning.networks import LightNN
-from kd_lightning.networks.weights import save_weights
 
 pytestmark = pytest.mark.faults
 
@@ -43,14 +39,13 @@ FIT = [
     "--trainer.max_epochs=3",
     "--trainer.accelerator=cpu",
 ]
-EXPORT = ["export", "--model=net.pth", *DATA, "--variants=[fp32,dynamic,static]", "--max_drop=100", "--output=out"]
 STUDY = {
     "baseline": {"config": "student.yaml"},
     "compared": [{"config": "student.yaml", "name": "same"}],
     "onnx": False,
 }
 COMPARE = ["compare", "--config=study.yaml", *FIT[2:], "--seeds=1", "--output=out", "--jobs=1", "--threads=1"]
-PRELOADED = ["kd_lightning.training", "kd_lightning.commands.export", "onnxruntime", "torch.onnx", "tiny"]
+PRELOADED = ["kd_lightning.training", "tiny"]
 TESTS = Path(__file__).parents[1]
 CONTEXT = get_context("forkserver")  # starts commands without seconds of imports
 CONTEXT.set_forkserver_preload(PRELOADED)
@@ -185,33 +180,6 @@ def test_a_fit_that_is_stopped_anywhere_goes_on_to_the_weights_of_an_undisturbed
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_an_export_that_is_stopped_anywhere_leaves_complete_files_and_the_same_command_finishes_it(
-    number: signal.Signals, tmp_path: Path
-) -> None:
-    network, data, saved = LightNN(num_classes=4, image_size=8), TinyDataModule(count=4000), tmp_path / "net.pth"
-    pixels, path = data.normalization, network.class_path
-    info = ModelInfo(path, network.arguments, data.class_names, pixels.mean, pixels.std, data.image_size, data.name)
-    save_weights(saved, network, info)
-    folder = tmp_path / "undisturbed"
-    folder.mkdir()
-    shutil.copy(saved, folder)
-    _, points = moments(EXPORT, folder, f"export {number}")
-    names = sorted(path.name for path in (folder / "out").iterdir())
-    for index, point in enumerate(points):
-        folder = tmp_path / str(index)
-        folder.mkdir()
-        shutil.copy(saved, folder)
-        ended = run(EXPORT, folder, number, point)
-        print(f"export {number.name} {index} at {point:.2f} s: {ended}", flush=True)
-        check_end(ended, number)
-        check_files(folder)
-        if number is not signal.SIGKILL:
-            assert not list(folder.rglob(".kd_lightning-*"))
-        assert run(EXPORT, folder).status == 0
-        assert sorted(path.name for path in (folder / "out").iterdir()) == names
-
-
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_study_that_is_stopped_anywhere_goes_on_to_the_numbers_of_an_undisturbed_one(
     number: signal.Signals, tmp_path: Path
 ) -> None:
@@ -228,5 +196,7 @@ def test_a_study_that_is_stopped_anywhere_goes_on_to_the_numbers_of_an_undisturb
         print(f"compare {number.name} {index} at {point:.2f} s: {ended}", flush=True)
         check_end(ended, number)
         check_files(folder)
+        if number is not signal.SIGKILL:
+            assert not list(folder.rglob(".kd_lightning-*"))
         assert run(COMPARE, folder).status == 0
         assert accuracies(folder) == expected

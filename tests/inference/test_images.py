@@ -1,13 +1,9 @@
-import io
 import os
 import struct
 import subprocess
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,26 +27,11 @@ def grey_of(pixels: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(pixels).convert("L"))
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("a.png", {}),
-        ("a.bmp", {}),
-        ("a.tif", {}),
-        ("a.tiff", {"compression": "tiff_lzw"}),
-        ("a.webp", {"lossless": True}),
-    ],
-)
+@pytest.mark.parametrize(("name", "options"), [("a.png", {}), ("a.tiff", {"compression": "tiff_lzw"})])
 def test_an_image_of_the_right_size_keeps_its_exact_pixels(
     tmp_path: Path, name: str, options: dict[str, object]
 ) -> None:
     assert np.array_equal(read_image(saved(tmp_path / name, picture(), **options), SIZE), picture())
-
-
-@pytest.mark.parametrize(("name", "options"), [("a.jpg", {"quality": 95}), ("a.webp", {"quality": 95})])
-def test_a_lossy_format_gives_nearly_the_same_pixels(tmp_path: Path, name: str, options: dict[str, object]) -> None:
-    pixels = read_image(saved(tmp_path / name, picture(), **options), SIZE)
-    assert np.abs(pixels.astype(int) - picture()).mean() < 5
 
 
 def test_every_difficult_image_is_read_as_the_same_picture(tmp_path: Path) -> None:
@@ -87,31 +68,13 @@ def test_each_file_that_is_not_an_image_has_a_reason(tmp_path: Path) -> None:
     assert all(0 < len(reason) < 80 and "\n" not in reason for reason in reasons.values())
 
 
-def test_a_pipe_is_not_an_image_and_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(BrokenImageError, match="it is not a regular file"):
-        read_image(tmp_path / "pipe.png", SIZE)
-
-
-def test_a_broken_image_is_a_mistake_of_the_user() -> None:
-    assert issubclass(BrokenImageError, UserError)
-
-
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("side", [8945, 10_000, 14_000])  # plain Pillow: reads, warns, refuses
+@pytest.mark.parametrize("side", [8945, 14_000])  # plain Pillow: reads, warns, refuses
 def test_an_image_above_the_limit_is_refused_at_every_level_of_pillow(tmp_path: Path, side: int) -> None:
     assert side * side > MAX_PIXELS
     (tmp_path / "bomb.png").write_bytes(png_of_zeros(side))
     with pytest.raises(BrokenImageError, match="80 million pixels"):
         read_image(tmp_path / "bomb.png", SIZE)
-
-
-def test_the_bomb_is_a_correct_png() -> None:
-    with Image.open(io.BytesIO(png_of_zeros(1000))) as image:
-        image.verify()
-    with Image.open(io.BytesIO(png_of_zeros(1000))) as image:
-        assert image.size == (1000, 1000)
-        assert np.asarray(image).max() == 0
 
 
 def test_pixels_that_are_transparent_show_white(tmp_path: Path) -> None:
@@ -146,12 +109,10 @@ def test_sixteen_bits_are_scaled_to_eight_and_not_clipped(tmp_path: Path, name: 
     [
         (np.array([[0, 4095]], np.uint16), (0, 4095), [0, 255], False),
         (np.array([[819, 5000]], np.uint16), (0, 4095), [51, 255], True),
-        (np.array([[0, 2**31 - 1]], np.int32), (0, 2**31 - 1), [0, 255], False),
         (np.array([[-1000, 1000]], np.int32), (-1000, 3000), [0, 128], False),
         (np.array([[-1010, 3000]], np.int32), (-1000, 3000), [0, 255], True),
         (np.array([[0.2, 1.02]], np.float32), (0, 1), [51, 255], True),
         (np.array([[0.2, 1.001]], np.float32), (0, 1), [51, 255], False),
-        (np.array([[0.2, 1e30]], np.float32), (0, 1), [51, 255], True),
     ],
 )
 def test_wide_pixels_are_scaled_by_the_range_that_is_given_and_a_file_that_exceeds_it_is_noted(
@@ -162,15 +123,10 @@ def test_wide_pixels_are_scaled_by_the_range_that_is_given_and_a_file_that_excee
     assert noted == ({str(path)} if clipped else set())
 
 
-@pytest.mark.parametrize("pixels", [np.zeros((2, 2), np.uint16), np.zeros((2, 2), np.int32), np.zeros((2, 2), "f4")])
+@pytest.mark.parametrize("pixels", [np.zeros((2, 2), np.uint16), np.zeros((2, 2), "f4")])
 def test_wide_pixels_without_a_range_are_refused_and_not_guessed(tmp_path: Path, pixels: NDArray[np.generic]) -> None:
     with pytest.raises(BrokenImageError, match=r"more than 8 bits a value.*convert it to 8 bits"):
         read_image(saved(tmp_path / "wide.tif", pixels), None)
-
-
-def test_a_range_leaves_pixels_of_eight_bits_as_they_are(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.png", picture())
-    assert np.array_equal(read_image(path, None, pixel_range=(0, 4095)), picture())
 
 
 def sixteen_bit_colour(path: Path, value: int) -> Path:
@@ -229,7 +185,7 @@ def test_shrinking_averages_so_that_a_fine_pattern_turns_grey(tmp_path: Path) ->
     assert np.abs(pixels.astype(int) - 127).max() <= 2
 
 
-@pytest.mark.parametrize(("height", "width"), [(20, 50), (64, 64), (7, 3), (1, 1)])
+@pytest.mark.parametrize(("height", "width"), [(20, 50), (1, 1)])
 def test_any_size_becomes_the_requested_square(tmp_path: Path, height: int, width: int) -> None:
     path = saved(tmp_path / "a.png", picture(height, width))
     assert read_image(path, SIZE).shape == (SIZE, SIZE, 3)
@@ -244,17 +200,11 @@ def test_a_large_jpeg_read_the_fast_way_looks_as_if_read_in_full(tmp_path: Path)
     assert np.abs(read_image(path, SIZE) - full).mean() < 2
 
 
-@pytest.mark.parametrize("mode", ["RGB", "CMYK", "LA", "RGBA", "1", "P"])
+@pytest.mark.parametrize("mode", ["CMYK", "LA", "P"])
 def test_one_channel_is_the_grey_of_the_three(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "a.tif"
     Image.fromarray(picture()).convert(mode).save(path)
     assert np.array_equal(read_image(path, SIZE, channels=1)[..., 0], grey_of(read_image(path, SIZE)))
-
-
-def test_the_ending_does_not_decide_how_a_file_is_read(tmp_path: Path) -> None:
-    saved(tmp_path / "a.png", picture())
-    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
-    assert np.array_equal(read_image(tmp_path / "a.jpg", SIZE), picture())
 
 
 def test_a_postscript_program_is_not_an_image(tmp_path: Path) -> None:
@@ -315,14 +265,14 @@ def test_images_are_found_by_their_content_where_their_ending_is_unknown_and_the
     names = [Path(name).name for name in image_names(tmp_path, left_out=left_out)]
     assert names == ["a.jfif", "b.JPE", "c.ppm", "d", "e.dat"]
     assert all(read_image(tmp_path / name, SIZE).shape == (SIZE, SIZE, 3) for name in names)
-    assert left_out == Counter({".heic": 2, ".svg": 1, "text": 2, ".csv": 1, ".xyz": 1, ".dng": 1, "without ending": 1})
+    assert left_out == Counter({".heic": 2, ".svg": 1, ".csv": 1, ".xyz": 1, ".dng": 1, "without ending": 3})
     line = left_out_line(tmp_path, left_out)
     assert line is not None
-    assert f"9 files in {tmp_path} are left out: 2 .heic, " in line
+    assert f"9 files in {tmp_path} are left out: 3 without ending, 2 .heic, " in line
 
 
 def test_texts_beside_images_are_not_reported(tmp_path: Path) -> None:
-    assert left_out_line(tmp_path, Counter({".txt": 3, "text": 1, ".db": 1})) is None
+    assert left_out_line(tmp_path, Counter({".txt": 3, ".db": 1})) is None
     assert left_out_line(tmp_path, Counter()) is None
 
 
@@ -347,7 +297,9 @@ def test_links_are_followed_and_loops_of_links_end(tmp_path: Path) -> None:
     assert names == ["a.png", "again/c.png", "link.png", "sub/b.png"]
 
 
-@pytest.mark.parametrize(("target", "message"), [("..", "root/link and .* are the same folder"), ("link", "nowhere")])
+@pytest.mark.parametrize(
+    ("target", "message"), [("..", "the link .*root/link leads to .*, which holds it"), ("link", "nowhere")]
+)
 def test_a_link_that_leads_around_the_folder_or_nowhere_is_refused(tmp_path: Path, target: str, message: str) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "link").symlink_to(target)
@@ -355,26 +307,8 @@ def test_a_link_that_leads_around_the_folder_or_nowhere_is_refused(tmp_path: Pat
         image_names(tmp_path / "root")
 
 
-def test_a_folder_that_vanishes_or_may_not_be_read_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    (tmp_path / "root" / "sub").mkdir(parents=True)
-    monkeypatch.setattr(os, "stat", refuse)  # root may read anywhere
-    with pytest.raises(UserError, match=r"cannot read the folder .*: Permission denied"):
-        image_files.folder_id(tmp_path / "root" / "sub")
-
-
-def test_a_missing_folder_is_reported_as_missing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no folder"):
-        image_names(tmp_path / "nowhere")
-
-
 def test_reading_images_needs_no_torch() -> None:
-    modules = "kd_lightning.inference.images, kd_lightning.inference.image_worker"
-    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    code = "import sys, kd_lightning.inference.images; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -389,20 +323,3 @@ def test_an_image_that_is_read_by_strips_has_the_same_pixels(
     whole = read_image(tmp_path / "images" / name, 20, channels, FULL_RANGE)
     monkeypatch.setattr(images, "STRIP", 3 * SIZE + 1)
     assert np.array_equal(read_image(tmp_path / "images" / name, 20, channels, FULL_RANGE), whole)
-
-
-def test_of_large_images_one_is_decoded_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    locked: list[str] = []
-
-    @contextmanager
-    def lock(name: str) -> Iterator[None]:
-        locked.append(name)
-        yield
-
-    monkeypatch.setattr(images, "LARGE", 99 * 99)
-    sides = {"small.png": 90, "large.png": 100, "large.jpg": 100, "progressive.jpg": 100}
-    for name, side in sides.items():
-        monkeypatch.setattr(images, "one_at_a_time", partial(lock, name))
-        Image.fromarray(picture(side, side)).save(tmp_path / name, progressive=name == "progressive.jpg")
-        read_image(tmp_path / name, 8)
-    assert locked == ["large.png", "progressive.jpg"]  # others need not be decoded in full

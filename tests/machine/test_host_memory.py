@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from tiny import TinyDataModule, TinyNetwork
 
-from kd_lightning.machine.host_memory import keep_freed_memory, return_freed_memory
+from kd_lightning.machine.host_memory import return_freed_memory
 from kd_lightning.tasks import Classifier
 
 resource = pytest.importorskip("resource", reason="only Unix counts page faults")
@@ -37,21 +37,6 @@ def resident() -> int:
     """Return the bytes that this process holds in memory."""
     pages, page = int(Path("/proc/self/statm").read_text().split()[1]), int(resource.getpagesize())
     return pages * page
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
-def test_kept_memory_is_used_again_without_fresh_pages_from_the_kernel() -> None:
-    in_a_process_of_its_own(check_kept_memory)
-
-
-def check_kept_memory() -> None:
-    return_freed_memory()
-    fresh = faults_of_large_tensors()
-    keep_freed_memory()
-    assert faults_of_large_tensors() < fresh / 2
-    kept = resident()
-    return_freed_memory()
-    assert resident() < kept - TENSOR / 2
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
