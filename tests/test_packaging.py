@@ -1,21 +1,6 @@
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-
-
-def test_the_wheel_holds_every_package_and_the_configs() -> None:
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        setuptools = tomllib.load(file)["tool"]["setuptools"]
-    packages = {
-        path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in ROOT.glob("kd_lightning/**/*.py")
-    }
-    assert set(setuptools["packages"]) == packages | {"kd_lightning.configs"}
-    data = {f"{package}/{pattern}" for package, patterns in setuptools["package-data"].items() for pattern in patterns}
-    others = {path for path in ROOT.glob("kd_lightning/**/*.*") if path.suffix in {".html", ".css", ".js", ".yaml"}}
-    for path in others:
-        package = path.parent.relative_to(ROOT).as_posix().replace("/", ".")
-        assert f"{package}/*{path.suffix}" in data
 
 
 def test_the_readmes_two_commands_are_what_ci_runs() -> None:
