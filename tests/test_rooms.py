@@ -107,7 +107,3 @@ def test_the_files_that_the_page_names_exist_and_hold_the_names_beside_them(line
     text = "".join(path.read_text(encoding="utf-8") for path in paths)
     names = re.findall(r"`(\w+)`", line) if line[0].isdigit() else []
     assert not [name for name in names if not re.search(rf"\b{name}\b", text)]
-
-
-def test_no_file_is_longer_than_250_lines() -> None:
-    assert not {path.name for path in PACKAGE.rglob("*.py") if len(path.read_text().splitlines()) > 250}

@@ -1,5 +1,6 @@
 """The HTML page in a real browser."""
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,16 +10,18 @@ from typing import Any
 import pytest
 from compare_browser import Browser, browser
 from compare_example import example_run, example_study, with_failure, with_rows
+from rich.console import Console
 
 from kd_lightning.compare.results import Row, Study
 from kd_lightning.report.analysis import Analysis, analyse, curve
 from kd_lightning.report.figures import plot
+from kd_lightning.report.outputs import write_report
 from kd_lightning.report.page import to_page
 from kd_lightning.report.panel import PALETTE, to_svg
 from kd_lightning.report.tables import headline
+from kd_lightning.report.text import to_terminal
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-WIDTHS = (1280, 390, 360)
 PLOTS = """[...document.querySelectorAll('[data-plot]')].map(box => ({
     name: box.dataset.plot,
     marks: box.querySelectorAll('svg use, svg path, svg image').length,
@@ -89,8 +92,7 @@ def without_problems(chromium: Browser, page: Path) -> bool:
     return chromium.problems == [] and requests == [page.as_uri()]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark"), (360, "light")])
 def test_every_figure_is_drawn_and_nothing_overflows(chromium: Browser, page: Path, width: int, scheme: str) -> None:
     chromium.open(page, width=width, scheme=scheme)
     plots: list[dict[str, Any]] = chromium.run(PLOTS)
@@ -205,11 +207,16 @@ def test_hostile_names_are_shown_as_text(chromium: Browser, tmp_path: Path) -> N
     assert without_problems(chromium, page)
 
 
-@pytest.mark.parametrize("seeds", [[], [0]], ids=["no run", "one run"])
-def test_a_study_that_has_hardly_begun_shows_a_page_without_errors(
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seeds", [[], [7]], ids=["no run", "one run"])
+def test_a_study_that_has_hardly_begun_is_reported_in_every_form(
     chromium: Browser, tmp_path: Path, seeds: list[int]
 ) -> None:
-    page = written(example_study(seeds=seeds), tmp_path)
+    analysis = analyse(example_study(seeds=seeds))
+    page, *_ = write_report(analysis, tmp_path)
+    console = Console(file=io.StringIO(), record=True)
+    console.print(to_terminal(analysis))
+    assert console.export_text().startswith("cosine and regress: no verdict")
     chromium.open(page, width=390)
     assert chromium.run("document.querySelector('h1').textContent").startswith("cosine and regress: no verdict")
     assert chromium.run("document.documentElement.scrollWidth") == 390
