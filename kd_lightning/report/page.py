@@ -13,7 +13,6 @@ from kd_lightning.report.figures import LEGENDS, few_note, legend, plot
 from kd_lightning.report.panel import PALETTE, to_svg
 from kd_lightning.report.statistics import Verdict
 from kd_lightning.report.tables import (
-    Cell,
     Table,
     classes_table,
     cost_notes,
@@ -140,7 +139,7 @@ def _section(title: str, note: str, body: str) -> str:
 
 def _settings(analysis: Analysis) -> str:
     rows = settings_table(analysis).rows
-    items = "".join(f"<dt>{escape(name.text)}</dt><dd>{escape(value.text)}</dd>" for name, value in rows)
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
     return f'<dl class="panel">{items}</dl>'
 
 
@@ -166,7 +165,10 @@ def _table(table: Table) -> str:
     heads = "".join(
         f'<th scope="col" aria-sort="none"><button type="button">{escape(name)}</button></th>' for name in table.columns
     )
-    lines = "".join(f"<tr>{_head(line[0])}{''.join(map(_cell, line[1:]))}</tr>" for line in table.rows)
+    lines = "".join(
+        f'<tr><th scope="row"><span>{escape(head)}</span></th>{"".join(map(_cell, cells))}</tr>'
+        for head, *cells in table.rows
+    )
     label = escape(table.title)
     return (
         f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table><thead><tr>{heads}</tr></thead>'
@@ -174,14 +176,9 @@ def _table(table: Table) -> str:
     )
 
 
-def _head(cell: Cell) -> str:
-    return f'<th scope="row" data-value="{escape(str(cell.value))}"><span>{escape(cell.text)}</span></th>'
-
-
-def _cell(cell: Cell) -> str:
-    value = "" if cell.value is None else escape(str(cell.value))
-    if cell.text in STYLES:
-        verdict = Verdict(cell.text)
-        return f'<td data-value="{value}"><span class="pill {STYLES[verdict]}">{MARKS[verdict]} {verdict}</span></td>'
-    words = ' class="words"' if isinstance(cell.value, str) and len(cell.text) > 20 else ""
-    return f'<td{words} data-value="{value}">{escape(cell.text)}</td>'
+def _cell(text: str) -> str:
+    if text in STYLES:
+        verdict = Verdict(text)
+        return f'<td><span class="pill {STYLES[verdict]}">{MARKS[verdict]} {verdict}</span></td>'
+    words = ' class="words"' if len(text) > 20 else ""
+    return f"<td{words}>{escape(text)}</td>"

@@ -1,20 +1,11 @@
 """The tables of a report as text, before any of its forms, and the sentence above them."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from kd_lightning.compare.results import finite
-from kd_lightning.report.analysis import ACCURACY, MEASURES, NOTHING, Analysis, Measure, RowAnalysis, class_spread
+from kd_lightning.report.analysis import ACCURACY, MEASURES, NOTHING, Analysis, RowAnalysis, class_spread
 from kd_lightning.report.comparison import interval_text, joined, points
 from kd_lightning.report.error_control import error_sentence
-from kd_lightning.report.statistics import POWER, Interval, Spread, Verdict
-
-
-class Cell(NamedTuple):
-    """The text of a table cell, and the value that sorts the column (``None`` sorts last)."""
-
-    text: str
-    value: float | str | None
+from kd_lightning.report.statistics import POWER, Verdict
 
 
 @dataclass(frozen=True)
@@ -23,7 +14,7 @@ class Table:
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 def headline(analysis: Analysis) -> str:
@@ -67,10 +58,10 @@ def results_table(analysis: Analysis) -> Table:
     for found in analysis.rows:
         shared = found.row.role == "teacher" and settings.teacher == "one for all seeds"
         done, planned = len(found.row.runs), 1 if shared else len(settings.seeds)
-        cells = [_text(found.row.name), Cell(str(done) if done == planned else f"{done} of {planned}", done)]
-        cells += [_spread(ACCURACY, found.measures[ACCURACY.name])]
-        cells += [_value(ACCURACY, found.row.reported)] if reported else []
-        rows.append((*cells, *_comparison_cells(found)))
+        accuracy = [ACCURACY.text(found.measures[ACCURACY.name])]
+        accuracy += [ACCURACY.show(found.row.reported)] if reported else []
+        runs = str(done) if done == planned else f"{done} of {planned}"
+        rows.append((found.row.name, runs, *accuracy, *_comparison_cells(found)))
     return Table("Test accuracy", tuple(columns), tuple(rows))
 
 
@@ -78,8 +69,7 @@ def measures_table(analysis: Analysis) -> Table:
     """Return every other measure that some run has."""
     shown = [measure for measure in MEASURES[1:] if any(found.measures[measure.name] for found in analysis.rows)]
     rows = [
-        (_text(found.row.name), *(_spread(measure, found.measures[measure.name]) for measure in shown))
-        for found in analysis.rows
+        (found.row.name, *(measure.text(found.measures[measure.name]) for measure in shown)) for found in analysis.rows
     ]
     return Table("Beside accuracy", ("Row", *(measure.title for measure in shown)), tuple(rows))
 
@@ -96,7 +86,7 @@ def classes_table(analysis: Analysis) -> Table:
     lines = []
     for index, name in enumerate(analysis.study.class_names):
         found = [class_spread([run.class_accuracy[index] for run in row.runs]) for row in rows]
-        lines.append((_text(name), *(_spread(ACCURACY, value) for value in found)))
+        lines.append((name, *(ACCURACY.text(value) for value in found)))
     return Table("Test accuracy by class (%)", ("Class", *(row.name for row in rows)), tuple(lines))
 
 
@@ -105,11 +95,10 @@ def runs_table(analysis: Analysis) -> Table:
     lines = []
     for row in analysis.study.rows:
         for run in row.runs:
-            values = (_value(measure, getattr(run, measure.name)) for measure in MEASURES)
-            lines.append((_text(row.name), Cell(str(run.seed), run.seed), *values, _text("finished")))
+            values = (measure.show(getattr(run, measure.name)) for measure in MEASURES)
+            lines.append((row.name, str(run.seed), *values, "finished"))
         for failure in row.failures:
-            blank = (Cell(NOTHING, None),) * len(MEASURES)
-            lines.append((_text(row.name), Cell(str(failure.seed), failure.seed), *blank, _text(failure.reason)))
+            lines.append((row.name, str(failure.seed), *(NOTHING,) * len(MEASURES), failure.reason))
     return Table("Every run", ("Row", "Seed", *(measure.title for measure in MEASURES), "State"), tuple(lines))
 
 
@@ -128,8 +117,7 @@ def settings_table(analysis: Analysis) -> Table:
         "Date": settings.date,
         "Time": "" if settings.seconds is None else f"{settings.seconds / 60:,.1f} min",
     }
-    lines = tuple((_text(name), _text(value)) for name, value in named.items() if value)
-    return Table("Settings", ("Setting", "Value"), lines)
+    return Table("Settings", ("Setting", "Value"), tuple((name, value) for name, value in named.items() if value))
 
 
 def method(analysis: Analysis) -> tuple[str, ...]:
@@ -166,31 +154,15 @@ def p_text(p: float | None) -> str:
     return NOTHING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _comparison_cells(found: RowAnalysis) -> tuple[Cell, ...]:
-    by, nothing = found.comparison, Cell(NOTHING, None)
+def _comparison_cells(found: RowAnalysis) -> tuple[str, ...]:
+    by = found.comparison
     if by is None:
-        return (*(nothing,) * 5, _text(found.row.role))
+        return (*(NOTHING,) * 5, found.row.role)
     return (
-        Cell(points(by.test.difference), by.test.difference) if by.test.runs else nothing,
-        _interval(by.test.interval),
-        _interval(by.bootstrap),
-        Cell(p_text(by.test.p_value), by.test.p_value),
-        Cell(p_text(by.adjusted_p), by.adjusted_p),
-        _text(by.verdict),
+        points(by.test.difference) if by.test.runs else NOTHING,
+        interval_text(by.test.interval) if by.test.interval else NOTHING,
+        interval_text(by.bootstrap) if by.bootstrap else NOTHING,
+        p_text(by.test.p_value),
+        p_text(by.adjusted_p),
+        str(by.verdict),
     )
-
-
-def _interval(found: Interval | None) -> Cell:
-    return Cell(interval_text(found), found.low) if found else Cell(NOTHING, None)
-
-
-def _spread(measure: Measure, found: Spread | None) -> Cell:
-    return Cell(measure.text(found), finite(measure.scale * found.mean) if found else None)
-
-
-def _value(measure: Measure, value: float | None) -> Cell:
-    return Cell(measure.show(value), finite(value))
-
-
-def _text(text: str) -> Cell:
-    return Cell(str(text), str(text))

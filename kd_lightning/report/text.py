@@ -16,7 +16,6 @@ from kd_lightning.report.analysis import MEASURES, Analysis, RowAnalysis
 from kd_lightning.report.error_control import error_sentence, new_study, worse_teachers
 from kd_lightning.report.statistics import Verdict
 from kd_lightning.report.tables import (
-    Cell,
     Table,
     classes_table,
     cost_notes,
@@ -79,7 +78,7 @@ def to_markdown(analysis: Analysis) -> str:
         shown = table(analysis)
         parts += [f"## {shown.title}", markdown_table(shown)] if len(shown.columns) > 1 else []
         parts += map(in_markdown, cost_notes(analysis)) if table is measures_table else []
-    lines = (f"- {name.text}: {in_markdown(value.text)}" for name, value in settings.rows)
+    lines = (f"- {name}: {in_markdown(value)}" for name, value in settings.rows)
     parts += [f"## {settings.title}", "\n".join(lines)]
     parts += ["## How to read it", "\n".join(f"- {line}" for line in method(analysis))]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -129,7 +128,7 @@ def _to_plain(found: RowAnalysis) -> dict[str, Any]:
 def markdown_table(table: Table) -> str:
     """Return a table as Markdown."""
     heads = [[in_markdown(name) for name in table.columns], ["---", *["---:"] * (len(table.columns) - 1)]]
-    body = [[in_markdown(cell.text) for cell in row] for row in table.rows]
+    body = [[in_markdown(cell) for cell in row] for row in table.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in [*heads, *body])
 
 
@@ -166,8 +165,8 @@ def _turned(table: Table) -> Iterator[Table]:
     """Make rows columns, in tables that fit into 80 columns: the first of the rows, the next ones, and so on."""
     for start in range(0, len(table.rows), ABREAST):
         names, *measures = zip(*table.rows[start : start + ABREAST], strict=True)
-        rows = [(Cell(title, title), *cells) for title, cells in zip(table.columns[1:], measures, strict=True)]
-        yield Table("" if start else table.title, ("Measure", *(name.text for name in names)), tuple(rows))
+        rows = [(title, *cells) for title, cells in zip(table.columns[1:], measures, strict=True)]
+        yield Table("" if start else table.title, ("Measure", *names), tuple(rows))
 
 
 def _rich_table(table: Table, left_out: Collection[str] = ()) -> RichTable:
@@ -178,5 +177,5 @@ def _rich_table(table: Table, left_out: Collection[str] = ()) -> RichTable:
     for index in kept:
         shown.add_column(escape(table.columns[index]), justify="right" if index else "left")
     for row in table.rows:
-        shown.add_row(*(escape(row[index].text) for index in kept))
+        shown.add_row(*(escape(row[index]) for index in kept))
     return shown
