@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -23,12 +24,17 @@ ALLOWED = {
 
 def imported(path: Path, everywhere: bool = False) -> Iterator[str]:
     """Yield the modules that a file imports when it is imported, or in its functions too."""
-    for node in executed(ast.parse(path.read_text(encoding="utf-8")), everywhere):
+    for node in executed(parsed(path), everywhere):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             yield node.module
             yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def executed(tree: ast.AST, everywhere: bool) -> Iterator[ast.AST]:

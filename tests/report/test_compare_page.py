@@ -12,7 +12,7 @@ from compare_browser import Browser, browser
 from compare_example import example_run, example_study, with_failure, with_rows
 from rich.console import Console
 
-from kd_lightning.compare.results import Row, Study
+from kd_lightning.compare.results import Row
 from kd_lightning.report.analysis import Analysis, analyse, curve
 from kd_lightning.report.figures import plot
 from kd_lightning.report.outputs import write_report
@@ -48,12 +48,6 @@ def analysis() -> Analysis:
 def page(analysis: Analysis, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(to_page(analysis), encoding="utf-8")
-    return path
-
-
-def written(study: Study, folder: Path) -> Path:
-    path = folder / "report.html"
-    path.write_text(to_page(analyse(study)), encoding="utf-8")
     return path
 
 
@@ -196,7 +190,9 @@ def test_hostile_names_are_shown_as_text(chromium: Browser, tmp_path: Path) -> N
     study = example_study(seeds=range(2))
     rows = (study.rows[0], study.rows[1], replace(study.rows[2], name=HOSTILE), study.rows[3])
     classes = (HOSTILE, *study.class_names[1:])
-    page = written(with_failure(replace(with_rows(study, *rows), name=HOSTILE, class_names=classes), HOSTILE), tmp_path)
+    hostile = with_failure(replace(with_rows(study, *rows), name=HOSTILE, class_names=classes), HOSTILE)
+    page = tmp_path / "report.html"
+    page.write_text(to_page(analyse(hostile)), encoding="utf-8")
     chromium.open(page, width=360)
     assert HOSTILE in chromium.run("document.querySelector('h1').textContent")
     assert chromium.run("document.images.length + document.scripts.length") == 1  # the script
