@@ -57,8 +57,8 @@ class Comparison:
 
     def advice(self) -> str:
         """Return the limits of the verdict, or what it takes to reach one; may be empty."""
-        all_seeds = self.all_seeds
-        beyond = all_seeds and f"with all {all_seeds.runs} seeds {points(all_seeds.difference)} (exploratory)"
+        found = self.all_seeds
+        beyond = f"with all {found.runs} seeds {points(found.difference)} (exploratory)" if found else ""
         return "; ".join(filter(None, (self._limits(), beyond)))
 
     def _limits(self) -> str:
