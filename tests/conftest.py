@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from recorded_graph import Captures
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two cores are often shared; before torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes test at once: more threads than cores wait
 
 
 def pytest_collect_file() -> None:
