@@ -144,6 +144,11 @@ def test_a_click_on_a_heading_sorts_by_value_and_what_is_missing_comes_last(chro
         "[...document.querySelector('table').querySelectorAll('th[aria-sort]')].map(th => th.ariaSort)"
     )
     assert states.count("ascending") == 1
+    cells = "document.querySelector('table').tBodies[0].rows[{}].cells[2].textContent = '{}'"
+    for line, text in enumerate(("1,234.5 ± 0.1", "nan ± nan", "\N{MINUS SIGN}3.0", "<0.001")):
+        chromium.run(cells.format(line, text))
+    click(chromium, head.format("Test accuracy (%)"))
+    assert column(chromium, "Test accuracy (%)") == ["\N{MINUS SIGN}3.0", "<0.001", "1,234.5 ± 0.1", "nan ± nan"]
 
 
 def test_plots_show_their_values_under_the_pointer(chromium: Browser, page: Path, analysis: Analysis) -> None:
