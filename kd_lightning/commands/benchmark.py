@@ -9,8 +9,7 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.cli import LightningArgumentParser
 
 from kd_lightning.benchmark.measure import Bench, measure
-from kd_lightning.benchmark.report import Run, to_plain, to_text
-from kd_lightning.benchmark.usual import usual_transforms
+from kd_lightning.benchmark.report import to_plain, to_text
 from kd_lightning.errors import UserError
 from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.files import atomic_write
@@ -63,31 +62,20 @@ class BenchmarkCLI(TrainingCLI):
                 **{"limit_val_batches": 0, **kwargs, "callbacks": [TrainAhead(), *kwargs.get("callbacks", ())]},
             )
 
-    @property
-    def val_images(self) -> int:
-        """The validation images of the config's run."""
-        size = self.datamodule.val_size
-        return round(size * self.config.images if size < 1 else size)
-
     def bench(self) -> Bench:
-        """Return the objects to measure."""
-        options = self.config
-        steps = options.steps or (400 if isinstance(self.trainer.accelerator, CUDAAccelerator) else 20)
-        return Bench(self.model, self.datamodule, self.instantiate_trainer, steps, options.workers, self.val_images)
-
-    def run(self) -> Run:
-        """Return the settings of the config's run."""
-        data, config, epochs = self.datamodule, self.config, self.config.trainer.max_epochs
-        return Run(
-            name=run_name(Path(config.config[0].relative)) if config.config else type(self.model).__name__,
+        """Return the config's run, to measure."""
+        options, data, epochs = self.config, self.datamodule, self.config.trainer.max_epochs
+        on_gpu = isinstance(self.trainer.accelerator, CUDAAccelerator)
+        return Bench(
+            name=run_name(Path(options.config[0].relative)) if options.config else type(self.model).__name__,
             task=self.model,
-            batch_size=data.batch_size,
-            images=config.images,
-            val_images=self.val_images,
+            data=data,
+            make_trainer=self.instantiate_trainer,
+            images=options.images,
+            val_images=round(data.val_size * options.images if data.val_size < 1 else data.val_size),
             epochs=None if epochs == -1 else epochs,
-            views=data.seen_views.count or 1,
-            flips=data.pipeline.flips_only,
-            left_out=usual_transforms(data)[1],
+            steps=options.steps or (400 if on_gpu else 20),
+            workers=options.workers,
         )
 
 
@@ -97,7 +85,8 @@ def main(args: Sequence[str]) -> int:
     use_own_cores()
     cli = run(args[1:], BenchmarkCLI, run=False)
     assert isinstance(cli, BenchmarkCLI)
-    result = to_plain(cli.run(), measure(cli.bench(), cli.config.rounds))
+    bench = cli.bench()
+    result = to_plain(bench, measure(bench, cli.config.rounds))
     print(to_text(result))
     if cli.config.output is not None:
         with atomic_write(cli.config.output) as path:
