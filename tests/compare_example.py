@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_lightning.compare.results import Curves, Failure, Role, Row, Run, Study
-from kd_lightning.compare.settings import Settings
+from kd_lightning.compare.results import Curves, Failure, Role, Row, Run, Settings, Study
 from kd_lightning.compare.study_plan import StudyPlan
 from kd_lightning.data.class_names import CIFAR10_CLASSES
 

@@ -15,6 +15,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from kd_lightning.compare.results import Curves, Run
 from kd_lightning.data.loader import Batch
 from kd_lightning.networks import Network
+from kd_lightning.sources import package_version
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.step_output import StepOutput
 
@@ -105,7 +106,13 @@ class Measure(Callback):
         epochs = tuple(range(1, len(self._curves) + 1))
         names = {name for epoch in self._curves for name in epoch}
         curves = {name: tuple(epoch.get(name, float("nan")) for epoch in self._curves) for name in names}
-        return Run(seed=seed, training_seconds=self._seconds, curves=Curves(epochs, **curves), **self._measured)
+        return Run(
+            seed=seed,
+            training_seconds=self._seconds,
+            curves=Curves(epochs, **curves),
+            made_by=package_version(),
+            **self._measured,
+        )
 
 
 def multiply_adds(network: Network) -> int:

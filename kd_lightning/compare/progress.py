@@ -1,7 +1,7 @@
 """Progress of a study: a line for each run that ends, and the time left."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import mean, median
 from types import TracebackType
 from typing import Self
@@ -19,15 +19,17 @@ class Progress:
         total: Runs of the study.
         jobs: Runs at once.
         console: Where to print.
+
+    Attributes:
         expected: Seconds that a run of a row is expected to take, by the row's name, until one is done.
     """
 
-    def __init__(self, total: int, jobs: int, console: Console, expected: Mapping[str, float]) -> None:
+    def __init__(self, total: int, jobs: int, console: Console) -> None:
         self.total = total
         self.jobs = jobs
         self.done = 0
         self.console = console
-        self.expected = expected
+        self.expected: dict[str, float] = {}
         self._seconds: dict[str, list[float]] = {}  # of the runs done in this process, by row
         self._started: dict[tuple[str, int], float] = {}
         self._status = console.status("")
@@ -68,10 +70,8 @@ class Progress:
         self._status.update(escape(f"{self.done} of {self.total} runs done; running: {running}; {self.left(waiting)}"))
 
     def left(self, waiting: Sequence[str]) -> str:
-        """Return the time left in words; delays of the finished runs are added to the expectation of the others."""
-        done = {row: median(seconds) for row, seconds in self._seconds.items()}
-        late = median([done[row] - self.expected[row] for row in done if row in self.expected] or [0.0])
-        expected = {row: max(0.0, seconds + late) for row, seconds in self.expected.items()} | done
+        """Return the time left in words; a row is expected to take as long as its runs so far."""
+        expected = {**self.expected, **{row: median(seconds) for row, seconds in self._seconds.items()}}
         if not expected:
             return "time left unknown until the first run ends"
         typical = mean(expected.values())

@@ -8,11 +8,10 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_lightning.compare.read_numbers import READ_AS
-from kd_lightning.compare.settings import Settings
-from kd_lightning.errors import UserError
+from kd_lightning.compare.study_plan import StudyPlan
 
 Role = Literal["teacher", "baseline", "student"]
+TeacherPolicy = Literal["one for all seeds", "one per seed"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ class Run:
         training_seconds: Wall-clock time of ``fit``.
         onnx_bytes: Size of the exported ONNX file.
         latency_ms: Milliseconds that ONNX Runtime takes for one image.
+        made_by: The version of this package that made it, as ``package_version`` returns it.
     """
 
     seed: int
@@ -80,6 +80,7 @@ class Run:
     teacher_accuracy: float | None = None
     onnx_bytes: int | None = None
     latency_ms: float | None = None
+    made_by: str = ""
 
     def __post_init__(self) -> None:
         counts = np.array(self.confusion)
@@ -113,12 +114,14 @@ class Run:
     def from_plain(cls, values: Mapping[str, Any], correct: NDArray[np.bool_]) -> Self:
         """Build it from what ``to_plain`` gave; ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
         given = {item.name: values[item.name] for item in fields(cls) if item.name != "correct"}
-        for name, check in READ_AS.items():
-            given[name] = check(values[name])
+        for name in ("seed", "parameters", "multiply_adds", "onnx_bytes"):
+            given[name] = _size(values[name], int, optional=name == "onnx_bytes")
+        for name in ("training_seconds", "teacher_agreement", "teacher_accuracy", "latency_ms"):
+            given[name] = _size(values[name], int, float, optional=name != "training_seconds")
         given["curves"] = Curves.from_plain(values["curves"])
         given["confusion"] = tuple(tuple(int(count) for count in line) for line in values["confusion"])
         given |= {name: _number(values[name]) for name in ("test_loss", "calibration_error")}
-        return cls(correct=correct, **given)
+        return cls(correct=correct, **given | {"made_by": str(values["made_by"])})
 
 
 @dataclass(frozen=True)
@@ -155,31 +158,48 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Study:
-    """Rows to compare on the same test images, with one baseline among them.
+class Settings:
+    """How a study was run, to judge it and to run it again.
 
-    Raises:
-        UserError: Two rows have the same name, or there is not exactly one baseline.
-        ValueError: A row has two runs of one seed, or the runs were not evaluated on equally many images and classes.
+    Attributes:
+        data: The data in words, such as ``CIFAR-10 (JPEG copy)``.
+        protocol: Which images train and validate, and when the test split is evaluated, in one sentence.
+        teacher: Whether all seeds share one teacher or each has its own.
+        epochs: Epochs that the baseline was trained for, in the longest of its runs.
+        seeds: The requested seeds, finished or not.
+        plan: The plan, fixed before the first run.
+        machine: Processor and accelerator.
+        versions: Package name to version.
+        command: The command line that runs the study again.
+        new_study: The command line of a study of the same rows with new seeds, without their number.
+        date: Day of the last run, as ``2026-01-31``.
+        seconds: Total time of the study, where known.
+        other_versions: A sentence on runs that another version of this package made; empty where there are none.
     """
+
+    data: str
+    protocol: str
+    teacher: TeacherPolicy
+    epochs: int
+    seeds: tuple[int, ...]
+    plan: StudyPlan
+    machine: str
+    versions: dict[str, str]
+    command: str
+    new_study: str = ""
+    date: str = ""
+    seconds: float | None = None
+    other_versions: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Rows of different names to compare on the same test images, with one baseline among them."""
 
     name: str
     settings: Settings
     class_names: tuple[str, ...]
     rows: tuple[Row, ...]
-
-    def __post_init__(self) -> None:
-        names = [row.name for row in self.rows]
-        if len(set(names)) < len(names):
-            raise UserError(f"the rows of study {self.name} must have different names, got {', '.join(names)}.")
-        baselines = [row.name for row in self.rows if row.role == "baseline"]
-        if len(baselines) != 1:
-            raise UserError(f"study {self.name} needs exactly one baseline, got {', '.join(baselines) or 'none'}.")
-        if any(len({run.seed for run in row.runs}) < len(row.runs) for row in self.rows):
-            raise ValueError(f"a row of study {self.name} has two runs of the same seed")
-        sizes = {(len(run.confusion), len(run.correct)) for row in self.rows for run in row.runs}
-        if len(sizes | {(len(self.class_names), images) for _, images in sizes}) > 1:
-            raise ValueError(f"runs of study {self.name} differ in (classes, test images): {sorted(sizes)}")
 
     @property
     def baseline(self) -> Row:
@@ -194,19 +214,6 @@ class Study:
         names = {"name": self.name, "class_names": list(self.class_names)}
         return {**names, "settings": asdict(self.settings), "rows": rows}
 
-    @classmethod
-    def from_plain(cls, values: Mapping[str, Any], correct: list[NDArray[np.bool_]]) -> Self:
-        """Build it from what ``to_plain`` gave and, a row at a time, the runs' ``correct`` as (runs, N) arrays."""
-        settings = Settings.from_plain(values["settings"])
-        rows = tuple(_row(row, right) for row, right in zip(values["rows"], correct, strict=True))
-        return cls(str(values["name"]), settings, tuple(values["class_names"]), rows)
-
-
-def _row(values: Mapping[str, Any], correct: NDArray[np.bool_]) -> Row:
-    runs = tuple(Run.from_plain(run, right) for run, right in zip(values["runs"], correct, strict=True))
-    failures = tuple(Failure(**failure) for failure in values["failures"])
-    return Row(**{**values, "runs": runs, "failures": failures})
-
 
 def finite(value: float | None) -> float | None:
     """Return the value, or ``None`` where it is NaN or infinite, which JSON cannot hold."""
@@ -215,3 +222,13 @@ def finite(value: float | None) -> float | None:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
+
+
+def _size(value: Any, *types: type[float], optional: bool) -> float | None:
+    """Return a number of a file from 0 on, or raise ``ValueError``."""
+    if value is None and optional:
+        return None
+    if type(value) not in types or not 0 <= value < 2**63:
+        raise ValueError(f"{str(value)[:40]} is not a number from 0 on")
+    number: float = value
+    return number

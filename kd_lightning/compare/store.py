@@ -1,21 +1,42 @@
-"""A study on disk: one file for each finished run, and one for the whole."""
+"""A study's folder: it is locked while a study runs, and has a file for each finished run."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from kd_lightning.compare.results import Run, Study
+from kd_lightning.compare.results import Run
 from kd_lightning.digest import file_digest
 from kd_lightning.errors import UserError
-from kd_lightning.files import atomic_write
+from kd_lightning.files import atomic_write, writing
 from kd_lightning.wording import shown
 
-MAX_BYTES = 2**30
-"""Largest size of a study's unpacked arrays."""
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Lock a study's folder for this process; the system releases the lock when the process ends, however it ends.
+
+    Raises:
+        UserError: Another compare is at work in it, or it cannot be written.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"another compare is at work in {folder}; wait for its end, or give this one another --output."
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_run(run: Run, path: Path) -> None:
@@ -26,7 +47,9 @@ def write_run(run: Run, path: Path) -> None:
     with atomic_write(_correct_file(path)) as temporary:
         np.save(temporary, run.correct)
     kept = [file for file in (_correct_file(path), classes_file(path)) if file.exists()]
-    _write_json(run.to_plain() | {"sha256": {file.name: file_digest(file) for file in kept}}, path)
+    plain = run.to_plain() | {"sha256": {file.name: file_digest(file) for file in kept}}
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(plain, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_run(path: Path) -> Run:
@@ -81,35 +104,3 @@ def _checked_array(path: Path, result: Path) -> NDArray[Any]:
     if json.loads(result.read_text(encoding="utf-8"))["sha256"][path.name] != file_digest(path):
         raise ValueError(f"{path.name} is not the file that the run wrote")
     return np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # a map is no larger than its file
-
-
-def write_study(study: Study, path: Path) -> None:
-    """Write a study as JSON to ``path``, after the ``correct`` of its runs as ``.npz`` beside it."""
-    with atomic_write(path.with_suffix(".npz")) as temporary:
-        empty = np.zeros((0, 0), dtype=np.bool_)
-        arrays = [np.stack([run.correct for run in row.runs]) if row.runs else empty for row in study.rows]
-        np.savez_compressed(temporary, *arrays)
-    _write_json(study.to_plain(), path)
-
-
-def read_study(path: Path) -> Study:
-    """Read what ``write_study`` wrote.
-
-    Raises:
-        UserError: It is missing or damaged.
-    """
-    try:
-        with ZipFile(path.with_suffix(".npz")) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise ValueError("its arrays are too large")
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            correct = [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
-        return Study.from_plain(json.loads(path.read_text(encoding="utf-8")), correct)
-    except Exception as error:  # as above
-        raise UserError(f"{path} is not the results of a study ({shown(error)}): start the study again.") from error
-
-
-def _write_json(plain: dict[str, Any], path: Path) -> None:
-    with atomic_write(path) as temporary:
-        text = json.dumps(plain, allow_nan=False, ensure_ascii=False) + "\n"
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -37,16 +37,16 @@ class Job:
 
     Attributes:
         row: Name of its row.
-        args: Arguments of ``fit``.
         seed: Its seed.
+        args: Arguments of ``fit``.
         folder: Folder of its logs.
         result: The file of its results; its weights and predicted classes lie beside it.
         hyperparameters: Its hyper-parameters in TensorBoard.
     """
 
     row: str
-    args: list[str]
     seed: int
+    args: list[str]
     folder: Path
     result: Path
     hyperparameters: dict[str, Any]

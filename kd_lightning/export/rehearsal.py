@@ -20,7 +20,7 @@ from kd_lightning.export.verify import Variant, torch_reference
 from kd_lightning.files import cache_folder
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
-from kd_lightning.sources import reached
+from kd_lightning.sources import own_modules
 
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
@@ -37,7 +37,7 @@ def rehearse_export(
     """Export a network, trained or not, to a temporary folder, on one image of noise: run it before training.
 
     It takes two seconds. A rehearsal that succeeds is recorded, and is not repeated with the same source of the network
-    and of all that it imports, the same arguments and the same versions of the libraries.
+    and of the user's own modules, the same arguments and the same versions of the libraries.
 
     Args:
         network: The network; it does not change.
@@ -84,19 +84,14 @@ def _key(network: Network, info: ModelInfo, variants: Collection[Variant], setti
     """Return a hash of all that a rehearsal depends on; ``None`` where a part is unknown."""
     kinds = {kind for layer in network.modules() for kind in type(layer).__mro__}
     modules = {module for kind in kinds if (module := getmodule(kind)) is not None and _is_own(module)}
+    own = (f"{name} {path.read_bytes()!r}" for name, path in sorted(own_modules().items()))
     try:
-        sources = [*sorted(getsource(module) for module in modules), *_helpers(modules)]
+        sources = [*sorted(getsource(module) for module in modules), *own]
         versions = [version(library) for library in LIBRARIES]
     except (OSError, TypeError, PackageNotFoundError):  # typed in, compiled, or installed under another name
         return None
     parts = (network, info, sorted(variants), settings, settings.quantization.reduces_range, *sources, *versions)
     return digest("\0".join(map(str, parts)).encode())
-
-
-def _helpers(modules: Collection[ModuleType]) -> list[str]:
-    """Return the sources of the user's own modules that modules import, as they are now on the disk."""
-    found, _ = reached([module.__name__ for module in modules], lambda name: name.startswith("kd_lightning."))
-    return [str(found[name].read_bytes()) for name in sorted(found)]
 
 
 def _is_own(module: ModuleType) -> bool:

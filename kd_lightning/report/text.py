@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from kd_lightning.report.analysis import MEASURES, Analysis, RowAnalysis
-from kd_lightning.report.error_control import error_sentence, new_study, worse_teachers
+from kd_lightning.report.error_control import cautions, error_sentence, new_study, worse_teachers
 from kd_lightning.report.statistics import Verdict
 from kd_lightning.report.tables import (
     Cell,
@@ -45,7 +45,7 @@ def to_terminal(analysis: Analysis) -> Group:
         Text.assemble((f"  {row.name} ", "bold"), (by.sentence(), COLOURS[by.verdict])) for row, by in analysis.compared
     ]
     failures = [Text(line, "red") for line in failure_lines(analysis)]
-    first = [Text(line, "bold yellow") for line in worse_teachers(analysis.study)]
+    first = [Text(line, "bold yellow") for line in cautions(analysis.study)]
     tables = [_narrow(results_table(analysis)), *_turned(measures_table(analysis))]
     shown = [_rich_table(table) for table in tables if table.rows]
     held = Text(error_sentence(analysis.study))
@@ -67,7 +67,7 @@ def to_markdown(analysis: Analysis) -> str:
     failures = [f"- {in_markdown(line)}" for line in failure_lines(analysis)]
     study, compared = analysis.study, analysis.compared
     parts = [f"# {in_markdown(study.name)}", f"**{in_markdown(headline(analysis))}**"]
-    parts += [*map(in_markdown, worse_teachers(study)), "\n".join(verdicts)]
+    parts += [*map(in_markdown, cautions(study)), "\n".join(verdicts)]
     parts += ["\n".join(failures)] if failures else []
     parts += [in_markdown(line) for line in (error_sentence(study), *new_study(study, compared))]
     for table in (results_table, measures_table, classes_table):

@@ -22,18 +22,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kd_lightning.cli import main
 from kd_lightning.commands import compare as command
-from kd_lightning.compare import runner
-from kd_lightning.compare.make_plan import row_digests
-from kd_lightning.compare.plan import plan_rows
+from kd_lightning.compare import measure
 from kd_lightning.compare.results import Row, Study
-from kd_lightning.compare.run_key import run_key
-from kd_lightning.compare.store import read_study
+from kd_lightning.compare.rows import plan_rows, row_digests
 from kd_lightning.compare.study import RowConfig, as_text, read_request
 from kd_lightning.compare.worker import Job, run_job
 from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, Network
 from kd_lightning.report import figures, outputs
-from kd_lightning.report.analysis import analyse
+from kd_lightning.report.analysis import Analysis, analyse
 from kd_lightning.report.page import to_page
 from kd_lightning.report.text import to_markdown
 from kd_lightning.tasks import Classifier
@@ -63,6 +60,7 @@ class InThisProcess:
     """Replaces the pool: importing torch in a process of its own takes longer than all runs of a test."""
 
     started: list[str]
+    studies: list[Study]
 
     def __init__(self, size: int, threads: int) -> None:
         self.threads = threads
@@ -93,12 +91,18 @@ class InThisProcess:
         return ended
 
 
+def keep(analysis: Analysis, folder: Path) -> list[Path]:
+    """Replace the report: it is drawn in tests of its own."""
+    InThisProcess.studies.append(analysis.study)
+    return [folder / "report.html"]
+
+
 @pytest.fixture
 def in_process(temp_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Run in this process, in an empty folder; return the runs that were done."""
-    InThisProcess.started = []
-    monkeypatch.setattr(runner, "Pool", InThisProcess)
-    monkeypatch.setattr(command, "write_report", lambda analysis, folder: [folder / "report.html"])
+    InThisProcess.started, InThisProcess.studies = [], []
+    monkeypatch.setattr(command, "Pool", InThisProcess)
+    monkeypatch.setattr(command, "write_report", keep)
     return InThisProcess.started
 
 
@@ -123,7 +127,7 @@ def write_study(*compared: str, **more: Any) -> None:
 def compare(*options: str, seeds: int = 2, output: str = "out", status: int = 0) -> Study:
     args = ["compare", "--config", "study.yaml", f"--seeds={seeds}", f"--output={output}", *TINY, *options]
     assert main(args) == status
-    return read_study(Path(output, "study.json"))
+    return InThisProcess.studies[-1]
 
 
 def numbers(row: Row) -> list[Any]:
@@ -137,7 +141,7 @@ def numbers(row: Row) -> list[Any]:
 def test_runs_are_paired_measured_kept_and_reported(
     in_process: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "write_report", outputs.write_report)
+    monkeypatch.setattr(command, "write_report", lambda *args: [*keep(*args), *outputs.write_report(*args)])
     for name in set(figures.PLOTS) - {"accuracy"}:  # these have tests of their own
         monkeypatch.setitem(figures.PLOTS, name, lambda _: [])
     write_configs()
@@ -150,6 +154,7 @@ def test_runs_are_paired_measured_kept_and_reported(
     assert numbers(ignoring) == numbers(student)
     assert numbers(student)[0] != numbers(student)[1]
     printed = " ".join(capsys.readouterr().out.split())
+    assert "Plan: 2 seeds (0 to 1), looked at once (out/plan.json). No verdict, because 2 seeds are too few" in printed
     assert "same no verdict (2 seeds are too few): 0.00 points (0.00 to 0.00)" in printed
 
     first, second = student.runs
@@ -200,6 +205,7 @@ def test_rows_and_seeds_added_after_the_plan_have_no_verdict_and_change_none(
     assert "3 seeds (0 to 2), looked at once, 2 rows" in " ".join(capsys.readouterr().out.split())
     assert [by.outcome for _, by in planned] == ["inconclusive", "inconclusive"]
     more = analyse(compare(seeds=4)).compared
+    assert "Seeds from 3 on are more than planned: they change no verdict." in capsys.readouterr().out
     assert [len(row.runs) for row, _ in more] == [4, 4]
     assert [(by.test, by.adjusted_p, by.verdict) for _, by in more] == [
         (by.test, by.adjusted_p, by.verdict) for _, by in planned
@@ -208,6 +214,9 @@ def test_rows_and_seeds_added_after_the_plan_have_no_verdict_and_change_none(
     write_study("same", "die", "fail")
     added = [by.outcome for _, by in analyse(compare(seeds=3)).compared]
     assert added == ["inconclusive", "inconclusive", "no verdict (it was not in the study's plan)"]
+    printed = capsys.readouterr().out
+    assert "No verdict on fail: it was not in the study's plan.\nA new study has new seeds, and verdicts: " in printed
+    assert " --output out_2 --first_seed 4 --seeds 5\n" in printed
     changed = analyse(compare("--trainer.max_epochs=1", seeds=1)).compared
     assert all("it is not what was planned" in by.outcome for _, by in changed[:2])
 
@@ -219,7 +228,7 @@ def test_a_study_stops_at_the_first_look_that_calls_all_its_rows(in_process: lis
     )
     args = ["compare", "--config", "study.yaml", "--output=out", *TINY, "--model.optimizer.lr=1e-3"]
     assert main([*args, "--trainer.max_epochs=5"]) == 0
-    ((row, by),) = analyse(read_study(Path("out/study.json"))).compared
+    ((row, by),) = analyse(InThisProcess.studies[-1]).compared
     assert (by.outcome, len(row.runs)) == ("hurts", 4)
 
 
@@ -255,6 +264,30 @@ def test_a_failed_run_is_reported_with_those_that_need_it_and_does_not_end_the_o
     Path("fail").unlink()
     assert [len(row.runs) for row in compare("--model.network=DeepNN", seeds=1).rows] == [1, 1, 1]
     assert in_process == ["teacher 0", "student 0", "teacher 0", "cosine 0"]  # only those that failed
+
+
+def test_runs_of_another_version_of_this_package_are_reused_and_named(
+    in_process: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_configs()
+    write_study("ignoring", teacher={"config": "teacher.yaml"})
+    assert compare(seeds=1).settings.other_versions == ""
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(measure, "package_version", lambda: "0.0.9 (old)")
+        compare(seeds=2)
+    capsys.readouterr()
+    study = compare(seeds=2)
+    assert len(in_process) == 6  # none of them again
+    printed = capsys.readouterr().out
+    assert "student, seed 1: " in printed
+    assert printed.count("reused, made by kd_lightning 0.0.9 (old)") == 3
+    note = "Other versions of kd_lightning made 3 runs by 0.0.9 (old); this is 0.1.0 ("
+    for text in (" ".join(printed.split()), to_page(analyse(study)), to_markdown(analyse(study))):
+        assert note in text
+        assert "To do all runs again with this version, remove out/runs." in text
+    shutil.rmtree("out/runs")
+    assert compare(seeds=2).settings.other_versions == ""
+    assert len(in_process) == 12
 
 
 @pytest.fixture
@@ -316,18 +349,6 @@ def alive(pid: int) -> bool:
     return subprocess.run(["ps", "-p", str(pid)], capture_output=True, check=False).returncode == 0
 
 
-def test_a_row_can_change_options_of_its_config(in_process: list[str]) -> None:
-    changed = {"model.optimizer.init_args.lr": 0.02, "trainer.max_epochs": 1}
-    rows = [{"config": "student.yaml", "name": "quick", "options": changed}, {"config": "student.yaml", "name": "same"}]
-    Path("study.yaml").write_text(
-        yaml.safe_dump({"baseline": {"config": "student.yaml"}, "onnx": False, "compared": rows})
-    )
-    student, quick, same = compare(seeds=1).rows
-    assert numbers(same) == numbers(student)
-    assert len(quick.runs[0].curves.epochs) == 1
-    assert quick.runs[0].curves.train_loss[0] != student.runs[0].curves.train_loss[0]
-
-
 class Branching(PlainNet):
     """Cannot be exported: what it does depends on the values."""
 
@@ -352,7 +373,7 @@ def test_a_module_of_the_users_own_is_measured_as_onnx_or_the_report_has_the_rea
     assert (again.runs[0].onnx_bytes, again.no_costs) == (first.runs[0].onnx_bytes, "")
     assert last.runs[0].onnx_bytes is None
     note = "branching has no ONNX size and latency, because Branching cannot be exported to ONNX ("
-    analysis = analyse(read_study(Path("out", "study.json")))
+    analysis = analyse(InThisProcess.studies[-1])
     for form in (to_page(analysis), to_markdown(analysis)):
         assert form.count(note) == 1
         assert "plain has no ONNX size" not in form
@@ -424,32 +445,25 @@ VALUES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES)
-def test_the_text_of_an_option_is_read_as_its_value(value: Any) -> None:
+def test_the_text_of_an_option_is_read_as_its_value() -> None:
     parser = ArgumentParser()
     parser.add_argument("--x", type=Any)
-    assert parser.parse_args([f"--x={as_text(value)}"]).x == value
+    for value in VALUES:
+        assert parser.parse_args([f"--x={as_text(value)}"]).x == value
 
 
 MISTAKES = {
     "no study": ([], "compare needs a study"),
-    "a config": (["--config=student.yaml"], "is not a study"),
     "a config with a baseline": (["--config=quickstart.yaml"], "quickstart.yaml is not a study"),
-    "nowhere": (["--config=nope.yaml"], "there is no config 'nope.yaml'"),
     "no seeds": (["--config=notebook_table.yaml", "--seeds=0"], "--seeds is 0"),
     "no option": (["--config=notebook_table.yaml", "--foo=1"], "there is no option --foo"),
-    "no such option of a run": (["--config=notebook_table.yaml", "--data.foo=1"], "there is no option --data.foo"),
     "same names": (["--config=twice.yaml"], "two rows of the study are called 'student'"),
     "no option of a row": (["--config=other.yaml"], "the row 'student' has the option 'seeds'"),
-    "no option of all rows": (["--config=shared.yaml"], "the study has the option 'seeds'"),
     "an option that one row lacks": (
         ["--config=lacking.yaml"],
         "in the row 'student', there is no option --model.losses",
     ),
-    "no teacher": (["--config=untaught.yaml"], "learns from a teacher"),
-    "a smoke test": (["--config=notebook_table.yaml", "--trainer.fast_dev_run=1"], "has trainer.fast_dev_run 1"),
     "some test images": (["--config=notebook_table.yaml", "--trainer.limit_test_batches=.5"], "limit_test_batches 0.5"),
-    "no training": (["--config=notebook_table.yaml", "--trainer.max_epochs=0"], "has trainer.max_epochs 0"),
     "no such strategy": (["--config=notebook_table.yaml", "--trainer.strategy=tpu"], "--trainer options do not fit"),
     "another teacher": (
         ["--config=another.yaml"],
@@ -469,7 +483,6 @@ def test_a_mistake_is_answered_in_one_sentence_before_anything_runs(
     mistake: str, in_process: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("twice.yaml").write_text("baseline: {config: student.yaml}\ncompared: [{config: student.yaml}]")
-    Path("untaught.yaml").write_text("baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml}]")
     Path("other.yaml").write_text("baseline: {config: student.yaml, options: {seeds: 2}}\ncompared: []")
     study = (
         "teacher: {config: student.yaml}\nbaseline: {config: student.yaml, name: a}\ncompared: [{config: cosine.yaml}]"
@@ -478,7 +491,6 @@ def test_a_mistake_is_answered_in_one_sentence_before_anything_runs(
     rows = "baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml, options: {data.normalize: imagenet}}]"
     Path("pixels.yaml").write_text(f"teacher: {{config: teacher.yaml}}\n{rows}")
     rows = "baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml}]"
-    Path("shared.yaml").write_text(f"options: {{seeds: 2}}\n{rows}")
     Path("lacking.yaml").write_text(f"options: {{model.losses.kd.weight: 2}}\n{rows}")
     Path("set.yaml").write_text("baseline: {config: student.yaml, options: {data.augment: !!set {a}}}\ncompared: []")
     args, expected = MISTAKES[mistake]
@@ -510,8 +522,7 @@ def test_options_of_the_study_are_those_of_each_row_and_give_the_same_runs(temp_
         study = {"teacher": teacher, "baseline": rows[0], "compared": rows[1:], "options": shared}
         Path("study.yaml").write_text(yaml.safe_dump(study))
         planned = plan_rows(read_request(["--config=study.yaml", "--data=tiny.TinyDataModule", *args]))
-        keys = [run_key(row.config, 0, data={}, teacher=None, threads=1, code="") for row in planned]
-        return keys, row_digests(planned, {row.row.title: {} for row in planned}, "one", 1)
+        return [row.key(0, None, 1) for row in planned], row_digests(planned, "one", 1)
 
     values: dict[str, Any] = {"trainer.max_epochs": 3, "data.batch_size": 32, "data.views": None}
     assert digests(values, {}) == digests({}, values)

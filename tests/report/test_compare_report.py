@@ -18,7 +18,7 @@ from rich.console import Console
 from scipy import stats
 
 from kd_lightning.compare.results import Curves, Row, Run, Study
-from kd_lightning.compare.store import read_run, read_study, write_run, write_study
+from kd_lightning.compare.store import read_run, write_run
 from kd_lightning.compare.study import RowConfig
 from kd_lightning.data.class_names import CIFAR10_CLASSES
 from kd_lightning.errors import UserError
@@ -66,16 +66,6 @@ def test_a_run_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
     assert np.array_equal(back.correct, run.correct)
 
 
-def test_a_study_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
-    study = with_failure(example_study(), "out of memory")
-    study = with_rows(study, *study.rows, Row("nothing yet", "nothing"))
-    write_study(study, tmp_path / "study.json")
-    back = read_study(tmp_path / "study.json")
-    assert back.to_plain() == study.to_plain()
-    assert back.settings == study.settings
-    assert to_csv(analyse(back)) == to_csv(analyse(study))
-
-
 @pytest.mark.parametrize("broken", ["run.json", "run.npy"])
 def test_a_damaged_run_is_refused_in_one_sentence(tmp_path: Path, broken: str) -> None:
     write_run(example_run(0, 0.6), tmp_path / "run.json")
@@ -94,16 +84,6 @@ def test_the_predictions_of_a_run_are_never_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "run.npy", np.array([object()]), allow_pickle=True)
     with pytest.raises(UserError, match="not a finished run"):
         read_run(tmp_path / "run.json")
-
-
-def test_a_study_needs_one_baseline_and_different_names() -> None:
-    study = example_study(seeds=[0])
-    with pytest.raises(UserError, match="exactly one baseline, got none"):
-        replace(study, rows=(study.rows[0],))
-    with pytest.raises(UserError, match="different names"):
-        replace(study, rows=(*study.rows, study.rows[0]))
-    with pytest.raises(ValueError, match="two runs of the same seed"):
-        replace(study, rows=(study.rows[0], replace(study.rows[1], runs=study.rows[1].runs * 2)))
 
 
 def test_the_headline_answers_first() -> None:
