@@ -12,7 +12,7 @@ import torch
 from kd_lightning.compare.results import Failure, Row, Run, Settings, Study
 from kd_lightning.compare.rows import PlannedRow
 from kd_lightning.compare.runner import Results, RunName
-from kd_lightning.compare.store import read_classes, read_run
+from kd_lightning.compare.store import read_run
 from kd_lightning.compare.study import Request
 from kd_lightning.data import ImageDataModule
 from kd_lightning.machine.cpu import cores, cpu_name
@@ -121,5 +121,5 @@ def _run(name: RunName, results: Results, planned: PlannedRow, request: Request)
     taught = [of for of in results.files if of.row == teacher.title and (shared or of.seed == name.seed)]
     if not taught:
         return run
-    ours, theirs = (read_classes(results.files[of]) for of in (name, taught[0]))
-    return replace(run, teacher_agreement=float((ours == theirs).mean()))
+    agreement = (run.predicted == read_run(results.files[taught[0]]).predicted).mean()
+    return replace(run, teacher_agreement=float(agreement))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from kd_lightning.compare.study_plan import StudyPlan
 
 Role = Literal["teacher", "baseline", "student"]
+ARRAYS = ("labels", "predicted")
 TeacherPolicy = Literal["one for all seeds", "one per seed"]
 
 
@@ -56,8 +58,9 @@ class Run:
         calibration_error: Expected calibration error in [0, 1].
         teacher_agreement: Share of test images where teacher and student predict the same class, in [0, 1].
         teacher_accuracy: Test accuracy of its teacher, in [0, 1].
-        confusion: Test images by (true class, predicted class), K x K counts.
-        correct: Whether each test image is classified correctly, (N,) bool, in the order of the test split.
+        labels: The class of each test image, (N,) int64, in the order of the test split.
+        predicted: The class that the network predicts for it, (N,) int64.
+        class_count: Number of classes.
         curves: Training and validation, an epoch at a time.
         parameters: Trained and fixed parameters of the network.
         multiply_adds: Multiply-adds of one image's forward.
@@ -70,8 +73,9 @@ class Run:
     seed: int
     test_loss: float
     calibration_error: float
-    confusion: tuple[tuple[int, ...], ...]
-    correct: NDArray[np.bool_] = field(compare=False, repr=False)
+    labels: NDArray[np.int64] = field(compare=False, repr=False)
+    predicted: NDArray[np.int64] = field(compare=False, repr=False)
+    class_count: int
     parameters: int
     multiply_adds: int
     training_seconds: float
@@ -82,19 +86,22 @@ class Run:
     latency_ms: float | None = None
     made_by: str = ""
 
-    def __post_init__(self) -> None:
-        counts = np.array(self.confusion)
-        if self.correct.dtype != np.bool_ or self.correct.ndim != 1:
-            raise ValueError(f"correct must be (N,) bool, got {self.correct.dtype} of shape {self.correct.shape}")
-        if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or (counts < 0).any():
-            raise ValueError(f"confusion must be counts in a square, got shape {counts.shape}")
-        if (int(counts.trace()), int(counts.sum())) != (int(self.correct.sum()), len(self.correct)):
-            raise ValueError("confusion and correct disagree about how many test images are classified correctly")
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each test image is classified correctly, (N,)."""
+        return np.equal(self.predicted, self.labels)
+
+    @cached_property
+    def confusion(self) -> tuple[tuple[int, ...], ...]:
+        """Test images by (true class, predicted class), K x K counts."""
+        count = self.class_count
+        cells = np.bincount(self.labels * count + self.predicted, minlength=count**2).reshape(count, count)
+        return tuple(tuple(line) for line in cells.tolist())
 
     @property
     def test_accuracy(self) -> float:
         """Share of test images classified correctly, in [0, 1]."""
-        return int(self.correct.sum()) / len(self.correct)
+        return float(self.correct.mean())
 
     @property
     def class_accuracy(self) -> tuple[float, ...]:
@@ -102,26 +109,29 @@ class Run:
         return tuple(line[k] / sum(line) if any(line) else math.nan for k, line in enumerate(self.confusion))
 
     def to_plain(self) -> dict[str, Any]:
-        """Return everything but ``correct`` as values that JSON accepts, accuracies included for the reader."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "correct"}
-        plain["curves"] = self.curves.to_plain()
+        """Return all but the images' classes as values that JSON accepts, accuracies included for the reader."""
+        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ARRAYS}
+        plain["curves"], plain["confusion"] = self.curves.to_plain(), self.confusion
         plain["test_loss"], plain["calibration_error"] = finite(self.test_loss), finite(self.calibration_error)
         plain["test_accuracy"] = self.test_accuracy
         plain["class_accuracy"] = [finite(value) for value in self.class_accuracy]
         return plain
 
     @classmethod
-    def from_plain(cls, values: Mapping[str, Any], correct: NDArray[np.bool_]) -> Self:
+    def from_plain(cls, values: Mapping[str, Any], labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> Self:
         """Build it from what ``to_plain`` gave; ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
-        given = {item.name: values[item.name] for item in fields(cls) if item.name != "correct"}
+        given = {item.name: values[item.name] for item in fields(cls) if item.name not in ARRAYS}
         for name in ("seed", "parameters", "multiply_adds", "onnx_bytes"):
             given[name] = _size(values[name], int, optional=name == "onnx_bytes")
         for name in ("training_seconds", "teacher_agreement", "teacher_accuracy", "latency_ms"):
             given[name] = _size(values[name], int, float, optional=name != "training_seconds")
         given["curves"] = Curves.from_plain(values["curves"])
-        given["confusion"] = tuple(tuple(int(count) for count in line) for line in values["confusion"])
         given |= {name: _number(values[name]) for name in ("test_loss", "calibration_error")}
-        return cls(correct=correct, **given | {"made_by": str(values["made_by"])})
+        given |= {"made_by": str(values["made_by"]), "class_count": len(values["confusion"])}
+        run = cls(labels=labels, predicted=predicted, **given)
+        if run.confusion != tuple(map(tuple, values["confusion"])):
+            raise ValueError("its confusion matrix is not that of its predictions")
+        return run
 
 
 @dataclass(frozen=True)
@@ -207,7 +217,7 @@ class Study:
         return next(row for row in self.rows if row.role == "baseline")
 
     def to_plain(self) -> dict[str, Any]:
-        """Return everything but the runs' ``correct`` as values that JSON accepts."""
+        """Return everything but the classes of images as values that JSON accepts."""
         rows = [{**vars(row), "runs": [run.to_plain() for run in row.runs]} for row in self.rows]
         for row in rows:
             row["failures"] = [asdict(failure) for failure in row["failures"]]

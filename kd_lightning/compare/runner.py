@@ -11,10 +11,8 @@ from kd_lightning.compare.progress import Progress
 from kd_lightning.compare.results import Run
 from kd_lightning.compare.rows import PlannedRow
 from kd_lightning.compare.run_key import relevant
-from kd_lightning.compare.store import classes_file, read_classes, read_run, weights_file
+from kd_lightning.compare.store import finished_run, weights_file
 from kd_lightning.compare.worker import Job
-from kd_lightning.errors import UserError
-from kd_lightning.networks.weights import read_weights
 from kd_lightning.sources import package_version
 from kd_lightning.wording import duration, shown
 
@@ -31,7 +29,7 @@ class Results:
     """The outcome of the runs.
 
     Attributes:
-        files: The file of each finished run; its weights and predicted classes lie beside it.
+        files: The file of each finished run; its weights lie beside it.
         failures: Why the others failed, in one line each.
         reused: Number of runs that were finished before.
     """
@@ -173,16 +171,3 @@ def run_names(rows: Sequence[PlannedRow], seeds: Sequence[int], *, shared_teache
     others = [row.title for row in rows if row.role != "teacher"]
     of_teachers = [RunName(name, seed) for name in teachers for seed in (seeds[:1] if shared_teacher else seeds)]
     return of_teachers + [RunName(name, seed) for seed in seeds for name in others]
-
-
-def finished_run(result: Path) -> Run | None:
-    """Return a finished run; ``None`` where it, its weights or its predicted classes are missing or damaged."""
-    if not all(path.is_file() for path in (result, weights_file(result), classes_file(result))):
-        return None
-    try:
-        run = read_run(result)
-        read_weights(weights_file(result))
-        read_classes(result)
-        return run
-    except UserError:  # damaged, or written by an older version
-        return None

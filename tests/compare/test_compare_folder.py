@@ -9,8 +9,7 @@ import pytest
 import torch
 from compare_example import example_run
 
-from kd_lightning.compare.runner import finished_run
-from kd_lightning.compare.store import claimed, classes_file, weights_file, write_run
+from kd_lightning.compare.store import claimed, classes_file, finished_run, weights_file, write_run
 from kd_lightning.compare.study import RowConfig
 from kd_lightning.compare.worker import clear
 from kd_lightning.errors import UserError
@@ -74,27 +73,24 @@ def _half(name: Callable[[Path], Path]) -> Callable[[Path], None]:
 
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "half of the results": _half(lambda result: result),
-    "half of the predictions": _half(lambda result: result.with_suffix(".npy")),
     "half of the classes": _half(classes_file),
     "half of the weights": _half(weights_file),
     "no weights": lambda result: weights_file(result).unlink(),
     "too many parameters": _with(parameters=10**30),
     "seconds that are not a number": _with(training_seconds=float("nan")),
+    "other counts": _with(confusion=[[1000, 0], [0, 0]]),
     "agreement in words": _with(teacher_agreement=[1]),
-    "counts below 0": _with(confusion=[[-1, 2], [3, 4]]),
     "a short curve": _with(
         curves={"epochs": [1, 2], **{f"{x}_{y}": [0.1] for x in ("train", "val") for y in ("loss", "accuracy")}}
     ),
-    "code": lambda result: np.save(result.with_suffix(".npy"), np.array([{}], dtype=object), allow_pickle=True),
-    "classes of another run": lambda result: np.save(classes_file(result), np.ones(1000, dtype=np.int64)),
-    "predictions of another run": lambda result: np.save(result.with_suffix(".npy"), np.ones(1000, dtype=np.bool_)),
+    "code": lambda result: np.save(classes_file(result), np.array([{}], dtype=object), allow_pickle=True),
+    "classes of another run": lambda result: np.save(classes_file(result), np.ones((2, 1000), dtype=np.int64)),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_run_does_not_count_as_finished(damage: str, tmp_path: Path) -> None:
     result = tmp_path / "run.json"
-    np.save(classes_file(result), np.zeros(1000, dtype=np.int64))
     write_run(example_run(0, 0.5), result)
     torch.save({"weight": torch.zeros(3)}, weights_file(result))
     assert finished_run(result) is not None
