@@ -32,7 +32,7 @@ class Measure(Callback):
         self._curves: list[dict[str, float]] = []
         self._batches: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self._seconds = 0.0
-        self._measured: dict[str, Any] = {}
+        self._measured: dict[str, Any] = {"made_by": package_version()}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -99,13 +99,8 @@ class Measure(Callback):
         epochs = tuple(range(1, len(self._curves) + 1))
         names = {name for epoch in self._curves for name in epoch}
         curves = {name: tuple(epoch.get(name, float("nan")) for epoch in self._curves) for name in names}
-        return Run(
-            seed=seed,
-            training_seconds=self._seconds,
-            curves=Curves(epochs, **curves),
-            made_by=package_version(),
-            **self._measured,
-        )
+        taken = Curves(epochs, **curves)
+        return Run(seed=seed, training_seconds=self._seconds, curves=taken, **self._measured)
 
 
 def multiply_adds(network: Network) -> int:

@@ -3,8 +3,6 @@
 import time
 from collections.abc import Sequence
 from statistics import mean, median
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +19,7 @@ class Progress:
         console: Where to print.
 
     Attributes:
+        status: What a terminal shows while it is entered.
         expected: Seconds that a run of a row is expected to take, by the row's name, until one is done.
     """
 
@@ -32,16 +31,7 @@ class Progress:
         self.expected: dict[str, float] = {}
         self._seconds: dict[str, list[float]] = {}  # of the runs done in this process, by row
         self._started: dict[tuple[str, int], float] = {}
-        self._status = console.status("")
-
-    def __enter__(self) -> Self:
-        self._status.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._status.stop()
+        self.status = console.status("")
 
     def started(self, row: str, seed: int) -> None:
         """Note that a run has been started."""
@@ -67,7 +57,7 @@ class Progress:
     def show(self, waiting: Sequence[str]) -> None:
         """Show what runs and the time left, in a terminal."""
         running = ", ".join(f"{row} (seed {seed})" for row, seed in self._started) or "none"
-        self._status.update(escape(f"{self.done} of {self.total} runs done; running: {running}; {self.left(waiting)}"))
+        self.status.update(escape(f"{self.done} of {self.total} runs done; running: {running}; {self.left(waiting)}"))
 
     def left(self, waiting: Sequence[str]) -> str:
         """Return the time left in words; a row is expected to take as long as its runs so far."""

@@ -1,6 +1,7 @@
 """Runs the missing runs of a study, teachers first."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -89,7 +90,7 @@ class Runner:
         """Run the missing runs of some seeds; one that fails does not end the others."""
         later = [name for name in self._waiting if name.seed not in seeds]
         self._waiting = [name for name in self._waiting if name.seed in seeds]
-        with self.progress, self.pool:
+        with self.progress.status, closing(self.pool):
             while self._waiting or self.pool.running:
                 for name in list(self._waiting):
                     self._start(name)
