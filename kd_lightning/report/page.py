@@ -8,7 +8,7 @@ from kd_lightning import pages
 from kd_lightning.compare.results import Row
 from kd_lightning.report.analysis import ACCURACY, MAX_CLASSES, NOTHING, Analysis
 from kd_lightning.report.comparison import Comparison, interval_text, points
-from kd_lightning.report.error_control import error_sentence, new_study, worse_teachers
+from kd_lightning.report.error_control import cautions, error_sentence, new_study
 from kd_lightning.report.figures import LEGENDS, few_note, legend, plot
 from kd_lightning.report.panel import PALETTE, to_svg
 from kd_lightning.report.statistics import Verdict
@@ -63,7 +63,7 @@ def _lead(analysis: Analysis) -> str:
     study, baseline = analysis.study, analysis.study.baseline
     (accuracy,) = (found.measures["test_accuracy"] for found in analysis.rows if found.row == baseline)
     against = f"Test accuracy compared with {baseline.name} ({ACCURACY.text(accuracy)} %), paired by seed."
-    lines = [*worse_teachers(study), f"{against} {error_sentence(study)}", *new_study(study, analysis.compared)]
+    lines = [*cautions(study), f"{against} {error_sentence(study)}", *new_study(study, analysis.compared)]
     return "<br>".join(escape(line) for line in lines)
 
 

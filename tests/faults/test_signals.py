@@ -141,7 +141,7 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 def accuracies(folder: Path) -> list[float]:
     """Return the test accuracy of each run of a finished study."""
-    study = json.loads((folder / "out" / "study.json").read_text())
+    study = json.loads((folder / "out" / "report.json").read_text())["study"]
     return [run["test_accuracy"] for row in study["rows"] for run in row["runs"]]
 
 

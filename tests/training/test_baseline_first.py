@@ -10,7 +10,7 @@ from training_example import NO_EXPORT, TINY, fit
 
 from kd_lightning.callbacks.measure_baseline import no_gain_reason
 from kd_lightning.cli import main
-from kd_lightning.compare.plan import plan_rows
+from kd_lightning.compare.rows import plan_rows
 from kd_lightning.compare.study import read_request
 from kd_lightning.inference.model_info import ModelInfo
 
