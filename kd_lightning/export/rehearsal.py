@@ -73,15 +73,15 @@ def _rehearse(network: Network, info: ModelInfo, variants: Collection[Variant], 
 
 
 def _code(network: Network) -> list[str] | None:
-    """Return the code that an export depends on: the exporter's, the layers' and what these import of the user's.
+    """Return the code that an export depends on: the exporter's, the layers' and the user's own modules.
 
     It is ``None`` where a part is unknown: typed in, compiled, or installed under another name.
     """
     names = {kind.__module__ for layer in network.modules() for kind in type(layer).__mro__}
     names = {name for name in names if name.partition(".")[0] not in {"torch", *sys.stdlib_module_names}}
-    helpers = own_modules()
     try:
         sources = [getsource(sys.modules[name]) for name in sorted(names)]
-        return [version("onnxscript"), *sources, *(helpers[name].read_text() for name in sorted(helpers))]
-    except (KeyError, OSError, TypeError, ValueError, PackageNotFoundError):
+        own = [f"{name} {path.read_bytes()!r}" for name, path in sorted(own_modules().items())]
+        return [version("onnxscript"), *sources, *own]
+    except (KeyError, OSError, TypeError, PackageNotFoundError):
         return None
