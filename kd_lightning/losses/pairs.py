@@ -1,7 +1,6 @@
 """The layers that named losses compare, and their summary with shapes."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 from torch import nn
@@ -41,15 +40,6 @@ def feature_extractor(
             f"{classes} outputs (num_classes is passed to a constructor that takes it)."
         )
     return found
-
-
-@contextmanager
-def of_loss(name: str) -> Iterator[None]:
-    """Prefix a ``UserError`` in the block with the loss it is about."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"the loss '{name}': {error}") from None
 
 
 def pair_lines(losses: Mapping[str, Loss], student: Shapes, teacher: Shapes) -> list[str]:

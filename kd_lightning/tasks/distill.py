@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.losses import Loss
-from kd_lightning.losses.pairs import pair_lines
+from kd_lightning.losses.pairs import feature_extractor, pair_lines
 from kd_lightning.networks import Network
 from kd_lightning.tasks.base import Task
 from kd_lightning.tasks.epoch_metrics import Stage
@@ -51,9 +51,12 @@ class Distill(Task):
         **options: Any,
     ) -> None:
         teacher.network.to_channels_last()
-        targets = TeacherTargets(teacher, losses)
-        super().__init__(network, losses, targets.shapes, **options)
-        self._beside = teacher, targets  # a tuple, so that Lightning does not see them as submodules
+        extractor = feature_extractor(teacher, teacher.network, losses, lambda loss: loss.teacher_layers)
+        super().__init__(network, losses, extractor.shapes, **options)
+        self._beside = (
+            teacher,
+            TeacherTargets(extractor, self.losses),
+        )  # a tuple is not searched for submodules
         self.cache_teacher = cache_teacher
         self.teacher_cache: TeacherCache | None = None
 
@@ -83,7 +86,7 @@ class Distill(Task):
     def model_step(self, batch: Batch) -> StepOutput:
         """Return the student's logits, the losses, and the teacher's logits where it ran."""
         student, teacher = self.extractor(batch.images), self.teacher_outputs(batch)
-        return StepOutput(student.logits, self.compute_losses(student, teacher.targets, batch), teacher.logits)
+        return StepOutput(student.logits, self.losses(student, teacher.targets, batch)[1], teacher.logits)
 
     def teacher_outputs(self, batch: Batch) -> TeacherOutput:
         """Return what the losses need of the teacher for the images that the student sees, cached or computed."""

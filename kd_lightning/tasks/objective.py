@@ -3,18 +3,17 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.losses import Loss, Targets
-from kd_lightning.losses.pairs import feature_extractor, of_loss
+from kd_lightning.losses import Loss
+from kd_lightning.losses.pairs import feature_extractor
+from kd_lightning.losses.total import LossSum
 from kd_lightning.networks import Network
-from kd_lightning.networks.layers import Outputs, Shapes
+from kd_lightning.networks.layers import Shapes
 from kd_lightning.tasks.epoch_metrics import MetricsModule
-from kd_lightning.tasks.loss_checks import Shared, require_gradients, require_scalar
 from kd_lightning.tasks.step_output import StepOutput
 
 IMAGES_KEY = "images"
@@ -34,44 +33,24 @@ class Objective(MetricsModule):
     """
 
     def __init__(self, network: Network, losses: dict[str, Loss], teacher_shapes: Shapes | None = None) -> None:
-        _check_names(losses)
         if not any(values.requires_grad for values in network.parameters()):
             raise UserError(f"{type(network.layer_root()).__name__} has no parameters to train; give another network.")
+        extractor = feature_extractor(network, network, losses, lambda loss: loss.student_layers)
+        total = LossSum(losses, extractor.shapes, teacher_shapes)
         super().__init__(network, losses)
-        self.extractor = feature_extractor(network, network, losses, lambda loss: loss.student_layers)
-        for name, loss in losses.items():
-            with of_loss(name):
-                loss.build(self.extractor.shapes, teacher_shapes)
-        self.losses = nn.ModuleDict({_key(name): loss for name, loss in losses.items()})
+        self.extractor = extractor
+        self.losses = total
         self.images = 0
 
     def model_step(self, batch: Batch) -> StepOutput:
         """Return the logits and the losses of a batch."""
         student = self.extractor(batch.images)
-        return StepOutput(student.logits, self.compute_losses(student, {}, batch))
-
-    def compute_losses(self, student: Outputs, targets: Mapping[str, Targets], batch: Batch) -> dict[str, Tensor]:
-        """Return each loss by its name, without its weight.
-
-        Args:
-            student: The student's outputs.
-            targets: What each loss needs of the teacher, by its name; a loss that is not named needs nothing.
-            batch: Images, labels and rows.
-
-        Raises:
-            UserError: A loss is not a scalar with a gradient, or changes what others see.
-        """
-        shared, values = Shared(student, targets, batch), dict[str, Tensor]()
-        for name, loss in self.named_losses.items():
-            values[name] = loss(student.only(loss.student_layers), targets.get(name, {}), batch)
-            require_scalar(name, loss, values[name])
-            shared.require_unchanged(name)
-        return values
+        return StepOutput(student.logits, self.losses(student, {}, batch)[1])
 
     @property
     def named_losses(self) -> dict[str, Loss]:
         """The losses by name."""
-        return dict(zip(self.loss_names, self.losses.values(), strict=False))  # type: ignore[arg-type]
+        return self.losses.named
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that the optimizer trains: the network's and those of the losses."""
@@ -80,12 +59,7 @@ class Objective(MetricsModule):
 
     def weighted_loss(self, output: StepOutput) -> Tensor:
         """Return the minimized value: the weighted sum of the losses."""
-        losses = self.named_losses
-        return torch.stack([losses[name].weight * value for name, value in output.losses.items()]).sum()
-
-    def on_after_backward(self) -> None:
-        """Refuse parameters without a gradient where several processes would wait for one in the next step."""
-        require_gradients(self)
+        return self.losses.weighted(output.losses)
 
     def start_losses(self, data: ImageDataModule) -> None:
         """Tell the losses the number of training images and their labels.
@@ -127,9 +101,7 @@ class Objective(MetricsModule):
 
     def _start(self, images: int, labels: Tensor | None) -> None:
         self.images = images
-        for name, loss in self.named_losses.items():
-            with of_loss(name):
-                loss.start(images, labels)
+        self.losses.start(images, labels)
 
     def on_train_epoch_start(self) -> None:
         """Set the weights that the losses have in this epoch."""
@@ -145,23 +117,4 @@ class Objective(MetricsModule):
 
     def set_loss_weights(self) -> None:
         """Set the weight that each loss has in this epoch, or outside of training the one that it warms up to."""
-        is_fit = self.trainer.state.fn == "fit"
-        for loss in self.named_losses.values():
-            loss.set_epoch(self.current_epoch if is_fit else loss.warm_up)
-
-
-def _key(name: str) -> str:
-    """Return the key of a loss in a ModuleDict, which refuses the names of its own attributes, such as ``type``."""
-    return f"{name}-loss" if hasattr(nn.ModuleDict(), name) else name
-
-
-def _check_names(losses: Mapping[str, Loss]) -> None:
-    """Raise a ``UserError`` where there is no loss, or a loss has a name that cannot be logged."""
-    if not losses:
-        raise UserError("a task needs at least one loss; name one in model.losses, such as `labels: CrossEntropy`.")
-    taken = ("loss", "accuracy", "teacher_accuracy", "teacher_agreement")
-    for name in losses:
-        if name in taken or not name.isidentifier():
-            raise UserError(
-                f"a loss is called '{name}'; give it a name of letters, digits and _ other than {', '.join(taken)}."
-            )
+        self.losses.set_epoch(self.current_epoch if self.trainer.state.fn == "fit" else None)

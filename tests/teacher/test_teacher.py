@@ -18,6 +18,8 @@ from kd_lightning.data.normalize import IMAGENET, Normalization
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses import PKT, AttentionTransfer, FeatureRegression, Loss, SoftTargets
+from kd_lightning.losses.pairs import feature_extractor
+from kd_lightning.losses.total import LossSum
 from kd_lightning.networks.weights import save_weights
 from kd_lightning.tasks import Distill
 from kd_lightning.teacher import Teacher, TeacherTargets, cache, cache_outputs, table
@@ -81,11 +83,16 @@ def test_images_for_a_bare_state_dict_are_normalized_as_the_user_says(tmp_path: 
         Teacher(TinyNetwork(), normalization=OTHER)
 
 
+def targets_of(teacher: Teacher, losses: dict[str, Loss]) -> TeacherTargets:
+    extractor = feature_extractor(teacher, teacher.network, losses, lambda loss: loss.teacher_layers)
+    return TeacherTargets(extractor, LossSum(losses, extractor.shapes, extractor.shapes))
+
+
 def test_a_teacher_gets_images_of_the_size_that_its_file_says(tmp_path: Path) -> None:
     teacher, data = teacher_of_a_file(tmp_path, size=16), tiny_data()
     assert teacher.adapt(data)[1:] == ["sees images of 16 pixels"]
     assert teacher.network.image_size == 16
-    assert TeacherTargets(teacher, {"maps": FeatureRegression("features")}).shapes["features"] == (4, 8, 8)
+    assert targets_of(teacher, {"maps": FeatureRegression("features")}).shapes["features"] == (4, 8, 8)
     large = functional.interpolate(pixels(data).float(), size=16, mode="bilinear", antialias=True)
     expected = teacher.network(OTHER.apply(large))
     assert torch.allclose(teacher(data.normalization.apply(pixels(data))), expected, rtol=0, atol=1e-5)
@@ -107,7 +114,7 @@ def test_a_teachers_layer_that_gives_the_logits_is_put_in_the_datas_order_with_t
     images = OTHER.apply(pixels(data))
     for _ in range(2):  # the second time by a teacher that has been put in order before
         losses: dict[str, Loss] = {"pkt": PKT("head"), "early": FeatureRegression("features")}
-        targets = TeacherTargets(teacher, losses)
+        targets = targets_of(teacher, losses)
         teacher.adapt(data)
         found = targets.compute(images)
         assert torch.equal(found.targets["pkt"]["head"], teacher.network(images)[:, [1, 3, 0, 2]])
@@ -137,7 +144,7 @@ FILES: dict[str, dict[str, Any]] = {
 def test_cached_targets_of_such_a_teacher_are_those_that_it_computes(file: str, tmp_path: Path) -> None:
     teacher, data = teacher_of_a_file(tmp_path, **FILES[file]), tiny_data()
     teacher.adapt(data)
-    targets = TeacherTargets(teacher, {"kd": SoftTargets(), "maps": FeatureRegression("features")})
+    targets = targets_of(teacher, {"kd": SoftTargets(), "maps": FeatureRegression("features")})
     cache_outputs(CacheRequest(targets, data, (), CPU))
     _, rows = data.train_rows()
     raw, labels = pixels(data)[rows], data.split("train").labels[rows]
