@@ -30,7 +30,7 @@ from kd_lightning.data.loader import Batch
 from kd_lightning.networks import DeepNN
 from kd_lightning.tasks import Classifier, FeatureRegressDistill, Task
 from kd_lightning.tasks.schedules import OneCycle
-from kd_lightning.tasks.step_output import StepOutput
+from kd_lightning.tasks.step import Step
 from kd_lightning.teacher import Teacher
 
 Make = Callable[[Any], Task]
@@ -120,9 +120,10 @@ class MarkedTask(Classifier):
 
     works_with_fast_path = True
 
-    def model_step(self, batch: Batch) -> StepOutput:
+    def step(self, batch: Batch) -> Step:
         logits = self.network(batch.images)
-        return StepOutput(logits, {"ce_loss": functional.cross_entropy(logits, batch.labels, label_smoothing=0.1)})
+        losses = {"ce_loss": functional.cross_entropy(logits, batch.labels, label_smoothing=0.1)}
+        return Step(logits, self.losses.weighted(losses), losses, batch.labels)
 
 
 class Changes(Callback):
@@ -143,7 +144,7 @@ def change(change: Callable[[Any, Trainer], None]) -> Case:
 
 
 def halve_loss(task: Any, trainer: Trainer) -> None:
-    task.named_losses["ce_loss"].weight.fill_(0.125)
+    task.losses.named["ce_loss"].weight.fill_(0.125)
 
 
 def drop_out_less(task: Any, trainer: Trainer) -> None:

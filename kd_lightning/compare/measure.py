@@ -16,7 +16,7 @@ from kd_lightning.compare.results import Curves, Run
 from kd_lightning.data.loader import Batch
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Task
-from kd_lightning.tasks.step_output import StepOutput
+from kd_lightning.tasks.step import Step
 
 CURVES = {  # the first of these names that a task logs: the cross-entropy can be compared between objectives
     "train_loss": ("train/ce_loss", "train/loss"),
@@ -78,7 +78,7 @@ class Measure(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the logits, in the order of the test split."""
-        assert isinstance(outputs, StepOutput)
+        assert isinstance(outputs, Step)
         assert isinstance(batch, Batch)
         teacher = None if outputs.teacher_logits is None else outputs.teacher_logits.argmax(1).cpu()
         self._batches.append((outputs.logits.float().cpu(), batch.labels.cpu(), teacher))

@@ -120,9 +120,9 @@ class Twin(Callback):
             return
         weights = {"labels": 0.1, "kd": 0.9 * (trainer.current_epoch + 1) / 2, "memory": 1.0, "maps": 3.0}
         copy, norms = distill(TinyNetwork(), pl_module.teacher), {}
-        copy.named_losses["memory"].start(80, None)
+        copy.losses.named["memory"].start(80, None)
         copy.load_state_dict(pl_module.state_dict())
-        losses = copy.model_step(batch).losses
+        losses = copy.step(batch).losses
         for name in (*weights, "loss"):
             copy.zero_grad()
             for own in weights if name == "loss" else [name]:

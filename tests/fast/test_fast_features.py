@@ -17,9 +17,9 @@ from kd_lightning.data.augment import CutMix, HorizontalFlip, RandomCrop
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.source import Split
 from kd_lightning.tasks import Classifier, Task
-from kd_lightning.tasks.epoch_metrics import Stage
+from kd_lightning.tasks.epoch_metrics import EpochMetrics, Stage
 from kd_lightning.tasks.schedules import OneCycle
-from kd_lightning.tasks.step_output import LabelledOutput
+from kd_lightning.tasks.step import Step
 
 Settings = dict[str, Any]
 
@@ -103,6 +103,19 @@ class OneImage(TinyDataModule):
         return None if data is None else LabelledImages(data.images[:1].repeat(len(data.images), 1, 1, 1), data.labels)
 
 
+class KeepLogits(EpochMetrics):
+    """Keeps the logits of training steps."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.logits: list[Tensor] = []
+
+    def add(self, stage: Stage, step: Step) -> Step:
+        if stage == "train":
+            self.logits.append(step.logits.detach().float().cpu().clone())  # of slots that are filled again
+        return super().add(stage, step)
+
+
 class Kept(Classifier):
     """Learns nothing, and keeps the logits of its training steps."""
 
@@ -110,12 +123,7 @@ class Kept(Classifier):
 
     def __init__(self, like: Classifier) -> None:
         super().__init__(like.network, optimizer=lambda p: SGD(p, lr=0.0, fused=True), fast=like.fast)
-        self.logits: list[Tensor] = []
-
-    def update_metrics(self, labelled: LabelledOutput, stage: Stage) -> None:
-        super().update_metrics(labelled, stage)
-        if stage == "train":
-            self.logits.append(labelled.output.logits.float().cpu().clone())  # of slots that are filled again
+        self.metrics = KeepLogits(["ce_loss"], like.network.num_classes, with_teacher=False)
 
 
 def logits(fast: bool, dropout: bool, augment: list[Any], **options: Any) -> Tensor:
@@ -124,8 +132,8 @@ def logits(fast: bool, dropout: bool, augment: list[Any], **options: Any) -> Ten
         return task if dropout else without_dropout(task)
 
     _, task = train(make, fast, {"val_size": 0, "augment": augment}, source=OneImage, **options)
-    assert isinstance(task, Kept)
-    return torch.cat(task.logits)
+    assert isinstance(task.metrics, KeepLogits)
+    return torch.cat(task.metrics.logits)
 
 
 def test_dropout_draws_new_numbers_in_every_captured_step(captured: Settings) -> None:

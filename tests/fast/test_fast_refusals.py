@@ -16,11 +16,10 @@ from tiny import TinyDataModule
 from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Adam
 
-from kd_lightning.data.loader import Batch, BatchLoader
+from kd_lightning.data.loader import Batch, BatchLoader, RawBatch
 from kd_lightning.errors import UserError
 from kd_lightning.tasks import Classifier, Task
-from kd_lightning.tasks.epoch_metrics import Stage
-from kd_lightning.tasks.step_output import LabelledOutput, StepOutput
+from kd_lightning.tasks.step import Step
 
 
 def called(*args: Any, **kwargs: Any) -> None:
@@ -38,36 +37,26 @@ class OwnCalls(Calls):
 class OwnCheckpoint(theirs.ModelCheckpoint): ...
 
 
-class OwnModelStep(Classifier):
-    def model_step(self, batch: Batch) -> StepOutput:
-        output = super().model_step(batch)
-        return StepOutput(output.logits, {"ce_loss": output.losses["ce_loss"] * (1 + self.current_epoch)})
+class OwnStep(Classifier):
+    def step(self, batch: Batch) -> Step:
+        step = super().step(batch)
+        return step._replace(loss=step.loss * (1 + self.current_epoch))
 
 
 class Logs(Classifier):
-    def model_step(self, batch: Batch) -> StepOutput:
+    def step(self, batch: Batch) -> Step:
         self.log("seen", float(len(batch.rows)), on_step=True)
-        return super().model_step(batch)
+        return super().step(batch)
 
 
 class MarkedLogs(Logs):
     works_with_fast_path = True
 
 
-class OwnShared(Classifier):
-    def shared_step(self, batch: Batch, stage: Stage) -> LabelledOutput:
-        labelled = super().shared_step(batch, stage)
-        return labelled._replace(loss=2 * labelled.loss)
-
-
-class OwnRecord(Classifier):
-    def update_metrics(self, labelled: LabelledOutput, stage: Stage) -> None:
-        super().update_metrics(labelled, stage)
-
-
 class OwnLoss(MarkedTask):
-    def weighted_loss(self, output: StepOutput) -> Tensor:
-        return super().weighted_loss(output) ** 2
+    def step(self, batch: Batch) -> Step:
+        step = super().step(batch)
+        return step._replace(loss=step.loss**2)
 
 
 class OwnHook(Classifier):
@@ -85,7 +74,7 @@ class OwnTransfer(TinyDataModule):
 
 
 class OwnViews(TinyDataModule):
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         return super().on_after_batch_transfer(batch, dataloader_idx)
 
 
@@ -178,10 +167,8 @@ CASES: dict[str, tuple[str, Case]] = {
         "an attribute takes the place of Adam.step",
         Case(lambda fast: classifier(fast, optimizer=lambda p: with_attribute(Adam(p), "step"))),
     ),
-    "an objective": (f"OwnModelStep {NO_MARK}", Case(lambda fast: OwnModelStep(light(), fast=fast))),
+    "an objective": (f"OwnStep {NO_MARK}", Case(lambda fast: OwnStep(light(), fast=fast))),
     "logging in a step": (f"Logs {NO_MARK}", Case(lambda fast: Logs(light(), fast=fast))),
-    "shared_step": (f"OwnShared {NO_MARK}", Case(lambda fast: OwnShared(light(), fast=fast))),
-    "record": (f"OwnRecord {NO_MARK}", Case(lambda fast: OwnRecord(light(), fast=fast))),
     "the loss of a marked task's subclass": (f"OwnLoss {NO_MARK}", Case(lambda fast: OwnLoss(light(), fast=fast))),
     "a hook of the task": (f"OwnHook {NO_MARK}", Case(lambda fast: OwnHook(light(), fast=fast))),
     "backward": (f"OwnBackward {NO_MARK}", Case(lambda fast: OwnBackward(light(), fast=fast))),

@@ -113,7 +113,7 @@ NAMES = ["type", "keys", "items", "train", "to", "values", "pop", "float", "trai
 
 def test_a_loss_may_be_called_as_a_method_of_a_module_is() -> None:
     trainer, task = train(lambda _: distill({name: SoftTargets() for name in NAMES}), False, max_epochs=1)
-    assert list(cast(Distill, task).named_losses) == NAMES
+    assert list(cast(Distill, task).losses.named) == NAMES
     assert all(float(trainer.callback_metrics[f"{stage}/{name}"]) > 0 for name in NAMES for stage in ("train", "val"))
 
 

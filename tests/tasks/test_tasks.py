@@ -48,7 +48,7 @@ def test_checkpoints_leave_the_teacher_out_and_load_strictly_without_it() -> Non
 
 def test_a_classifier_smooths_labels_where_that_is_requested() -> None:
     task, batch = Classifier(light(), label_smoothing=0.2).eval(), make_batch()
-    loss = task.loss_step(batch).loss
+    loss = task.step(batch).loss
     logarithms = task(batch.images).log_softmax(1)
     shares = [[0.85 if label == place else 0.05 for place in range(4)] for label in batch.labels.tolist()]
     assert torch.allclose(loss, -(torch.tensor(shares) * logarithms).sum(1).mean())
@@ -65,12 +65,12 @@ def test_cosine_distillation_has_the_tutorials_terms_and_weights() -> None:
     batch = make_batch()
     student_map = layer(task.network, "features")(batch.images)
     teacher_map = layer(task.teacher.network, "features")(batch.images)
-    losses = task.model_step(batch).losses
+    losses = task.step(batch).losses
     assert torch.allclose(losses["ce_loss"], functional.cross_entropy(task.network(batch.images), batch.labels))
     assert torch.allclose(
         losses["hidden_rep_loss"], cosine_loss(student_map, pooled_direction(teacher_map, student_map.shape[1:]))
     )
-    assert {name: float(loss.weight) for name, loss in task.named_losses.items()} == {
+    assert {name: float(loss.weight) for name, loss in task.losses.named.items()} == {
         "ce_loss": 0.75,
         "hidden_rep_loss": 0.25,
     }
@@ -81,8 +81,8 @@ def test_feature_regression_compares_the_regressed_map_with_the_teachers() -> No
     batch = make_batch()
     regressed = layer(task, "losses.feature_map_loss.projector")(layer(task.network, "features")(batch.images))
     expected = functional.mse_loss(regressed, layer(task.teacher.network, "features")(batch.images))
-    assert torch.allclose(task.model_step(batch).losses["feature_map_loss"], expected)
-    assert {name: float(loss.weight) for name, loss in task.named_losses.items()} == {
+    assert torch.allclose(task.step(batch).losses["feature_map_loss"], expected)
+    assert {name: float(loss.weight) for name, loss in task.losses.named.items()} == {
         "ce_loss": 0.75,
         "feature_map_loss": 0.25,
     }
@@ -90,7 +90,7 @@ def test_feature_regression_compares_the_regressed_map_with_the_teachers() -> No
 
 def test_no_gradient_reaches_the_teacher_and_all_trained_parameters_get_one() -> None:
     task = FeatureRegressDistill(light(), Teacher(deep()))
-    torch.stack(list(task.model_step(make_batch()).losses.values())).sum().backward()
+    torch.stack(list(task.step(make_batch()).losses.values())).sum().backward()
     assert all(values.grad is None for values in task.teacher.parameters())
     assert all(values.grad is not None for values in task.trained_parameters())
 
@@ -127,7 +127,7 @@ def test_mixed_labels_train_every_task() -> None:
     batch = make_batch()
     mixed = batch._replace(labels=torch.full((6, 4), 0.25))
     task: Task = CosineDistill(light(), Teacher(deep()))
-    assert torch.isfinite(task.model_step(mixed).losses["ce_loss"])
+    assert torch.isfinite(task.step(mixed).losses["ce_loss"])
 
 
 def test_maps_that_do_not_fit_are_refused_at_once() -> None:

@@ -6,25 +6,8 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 
-from kd_lightning.data.base import ImageDataModule
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.data.loader import BatchLoader
-from kd_lightning.inference.model_info import ModelInfo
-from kd_lightning.networks import Network
-from kd_lightning.tasks.trainer_callbacks import callbacks_of
-
-
-def info_of(network: Network, data: ImageDataModule) -> ModelInfo:
-    """Return what a file of a network that is trained on this data contains besides its weights."""
-    return ModelInfo(
-        network=network.class_path,
-        arguments=network.arguments,
-        class_names=data.class_names,
-        mean=data.normalization.mean,
-        std=data.normalization.std,
-        image_size=data.image_size,
-        data=data.name,
-        pixel_range=data.pixel_range,
-    )
 
 
 def training_record(trainer: Trainer) -> dict[str, Any]:

@@ -1,20 +1,67 @@
-"""Stops a fit whose loss or weights are no longer finite numbers."""
+"""A fit stops where its loss or weights are no longer finite numbers."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
-from torchmetrics import Metric
 
 from kd_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from kd_lightning.tasks import Task
+    from kd_lightning.tasks.epoch_metrics import Stage
 
 STEPS_AT_ONCE = 100
 """Steps whose losses are checked together where a check makes a device or other processes wait."""
 
 NONE = 2**62
 """Means "no step" in what processes tell each other."""
+
+
+class FiniteValues(Callback):
+    """Stop a run whose losses or weights are not finite, before anything is chosen, saved or exported by them."""
+
+    def __init__(self) -> None:
+        self._watch: LossWatch | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Watch the losses of every step."""
+        self._watch = LossWatch(trainer)
+        cast("Task", pl_module).metrics.note = self._watch.note
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the losses of the epoch and their means, before these are logged."""
+        self._check_losses()
+        _check_means(cast("Task", pl_module), "train")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the losses of training before checkpoints are chosen."""
+        self._check_losses()
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the mean losses of the validation."""
+        _check_means(cast("Task", pl_module), "val")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the mean losses of the test."""
+        _check_means(cast("Task", pl_module), "test")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Check losses and weights."""
+        self._check_losses()
+        _check_weights(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check losses and weights, and watch no longer: some callbacks copy the task, without its trainer."""
+        self.on_save_checkpoint(trainer, pl_module, {})
+        self._watch = cast("Task", pl_module).metrics.note = None
+
+    def _check_losses(self) -> None:
+        if self._watch is not None:
+            self._watch.check()
 
 
 class LossWatch:
@@ -62,36 +109,31 @@ class LossWatch:
         if found != NONE:
             step, name = divmod(found, len(names))
             what = f"{names[name]} is not a finite number in step {step} of epoch {epoch}"
-            raise diverged(self.trainer, what) if step else _bad_start(what)
+            raise _diverged(self.trainer, what) if step else _bad_start(what)
 
 
-def check_weights(trainer: Trainer, task: LightningModule) -> None:
-    """Refuse weights that are not finite, which the last step can leave without any loss to show it.
-
-    Raises:
-        UserError: They are not.
-    """
+def _check_weights(trainer: Trainer, task: LightningModule) -> None:
+    """Refuse weights that are not finite, which the last step can leave without any loss to show it."""
     values = [values for values in task.state_dict().values() if values.is_floating_point()]
     if not torch.stack([part.isfinite().all() for part in values]).all():
-        raise diverged(trainer, f"the trained weights are not finite numbers after step {trainer.global_step - 1}")
+        raise _diverged(trainer, f"the trained weights are not finite numbers after step {trainer.global_step - 1}")
 
 
-def check_mean(trainer: Trainer, name: str, metric: Metric) -> None:
-    """Refuse a mean over an epoch that is not finite.
+def _check_means(task: "Task", stage: "Stage") -> None:
+    """Refuse mean losses over an epoch that are not finite."""
+    metrics = task.metrics.of(stage)
+    for name in (f"{stage}/{loss}" for loss in task.metrics.loss_names):
+        metric = metrics[name]
+        if not metric.update_called or metric.compute().isfinite():
+            continue
+        if task.trainer.state.fn != "fit":
+            raise UserError(
+                f"{name} is not a finite number, so the measured network is not a trained one; give another file."
+            )
+        raise _diverged(task.trainer, f"{name} is not a finite number after step {task.trainer.global_step - 1}")
 
-    Raises:
-        UserError: It is not.
-    """
-    if not metric.update_called or metric.compute().isfinite():
-        return
-    if trainer.state.fn != "fit":
-        raise UserError(
-            f"{name} is not a finite number, so the measured network is not a trained one; give another file."
-        )
-    raise diverged(trainer, f"{name} is not a finite number after step {trainer.global_step - 1}")
 
-
-def diverged(trainer: Trainer, what: str) -> UserError:
+def _diverged(trainer: Trainer, what: str) -> UserError:
     """Return the error for a fit whose numbers are no longer finite."""
     rate = float(trainer.optimizers[0].param_groups[0]["lr"])
     half = ", or --trainer.precision 32-true" if trainer.precision.startswith("16") else ""
