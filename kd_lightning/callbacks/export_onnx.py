@@ -22,6 +22,7 @@ from kd_lightning.export import (
     rehearse_export,
 )
 from kd_lightning.files import plain_name
+from kd_lightning.networks.fusable import fused
 
 if TYPE_CHECKING:
     from kd_lightning.tasks import Task
@@ -48,7 +49,7 @@ class ExportONNX(Callback):
         """Export with one image before training, so that an export that cannot work fails before training."""
         task = cast("Task", pl_module)
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            rehearse_export(task.plain_network(), task.model_info(), list(self.names), self.settings)
+            rehearse_export(fused(task.network), task.model_info(), list(self.names), self.settings)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write all files of the run in one pass, so that they are measured side by side; skip an untrained network."""
@@ -80,7 +81,7 @@ class ExportONNX(Callback):
     def _export(self, trainer: Trainer, task: "Task", folder: Path) -> ExportReport:
         info = replace(task.model_info(), **training_record(trainer))
         train, test = task.data.split("train"), task.data.split("test")
-        network = task.plain_network()
+        network = fused(task.network)
         return export_variants(network, info, folder, self.names, train=train, test=test, settings=self.settings)
 
 

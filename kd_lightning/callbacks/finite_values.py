@@ -22,24 +22,33 @@ NONE = 2**62
 
 
 class FiniteValues(Callback):
-    """Stop a run whose losses or weights are not finite, before anything is chosen, saved or exported by them."""
+    """Stop a run whose losses or weights are not finite, before anything is chosen, saved or exported by them.
+
+    A single process on a CPU checks every step. Otherwise losses are checked many at a time, so that no step waits for
+    the device; several processes check together, and all stop where one has found something.
+    """
 
     def __init__(self) -> None:
-        self._watch: LossWatch | None = None
+        self._trainer: Trainer | None = None
+        self._limit = STEPS_AT_ONCE
+        self._names: list[str] = []
+        self._values: list[Tensor] = []
+        self._steps: list[int] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Watch the losses of every step."""
-        self._watch = LossWatch(trainer)
-        cast("Task", pl_module).metrics.note = self._watch.note
+        """Note the losses of every step from now on."""
+        self._trainer, self._values, self._steps = trainer, [], []
+        self._limit = 1 if trainer.strategy.root_device.type == "cpu" and trainer.world_size == 1 else STEPS_AT_ONCE
+        cast("Task", pl_module).metrics.note = self._note
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the losses of the epoch and their means, before these are logged."""
-        self._check_losses()
+        self._check_losses(trainer)
         _check_means(cast("Task", pl_module), "train")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the losses of training before checkpoints are chosen."""
-        self._check_losses()
+        self._check_losses(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the mean losses of the validation."""
@@ -51,65 +60,37 @@ class FiniteValues(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Check losses and weights."""
-        self._check_losses()
+        self._check_losses(trainer)
         _check_weights(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check losses and weights, and watch no longer: some callbacks copy the task, without its trainer."""
+        """Check losses and weights, and note no more: some callbacks copy the task, without its trainer."""
         self.on_save_checkpoint(trainer, pl_module, {})
-        self._watch = cast("Task", pl_module).metrics.note = None
+        self._trainer = cast("Task", pl_module).metrics.note = None
 
-    def _check_losses(self) -> None:
-        if self._watch is not None:
-            self._watch.check()
-
-
-class LossWatch:
-    """Finds the first step of a fit whose loss is not finite.
-
-    A single process on a CPU checks every step. Otherwise losses are checked many at a time, so that no step waits for
-    the device; several processes check together, and all stop where one has found something.
-
-    Args:
-        trainer: The trainer of the fit.
-    """
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        at_once = trainer.strategy.root_device.type == "cpu" and trainer.world_size == 1
-        self._limit = 1 if at_once else STEPS_AT_ONCE
-        self._names: list[str] = []
-        self._values: list[Tensor] = []
-        self._steps: list[int] = []
-
-    def note(self, losses: dict[str, Tensor]) -> None:
+    def _note(self, losses: dict[str, Tensor]) -> None:
         """Note losses by name: scalars of the current step, or (N,) of the N steps before it."""
+        assert self._trainer is not None
         self._names = list(losses)
         self._values.append(torch.stack([loss.reshape(-1) for loss in losses.values()]))  # (names, N)
-        step, count = self.trainer.global_step, self._values[-1].shape[1]
+        step, count = self._trainer.global_step, self._values[-1].shape[1]
         self._steps += [step] if next(iter(losses.values())).ndim == 0 else range(step - count, step)
         if len(self._steps) >= self._limit:
-            self.check()
+            self._check_losses(self._trainer)
 
-    def check(self) -> None:
-        """Check all noted losses.
-
-        Raises:
-            UserError: A loss was not finite.
-        """
+    def _check_losses(self, trainer: Trainer) -> None:
         if not self._values:
             return
         bad = (~torch.cat(self._values, 1).isfinite()).cpu().T.nonzero().tolist()  # pairs of column and name, in order
         found = self._steps[bad[0][0]] * len(self._names) + bad[0][1] if bad else NONE
-        names, epoch = self._names, self.trainer.current_epoch
         self._values, self._steps = [], []
-        if self.trainer.world_size > 1:
-            device = self.trainer.strategy.root_device
-            found = int(self.trainer.strategy.reduce(torch.tensor(found, device=device), reduce_op="min"))
+        if trainer.world_size > 1:
+            here = torch.tensor(found, device=trainer.strategy.root_device)
+            found = int(trainer.strategy.reduce(here, reduce_op="min"))
         if found != NONE:
-            step, name = divmod(found, len(names))
-            what = f"{names[name]} is not a finite number in step {step} of epoch {epoch}"
-            raise _diverged(self.trainer, what) if step else _bad_start(what)
+            step, name = divmod(found, len(self._names))
+            what = f"{self._names[name]} is not a finite number in step {step} of epoch {trainer.current_epoch}"
+            raise _diverged(trainer, what) if step else _bad_start(what)
 
 
 def _check_weights(trainer: Trainer, task: LightningModule) -> None:

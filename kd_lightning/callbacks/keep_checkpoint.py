@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from kd_lightning.callbacks.averages import Averages
 from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.files import atomic_write
+from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.torch_file import read_file
 from kd_lightning.networks.weights import REFUSED_KEY, read_weights
 
@@ -44,7 +45,7 @@ class KeepCheckpoint(ModelCheckpoint):
         if not trainer.is_global_zero:
             return False
         saved, _ = read_weights(self.best_model_path)
-        own = cast("Task", pl_module).plain_network().state_dict()
+        own = fused(cast("Task", pl_module).network).state_dict()
         return own.keys() != saved.keys() or not all(torch.equal(saved[name], own[name].cpu()) for name in own)
 
     def refuse(self, reason: str) -> None:

@@ -107,29 +107,8 @@ def gradient_of(value: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
     """Return the gradient of a scalar with respect to parameters, all in one (N,); nothing is added to theirs.
 
     Those of half precision are returned in single precision.
-
-    Raises:
-        UserError: Reentrant checkpoints are in the way.
     """
     if not value.requires_grad:
         return torch.zeros(sum(values.numel() for values in parameters), device=value.device)
-    if _is_reentrant(value):
-        raise UserError(
-            "LogGradientNorms sees no gradient through torch.utils.checkpoint with use_reentrant=True; set "
-            "use_reentrant=False there, or leave the callback out."
-        )
     parts = torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
     return torch.cat([to_float32(part).flatten() for part in parts])
-
-
-def _is_reentrant(value: Tensor) -> bool:
-    """Return whether the graph holds a reentrant checkpoint."""
-    waiting, seen = [value.grad_fn], set[object]()
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            if node.name() == "CheckpointFunctionBackward":
-                return True
-            waiting += [other for other, _ in node.next_functions]
-    return False

@@ -19,6 +19,7 @@ from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.export import GateError
 from kd_lightning.files import TEMP_FOLDER, atomic_write
 from kd_lightning.networks import Network
+from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.strict_json import strict_json
 from kd_lightning.teacher import Teacher, TeacherCache
@@ -112,7 +113,7 @@ class RunSummary(Callback):
             "name": self.name,
             "folder": str(folder),
             "task": type(task).__name__,
-            "network": _describe(task.plain_network()),
+            "network": _describe(fused(task.network)),
             "teacher": _teacher(task, metrics),
             "baseline": _baseline(trainer, metrics),
             "no_gain": self._no_gain(trainer, task),

@@ -13,6 +13,7 @@ from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.callbacks.trained import is_tested_whole, is_untrained, training_record
 from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.files import plain_name
+from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.read_back import ReadBackError, check_before_training, check_weights
 from kd_lightning.networks.weights import read_weights, save_weights
 
@@ -78,7 +79,7 @@ class SaveWeights(Callback):
         if trainer.is_global_zero:
             info = replace(task.model_info(), accuracy=accuracy, **self._record)
             try:
-                save_weights(path, task.plain_network(), info, partial(_check, task, path))
+                save_weights(path, fused(task.network), info, partial(_check, task, path))
             except ReadBackError as caught:
                 error = caught
                 path.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from kd_lightning.compare.results import Curves, Run
 from kd_lightning.data.loader import Batch
 from kd_lightning.networks import Network
+from kd_lightning.networks.fusable import fused
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.step import Step
 
@@ -64,7 +65,7 @@ class Measure(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count parameters and multiply-adds."""
         assert isinstance(pl_module, Task)
-        network = pl_module.plain_network()
+        network = fused(pl_module.network)
         self._measured["parameters"] = sum(values.numel() for values in network.parameters())
         self._measured["multiply_adds"] = multiply_adds(network)
 

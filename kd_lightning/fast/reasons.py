@@ -4,10 +4,6 @@ from collections.abc import Iterator
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loops.fetchers import _PrefetchDataFetcher
-from lightning.pytorch.loops.fit_loop import _FitLoop
-from lightning.pytorch.loops.optimization.automatic import _AutomaticOptimization
-from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.nn.modules.module import _has_any_global_hook
@@ -64,9 +60,6 @@ def _of_trainer(task: Task) -> Iterator[str]:
     yield from unknown(trainer, [Trainer])
     yield from unknown(trainer.strategy, [SingleDeviceStrategy])
     yield from unknown(trainer.precision_plugin, PRECISIONS)
-    loop = trainer.fit_loop
-    for part in (loop, loop.epoch_loop, loop.epoch_loop.automatic_optimization, loop._data_fetcher):
-        yield from unknown(part, [_FitLoop, _TrainingEpochLoop, _AutomaticOptimization, _PrefetchDataFetcher])
 
 
 def _of_loader(task: Task) -> Iterator[str]:

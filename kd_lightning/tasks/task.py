@@ -14,7 +14,6 @@ from kd_lightning.losses import Loss, Targets
 from kd_lightning.losses.pairs import feature_extractor
 from kd_lightning.losses.total import LossSum
 from kd_lightning.networks import Network
-from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.reparameterize import reparameterize_network
 from kd_lightning.tasks.checkpoints import check_checkpoint, describe_checkpoint, model_info
 from kd_lightning.tasks.compiled import CompiledNetworks
@@ -121,7 +120,7 @@ class Task(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": entry}
 
     def configure_callbacks(self) -> list[Callback]:
-        """Bring the callbacks that act around training, with any trainer."""
+        """Bring the callbacks that act around training, to any trainer; a subclass may add some, and keeps these."""
         return callbacks_of_task(self.trainer)
 
     def networks(self) -> tuple[Network, ...]:
@@ -141,10 +140,6 @@ class Task(LightningModule):
     def data(self) -> "ImageDataModule":
         """The datamodule of the running trainer."""
         return self.trainer.datamodule  # type: ignore[attr-defined, no-any-return]
-
-    def plain_network(self) -> Network:
-        """Return the network that files contain: the fused one, or the trained one itself."""
-        return fused(self.network)
 
     def model_info(self) -> "ModelInfo":
         """Return what a file of the trained network contains besides its weights."""

@@ -9,7 +9,6 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from task_example import quick_trainer
 from tiny import TinyDataModule, TinyNetwork
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from kd_lightning.callbacks import LogGradientNorms
 from kd_lightning.data.augment import HorizontalFlip
@@ -169,16 +168,6 @@ def test_a_loss_without_a_gradient_has_a_norm_of_zero() -> None:
     trainer.fit(task, datamodule=TinyDataModule())
     assert log.lines[0][1]["grad_norm/nothing"] == 0
     assert log.lines[0][1]["grad_norm/ce"] == log.lines[0][1]["grad_norm/loss"] > 0
-
-
-def test_a_reentrant_checkpoint_cannot_be_measured_and_says_what_to_set() -> None:
-    class Checkpointed(TinyNetwork):
-        def forward(self, images: Tensor) -> Tensor:
-            return self.head(checkpoint(self.features, images.requires_grad_(), use_reentrant=True).mean((2, 3)))  # type: ignore[no-any-return]
-
-    trainer = quick_trainer(callbacks=[LogGradientNorms()], logger=Log(), max_steps=1)
-    with pytest.raises(UserError, match="use_reentrant=True; set use_reentrant=False"):
-        trainer.fit(Classifier(Checkpointed()), datamodule=TinyDataModule())
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:

@@ -18,13 +18,12 @@ from fast_example import (
 )
 from lightning.pytorch import Callback, LightningModule, Trainer
 from recorded_graph import Captures
-from torch import nn
-from torch.optim import SGD, Adam
+from torch.optim import SGD
 
 from kd_lightning.errors import UserError
 from kd_lightning.fast import callback as fast_start
 from kd_lightning.fast import graph as fast_graph
-from kd_lightning.fast.graph import capture_cuda, keep_rates, make_capturable, warm_up_stream
+from kd_lightning.fast.graph import capture_cuda, warm_up_stream
 from kd_lightning.tasks import Task
 
 
@@ -83,16 +82,6 @@ def test_a_step_that_cannot_be_captured_runs_from_python(
     assert len(calls.batches) < 10
     with pytest.raises(UserError, match="true, but the step cannot be captured: operation not"):
         train(classifier, True)
-
-
-def test_a_learning_rate_that_was_put_in_its_place_is_written_where_a_graph_reads_it() -> None:
-    optimizer = Adam([nn.Parameter(torch.zeros(1))], lr=0.5, fused=True)
-    [rate] = make_capturable(optimizer, torch.device("cpu"))
-    assert optimizer.param_groups[0]["lr"] is rate
-    optimizer.param_groups[0]["lr"] = 0.25
-    keep_rates(optimizer, [rate])
-    assert optimizer.param_groups[0]["lr"] is rate
-    assert float(rate) == 0.25
 
 
 def test_a_fit_that_is_over_leaves_every_batch_to_its_caller() -> None:

@@ -45,8 +45,10 @@ def metrics(losses: Losses, cache_teacher: bool, **data: Any) -> dict[str, float
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-@pytest.mark.parametrize("kept", ["live", "in memory", "on the disk", "since an earlier run"])
-@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("kept", "first"),
+    [("live", True), ("in memory", True), ("in memory", False), ("on the disk", True), ("since an earlier run", False)],
+)
 def test_what_a_loss_keeps_by_anothers_key_is_its_own(
     kept: str, first: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from task_example import quick_trainer
 from tiny import TinyDataModule, TinyNetwork
 from torch.optim import SGD
 
-from kd_lightning.callbacks.finite_values import LossWatch
+from kd_lightning.callbacks.finite_values import FiniteValues
 from kd_lightning.cli import main
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
@@ -58,13 +58,13 @@ def test_the_step_the_term_and_the_rate_are_named_and_the_checkpoint_before_stay
 def test_losses_that_wait_to_be_checked_stop_a_fit_before_its_next_checkpoint(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    init = LossWatch.__init__
+    start = FiniteValues.on_train_start
 
-    def patient(watch: LossWatch, trainer: Any) -> None:
-        init(watch, trainer)
-        watch._limit = 100  # as on a GPU
+    def patient(values: FiniteValues, *args: Any) -> None:
+        start(values, *args)
+        values._limit = 100  # as on a GPU
 
-    monkeypatch.setattr(LossWatch, "__init__", patient)
+    monkeypatch.setattr(FiniteValues, "on_train_start", patient)
     every = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=4, save_top_k=-1)
     with pytest.raises(UserError, match="ce_loss is not a finite number in step 19 of epoch 1"):
         fit(Breaks(19, fast=False), every)

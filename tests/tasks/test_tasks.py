@@ -12,7 +12,7 @@ from torch.nn import functional
 from kd_lightning.data.augment import CutMix
 from kd_lightning.errors import UserError
 from kd_lightning.losses.hidden_cosine import cosine_loss, pooled_direction
-from kd_lightning.tasks import Classifier, CosineDistill, FeatureRegressDistill, Task
+from kd_lightning.tasks import Classifier, CosineDistill, FeatureRegressDistill
 from kd_lightning.teacher import Teacher
 
 
@@ -123,30 +123,11 @@ def test_tests_measure_the_teacher_beside_the_student() -> None:
     assert metrics["test/teacher_accuracy"] == pytest.approx(float(right))
 
 
-def test_mixed_labels_train_every_task() -> None:
-    batch = make_batch()
-    mixed = batch._replace(labels=torch.full((6, 4), 0.25))
-    task: Task = CosineDistill(light(), Teacher(deep()))
-    assert torch.isfinite(task.step(mixed).losses["ce_loss"])
-
-
 def test_maps_that_do_not_fit_are_refused_at_once() -> None:
     with pytest.raises(UserError, match="'features' gives 4x4x4 and 'features' 32x2x2"):
         FeatureRegressDistill(TinyNetwork(), Teacher(deep()))
     with pytest.raises(UserError, match="do not pool to the 128 of the student's"):
         CosineDistill(deep(), Teacher(light()))
-
-
-def test_a_schedule_changes_the_learning_rate_in_every_step() -> None:
-    task = Classifier(
-        light(),
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
-        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5),
-        lr_interval="step",
-    )
-    trainer = quick_trainer()
-    trainer.fit(task, datamodule=TinyDataModule())
-    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.5**trainer.global_step
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
