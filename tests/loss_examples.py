@@ -98,6 +98,6 @@ def built(loss: Loss, student: Shapes | None = None, teacher: Shapes | None = No
 
 
 def value(loss: Loss, count: int = 4, **options: Any) -> Tensor:
-    target = loss.target(outputs(TEACHER, count, seed=1, **options))
+    target = loss.teacher_target(outputs(TEACHER, count, seed=1, **options))
     result: Tensor = loss(outputs(STUDENT, count, seed=2, **options), target, batch(count))
     return result

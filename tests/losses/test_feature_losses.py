@@ -159,7 +159,11 @@ def compared(loss: Loss, student: Tensor, teacher: Tensor) -> tuple[float, Tenso
     """Return a loss between given layers, and the student's gradient."""
     own = student.clone().requires_grad_()
     logits = torch.zeros(len(own), 5)
-    result: Tensor = loss(Outputs(logits, {"body": own}), loss.target(Outputs(logits, {"body": teacher})), batch())
+    shapes = ({"body": tuple(values.shape[1:]), LOGITS: (5,)} for values in (student, teacher))
+    loss.build(*shapes)
+    result: Tensor = loss(
+        Outputs(logits, {"body": own}), loss.teacher_target(Outputs(logits, {"body": teacher})), batch()
+    )
     result.backward()
     assert own.grad is not None
     return result.item(), own.grad
@@ -264,7 +268,7 @@ def test_relations_of_a_large_batch_are_measured_within_parts_of_a_training_batc
 def test_a_normalized_projector_trains_on_one_image_of_one_position() -> None:
     shapes: Shapes = {"body": (3, 1, 1), LOGITS: (5,)}
     loss = built(FeatureRegression("body", projector="3x3 normalized"), shapes, shapes)
-    assert loss(outputs(shapes, 1), loss.target(outputs(shapes, 1, seed=1)), batch(1)).isfinite()
+    assert loss(outputs(shapes, 1), loss.teacher_target(outputs(shapes, 1, seed=1)), batch(1)).isfinite()
 
 
 def test_vid_begins_with_variances_of_five_and_may_fall_below_zero() -> None:
@@ -282,7 +286,9 @@ def test_srd_of_one_vector_is_finite_without_gradient_and_equal_in_training_and_
     for count in (1, 5):
         student, teacher = outputs(VECTORS, count), outputs(VECTORS, count, seed=1)
         student.maps["pool"].requires_grad_()
-        trained, measured = (loss.train(mode)(student, loss.target(teacher), batch(count)) for mode in (True, False))
+        trained, measured = (
+            loss.train(mode)(student, loss.teacher_target(teacher), batch(count)) for mode in (True, False)
+        )
         assert trained == measured
         [gradient] = torch.autograd.grad(trained, student.maps["pool"])
         assert gradient.isfinite().all()
@@ -294,7 +300,7 @@ def test_losses_share_cached_teacher_outputs_exactly_where_they_are_equal() -> N
     teacher = outputs({**TEACHER, **VECTORS})
     shapes = {**STUDENT, **VECTORS}, {**TEACHER, **VECTORS}
     kept = [
-        built(loss, *shapes).target(teacher)
+        built(loss, *shapes).teacher_target(teacher)
         for loss in (
             VID("body"),
             SRD("body"),
@@ -320,9 +326,9 @@ def test_the_larger_map_is_averaged_down_in_height_and_in_width(kind: Any) -> No
     teacher: Shapes = {LOGITS: (5,), "body": (3, 2, 4)}
     name = ["body"] if kind is AttentionTransfer else "body"
     loss = built(kind(name), student, teacher)
-    [target] = loss.target(outputs(teacher)).values()
+    [target] = loss.teacher_target(outputs(teacher)).values()
     assert target[0].numel() == (4 if kind is AttentionTransfer else 12)
-    assert loss(outputs(student), loss.target(outputs(teacher)), batch()).isfinite()
+    assert loss(outputs(student), loss.teacher_target(outputs(teacher)), batch()).isfinite()
 
 
 @pytest.mark.parametrize(

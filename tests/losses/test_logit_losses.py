@@ -61,7 +61,7 @@ def of_logits(loss: Loss, student: Tensor, teacher: Tensor) -> Tensor:
     """Return a loss of logits (B, C) of images of the classes 0, 1, ... in turn."""
     count, classes = student.shape
     built(loss, {LOGITS: (classes,)}, {LOGITS: (classes,)})
-    result: Tensor = loss(Outputs(student, {}), loss.target(Outputs(teacher, {})), batch(count, classes))
+    result: Tensor = loss(Outputs(student, {}), loss.teacher_target(Outputs(teacher, {})), batch(count, classes))
     return result
 
 

@@ -136,7 +136,7 @@ def test_a_loss_matches_its_formula(name: str, expected: Callable[[Loss], float]
 def test_gradients_are_those_of_the_values(name: str) -> None:
     loss = built(LOSSES[name]())
     value(loss)  # what a first batch sets counts as given
-    target, student = loss.target(outputs(TEACHER, seed=1)), outputs(STUDENT, seed=2)
+    target, student = loss.teacher_target(outputs(TEACHER, seed=1)), outputs(STUDENT, seed=2)
 
     def of(logits: Tensor, body: Tensor) -> Tensor:
         torch.manual_seed(0)
@@ -163,7 +163,7 @@ def test_a_loss_of_constant_and_of_huge_logits_and_maps_is_finite(name: str) -> 
         )
         student.logits.requires_grad_()
         student.maps["body"].requires_grad_()
-        result = loss(student, loss.target(teacher), batch())
+        result = loss(student, loss.teacher_target(teacher), batch())
         assert torch.isfinite(result)
         result.backward()
         for given in (student.logits, student.maps["body"]):
@@ -181,7 +181,7 @@ def test_a_loss_in_bfloat16_is_that_of_float32_up_to_rounding(name: str) -> None
 def test_a_loss_sends_no_gradient_to_the_teacher_and_trains_all_its_own_parameters(name: str) -> None:
     loss = built(LOSSES[name]())
     with torch.no_grad():
-        target = loss.target(outputs(TEACHER, seed=1))
+        target = loss.teacher_target(outputs(TEACHER, seed=1))
     student = outputs(STUDENT, seed=2)
     student.logits.requires_grad_()
     student.maps["body"].requires_grad_()
@@ -207,7 +207,7 @@ def test_equal_outputs_have_a_loss_of_zero() -> None:
     relations = (PKT("body"), RKD("body"), SimilarityPreserving("body"))
     for loss in (SoftTargets(), AttentionTransfer(["deep"]), FeatureRegression("body", projector="none"), *relations):
         loss.build(TEACHER, TEACHER)
-        assert float(loss(same, loss.target(same), batch())) == pytest.approx(0, abs=1e-9)
+        assert float(loss(same, loss.teacher_target(same), batch())) == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses import AttentionTransfer, FeatureRegression, Loss, ReviewKD
-from kd_lightning.losses.features import regressor
+from kd_lightning.losses.projectors import regressor
 from kd_lightning.networks import Network, ResNet, ShuffleNetV1, WideResNet
 from kd_lightning.networks.layers import LOGITS, FeatureExtractor, Outputs
 
@@ -133,7 +133,7 @@ def test_review_of_stages_before_their_relu_and_of_the_pooled_vector_is_the_auth
     loss.build(own.shapes, other.shapes)
     loss.double()
     with torch.no_grad():
-        target, raw = loss.target(other(images)), teacher_stages(teacher, images)[0]
+        target, raw = loss.teacher_target(other(images)), teacher_stages(teacher, images)[0]
         pooled = raw[-1].relu().mean((2, 3), keepdim=True)
     mine = stages(student, images)[1]
     expected = review_of_the_authors(loss, [*mine, mine[-1].mean((2, 3), keepdim=True)], [*raw, pooled])
@@ -173,7 +173,7 @@ def compared(loss: Loss, student: Tensor, teacher: Tensor) -> Tensor:
     logits = torch.zeros(len(student), 5, dtype=student.dtype)
     loss.build({"body": tuple(student.shape[1:]), LOGITS: (5,)}, {"body": tuple(teacher.shape[1:]), LOGITS: (5,)})
     loss.double()
-    target = loss.target(Outputs(logits, {"body": teacher}))
+    target = loss.teacher_target(Outputs(logits, {"body": teacher}))
     result: Tensor = loss(Outputs(logits, {"body": student}), target, batch(len(student)))
     return result
 

@@ -97,7 +97,7 @@ def test_one_image_whose_maps_are_one_pixel_trains_a_review() -> None:
     loss = ReviewKD(["body", "deep"])
     loss.build(shapes, shapes)
     images = outputs(shapes, count=1, dtype=torch.float32)
-    result = loss(images, loss.target(images), batch(1))
+    result = loss(images, loss.teacher_target(images), batch(1))
     result.backward()
     assert result.isfinite()
     assert all(values.grad is not None and values.grad.isfinite().all() for values in loss.parameters())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.losses import CrossEntropy, FeatureLoss, FeatureRegression, Loss, SoftTargets, SpatialCosine, Targets
+from kd_lightning.losses import CrossEntropy, FeatureRegression, LayerLoss, Loss, SoftTargets, SpatialCosine, Targets
 from kd_lightning.networks.layers import Outputs
 from kd_lightning.tasks import Distill
 from kd_lightning.teacher import Teacher, cache
@@ -21,15 +21,18 @@ from kd_lightning.teacher.table import Storage
 Losses = dict[str, Loss]
 
 
-class Own(FeatureLoss):
+class Own(LayerLoss):
     """Needs something else under a layer's name than the layer's values; returns a function's value for a batch."""
 
     def __init__(self, value: Callable[[Outputs, Targets, Batch], Any] | None = None, weight: float = 1.0) -> None:
-        super().__init__("features", None, weight, 0)
+        super().__init__("features", weight=weight)
         self.value = value or (lambda student, target, batch: (student.logits * target["features"].mean()).mean())
 
-    def target(self, teacher: Outputs) -> Targets:
+    def teacher_target(self, teacher: Outputs) -> Targets:
         return {"features": 30 * teacher.maps["features"]}
+
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def forward(self, student: Outputs, target: Targets, batch: Batch) -> Tensor:
         return self.value(student, target, batch)
