@@ -28,8 +28,9 @@ def limits(trainer: Trainer) -> str:
         found += [f"max_steps {trainer.max_steps}"] if 0 < trainer.max_steps <= trainer.global_step else []
         found += ["max_time"] if any(timer.time_remaining() == 0 for timer in callbacks_of(trainer, Timer)) else []
     if isinstance(loader, BatchLoader) and trainer.num_training_batches < len(loader):
-        name = "overfit_batches" if trainer.overfit_batches else "limit_train_batches"  # the one sets the other
-        found.append(f"{name} {getattr(trainer, name)}")
+        options: Any = trainer
+        name = "overfit_batches" if options.overfit_batches else "limit_train_batches"  # the one sets the other
+        found.append(f"{name} {getattr(options, name)}")
     return ", ".join(found)
 
 

@@ -57,7 +57,7 @@ class LossSum(nn.ModuleDict):
 
     def teacher_targets(self, teacher: Outputs) -> dict[str, Targets]:
         """Return what each loss needs of the teacher's outputs, by its name."""
-        return {name: loss.target(teacher.only(loss.teacher_layers)) for name, loss in self.named.items()}
+        return {name: loss.teacher_target(teacher.only(loss.teacher_layers)) for name, loss in self.named.items()}
 
     def forward(
         self, student: Outputs, targets: Mapping[str, Targets], batch: "Batch"

@@ -1,20 +1,17 @@
 """Distillation: a student and a frozen teacher, which see the same view of each image."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
-from kd_lightning.losses import Loss
+from kd_lightning.losses import Batch, Loss
 from kd_lightning.losses.pairs import feature_extractor, pair_lines
 from kd_lightning.networks import Network
 from kd_lightning.tasks.checkpoints import TEACHER_KEY, check_teacher
 from kd_lightning.tasks.task import Task
 from kd_lightning.teacher import Teacher, TeacherCache, TeacherOutput, TeacherTargets
 from kd_lightning.teacher.when_cached import Caching
-
-if TYPE_CHECKING:
-    from kd_lightning.data.loader import Batch
 
 
 class Distill(Task):
@@ -75,7 +72,7 @@ class Distill(Task):
         """Return all modules that run in a step, the teacher included."""
         return (*super().step_modules(), self.teacher)
 
-    def teacher_outputs(self, batch: "Batch") -> TeacherOutput:
+    def teacher_outputs(self, batch: Batch) -> TeacherOutput:
         """Return what the losses need of the teacher for the images that the student sees, cached or computed."""
         return self.targets(batch)
 

@@ -10,9 +10,8 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from kd_lightning.callbacks.of_task import callbacks_of_task, renew_averages
-from kd_lightning.losses import Loss, Targets
+from kd_lightning.losses import Batch, Loss, LossSum, Shapes, Targets
 from kd_lightning.losses.pairs import feature_extractor
-from kd_lightning.losses.total import LossSum
 from kd_lightning.networks import Network
 from kd_lightning.networks.reparameterize import reparameterize_network
 from kd_lightning.tasks.checkpoints import check_checkpoint, describe_checkpoint, model_info
@@ -23,7 +22,6 @@ from kd_lightning.tasks.step import Step
 
 if TYPE_CHECKING:
     from kd_lightning.data.base import ImageDataModule
-    from kd_lightning.data.loader import Batch
     from kd_lightning.inference.model_info import ModelInfo
 
 
@@ -58,7 +56,7 @@ class Task(LightningModule):
         self,
         network: Network,
         losses: dict[str, Loss],
-        teacher_shapes: dict[str, tuple[int, ...]] | None = None,
+        teacher_shapes: Shapes | None = None,
         optimizer: OptimizerCallable = notebook_optimizer,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Interval = "auto",
@@ -85,7 +83,7 @@ class Task(LightningModule):
         """Return the logits (B, num_classes) of normalized images (B, C, H, W)."""
         return self.network(images)  # type: ignore[no-any-return]
 
-    def step(self, batch: "Batch") -> Step:
+    def step(self, batch: Batch) -> Step:
         """Return the logits and the losses of a batch of normalized images."""
         is_compiled = self.compiled and self.training
         with self._compiled.used(self.networks(), len(batch.rows)) if is_compiled else nullcontext():
@@ -93,19 +91,19 @@ class Task(LightningModule):
         loss, losses = self.losses(student, targets, batch)
         return Step(student.logits, loss, losses, batch.labels, teacher_logits)
 
-    def teacher_outputs(self, batch: "Batch") -> tuple[Mapping[str, Targets], Tensor | None]:
+    def teacher_outputs(self, batch: Batch) -> tuple[Mapping[str, Targets], Tensor | None]:
         """Return what each loss needs of a teacher, by its name, and the teacher's logits, if it runs."""
         return {}, None
 
-    def training_step(self, batch: "Batch", batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss that is minimized."""
         return self.metrics.add("train", self.step(batch)).loss
 
-    def validation_step(self, batch: "Batch", batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure losses and accuracy on validation images."""
         self.metrics.add("val", self.step(batch))
 
-    def test_step(self, batch: "Batch", batch_idx: int) -> Step:  # type: ignore[override]  # Lightning takes anything
+    def test_step(self, batch: Batch, batch_idx: int) -> Step:  # type: ignore[override]  # Lightning takes anything
         """Measure losses and accuracy on test images; callbacks see the step."""
         return self.metrics.add("test", self.step(batch))
 

@@ -24,7 +24,7 @@ def crd(**options: Any) -> Any:
 
 
 def loss_of(loss: Any, seed: int = 2) -> Tensor:
-    target = loss.target(outputs(TEACHER, seed=1))
+    target = loss.teacher_target(outputs(TEACHER, seed=1))
     result: Tensor = loss(outputs(STUDENT, seed=seed), target, Batch(torch.zeros(4, 3, 8, 8), LABELS[ROWS], ROWS))
     return result
 
@@ -155,7 +155,7 @@ def test_a_memory_begins_with_directions_that_depend_only_on_the_random_seed() -
 
 
 def test_the_teacher_cache_holds_the_means_of_the_map() -> None:
-    (kept,) = crd().target(outputs(TEACHER)).values()
+    (kept,) = crd().teacher_target(outputs(TEACHER)).values()
     assert torch.allclose(kept, outputs(TEACHER).maps["body"].mean((2, 3), keepdim=True))
 
 

@@ -88,7 +88,7 @@ def test_losses_are_the_same_live_cached_and_captured(
 ) -> None:
     augment = [] if views is None else [RandomCrop(padding=1), HorizontalFlip()]
     data: dict[str, Any] = {"count": 60, "augment": augment, "views": views}
-    runs = {"source": source, "max_epochs": 3}
+    runs: dict[str, Any] = {"source": source, "max_epochs": 3}
     live = train(partial(distill, networks=networks, cache_teacher=False), False, data, **runs)
     for fast in (False, True):
         other = train(partial(distill, networks=networks, cache_teacher=True), fast, data, **runs)
