@@ -84,7 +84,6 @@ def half_precision() -> MixedPrecision:
     [
         {},
         {"fast": True},
-        {"precision": "bf16-mixed"},
         {"precision": "16"},
         {"accumulate_grad_batches": 2, "gradient_clip_val": 0.5},
     ],
@@ -135,11 +134,10 @@ class Twin(Callback):
     ("options", "tolerance"),
     [
         ({}, 1e-5),
-        ({"precision": "bf16-mixed"}, 6e-2),
         ({"plugins": half_precision()}, 6e-2),
         ({"accumulate_grad_batches": 2}, 1e-5),
     ],
-    ids=["32", "bf16", "16", "accumulated"],
+    ids=["32", "16", "accumulated"],
 )
 def test_a_norm_is_that_of_the_weighted_loss_s_own_gradient_in_the_network(
     options: dict[str, Any], tolerance: float

@@ -16,8 +16,6 @@ from fast_example import (
     train,
     without_dropout,
 )
-from lightning.pytorch import Callback, LightningModule, Trainer
-from recorded_graph import Captures
 from torch.optim import SGD
 
 from kd_lightning.errors import UserError
@@ -28,7 +26,7 @@ from kd_lightning.tasks import Task
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=GPU)])
-@pytest.mark.parametrize("cache_teacher", [None, False, True])
+@pytest.mark.parametrize("cache_teacher", [None, True])
 def test_captured_steps_have_the_gradients_of_plain_ones(
     device: str, cache_teacher: bool | None, request: pytest.FixtureRequest
 ) -> None:
@@ -48,20 +46,6 @@ def test_captured_steps_have_the_gradients_of_plain_ones(
     (_, plain), (_, fast) = train(make, False, **settings), train(make, True, **settings)
     for name, values in plain.state_dict().items():
         assert torch.allclose(values.cpu(), fast.state_dict()[name].cpu(), rtol=1e-4, atol=1e-5), name
-
-
-def test_a_step_is_captured_again_when_what_it_has_recorded_changes(captured_on_cpu: Captures) -> None:
-    class Freeze(Callback):
-        works_with_fast_path = True
-
-        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            if trainer.current_epoch == 1:
-                trainer.optimizers[0].param_groups[0]["weight_decay"] = 0.5
-
-    plain = train(classifier, False, callbacks=[Freeze()])
-    fast = train(classifier, True, callbacks=[Freeze()])
-    assert_same(plain, fast, exact=False)
-    assert captured_on_cpu.replays == 2 * (18 - 3)  # of 19 steps three warm up, and the last one is Lightning's
 
 
 def test_a_step_that_cannot_be_captured_runs_from_python(

@@ -10,6 +10,7 @@ import torch
 from fast_example import assert_same, train
 from lightning.pytorch import Callback, Trainer
 from recorded_graph import Captures
+from task_example import SaveAt
 from tiny import TinyDataModule, TinyNetwork, tiny_images
 from torch.optim import SGD
 
@@ -157,7 +158,6 @@ def test_a_teacher_that_cannot_be_cached_runs_in_every_step_and_the_reason_is_pr
     ("losses", "message"),
     [
         ({"maps": FeatureRegression("featuers")}, "^the loss 'maps': DeepNN has no layer 'featuers'; .*features"),
-        ({"maps": FeatureRegression("featuers", "features")}, "^the loss 'maps': LightNN has no layer 'featuers'"),
         ({"maps": FeatureRegression("features.0", "features")}, "^the loss 'maps': .*name layers of the same size"),
         ({"kd.first": SoftTargets()}, "a name of letters, digits and _"),
         ({"loss": SoftTargets()}, "'loss'"),
@@ -201,17 +201,13 @@ def test_a_weight_that_rises_resumes_in_the_middle_of_an_epoch(tmp_path: Path) -
         def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
             self.weights.append((trainer.global_step, float(pl_module.losses["kd"].weight)))
 
-        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-            if trainer.global_step == 6 and not (tmp_path / "middle.ckpt").exists():
-                trainer.save_checkpoint(tmp_path / "middle.ckpt")
-
     def make(fast: bool) -> Distill:
         losses: Losses = {"kd": SoftTargets(weight=8.0, warm_up=4)}
         return Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), losses, cache_teacher=True)
 
     data = {"count": 64, "val_size": 0}  # 4 steps an epoch
     whole, resumed = Look(), Look()
-    train(make, False, data, max_epochs=3, callbacks=[whole])
+    train(make, False, data, max_epochs=3, callbacks=[whole, SaveAt(6, tmp_path / "middle.ckpt")])
     train(make, False, data, tmp_path / "middle.ckpt", max_epochs=3, callbacks=[resumed])
     assert whole.weights[6:] == resumed.weights
     assert resumed.weights[0] == (6, 4.0)

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
-from task_example import quick_trainer
+from task_example import SaveAt, quick_trainer
 from tiny import TinyDataModule, TinyNetwork
 from torch import Tensor
 from torch.optim import Adam
@@ -171,17 +171,6 @@ def test_files_of_the_users_own_trainer_are_those_of_the_end_too(tmp_path: Path)
     trainer.fit(task, datamodule=TinyDataModule(count=96), ckpt_path=tmp_path / "last.ckpt")
     weights, _ = read_weights(tmp_path / "net.pth")
     assert all(torch.equal(weights[name], values) for name, values in whole.network.state_dict().items())
-
-
-class SaveAt(Callback):
-    """Writes a checkpoint after a step."""
-
-    def __init__(self, step: int, path: Path) -> None:
-        self.step, self.path = step, path
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step and not self.path.exists():
-            trainer.save_checkpoint(self.path)
 
 
 def test_what_cannot_resume_or_would_not_be_the_network_is_refused_in_one_sentence(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ReduceLROnPlateau
-from task_example import quick_trainer
+from task_example import SaveAt, quick_trainer
 from tiny import TinyDataModule
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import ExponentialLR, MultiStepLR, OneCycleLR, SequentialLR, StepLR
@@ -115,18 +115,6 @@ def test_a_wrong_schedule_is_refused_before_the_first_step(name: str) -> None:
     assert not rates.seen
 
 
-class SaveAt(Callback):
-    """Saves a checkpoint after a step."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        """Save after the third step."""
-        if trainer.global_step == 3:
-            trainer.save_checkpoint(self.path)
-
-
 RESUMED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "lr": (None, {"optimizer": lambda p: SGD(p, lr=0.5)}, "with optimizer.lr 0.125, .* config says 0.5; leave it"),
     "optimizer": (None, {"optimizer": lambda p: Adam(p, lr=0.125)}, "with optimizer SGD, .* says Adam"),
@@ -152,13 +140,13 @@ def test_a_resumed_run_refuses_settings_that_it_would_ignore(name: str, tmp_path
         "a part": _sequence,
         "a cycle's length": OneCycle,
     }.get(name, lambda o: StepLR(o, 1))
-    save = SaveAt(tmp_path / "middle.ckpt")
+    save = SaveAt(3, tmp_path / "middle.ckpt")
     fit(first, save)
     with pytest.raises(UserError, match=message):
         fit(schedule, ckpt=save.path, **change)
 
 
 def test_a_run_without_a_cycle_can_be_resumed_for_more_epochs(tmp_path: Path) -> None:
-    save = SaveAt(tmp_path / "middle.ckpt")
+    save = SaveAt(3, tmp_path / "middle.ckpt")
     fit(lambda o: StepLR(o, 1), save)
     assert fit(lambda o: StepLR(o, 1), ckpt=save.path, epochs=4).global_step == 16
