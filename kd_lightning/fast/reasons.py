@@ -6,8 +6,6 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from torch.nn.modules.module import _has_any_global_hook
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import BatchLoader
@@ -77,8 +75,7 @@ def _of_loader(task: Task) -> Iterator[str]:
 def _of_optimizer(task: Task) -> Iterator[str]:
     optimizer = task.trainer.optimizers[0]
     yield from unknown(optimizer, OPTIMIZERS)
-    own = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
-    if any((*own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks)):
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         yield f"a hook on {type(optimizer).__name__} {UNKNOWN}"
 
 
@@ -86,8 +83,6 @@ def _of_task(task: Task) -> Iterator[str]:
     if not task.automatic_optimization:
         yield f"{type(task).__name__} optimizes by itself"
     yield from unknown(task)
-    if _has_any_global_hook():
-        yield f"a hook on all modules {UNKNOWN}"
     for module in (task, *task.step_modules()):
         yield from hooks(module)
 

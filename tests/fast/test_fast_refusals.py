@@ -13,7 +13,6 @@ from lightning.pytorch.plugins.precision import Precision
 from recorded_graph import Captures
 from task_example import light
 from tiny import TinyDataModule
-from torch import nn
 from torch.optim import LBFGS, SGD, Adam
 
 from kd_lightning.data.loader import Batch
@@ -173,12 +172,3 @@ def test_a_cpu_takes_the_plain_path_by_itself_and_prints_nothing(capsys: pytest.
 def test_a_marked_task_that_logs_in_a_step_is_refused_in_one_sentence() -> None:
     with pytest.raises(UserError, match=r"MarkedLogs has works_with_fast_path = True, but .*self\.log.*fast false\.$"):
         train(lambda fast: MarkedLogs(light(), fast=fast), True, SMALL)
-
-
-def test_a_hook_on_all_modules_is_refused() -> None:
-    hook = nn.modules.module.register_module_forward_hook(called)
-    try:
-        with pytest.raises(UserError, match=f"a hook on all modules {UNKNOWN}"):
-            train(classifier, True, SMALL)
-    finally:
-        hook.remove()

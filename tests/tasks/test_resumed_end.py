@@ -189,7 +189,7 @@ def test_a_checkpoint_without_the_state_of_a_run_is_measured_but_not_resumed(tmp
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
     del checkpoint["callbacks"]["Resume"]  # as in those of earlier versions
     torch.save(checkpoint, tmp_path / "old.ckpt")
-    quick_trainer().test(task, datamodule=TinyDataModule(), ckpt_path=tmp_path / "old.ckpt", verbose=False)
+    quick_trainer().test(task, TinyDataModule(count=96), tmp_path / "old.ckpt", verbose=False)
     with pytest.raises(UserError, match=r"old\.ckpt does not contain the state of a run, or another version"):
         trained(0, checkpoint=tmp_path / "old.ckpt")
 
