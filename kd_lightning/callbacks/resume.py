@@ -40,15 +40,10 @@ class Resume(Callback):
         """Refuse another optimizer or schedule than the checkpoint's, which is restored next.
 
         Raises:
-            UserError: They differ, or the checkpoint does not contain them.
+            UserError: They differ.
         """
         schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
         self._settings = _described(trainer.optimizers[0], schedules[0] if schedules else None)
-        if trainer.ckpt_path is not None and not self._saved:
-            raise UserError(
-                f"{trainer.ckpt_path} does not contain the state of a run, or another version of kd_lightning wrote "
-                "it, so training cannot resume from it; start a new run without --ckpt_path."
-            )
         saved = self._saved.get("settings", {})
         for name, value in self._settings.items():
             if name in saved and saved[name] != value:
@@ -58,7 +53,16 @@ class Resume(Callback):
                 )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reset to the random seed, whatever was built before, or continue with the random state of a checkpoint."""
+        """Reset to the random seed, whatever was built before, or continue with the random state of a checkpoint.
+
+        Raises:
+            UserError: The checkpoint does not contain it.
+        """
+        if trainer.ckpt_path is not None and not self._saved:
+            raise UserError(
+                f"{trainer.ckpt_path} does not contain the state of a run, or another version of kd_lightning wrote "
+                "it, so training cannot resume from it; start a new run without --ckpt_path."
+            )
         torch.manual_seed(torch.initial_seed())
         if "random" in self._saved:
             torch.set_rng_state(self._saved["random"].cpu())

@@ -182,13 +182,14 @@ def test_what_cannot_resume_or_would_not_be_the_network_is_refused_in_one_senten
 
 
 def test_a_checkpoint_without_the_state_of_a_run_is_measured_but_not_resumed(tmp_path: Path) -> None:
-    task = trained(0, saved(tmp_path))
-    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    path = tmp_path / "old.ckpt"
+    task = trained(0, SaveAt(3, path))
+    checkpoint = torch.load(path, weights_only=True)
     del checkpoint["callbacks"]["Resume"]  # as in those of earlier versions
-    torch.save(checkpoint, tmp_path / "old.ckpt")
-    quick_trainer().test(task, TinyDataModule(count=96), tmp_path / "old.ckpt", verbose=False)
+    torch.save(checkpoint, path)
+    quick_trainer().test(task, TinyDataModule(count=96), path, verbose=False)
     with pytest.raises(UserError, match=r"old\.ckpt does not contain the state of a run, or another version"):
-        trained(0, checkpoint=tmp_path / "old.ckpt")
+        trained(0, checkpoint=path)
 
 
 def test_a_trained_task_is_copied_without_its_trainer() -> None:
