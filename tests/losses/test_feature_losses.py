@@ -208,7 +208,8 @@ class Own(LayerLoss):
 def test_a_loss_of_ones_own_is_averaged_down_and_summed_over_pairs_of_layers() -> None:
     pairs = [("body", "deep"), ("deep", "body"), ("flat", "body")]
     single = [value(built(Own(*names))).item() for names in pairs]
-    assert value(built(Own(*map(list, zip(*pairs, strict=True))))).item() == pytest.approx(sum(single))
+    students, teachers = ([pair[network] for pair in pairs] for network in (0, 1))
+    assert value(built(Own(students, teachers))).item() == pytest.approx(sum(single))
     own, other = (
         functional.avg_pool2d(outputs(STUDENT, seed=2).maps["body"], 2),
         outputs(TEACHER, seed=1).maps["deep"],
