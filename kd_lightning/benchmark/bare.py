@@ -64,7 +64,7 @@ def _step(
         raw = loader.gather(rows)
         images = precision.convert_input(data.normalization.apply(raw.images.permute(0, 3, 1, 2)))
         with precision.train_step_context():
-            loss = task.loss_step(Batch(images, raw.labels, raw.rows)).loss
+            loss = task.step(Batch(images, raw.labels, raw.rows)).loss
         loss.backward()
         optimizer.step()
 

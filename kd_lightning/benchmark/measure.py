@@ -20,7 +20,6 @@ from kd_lightning.benchmark.noise import Noise
 from kd_lightning.benchmark.usual import WARMUP, usual_loop
 from kd_lightning.benchmark.watch import AsksWhy, EpochClock, ValidationClock, Watch
 from kd_lightning.data import ImageDataModule
-from kd_lightning.data.loader import Batch
 from kd_lightning.fast.callback import is_wanted
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
@@ -237,11 +236,11 @@ def _work(task: Task, data: ImageDataModule, device: torch.device) -> tuple[Work
     """Count the work of a step, and the teacher's part of it."""
     data.setup("fit")
     raw = data.train_dataloader().gather(data.train_rows()[1][: data.batch_size])
-    batch = data.on_after_batch_transfer(Batch(*raw).to(device), 0)
+    batch = data.on_after_batch_transfer(raw.to(device), 0)
     optimizer = Adam(task.trained_parameters())
 
     def step() -> None:
-        task.loss_step(batch).loss.backward()
+        task.step(batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 

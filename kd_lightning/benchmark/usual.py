@@ -99,10 +99,10 @@ def usual_loop(task: Task, data: ImageDataModule, steps: int, workers: int, watc
 def _steps(task: Task, batches: Iterator[list[Tensor]], optimizer: Adam, watch: Watch) -> Generator[float]:
     while True:
         with watch.part("data"):
-            batch = Batch(*next(batches)).to(watch.device)
+            batch = Batch(*(part.to(watch.device) for part in next(batches)))
         with watch.part("student"):
             optimizer.zero_grad()
-            loss = task.loss_step(batch).loss
+            loss = task.step(batch).loss
         with watch.part("backward"):
             loss.backward()
         with watch.part("optimizer"):

@@ -126,12 +126,12 @@ def _tried(row: PlannedRow, trainer: Trainer, task: Task) -> Estimate | None:
         return Estimate(seconds)
     task.cache_teacher = caches
     try:
-        task.check_cacheable()
+        task.caching().check()
     except NotCacheableError:
         return Estimate(seconds)
     of_teacher = _seconds(task.teacher, images)
     saved = steps * min(of_teacher * trainer.accumulate_grad_batches, clock.of_step)
-    if task.is_cached():
+    if task.caching().is_done():
         return Estimate(seconds - saved)
     views = len(data.train_rows()[1]) * (data.seen_views.count or 1)
     tables = [row.config["data"], row.config["model"]["init_args"]["teacher"], sorted(task.targets.shapes)]

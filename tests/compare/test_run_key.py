@@ -20,7 +20,7 @@ from kd_lightning.networks import DeepNN, LightNN
 
 def test_the_code_of_a_run_is_part_of_its_key_and_that_of_its_report_is_not() -> None:
     found = sources.reached(run_key.CODE, run_key.never_trains)[0]
-    assert {"kd_lightning.losses", "kd_lightning.tasks.base", "kd_lightning.compare.measure"} <= found.keys()
+    assert {"kd_lightning.losses", "kd_lightning.tasks.task", "kd_lightning.compare.measure"} <= found.keys()
     assert {"kd_lightning.data.loader", "kd_lightning.fast.step", "kd_lightning.training.cli"} <= found.keys()
     others = ("compare.page", "export.speed", "prediction", "commands.data", "callbacks.export_onnx", "wording")
     assert not found.keys() & {f"kd_lightning.{name}" for name in others}
