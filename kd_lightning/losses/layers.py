@@ -30,8 +30,8 @@ class LayerLoss(Loss):
     A loss of your own subclasses this, sets ``want`` where it does not compare maps, and implements ``compare``.
 
     Args:
-        student: The student's layer, such as ``features`` or ``layer2.0.conv1``; a list where several are compared.
-        teacher: The teacher's layer, by default that of the student's name; as many as the student's, in their order.
+        student: The student's layer or layers, such as ``features`` or ``layer2.0.conv1``.
+        teacher: The teacher's layer or layers, in the same order; by default the student's names.
 
     Raises:
         UserError: The numbers of layers differ, or are 0.

@@ -85,14 +85,8 @@ class CachedRows:
         seen = torch.zeros(self.images, dtype=torch.bool).index_fill_(0, self._wanted(number), True)
         for rows in torch.arange(self.images).split(IMAGES_AT_ONCE):
             chosen = seen[rows]
-            if chosen.all():
-                yield self._part(rows, number)
-                continue
             found = self._part(rows[chosen] if chosen.any() else rows[:1], number)
-            parts = {key: values.new_zeros(len(rows), *values.shape[1:]) for key, values in found.items()}
-            for key, values in found.items():
-                parts[key][chosen.to(values.device)] = values[: int(chosen.sum())]
-            yield parts
+            yield {key: _among_zeros(values, chosen) for key, values in found.items()}
 
     def _part(self, rows: Tensor, number: int) -> Tables:
         targets, data, _, device, convert = self.request
@@ -102,3 +96,10 @@ class CachedRows:
         shown = self.views.show(pixels, of_images, rows.to(device), number)
         found = targets.distinct(convert(data.normalization.apply(shown)))
         return {key: target.permute(0, 2, 3, 1) if target.ndim == 4 else target for key, target in found.items()}
+
+
+def _among_zeros(values: Tensor, chosen: Tensor) -> Tensor:
+    """Return rows of zeros with the values where they are chosen."""
+    rows = values.new_zeros(len(chosen), *values.shape[1:])
+    rows[chosen.to(values.device)] = values[: int(chosen.sum())]
+    return rows

@@ -30,7 +30,7 @@ def loss_of(loss: Any, seed: int = 2) -> Tensor:
 
 def embedded(maps: Tensor, layer: Any) -> Tensor:
     """The direction of the linear embedding of each map's means."""
-    values = maps.mean((2, 3)) @ layer.weight.T + layer.bias
+    values: Tensor = maps.mean((2, 3)) @ layer.weight.T + layer.bias
     return values / values.square().sum(1, keepdim=True).sqrt()
 
 

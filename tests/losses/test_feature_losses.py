@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from loss_examples import STUDENT, TEACHER, batch, built, compared, outputs
+from loss_examples import STUDENT, TEACHER, batch, built, compared, outputs, value
 from torch import Tensor
+from torch.nn import functional
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses import (
@@ -17,6 +18,7 @@ from kd_lightning.losses import (
     VID,
     AttentionTransfer,
     FeatureRegression,
+    LayerLoss,
     Loss,
     SimilarityPreserving,
     rkd,
@@ -194,12 +196,38 @@ def test_the_larger_map_is_averaged_down_in_height_and_in_width(kind: Any) -> No
     assert loss(outputs(student), loss.teacher_target(outputs(teacher)), batch()).isfinite()
 
 
+class Own(LayerLoss):
+    """The mean squared difference of channel means."""
+
+    want = "pooled"
+
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return functional.mse_loss(student.mean(1), teacher.mean(1))
+
+
+def test_a_loss_of_ones_own_is_averaged_down_and_summed_over_pairs_of_layers() -> None:
+    pairs = [("body", "deep"), ("deep", "body"), ("flat", "body")]
+    single = [value(built(Own(*names))).item() for names in pairs]
+    students, teachers = ([pair[network] for pair in pairs] for network in (0, 1))
+    assert value(built(Own(students, teachers))).item() == pytest.approx(sum(single))
+    own, other = (
+        functional.avg_pool2d(outputs(STUDENT, seed=2).maps["body"], 2),
+        outputs(TEACHER, seed=1).maps["deep"],
+    )
+    assert single[0] == pytest.approx((own.mean(1) - other.mean(1)).square().mean().item())
+
+
+class Projected(Own):
+    projection = "1x1"
+
+
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
         (lambda: VID("tokens"), "VID needs vectors, or maps of channels, height and width, but 'tokens' gives 9x4"),
         (lambda: SRD("body", "tokens"), "SRD needs vectors"),
         (lambda: SRD("body", exponent=0.5), "exponent of SRD is 0.5"),
+        (lambda: Projected(["body", "deep"]), "Projected projects one layer, but student names 2; name one"),
         (lambda: RKD("body", angle=-1), "angle of RKD is -1"),
         (lambda: AttentionTransfer(["body"], power=0.5), "power of AttentionTransfer is 0.5"),
     ],

@@ -1,7 +1,9 @@
 """What every loss holds to."""
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
+from inspect import signature
 
 import pytest
 import torch
@@ -92,6 +94,13 @@ def test_a_weight_rises_in_place_over_its_warm_up() -> None:
         weights.append(float(loss.weight))
     assert weights == pytest.approx([0.3, 0.6, 0.9, 0.9, 0.9])
     assert loss.weight.data_ptr() == place
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_help_describes_each_option_once_also_those_that_the_bases_describe(name: str) -> None:
+    kind = type(LOSSES[name]())
+    described = re.findall(r"^    (\w+): ", kind.__doc__ or "", re.MULTILINE)
+    assert described[: len(signature(kind).parameters)] == list(signature(kind).parameters)
 
 
 def test_equal_outputs_have_a_loss_of_zero() -> None:
