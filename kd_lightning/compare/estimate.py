@@ -91,7 +91,7 @@ def _estimate(row: PlannedRow) -> Estimate | None:
 def _is_cacheable(task: Distill, caches: Any) -> bool:
     task.cache_teacher = caches  # which a dry run turns off
     try:
-        task.check_cacheable()
+        task.caching().check()
     except NotCacheableError:
         return False
     return True

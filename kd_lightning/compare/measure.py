@@ -13,9 +13,10 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from kd_lightning.compare.results import Curves, Run
 from kd_lightning.data.loader import Batch
 from kd_lightning.networks import Network
+from kd_lightning.networks.fusable import fused
 from kd_lightning.sources import package_version
 from kd_lightning.tasks import Task
-from kd_lightning.tasks.step_output import StepOutput
+from kd_lightning.tasks.step import Step
 
 CURVES = {  # the first of these names that a task logs: the cross-entropy can be compared between objectives
     "train_loss": ("train/ce_loss", "train/loss"),
@@ -58,7 +59,7 @@ class Measure(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count parameters and multiply-adds."""
         assert isinstance(pl_module, Task)
-        network = pl_module.plain_network()
+        network = fused(pl_module.network)
         self._measured["parameters"] = sum(values.numel() for values in network.parameters())
         self._measured["multiply_adds"] = multiply_adds(network)
 
@@ -72,7 +73,7 @@ class Measure(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the logits, in the order of the test split."""
-        assert isinstance(outputs, StepOutput)
+        assert isinstance(outputs, Step)
         assert isinstance(batch, Batch)
         teacher = None if outputs.teacher_logits is None else outputs.teacher_logits.argmax(1).cpu()
         self._batches.append((outputs.logits.float().cpu(), batch.labels.cpu(), teacher))

@@ -16,13 +16,13 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from kd_lightning.callbacks import SaveWeights
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.compare.fit import StudyFit
 from kd_lightning.compare.measure import Measure
 from kd_lightning.compare.results import Run, finite
 from kd_lightning.compare.store import weights_file, write_run
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write, disk_full_message, writing
-from kd_lightning.tasks.trainer_callbacks import callbacks_of
 from kd_lightning.training.cli import TrainingCLI, run
 from kd_lightning.training.console import quieten
 from kd_lightning.wording import shown

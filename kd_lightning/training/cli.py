@@ -19,14 +19,14 @@ from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt,
 from kd_lightning.callbacks.measure_baseline import MeasureBaseline
 from kd_lightning.callbacks.measured_weights import MeasuredWeights
 from kd_lightning.callbacks.run_folder import RunFolder
+from kd_lightning.callbacks.trained import images_tested, images_validated
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
 from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.tasks import Task
-from kd_lightning.tasks.trained import images_tested, images_validated
-from kd_lightning.tasks.trainer_callbacks import callbacks_of
 from kd_lightning.training import baseline_first, teacher_first
 from kd_lightning.training.checkpoint_files import write_atomic_checkpoints
 from kd_lightning.training.config_files import own_run, run_name

@@ -17,7 +17,7 @@ from kd_lightning.files import atomic_write
 from kd_lightning.machine import stopping
 from kd_lightning.networks.torch_file import read_file
 from kd_lightning.networks.weights import read_weights
-from kd_lightning.tasks.distill import TEACHER_KEY
+from kd_lightning.tasks.checkpoints import TEACHER_KEY
 from kd_lightning.training.config_files import find_config, run_name
 from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.parser import plain

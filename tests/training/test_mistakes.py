@@ -39,13 +39,12 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "two alike": ([callback("EarlyStopping", monitor="val/loss")] * 2, "fit each other or this machine: Found more th"),
     "no metric": (
         [callback("EarlyStopping", monitor="nope")],
-        "EarlyStopping monitors nope, which is not measured; set",
+        "Early stopping conditioned on metric `nope` which is not available",
     ),
     "no validation": (
         [callback("EarlyStopping", monitor="val/loss"), "--data.val_size=0"],
-        "EarlyStopping monitors val/loss, but nothing is validated; set --data.val_size above 0, or its monitor in",
+        "Early stopping conditioned on metric `val/loss` which is not available",
     ),
-    "no checkpoint metric": ([callback("ModelCheckpoint", monitor="val/f1")], "ModelCheckpoint monitors val/f1, which"),
     "precision": (["--trainer.precision=transformer-engine"], "Requirement 'transformer_engine"),
     "rate": (
         [f"{OPTIMIZER}Adam", "--model.optimizer.lr=-1"],

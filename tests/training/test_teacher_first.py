@@ -72,9 +72,6 @@ def test_a_teachers_first_run_that_is_stopped_says_to_give_the_first_command_aga
 
 
 WRONG_FOR_THE_STUDENT = {
-    "monitors nope, which is not measured": [
-        "--trainer.callbacks+={class_path: EarlyStopping, init_args: {monitor: nope}}"
-    ],
     "OneCycleLR ends after 3 steps, but this run has 8": [
         "--model.lr_scheduler=torch.optim.lr_scheduler.OneCycleLR",
         "--model.lr_scheduler.max_lr=0.1",
