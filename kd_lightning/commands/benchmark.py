@@ -16,11 +16,11 @@ from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.files import atomic_write
 from kd_lightning.machine.threads import use_own_cores
 from kd_lightning.strict_json import strict_json
+from kd_lightning.training.checks import teacher_settings
 from kd_lightning.training.cli import TrainingCLI, run
 from kd_lightning.training.config_files import run_name
 from kd_lightning.training.console import quieten
 from kd_lightning.training.mistakes import explained
-from kd_lightning.training.teacher_first import teacher_settings
 
 KEPT = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
 """Trainer options that a benchmark takes over from a config."""

@@ -17,7 +17,7 @@ from kd_lightning.cli import main
 from kd_lightning.export import speed
 from kd_lightning.fast import ahead as fast_ahead
 from kd_lightning.fast.ahead import StepsAhead
-from kd_lightning.networks.weights import load_model, read_weights
+from kd_lightning.networks.weights import load_model
 from kd_lightning.training.cli import run
 
 
@@ -57,58 +57,6 @@ def test_a_run_takes_one_device_so_that_its_batches_are_the_configs_on_every_mac
         with pytest.raises(SystemExit):
             main(["fit", "--config=student.yaml", *option, "--print_config"])
         assert yaml.safe_load(capsys.readouterr().out)["trainer"]["devices"] == devices
-
-
-def test_a_teacher_that_is_trained_first_sees_a_new_view_in_every_epoch(plain_teacher: None) -> None:
-    run = fit("cosine.yaml", NO_EXPORT, "--data.count=60", "--data.augment=[RandomCrop]", "--data.views=2")
-    assert run.model.teacher_cache is not None
-    summary = json.loads(Path("lightning_logs/teacher/version_0/summary.json").read_text())
-    assert summary["data"]["views"] is None
-    assert yaml.safe_load(Path("lightning_logs/teacher/version_0/config.yaml").read_text())["data"]["init_args"][
-        "augment"
-    ]
-
-
-def test_distillation_trains_its_teacher_first_and_takes_it_as_it_is_the_next_time(
-    plain_teacher: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first = fit("cosine.yaml", NO_EXPORT, "--data.count=60")
-    teacher = Path("lightning_logs/teacher/version_0/NNDeep.pth")
-    out = capsys.readouterr().out
-    assert "There is no teacher yet: teacher.yaml trains one first" in out
-    assert re.search(rf"Teacher: {teacher} \(DeepNN trained on Tiny for 2 epochs, test accuracy [\d.]+ %\)", out)
-    summary = json.loads((teacher.parent / "summary.json").read_text())
-    assert (summary["epochs"], summary["data"]["test_images"]) == (2, 60)  # the overrides reached it
-    before = teacher.read_bytes()
-
-    second = fit("cosine.yaml", NO_EXPORT, "--data.count=60")
-    assert "There is no teacher yet" not in capsys.readouterr().out
-    assert teacher.read_bytes() == before
-    assert not Path("lightning_logs/teacher/version_1").exists()
-    for mine, other in zip(first.model.network.parameters(), second.model.network.parameters(), strict=True):
-        assert torch.equal(mine, other)  # whether the teacher was trained just now or before makes no difference
-
-
-def test_a_teacher_that_is_named_but_missing_is_trained_and_put_there(plain_teacher: None) -> None:
-    fit("cosine.yaml", NO_EXPORT, "--model.teacher.weights=mine/net.pth")
-    assert (
-        read_weights("mine/net.pth")[0].keys() == read_weights("lightning_logs/teacher/version_0/NNDeep.pth")[0].keys()
-    )
-
-
-def test_a_teacher_of_other_classes_or_another_network_is_refused_before_training(
-    temp_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fit("teacher.yaml", NO_EXPORT)
-    fit("student.yaml", NO_EXPORT)
-    deep, light = "lightning_logs/teacher/version_0/NNDeep.pth", "lightning_logs/student/version_0/NNLight.pth"
-    capsys.readouterr()
-    command = ["fit", "--config=cosine.yaml", *TINY, NO_EXPORT]
-    assert main([*command, "--data.classes=5", f"--model.teacher.weights={deep}"]) == 2
-    assert "another network than DeepNN(num_classes=5" in capsys.readouterr().err
-    assert main([*command, f"--model.teacher.weights={light}"]) == 2
-    assert "weights of LightNN, not of DeepNN" in capsys.readouterr().err
-    assert not list(Path("lightning_logs/cosine").glob("version_*/checkpoints"))
 
 
 class InterruptAt(Callback):
