@@ -6,6 +6,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
@@ -103,6 +104,9 @@ def check_trainer(trainer: Namespace) -> None:
                 f"--trainer.overfit_batches {trainer.overfit_batches} replaces --trainer.{name} "
                 f"{trainer[name]}; leave one of them out."
             )
+    profiler = trainer.profiler if isinstance(trainer.profiler, Namespace) else Namespace()
+    if _arguments(profiler).get("emit_nvtx") and not torch.cuda.is_available():  # torch's error leaves a traceback
+        raise UserError("--trainer.profiler.emit_nvtx is true, but this machine has no NVIDIA GPU; leave it out.")
 
 
 def check_teacher_file(own: Namespace) -> None:
