@@ -103,8 +103,9 @@ class TrainingCLI(LightningCLI):
         self.measured_weights = choose_checkpoint(self.own, str(self.subcommand), self.runs)
         check_config(self.own, str(self.subcommand))
         teacher = teacher_settings(self.own)
-        if teacher is not None and teacher.weights is None and self.own.ckpt_path is not None:
-            teacher.weights = str(require_teacher(self._parser(self.subcommand), self.own, self.logs))
+        needs_no_training = self.subcommand != "fit" or self.own.ckpt_path is not None  # a checkpoint's teacher exists
+        if teacher is not None and teacher.weights is None and needs_no_training:
+            teacher.weights = str(require_teacher(self._parser("fit"), self.own, self.logs))
         if self.subcommand == "fit":
             with isolate_rng():  # as if no other run came first
                 found = find_or_train(self._parser("fit"), self.own, self.logs, self.check_first_step, train)

@@ -133,7 +133,10 @@ def test_a_teacher_of_a_trial_serves_only_such_trials_and_an_edited_config_train
     assert count == 2
     assert f"{NOT_REUSED}trainer.limit_train_batches 1, but this run has null; --model.teacher.weights takes" in out
     assert teachers(capsys)[0] == 2
-    assert main(["test", "--config=cosine.yaml", TINY[0], "--ckpt_path=last"]) == 0  # its own teacher, of one epoch
+    weights = ("lightning_logs/cosine/version_4/ModefiedNNLight.pth", *TINY, "--trainer.max_epochs=1")
+    for measured in (("last",), weights):  # a checkpoint knows its teacher
+        tested = run(["test", "--config=cosine.yaml", TINY[0], f"--ckpt_path={measured[0]}", *measured[1:]])
+        assert tested.model.teacher.weights == TEACHER.format(1)
     change("teacher.yaml", "lr: 5.0e-05", "lr: 1.0e-4")
     count, out = teachers(capsys)
     assert (count, "trained with --model.optimizer.lr 5e-05, but this run has 0.0001" in out) == (3, True)

@@ -66,7 +66,7 @@ OF_LOSSES = {
     "model: {init_args: {losses: {kd: {init_args: {weight: 1, temperature: x}}}}}": ".kd.temperature is x, but",
     "model: {init_args: {losses: {kd: {class_path: SoftTargtes}}}}": "no 'SoftTargtes' for --model.losses.kd; ",
     "--model.losses.kdd.temperature=2": "--model.losses.kdd.temperature has no class yet; fix its name, or give its ",
-    "model: {init_args: {losses: {kdd: {init_args: {weight: 3}}}}}": "--model.losses.kdd is {'init_args': {'weight': 3}}, w",
+    "model: {init_args: {losses: {kdd: {init_args: {weight: 3}}}}}": "--model.losses.kdd is {'init_args': {'weight': ",
     "--model.losses.more=SpatialCosine": "student must be given in --model.losses.more.",
     "--model.loses.kd.weight=2": "there is no option --model.loses.kd.weight; Distill has losses, cache_teacher, ",
     "--model.teacher.weigts=x": "there is no option --model.teacher.weigts; Teacher has weights, config, network, ",
