@@ -59,6 +59,14 @@ def test_a_run_takes_one_device_so_that_its_batches_are_the_configs_on_every_mac
         assert yaml.safe_load(capsys.readouterr().out)["trainer"]["devices"] == devices
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run of the student that nothing stops."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("undisturbed"))
+        return fit("student.yaml", NO_EXPORT)
+
+
 class InterruptAt(Callback):
     """Presses Ctrl-C, or sends another signal, in a step."""
 
@@ -80,9 +88,13 @@ class InterruptAt(Callback):
     ],
 )
 def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
-    step: int, number: signal.Signals, saved: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
+    step: int,
+    number: signal.Signals,
+    saved: str,
+    undisturbed: Any,
+    temp_folder: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    undisturbed = fit("student.yaml", NO_EXPORT)
     at = f"{{step: {step}, number: {int(number)}}}"
     callbacks = f"[{{class_path: test_training.InterruptAt, init_args: {at}}}]"
     assert main(["fit", "--config=student.yaml", *TINY, NO_EXPORT, f"--trainer.callbacks={callbacks}"]) == 128 + number
@@ -90,12 +102,12 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
     assert f"Stopped by {saved}. Go on from there with:\n" in printed
     command = re.search(r"python -m kd_lightning (fit .*)", printed)
     assert command is not None
-    assert not list(Path("lightning_logs/student/version_1").glob("*.pth"))
+    assert not list(Path("lightning_logs/student/version_0").glob("*.pth"))
     resumed = run([*command[1].split(), NO_EXPORT])
     assert resumed.trainer.global_step == undisturbed.trainer.global_step == 8
     for mine, other in zip(undisturbed.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(mine, other)
-    assert Path("lightning_logs/student/version_2/summary.json").is_file()  # a run's own config keeps its name
+    assert Path("lightning_logs/student/version_1/summary.json").is_file()  # a run's own config keeps its name
 
 
 def test_a_stopped_run_has_saved_what_callbacks_do_after_its_last_step(
@@ -171,24 +183,12 @@ def test_without_validation_images_a_run_still_ends_with_all_its_files(temp_fold
 MISTAKES = {
     "no config": (["--config=nope.yaml"], "there is no config 'nope.yaml'"),
     "a study": (["--config=notebook_table.yaml"], "is run by `compare`"),
-    "no YAML": (["--config=broken.yaml"], "broken.yaml is not valid YAML in line 1"),
-    "no class": (["--config=student.yaml", "--model=Foo"], "there is no 'Foo' for --model; choose one of "),
-    "no network": (
-        ["--config=student.yaml", "--model.network=Foo"],
-        "no 'Foo' for --model.network; choose one of ",
-    ),
-    "no option": (["--config=student.yaml", *TINY, "--data.foo=1"], "there is no option --data.foo"),
-    "no number": (
-        ["--config=student.yaml", "--trainer.max_epochs=x"],
-        "--trainer.max_epochs is x, but it must be a whole",
-    ),
+    "no YAML": (["--config=broken.yaml"], "broken.yaml is not valid YAML in line"),
     "no devices": (
         ["--config=student.yaml", *TINY, "--trainer.devices=0"],
         "(devices='0')` value is not a valid input",
     ),
     "no strategy": (["--config=student.yaml", *TINY, "--trainer.strategy=x"], "options do not fit each other or this"),
-    "no such word": (["--config=student.yaml", *TINY, "--model.fast=maybe"], "must be auto or true or false.\n"),
-    "no normalization": (["--config=student.yaml", *TINY, "--data.normalize=x"], "choose one of imagenet, auto, or "),
     "no folder": (
         ["--config=student.yaml", "--data=ImageFolderDataModule", "--data.root=nowhere"],
         "nowhere",
