@@ -1,7 +1,6 @@
 """``benchmark``: how fast a config trains on this machine, compared with the usual loop of tutorials."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -18,7 +17,6 @@ from kd_lightning.machine.threads import use_own_cores
 from kd_lightning.strict_json import strict_json
 from kd_lightning.training.checks import teacher_settings
 from kd_lightning.training.cli import TrainingCLI, run
-from kd_lightning.training.config_files import run_name
 from kd_lightning.training.console import quieten
 from kd_lightning.training.mistakes import explained
 
@@ -79,7 +77,7 @@ class BenchmarkCLI(TrainingCLI):
         """Return the settings of the config's run."""
         data, config, epochs = self.datamodule, self.config, self.config.trainer.max_epochs
         return Run(
-            name=run_name(Path(config.config[0].relative)) if config.config else type(self.model).__name__,
+            name=self.name,
             task=self.model,
             batch_size=data.batch_size,
             images=config.images,

@@ -122,12 +122,14 @@ def check_teacher_file(own: Namespace) -> None:
 def print_dropped_settings(own: Namespace) -> None:
     """Print which settings of a config's task are dropped, because an option or a later config names another class."""
     for config in own.get("config") or []:
-        model = read_yaml(Path(config.absolute)).get("model")
+        path = Path(config.relative)
+        model = read_yaml(path).get("model")
         given = model.get("init_args") if isinstance(model, dict) else None
         if dropped := [name for name in given or () if name not in _arguments(own.model)]:
             kind = own.model.class_path.rpartition(".")[2]
-            name = Path(config.relative).name
-            print_rank_zero(f"Settings: {kind} replaces the task of {name}, whose {', '.join(dropped)} are dropped.")
+            print_rank_zero(
+                f"Settings: {kind} replaces the task of {path.name}, whose {', '.join(dropped)} are dropped."
+            )
 
 
 def check_processes(trainer: Trainer) -> None:

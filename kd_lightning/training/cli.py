@@ -30,7 +30,7 @@ from kd_lightning.tasks.trained import images_tested, images_validated
 from kd_lightning.tasks.trainer_callbacks import callbacks_of
 from kd_lightning.training.checkpoint_files import write_atomic_checkpoints
 from kd_lightning.training.checks import check_built, check_config, teacher_settings
-from kd_lightning.training.config_files import own_run, run_name
+from kd_lightning.training.config_files import first_config, own_run, run_name
 from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.dry_run import EndAtFirstStep, dry_run
 from kd_lightning.training.first import BASELINE_HELP, HELP, find_or_train, require_teacher
@@ -81,15 +81,14 @@ class TrainingCLI(LightningCLI):
     @property
     def name(self) -> str:
         """The name under which this run is kept: its config's, or its task's."""
-        configs = self.own.get("config") or []
-        return run_name(Path(configs[0].relative)) if configs else self.own.model.class_path.rpartition(".")[2]
+        config = first_config(self.own)
+        return self.own.model.class_path.rpartition(".")[2] if config is None else run_name(config)
 
     @property
     def runs(self) -> Path:
         """The folder of the config's runs; a run's own config means only that run."""
-        configs = self.own.get("config") or []
-        own = own_run(Path(configs[0].relative)) if configs else None
-        return self.logs / self.name if own is None else own
+        config = first_config(self.own)
+        return (config and own_run(config)) or self.logs / self.name
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line; take a resolved config, such as that of a missing teacher, as it is."""
@@ -107,7 +106,7 @@ class TrainingCLI(LightningCLI):
         if teacher is not None and teacher.weights is None and needs_no_training:
             teacher.weights = str(require_teacher(self._parser("fit"), self.own, self.logs))
         if self.subcommand == "fit":
-            with isolate_rng():  # as if no other run came first
+            with isolate_rng(include_cuda=False):  # as if no other run came first
                 found = find_or_train(self._parser("fit"), self.own, self.logs, self.check_first_step, train)
             if teacher is not None and "Teacher" in found:
                 teacher.weights = str(found["Teacher"])

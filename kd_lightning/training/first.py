@@ -14,7 +14,7 @@ from kd_lightning.networks.torch_file import read_file
 from kd_lightning.networks.weights import read_weights
 from kd_lightning.tasks.distill import TEACHER_KEY
 from kd_lightning.training.checks import check_network, teacher_settings
-from kd_lightning.training.config_files import run_name
+from kd_lightning.training.config_files import first_config, run_name
 from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.parser import plain
 from kd_lightning.training.reuse import Accepted, accepted_by, find_run, newest_weights
@@ -135,12 +135,14 @@ def _configs(parser: LightningArgumentParser, own: Namespace, name: str) -> tupl
     alone = parser.parse_args(["--config", name, f"--data={json.dumps({**data, 'init_args': images})}"])
     config = alone.clone()
     config.seed_everything = own.seed_everything
-    seen, trainer = vars(own.data.init_args), vars(own.trainer)
-    vars(config.data.init_args).update({key: seen[key] for key in HOW_SEEN if key in seen})
-    configs = own.get("config") or []
-    base = parser.parse_args(["--config", str(configs[0].absolute)]) if configs else parser.get_defaults()
-    changed = {key: value for key, value in trainer.items() if value != base.trainer.get(key)}
-    vars(config.trainer).update({key: value for key, value in changed.items() if key not in NOT_TAKEN})
+    seen = own.data.get("init_args") or Namespace()
+    for key in (key for key in HOW_SEEN if key in seen):
+        config.data.init_args[key] = seen[key]
+    first = first_config(own)
+    unchanged = parser.get_defaults() if first is None else parser.parse_args(["--config", str(first)])
+    for key, value in vars(own.trainer).items():
+        if value != unchanged.trainer.get(key) and key not in NOT_TAKEN:
+            config.trainer[key] = value
     return alone, config
 
 

@@ -202,7 +202,7 @@ def _wrong_name(message: str, deepest: str, keys: list[str]) -> str | None:
     for pattern, sentence in SENTENCES:
         if found := re.search(pattern, deepest):
             groups = {"more": "", "other": None, "option": None} | found.groupdict()
-            value = groups["value"] or groups["other"] or _given(deepest) or groups["more"]
+            value = groups["value"] or groups["other"] or _given(deepest) or groups["more"] or ""
             option = groups["option"] or (_option(message, keys, value) if keys else "")
             choices = _choices(keys[-1], _literals(deepest)) if keys else ""
             return sentence.format(option=option, value=value, more=(groups["more"] or "").strip(), choices=choices)

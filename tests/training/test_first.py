@@ -58,8 +58,11 @@ def change(config: str, old: str, new: str) -> None:
         (["--model.network.num_classes=7"], "--model.network.num_classes is 7, but the data has 4"),
         (["--model.teacher.network.image_size=64"], "--model.teacher.network.image_size is 64, but the data has 8"),
         (
-            ["--trainer.callbacks+={class_path: EarlyStopping, init_args: {monitor: nope}}"],
-            "monitors nope, which is not measured",
+            [
+                "--model.lr_scheduler=torch.optim.lr_scheduler.OneCycleLR",
+                *("--model.lr_scheduler.max_lr=0.1", "--model.lr_scheduler.total_steps=3"),
+            ],
+            "OneCycleLR ends after 3 steps, but this run has 8",
         ),
         (
             ["--model=Distill", "--model.losses={kd: plain_module.ImageByImage}"],
