@@ -58,6 +58,10 @@ CLASS_PATH = r"given class_path '([^']+)'|Got value: Namespace\(class_path='([^'
 
 NO_CLASS = "there is no '{value}' for --{option}"
 SENTENCES = (
+    (
+        "surrogates not allowed",
+        "an option of --{option} has bytes that are not UTF-8, which no config can hold; rename what it names",
+    ),
     (r"^Option '(?P<value>[^']+)' is not", "there is no '{value}' in a study; notebook_table.yaml shows the keys"),
     (r"Group '(?P<option>[^']+)' does not accept option '(?P<value>[^']+)'", "there is no '{value}' in '{option}'"),
     (r"does not accept option '(?P<value>[^']+)'", "a config of this command has no '{value}'"),
@@ -201,11 +205,11 @@ def _wrong_name(message: str, deepest: str, keys: list[str]) -> str | None:
     """Explain an unknown name of a class or a key."""
     for pattern, sentence in SENTENCES:
         if found := re.search(pattern, deepest):
-            groups = {"more": "", "other": None, "option": None} | found.groupdict()
-            value = groups["value"] or groups["other"] or _given(deepest) or groups["more"] or ""
+            groups = {name: found.groupdict().get(name) or "" for name in ("option", "value", "other", "more")}
+            value = groups["value"] or groups["other"] or _given(deepest) or groups["more"]
             option = groups["option"] or (_option(message, keys, value) if keys else "")
             choices = _choices(keys[-1], _literals(deepest)) if keys else ""
-            return sentence.format(option=option, value=value, more=(groups["more"] or "").strip(), choices=choices)
+            return sentence.format(option=option, value=value, more=groups["more"].strip(), choices=choices)
     return None
 
 
