@@ -1,10 +1,10 @@
 """What a run needs first, its teacher or its baseline: found among the finished runs, or trained now."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -18,7 +18,7 @@ from kd_lightning.training.config_files import first_config, run_name
 from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.parser import plain
 from kd_lightning.training.reuse import Accepted, accepted_by, find_run, newest_weights
-from kd_lightning.training.yaml_check import read_yaml
+from kd_lightning.training.yaml_check import MAX_BYTES, read_yaml
 from kd_lightning.wording import epochs_in_words
 
 HELP = """Train a network, with or without a teacher; test it, export it, summarize. A missing teacher is trained
@@ -132,7 +132,8 @@ def _configs(parser: LightningArgumentParser, own: Namespace, name: str) -> tupl
     """
     data = plain(parser, own)["data"]
     images = {key: value for key, value in data.get("init_args", {}).items() if key not in (*HOW_SEEN, "views")}
-    alone = parser.parse_args(["--config", name, f"--data={json.dumps({**data, 'init_args': images})}"])
+    option = yaml.safe_dump({**data, "init_args": images}, default_flow_style=True, width=MAX_BYTES)
+    alone = parser.parse_args(["--config", name, f"--data={option}"])
     config = alone.clone()
     config.seed_everything = own.seed_everything
     seen = own.data.get("init_args") or Namespace()

@@ -48,8 +48,8 @@ TRAINERS: dict[str, dict[str, Any]] = {
     "callbacks": {"callbacks": of_lightning("callbacks")},
     "loggers": {"logger": of_lightning("loggers")},
     "plugins": {"plugins": of_lightning("plugins")},
-    **{entry["class_path"]: {"profiler": entry} for entry in of_lightning("profilers")},
-    **{entry["class_path"]: {"strategy": entry} for entry in of_lightning("strategies")},
+    "a profiler": {"profiler": of_lightning("profilers")[-1]},
+    "a strategy": {"strategy": of_lightning("strategies")[0]},
     "one callback": {"callbacks": {"class_path": "LogGradientNorms", "init_args": {"every_n_steps": 7}}},
 }
 
