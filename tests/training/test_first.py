@@ -139,7 +139,7 @@ def test_a_teacher_of_a_trial_serves_only_such_trials_and_an_edited_config_train
     weights = ("lightning_logs/cosine/version_4/ModefiedNNLight.pth", *TINY, "--trainer.max_epochs=1")
     for measured in (("last",), weights):  # a checkpoint knows its teacher
         tested = run(["test", "--config=cosine.yaml", TINY[0], f"--ckpt_path={measured[0]}", *measured[1:]])
-        assert tested.model.teacher.weights == TEACHER.format(1)
+        assert tested.own.model.init_args.teacher.init_args.weights == TEACHER.format(1)
     change("teacher.yaml", "lr: 5.0e-05", "lr: 1.0e-4")
     count, out = teachers(capsys)
     assert (count, "trained with --model.optimizer.lr 5e-05, but this run has 0.0001" in out) == (3, True)
