@@ -29,7 +29,7 @@ from kd_lightning.report.outputs import write_report
 from kd_lightning.report.statistics import MIN_RUNS
 from kd_lightning.report.text import to_terminal
 from kd_lightning.training.console import quieten
-from kd_lightning.training.teacher_first import print_weights
+from kd_lightning.training.first import print_weights
 
 MAX_JOBS = 8
 

@@ -19,9 +19,9 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
+from kd_lightning.training.checks import teacher_settings
 from kd_lightning.training.cli import run
 from kd_lightning.training.config_files import find_config
-from kd_lightning.training.teacher_first import teacher_settings
 
 
 @dataclass
