@@ -76,7 +76,7 @@ class CRD(LayerLoss):
     the teacher's memory and for the teacher against the student's. Z is the mean of e^(s / T) in the first batch. The K
     others are drawn from all images of other classes, as in the authors' code, but with replacement, which makes no
     difference on average. After each batch its rows of the memory move towards its embeddings, by half with
-    ``momentum`` 0.5.
+    ``momentum`` 0.5. It helps where what matters is which images are alike, and time and memory allow.
 
     A weight of 0.8 beside labels and soft targets is the reference setting for 100 classes, with the penultimate layers
     (``pool`` of a ResNet, ``classifier.1`` of LightNN); maps are averaged over their positions. It trains ``(C + C' +

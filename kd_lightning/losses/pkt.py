@@ -46,7 +46,7 @@ class PKT(LayerLoss):
     Passalis and Tefas, ECCV 2018, https://arxiv.org/abs/1803.10837: ``mean_(i, j) q_t log(q_t / q_s)``, where q is ``(1
     + cos(f_i, f_j)) / 2`` with rows divided by their sums. Like ``SimilarityPreserving`` it matches which images are
     near each other, but only by angles. The papers compare the vectors before the classifier, of a pooling or hidden
-    layer. A map is flattened to one vector.
+    layer. A map is flattened to one vector. It helps where lengths of features mean little.
 
     A weight of 30,000 is RepDistiller's setting for 100 classes, at a batch of 64. The mean is over B^2 pairs, but each
     row of q sums to one, so the loss falls as 1 / B: with twice the batch, use twice the weight. It has no parameters

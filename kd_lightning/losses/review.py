@@ -96,7 +96,7 @@ class ReviewKD(LayerLoss):
     nearest-neighbour resizing where heights differ, finally to the teacher's height), and a 3x3 convolution maps the
     result to the teacher's channels. A vector, such as what ``pool`` gives, is a 1x1 map. Each result adds its mean
     squared error at full size and averaged to 4x4, 2x2 and 1x1 (only sizes smaller than the map), weighted 1, 1/2, 1/4,
-    1/8 over their sum; the stages are summed.
+    1/8 over their sum; the stages are summed. It helps where student and teacher have like stages, and time allows.
 
     The reference setting for 100 classes compares each stage and, as the deepest, the pooled vector: the student's maps
     after a stage's ReLU with the teacher's before it. For resnet8x4 and resnet32x4 that is ``student: [layer1, layer2,

@@ -116,7 +116,7 @@ class RKD(LayerLoss):
     Park et al., CVPR 2019, https://arxiv.org/abs/1904.05068: ``25 mean_(i, j) huber(d_ij / mean d) + 50 mean_(i, j, k)
     huber(cos of the angle at j)``, each between student and teacher. It matches the relative arrangement of the images,
     whatever its scale and offset and however many values a feature has. The paper compares the features before the
-    classifier; a map is flattened to one vector.
+    classifier; a map is flattened to one vector. It helps where the two networks encode images in different ways.
 
     A weight of 1 with these two factors is RepDistiller's setting for 100 classes; it does not depend on the batch
     size. It has no parameters; the teacher cache holds the whole layer. Angles take O(B^3) time (measured on a CPU

@@ -42,7 +42,7 @@ class VID(LayerLoss):
     Ahn et al., CVPR 2019, https://arxiv.org/abs/1904.05835: ``mean ((m(f_s) - f_t)^2 / v_c + log v_c) / 2``, where m is
     three 1x1 convolutions with ReLU between them and v a variance per channel, ``softplus(a) + 1e-5``, all trained with
     the student. It raises a lower bound of the mutual information of the layers: a regression that learns to weigh
-    channels less which the student cannot predict.
+    channels less which the student cannot predict. Take it where the student is too small for ``FeatureRegression``.
 
     A weight of 1 is RepDistiller's setting for 100 classes, with one loss for each of three stages; the variances start
     at 5. It may fall below 0. Between C and C' channels it trains ``C C' + 2 C'^2 + C'`` parameters, which are dropped
