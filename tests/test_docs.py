@@ -18,14 +18,15 @@ from PIL import Image
 from write_docs import PAGES, ROOT
 
 from kd_lightning.cli import main
-from kd_lightning.commands import data, export, predict, stats
+from kd_lightning.commands import data, export, stats
 from kd_lightning.commands.list import NAMES
 from kd_lightning.compare.study import read_request
 from kd_lightning.networks import DeepNN
+from kd_lightning.prediction import arguments
 from kd_lightning.training.parser import Parser
 
 OWN = ("my_losses", "my_networks", "my_tasks", "my_data")
-SMOKE = "--trainer.fast_dev_run=true --trainer.accelerator=cpu".split()
+SMOKE = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"]
 TINY = ["--data=tiny.TinyDataModule", *SMOKE]
 NAMED = re.compile(r"# (\w+\.(?:py|yaml))\n")
 """The first line of a block that is a file."""
@@ -113,15 +114,16 @@ def understand(words: list[str]) -> None:
         request = read_request(words[1:])
         understand(["fit", "--config", request.study.baseline.config, *request.each_run])
     elif words[0] == "predict":
-        predict.parse(words[1:])
+        arguments.parse(words[1:])
     elif words[0] in ("data", "export", "stats"):
         with pytest.raises(ParsedError):
             main(words)
     elif words[0] == "list":
         assert main(words) == 0, words
     else:
-        with pytest.raises(SystemExit, match="^0$"):
-            raise SystemExit(main([*words, "--print_config"]))
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--print_config"])
+        assert ended.value.code == 0, words
 
 
 @pytest.mark.parametrize(("page", "file"), CONFIGS)
