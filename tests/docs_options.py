@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from griffe import Class, Docstring, Extension, Function, Parameter, ParameterKind, Parameters
+from griffe import Class, Extension, Function, Parameter, ParameterKind, Parameters
 
 from kd_lightning.listing.classes import REQUIRED, Code, Option, find_class
 
@@ -18,7 +18,7 @@ class AllOptions(Extension):
         source, init = find_class(cls.path), cls.members.get("__init__")
         if source is None or cls.docstring is None or not source.options:
             return
-        cls.docstring = Docstring(documented(cls.docstring.value, source.options), lineno=cls.lineno, parent=cls)
+        cls.docstring.value = documented(cls.docstring.value, source.options)
         if isinstance(init, Function):
             own = [one for one in init.parameters if one.kind is not ParameterKind.var_keyword]
             names = {one.name for one in own}
