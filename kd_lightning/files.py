@@ -82,22 +82,23 @@ def _sync(path: Path, access: int) -> None:
         os.close(number)
 
 
-def plain_name(name: str, ending: str, key: str) -> str:
+def plain_name(name: str, endings: str | tuple[str, ...], key: str) -> str:
     """Return the name of a file to write, which must not lead out of its folder.
 
     Args:
         name: The name.
-        ending: How it must end, so that it replaces no other file.
+        endings: How it must end, so that it replaces no other file: one ending, or any of several.
         key: The option, for the message.
 
     Raises:
         UserError: It is not a plain name.
     """
+    first, *others = [endings] if isinstance(endings, str) else endings
     plain = name.isprintable() and not name.startswith(".") and not {"/", "\\", ":"} & set(name)
-    if not plain or not name.endswith(ending) or len(os.fsencode(name)) > LONGEST_NAME:
+    if not plain or not name.endswith(endings) or len(os.fsencode(name)) > LONGEST_NAME:
         raise UserError(
             f"{key} is {name[:LONGEST_NAME]!r}, but it must be a plain file name in the run's folder that ends in "
-            f"{ending}, such as network{ending}."
+            f"{' or '.join([first, *others])}, such as network{first}."
         )
     return name
 

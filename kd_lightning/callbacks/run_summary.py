@@ -18,6 +18,7 @@ from kd_lightning.export import GateError
 from kd_lightning.files import TEMP_FOLDER, atomic_write
 from kd_lightning.networks import Network
 from kd_lightning.networks.read_back import ReadBackError
+from kd_lightning.networks.weights import ENDINGS
 from kd_lightning.strict_json import strict_json
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
@@ -25,7 +26,7 @@ from kd_lightning.tasks.trained import images_tested, images_used, is_untrained,
 from kd_lightning.tasks.trainer_callbacks import callbacks_of
 from kd_lightning.wording import counted
 
-SHOWN = (".yaml", ".ckpt", ".pth", ".onnx")
+SHOWN = (".yaml", ".ckpt", *ENDINGS, ".onnx")
 
 SMOKE_TEST = "Smoke test: training, validation and test have run on a few batches each; nothing was written."
 

@@ -38,7 +38,7 @@ EXAMPLES = 12
 def main(args: Sequence[str]) -> int:
     """Export a model and print what was measured."""
     parser = data_parser("export", DESCRIPTION, required=False)
-    parser.add_argument("--model", type=str, required=True, help="The model: a .pth or .ckpt file.")
+    parser.add_argument("--model", type=str, required=True, help="The model: a .pth, .safetensors or .ckpt file.")
     parser.add_argument("--network", type=str, help="The class of a network of your own, such as my_networks.TinyNN.")
     for name, (kind, default, text) in OPTIONS.items():
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)

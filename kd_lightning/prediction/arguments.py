@@ -35,8 +35,8 @@ def parse(args: Sequence[str]) -> Options:
     )
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="an image file, or a folder of images")
-    add("--model", required=True, type=Path, metavar="FILE", help="an .onnx (needs no torch), .pth or .ckpt of a run")
-    add("--network", metavar="CLASS", help="of a .pth or .ckpt: the class of a network of your own, my_networks.TinyNN")
+    add("--model", required=True, type=Path, metavar="FILE", help="an .onnx (needs no torch), or weights of a run")
+    add("--network", metavar="CLASS", help="of weights: the class of a network of your own, my_networks.TinyNN")
     results = _file(".json", ".jsonl", ".csv")
     add("--output", type=results, metavar="FILE", help="write the results too, by the ending as .json, .jsonl, .csv")
     add("--top", type=_count, default=2, metavar="K", help="show the K likeliest classes (default: 2)")

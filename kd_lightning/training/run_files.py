@@ -17,7 +17,7 @@ class RunFiles:
     the files that are named here.
 
     Args:
-        weights: The weights, a ``.pth``.
+        weights: The weights, a ``.pth``, or a ``.safetensors``, which the Hugging Face hub expects.
         onnx: The network in fp32, a ``.onnx``; ``null`` exports nothing.
         dynamic: The same with int8 weights in its linear layers; ``null`` leaves it out.
         static: The same with int8 throughout, calibrated on training images; ``null`` leaves it out.

@@ -28,7 +28,7 @@ def check_teacher(settings: Namespace, config: Namespace) -> None:
         UserError: It trains another network or needs itself, or the weights' path is wrong or not writable.
     """
     if settings.weights is not None:
-        check_target(Path(settings.weights), settings.config)
+        check_target(Path(settings.weights), settings.config, Path(config.files.weights).suffix)
     check_network(settings.network, config, settings.config)
     teacher = (config.model.get("init_args") or Namespace()).get("teacher")
     if isinstance(teacher, Namespace) and teacher.init_args.config == settings.config:
@@ -64,12 +64,13 @@ def _described(network: Namespace) -> str:
     return f"{network.class_path.rpartition('.')[2]}({own})"
 
 
-def check_target(path: Path, config: str) -> None:
+def check_target(path: Path, config: str, ending: str = ".pth") -> None:
     """Refuse a path of a teacher's weights that looks like a typing mistake, or that is not writable.
 
     Args:
         path: A file that does not exist.
         config: Name of the teacher's config.
+        ending: How the name of the file that it trains ends.
     """
     train = f"python -m kd_lightning fit --config {config}"
     fix = f"name its file with --model.teacher.weights, or train it with `{train}`"
@@ -78,8 +79,8 @@ def check_target(path: Path, config: str) -> None:
     missing = next(part for part in (*reversed(path.parents), path) if not part.exists())
     if similar := _similar(missing):
         raise UserError(f"there are no teacher's weights {path}; did you mean {missing.parent / similar}? Else {fix}.")
-    if path.suffix != ".pth":
-        raise UserError(f"there are no teacher's weights {path}, and a trained file ends in .pth; {fix}.")
+    if path.suffix != ending:
+        raise UserError(f"there are no teacher's weights {path}, and a trained file ends in {ending}; {fix}.")
     if not missing.parent.is_dir() or not os.access(missing.parent, os.W_OK):
         raise UserError(
             f"the teacher cannot be written to {path}, because {missing.parent} is not a writable folder; {fix}."

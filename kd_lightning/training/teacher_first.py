@@ -127,7 +127,7 @@ def train_teacher(settings: Namespace, logs: Path, changes: dict[str, Any], fit:
         changes: As in ``fit_options``.
         fit: Runs ``fit``.
     """
-    target = settings.weights or f"{logs / run_name(Path(settings.config))}/version_*/*.pth"
+    target = settings.weights or f"{logs / run_name(Path(settings.config))}/version_*"
     print_rank_zero(f"There is no teacher yet: {settings.config} trains one first and writes it to {target}.")
     with fit_options(settings.config, changes) as options, stopping.followed_by(_afterwards(settings)):
         weights = fit(["fit", *options])

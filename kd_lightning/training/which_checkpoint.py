@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks.torch_file import read_file
+from kd_lightning.networks.weights import read_content
 from kd_lightning.training.config_files import newest_first
 from kd_lightning.training.console import print_rank_zero
 
@@ -33,7 +33,7 @@ def choose_checkpoint(own: Namespace, command: str, runs: Path) -> Path | None:
     path = newest_checkpoint(runs, given) if given in ("best", "last") else Path(given)
     if path is None:
         raise UserError(f"there is no {given} checkpoint; {_advice(runs, own)}.")
-    content = read_file(path)
+    content = read_content(path)
     own.ckpt_path = str(path)
     print_rank_zero(f"Checkpoint: {path}")
     holds = content if isinstance(content, Mapping) else {}
