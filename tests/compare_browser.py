@@ -66,9 +66,6 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def move(self, x: float, y: float) -> None:
-        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self.unread:
             ready, _, _ = select.select([self.answers], [], [], PATIENCE)

@@ -12,8 +12,15 @@ if TYPE_CHECKING:
     from recorded_graph import Captures
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two cores are often shared; before torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes test at once: more threads than cores wait
 
-import lightning.pytorch  # noqa: F401  before others: typing keeps one order of `int | float`, which says what 1 is
+
+def pytest_collect_file() -> None:
+    """Import Lightning before the tests do: typing keeps one order of `int | float`, which says what 1 is.
+
+    Processes that only hand out tests to others do without these seconds.
+    """
+    import lightning.pytorch  # noqa: F401
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,7 +33,7 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def translations_read_once() -> Iterator[None]:
-    """Keep what torch knows of ONNX: it reads thousands of translations anew for every export, half of its time."""
+    """Keep what torch knows of ONNX: it reads thousands of translations again for every export, half of its time."""
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     with pytest.MonkeyPatch.context() as patch:

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -23,12 +24,17 @@ ALLOWED = {
 
 def imported(path: Path, everywhere: bool = False) -> Iterator[str]:
     """Yield the modules that a file imports when it is imported, or in its functions too."""
-    for node in executed(ast.parse(path.read_text(encoding="utf-8")), everywhere):
+    for node in executed(parsed(path), everywhere):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             yield node.module
             yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def executed(tree: ast.AST, everywhere: bool) -> Iterator[ast.AST]:
@@ -107,7 +113,3 @@ def test_the_files_that_the_page_names_exist_and_hold_the_names_beside_them(line
     text = "".join(path.read_text(encoding="utf-8") for path in paths)
     names = re.findall(r"`(\w+)`", line) if line[0].isdigit() else []
     assert not [name for name in names if not re.search(rf"\b{name}\b", text)]
-
-
-def test_no_file_is_longer_than_250_lines() -> None:
-    assert not {path.name for path in PACKAGE.rglob("*.py") if len(path.read_text().splitlines()) > 250}

@@ -23,6 +23,10 @@ class Noise(ImageDataModule):
         val_images: Validation images.
     """
 
+    class_names: tuple[str, ...] = ()
+    in_channels = 3
+    image_size = 32
+
     def __init__(self, like: ImageDataModule, batches: int, val_images: int = 0) -> None:
         super().__init__(
             like.batch_size,
@@ -34,24 +38,9 @@ class Noise(ImageDataModule):
             eval_batch_size=like.eval_batch_size,
             drop_last=like.drop_last,
         )
-        self._like = like
         self._batches = batches
+        self.class_names, self.in_channels, self.image_size = like.class_names, like.in_channels, like.image_size
         self.distinct = max(MIN_DISTINCT, DISTINCT // (self.seen_views.count or 1))
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The other source's classes."""
-        return self._like.class_names
-
-    @property
-    def in_channels(self) -> int:
-        """The other source's channels."""
-        return self._like.in_channels
-
-    @property
-    def image_size(self) -> int:
-        """The other source's height and width in pixels."""
-        return self._like.image_size
 
     def load(self, split: Split) -> LabelledImages | None:
         """Draw the images."""

@@ -22,14 +22,14 @@ def wait_for(device: torch.device) -> None:
 
 
 class Watch:
-    """Sums the seconds of the named parts of a step; off, it takes no time and makes no device wait.
+    """Sums the seconds of the named parts of a step; off, it makes no device wait.
 
     Args:
         device: Where the parts run.
         on: Whether it measures.
     """
 
-    def __init__(self, device: torch.device, *, on: bool = True) -> None:
+    def __init__(self, device: torch.device, *, on: bool) -> None:
         self.device = device
         self.on = on
         self.seconds: dict[str, float] = defaultdict(float)
@@ -61,15 +61,9 @@ class Watch:
         finally:
             delattr(owner, method)
 
-    @contextmanager
-    def teacher(self, task: Task) -> Iterator[None]:
-        """Measure the teacher of a task that has one."""
-        with self.calls(task, "teacher_outputs", "teacher") if isinstance(task, Distill) else nullcontext():
-            yield
-
-    def restart(self) -> None:
-        """Clear the measured seconds."""
-        self.seconds.clear()
+    def teacher(self, task: Task) -> AbstractContextManager[None]:
+        """Measure the teacher of a task that has one, while the block runs."""
+        return self.calls(task, "teacher_outputs", "teacher") if isinstance(task, Distill) else nullcontext()
 
 
 class EpochClock(Callback):
@@ -80,16 +74,20 @@ class EpochClock(Callback):
 
     Attributes:
         seconds: Of the epoch.
+        validation: Seconds from the last step to the epoch's end: a validation and all that Lightning does around it.
+        plain: Why the fast path cannot run several steps in one call; ``None`` where it can.
     """
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
-        self.seconds = 0.0
-        self._stack = ExitStack()
+        self.seconds = self.validation = 0.0
+        self.plain: str | None = None
+        self._wrapped, self._optimizer = ExitStack(), ExitStack()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wrap the methods of all parts that the report names."""
         assert isinstance(pl_module, Task)
+        self.plain = per_batch_reason(pl_module)
         if not self.watch.on:
             return
         for owner, method, name in (
@@ -98,68 +96,32 @@ class EpochClock(Callback):
             (pl_module, "training_step", "student"),
             (pl_module, "backward", "backward"),
         ):
-            self._stack.enter_context(self.watch.calls(owner, method, name))
-        self._stack.enter_context(self.watch.teacher(pl_module))
-        hook = trainer.optimizers[0].register_step_post_hook(lambda *_: self._optimizer.close())
-        self._stack.callback(hook.remove)
+            self._wrapped.enter_context(self.watch.calls(owner, method, name))
+        self._wrapped.enter_context(self.watch.teacher(pl_module))
+        self._wrapped.callback(trainer.optimizers[0].register_step_post_hook(lambda *_: self._optimizer.close()).remove)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Start the optimizer's clock; its own hook stops it."""
-        self._optimizer = ExitStack()
         self._optimizer.enter_context(self.watch.part("optimizer"))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         wait_for(self.watch.device)
-        self.watch.restart()
+        self.watch.seconds.clear()
         self._started = perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Take the time of the last step."""
+        if trainer.is_last_batch:
+            wait_for(self.watch.device)
+            self._trained = perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
         wait_for(self.watch.device)
         self.seconds = perf_counter() - self._started
+        self.validation = perf_counter() - self._trained
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the wrapped methods."""
-        self._stack.close()
-
-
-class AsksWhy(Callback):
-    """Records, when a fit starts, why the fast path cannot run several steps in one call.
-
-    Attributes:
-        reason: The reason; ``None`` where it can.
-    """
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record the reason."""
-        assert isinstance(pl_module, Task)
-        self.reason = per_batch_reason(pl_module)
-
-
-class ValidationClock(Callback):
-    """Measures the last validation of a fit, and all that Lightning does around it before training goes on.
-
-    Args:
-        device: Where it runs.
-
-    Attributes:
-        seconds: Of the validation.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds = 0.0
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Start the clock: the validation follows the epoch's last batch."""
-        wait_for(self.device)
-        self._started = perf_counter()
-
-    def on_train_epoch_end(self, *_: Any) -> None:
-        """Stop the clock."""
-        wait_for(self.device)
-        self.seconds = perf_counter() - self._started
+        self._wrapped.close()

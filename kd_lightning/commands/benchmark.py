@@ -1,7 +1,6 @@
 """``benchmark``: how fast a config trains on this machine, compared with the usual loop of tutorials."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -9,18 +8,16 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.cli import LightningArgumentParser
 
 from kd_lightning.benchmark.measure import Bench, measure
-from kd_lightning.benchmark.report import Run, to_plain, to_text
-from kd_lightning.benchmark.usual import usual_transforms
+from kd_lightning.benchmark.report import to_plain, to_text
 from kd_lightning.errors import UserError
 from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.files import atomic_write
 from kd_lightning.machine.cpu import use_own_cores
 from kd_lightning.strict_json import strict_json
+from kd_lightning.training.checks import teacher_settings
 from kd_lightning.training.cli import TrainingCLI, run
-from kd_lightning.training.config_files import run_name
 from kd_lightning.training.console import quieten
 from kd_lightning.training.mistakes import explained
-from kd_lightning.training.teacher_first import teacher_settings
 
 KEPT = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
 """Trainer options that a benchmark takes over from a config."""
@@ -63,31 +60,20 @@ class BenchmarkCLI(TrainingCLI):
                 **{"limit_val_batches": 0, **kwargs, "callbacks": [TrainAhead(), *kwargs.get("callbacks", ())]},
             )
 
-    @property
-    def val_images(self) -> int:
-        """The validation images of the config's run."""
-        size = self.datamodule.val_size
-        return round(size * self.config.images if size < 1 else size)
-
     def bench(self) -> Bench:
-        """Return the objects to measure."""
-        options = self.config
-        steps = options.steps or (400 if isinstance(self.trainer.accelerator, CUDAAccelerator) else 20)
-        return Bench(self.model, self.datamodule, self.instantiate_trainer, steps, options.workers, self.val_images)
-
-    def run(self) -> Run:
-        """Return the settings of the config's run."""
-        data, config, epochs = self.datamodule, self.config, self.config.trainer.max_epochs
-        return Run(
-            name=run_name(Path(config.config[0].relative)) if config.config else type(self.model).__name__,
+        """Return the config's run, to measure."""
+        options, data, epochs = self.config, self.datamodule, self.config.trainer.max_epochs
+        on_gpu = isinstance(self.trainer.accelerator, CUDAAccelerator)
+        return Bench(
+            name=self.name,
             task=self.model,
-            batch_size=data.batch_size,
-            images=config.images,
-            val_images=self.val_images,
+            data=data,
+            make_trainer=self.instantiate_trainer,
+            images=options.images,
+            val_images=round(data.val_size * options.images if data.val_size < 1 else data.val_size),
             epochs=None if epochs == -1 else epochs,
-            views=data.seen_views.count or 1,
-            flips=data.pipeline.flips_only,
-            left_out=usual_transforms(data)[1],
+            steps=options.steps or (400 if on_gpu else 20),
+            workers=options.workers,
         )
 
 
@@ -97,7 +83,8 @@ def main(args: Sequence[str]) -> int:
     use_own_cores()
     cli = run(args[1:], BenchmarkCLI, run=False)
     assert isinstance(cli, BenchmarkCLI)
-    result = to_plain(cli.run(), measure(cli.bench(), cli.config.rounds))
+    bench = cli.bench()
+    result = to_plain(bench, measure(bench, cli.config.rounds))
     print(to_text(result))
     if cli.config.output is not None:
         with atomic_write(cli.config.output) as path:

@@ -1,29 +1,57 @@
 """The statistics of a study's rows, curves and classes."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_lightning.compare.results import Row, Study, finite
+from kd_lightning.compare.results import Row, Study
 from kd_lightning.report.comparison import Comparison, compare_rows, paired_runs
 from kd_lightning.report.statistics import Spread, Verdict, spread
 
-MEASURES = (
-    "test_accuracy",
-    "test_loss",
-    "calibration_error",
-    "teacher_agreement",
-    "parameters",
-    "multiply_adds",
-    "training_seconds",
-    "onnx_bytes",
-    "latency_ms",
-)
-CURVES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
 MAX_CLASSES = 30  # the most classes that a picture shows
+NOTHING = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a measure is shown: ``scale`` turns the stored value into the unit that the title names."""
+
+    name: str
+    title: str
+    scale: float
+    digits: int
+
+    def show(self, value: float | None) -> str:
+        """Return the value in the measure's unit."""
+        return NOTHING if value is None else f"{self.scale * value:,.{self.digits}f}"
+
+    def text(self, found: Spread | None) -> str:
+        """Return mean ± standard deviation; a measure that is the same in every run shows no ±."""
+        if found is None:
+            return NOTHING
+        return self.show(found.mean) + (f" ± {self.show(found.std)}" if found.std else "")
+
+
+ACCURACY = Measure("test_accuracy", "Test accuracy (%)", 100, 2)
+MEASURES = (
+    ACCURACY,
+    Measure("test_loss", "Test loss", 1, 3),
+    Measure("calibration_error", "Calibration error (%)", 100, 2),
+    Measure("teacher_agreement", "Agrees with teacher (%)", 100, 2),
+    Measure("parameters", "Parameters (k)", 1e-3, 1),
+    Measure("multiply_adds", "Multiply-adds (M)", 1e-6, 2),
+    Measure("training_seconds", "Training (s)", 1, 1),
+    Measure("onnx_bytes", "ONNX (kB)", 1e-3, 0),
+    Measure("latency_ms", "Latency (ms)", 1, 3),
+)
+CURVES = (
+    Measure("train_accuracy", "Training accuracy (%)", 100, 2),
+    Measure("val_accuracy", "Validation accuracy (%)", 100, 2),
+    Measure("train_loss", "Training loss", 1, 3),
+    Measure("val_loss", "Validation loss", 1, 3),
+)
 
 
 @dataclass(frozen=True)
@@ -33,15 +61,6 @@ class RowAnalysis:
     row: Row
     measures: dict[str, Spread | None]
     comparison: Comparison | None
-
-    def to_plain(self) -> dict[str, Any]:
-        """Return values that JSON accepts."""
-        plain: dict[str, Any] = {"name": self.row.name, "measures": {}, "comparison": None}
-        for name, found in self.measures.items():
-            plain["measures"][name] = _plain(asdict(found)) if found else None
-        if self.comparison:
-            plain["comparison"] = _plain(asdict(self.comparison)) | {"sentence": self.comparison.sentence()}
-        return plain
 
 
 @dataclass(frozen=True)
@@ -83,10 +102,10 @@ def class_differences(row: Row, baseline: Row) -> list[Spread | None]:
     """Return, class by class, the paired difference of accuracy to the baseline; its interval is not corrected."""
     pairs = [(run.class_accuracy, other.class_accuracy) for run, other in paired_runs(row, baseline)]
     differences = np.array([np.subtract(ours, theirs) for ours, theirs in pairs])
-    return [spread_of_class(of_class) for of_class in differences.T]
+    return [class_spread(of_class) for of_class in differences.T]
 
 
-def spread_of_class(values: Sequence[float] | NDArray[np.float64]) -> Spread | None:
+def class_spread(values: Sequence[float] | NDArray[np.float64]) -> Spread | None:
     """Summarize a class's accuracy, one value a run; ``None`` also for a class without test images, which has none."""
     return None if np.isnan(values).any() else spread(values)
 
@@ -106,13 +125,5 @@ def confusion(row: Row) -> NDArray[np.int_] | None:
 
 
 def _measures(row: Row) -> dict[str, Spread | None]:
-    known = {name: [getattr(run, name) for run in row.runs if getattr(run, name) is not None] for name in MEASURES}
-    return {name: spread(values) for name, values in known.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return finite(value) if isinstance(value, float) else value
+    values = {name: [getattr(run, name) for run in row.runs] for name in (measure.name for measure in MEASURES)}
+    return {name: spread([value for value in found if value is not None]) for name, found in values.items()}

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_lightning.compare.results import Row, Run, Study
-from kd_lightning.report.looks import Judged, give_verdicts
+from kd_lightning.report.looks import LookResult, give_verdicts
 from kd_lightning.report.statistics import (
     LEVEL,
     MAX_RUNS,
@@ -52,14 +52,14 @@ class Comparison:
     def sentence(self) -> str:
         """Return the verdict with its reason, such as ``helps: +0.71 points (+0.40 to +1.02)``."""
         size = f"{points(self.test.difference)} points" if self.test.runs else ""
-        if self.test.interval:
-            size += f" ({points(self.test.interval.low)} to {points(self.test.interval.high)})"
-        details = "; ".join(part for part in (size, self.advice()) if part)
-        return f"{self.outcome}: {details}" if details else self.outcome
+        size += f" ({interval_text(self.test.interval)})" if self.test.interval else ""
+        return ": ".join(filter(None, (self.outcome, "; ".join(filter(None, (size, self.advice()))))))
 
     def advice(self) -> str:
         """Return the limits of the verdict, or what it takes to reach one; may be empty."""
-        return "; ".join(part for part in (self._limits(), self._beyond_plan()) if part)
+        found = self.all_seeds
+        beyond = f"with all {found.runs} seeds {points(found.difference)} (exploratory)" if found else ""
+        return "; ".join(filter(None, (self._limits(), beyond)))
 
     def _limits(self) -> str:
         if self.verdict is Verdict.NONE:
@@ -74,15 +74,16 @@ class Comparison:
             return f"even a new study with {MAX_RUNS} new seeds might not find a difference this small"
         return f"a new study with about {self.new_seeds} new seeds would find a difference this large"
 
-    def _beyond_plan(self) -> str:
-        found = self.all_seeds
-        return f"with all {found.runs} seeds {points(found.difference)} (exploratory)" if found else ""
-
 
 def points(fraction: float) -> str:
     """Return a difference of fractions in signed percentage points."""
     text = f"{100 * fraction:+.2f}".replace("-", "\N{MINUS SIGN}")
     return text if float(text[1:]) else text[1:]
+
+
+def interval_text(interval: Interval) -> str:
+    """Return an interval of fractions in percentage points."""
+    return f"{points(interval.low)} to {points(interval.high)}"
 
 
 def paired_runs(row: Row, baseline: Row) -> list[tuple[Run, Run]]:
@@ -97,7 +98,7 @@ def compare_rows(study: Study) -> list[Comparison]:
     in_plan = {row.name: row for row in students if not row.exploratory}
     differences = [_planned_differences(in_plan.get(name), study) for name in plan.rows]
     found = dict(zip(plan.rows, give_verdicts(differences, plan.looks), strict=True))
-    return [_exploratory(row, study) if row.exploratory else _planned(row, study, found[row.name]) for row in students]
+    return [_compare(row, study, None if row.exploratory else found[row.name]) for row in students]
 
 
 def joined(names: Sequence[str], word: str = "and") -> str:
@@ -110,8 +111,11 @@ def too_few(seeds: int) -> str:
     return f"{counted(seeds, 'seed')} {'is' if seeds == 1 else 'are'} too few"
 
 
-def _planned(row: Row, study: Study, found: Judged) -> Comparison:
+def _compare(row: Row, study: Study, found: LookResult | None) -> Comparison:
     pairs = paired_runs(row, study.baseline)
+    if found is None:
+        test = paired_test(_differences(pairs))
+        return Comparison(test, None, _bootstrap(pairs, LEVEL), Verdict.NONE, f" ({row.exploratory})")
     seeds = study.settings.plan.seeds[: found.look or None]
     counted_in = [pair for pair in pairs if pair[0].seed in seeds]
     wanted = found.verdict is Verdict.INCONCLUSIVE and found.test.std
@@ -124,12 +128,6 @@ def _planned(row: Row, study: Study, found: Judged) -> Comparison:
         seeds_needed(found.test, len(study.settings.plan.rows)) if wanted else None,
         paired_test(_differences(pairs)) if len(pairs) > len(counted_in) else None,
     )
-
-
-def _exploratory(row: Row, study: Study) -> Comparison:
-    pairs = paired_runs(row, study.baseline)
-    test = paired_test(_differences(pairs))
-    return Comparison(test, None, _bootstrap(pairs, LEVEL), Verdict.NONE, f" ({row.exploratory})")
 
 
 def _why(row: Row, study: Study, look: int) -> str:

@@ -10,9 +10,7 @@ from matplotlib.lines import Line2D
 
 from kd_lightning.compare.results import finite
 from kd_lightning.files import atomic_write
-from kd_lightning.report.analysis import (
-    Analysis,
-)
+from kd_lightning.report.analysis import Analysis
 from kd_lightning.report.panel import COLOURS, ROLE_COLOURS, STYLE, Panel, label, save
 from kd_lightning.report.plots import (
     accuracy_plot,
@@ -26,6 +24,13 @@ from kd_lightning.report.plots import (
 
 LISTS = ("accuracy", "differences")
 """Plots with a line for each row; the others become unreadable, and slow to draw, where rows are many."""
+
+LEGENDS = {
+    "curves": ("teacher", "baseline", "student"),
+    "classes": ("student",),
+    "costs": ("teacher", "baseline", "student"),
+}
+"""The roles of the rows that a legend names, where a plot does not name them itself."""
 
 MAX_ROWS = len(ROLE_COLOURS) + len(COLOURS)
 """Rows that the others show, each in a colour of its own."""
@@ -53,6 +58,12 @@ def few_note(analysis: Analysis) -> str:
     """Say which rows the plots show that are not ``LISTS``; nothing where they show all."""
     few, rows = len(fewer_rows(analysis).rows), len(analysis.rows)
     return f"{few} of {rows} rows: those that differ most from {analysis.study.baseline.name}." if few < rows else ""
+
+
+def legend(analysis: Analysis, name: str) -> list[tuple[str, str]]:
+    """Return the name and the colour of each row in a plot's legend."""
+    few = fewer_rows(analysis)
+    return [(row.name, colour_of(few, row)) for row in few.study.rows if row.role in LEGENDS.get(name, ())]
 
 
 def plot(analysis: Analysis, name: str) -> list[Panel]:
@@ -83,10 +94,10 @@ def _grid(analysis: Analysis, name: str, panels: Sequence[Panel]) -> Figure:
         axes.set_title(label(panel.title), loc="left")
     if name not in LISTS:
         figure.suptitle(few_note(analysis), fontsize="small")
-    if name in ("curves", "classes", "costs"):
-        few = fewer_rows(analysis)
-        rows = [row for row in few.study.rows if name != "classes" or row.role == "student"]
-        colours = {label(row.name): colour_of(few, row) for row in rows}
-        keys = [Line2D([], [], marker="o", linestyle="", color=colour, label=key) for key, colour in colours.items()]
+    if name in LEGENDS:
+        keys = [
+            Line2D([], [], marker="o", linestyle="", color=colour, label=label(row))
+            for row, colour in legend(analysis, name)
+        ]
         figure.legend(handles=keys, loc="outside lower center", ncols=2 * columns, frameon=False, fontsize="small")
     return figure

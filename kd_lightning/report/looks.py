@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kd_lightning.report.statistics import LEVEL, MIN_RUNS, PairedTest, Verdict, holm, paired_test
 
 
-class Judged(NamedTuple):
+class LookResult(NamedTuple):
     """The result of a row.
 
     Attributes:
@@ -48,7 +48,7 @@ def levels(looks: Sequence[int]) -> list[float]:
     return [after - before for before, after in pairwise(spent)]
 
 
-def give_verdicts(differences: Sequence[NDArray[np.float64]], looks: Sequence[int]) -> list[Judged]:
+def give_verdicts(differences: Sequence[NDArray[np.float64]], looks: Sequence[int]) -> list[LookResult]:
     """Test all rows of a study together at every complete look.
 
     The chance that any row without an effect is called helps or hurts, at any look, is at most ``LEVEL``. At each look
@@ -63,7 +63,7 @@ def give_verdicts(differences: Sequence[NDArray[np.float64]], looks: Sequence[in
             more often than good ones.
         looks: Numbers of seeds of the looks, rising; fewer than ``MIN_RUNS`` give no verdict.
     """
-    found = [Judged(0, LEVEL, paired_test(row[~np.isnan(row)]), None, Verdict.NONE) for row in differences]
+    found = [LookResult(0, LEVEL, paired_test(row[~np.isnan(row)]), None, Verdict.NONE) for row in differences]
     for look, level in zip(looks, levels(looks), strict=True):
         open_rows = [number for number, row in enumerate(found) if row.verdict is Verdict.NONE]
         tests = [_test(differences[number][:look], level) for number in open_rows]
@@ -71,7 +71,7 @@ def give_verdicts(differences: Sequence[NDArray[np.float64]], looks: Sequence[in
         for number, test, p in zip(open_rows, tests, corrected, strict=True):
             if test is not None:
                 adjusted = None if p is None else min(1.0, p * LEVEL / level)
-                found[number] = _judged(look, level, test, adjusted, last=look == looks[-1])
+                found[number] = _result(look, level, test, adjusted, last=look == looks[-1])
     return found
 
 
@@ -82,9 +82,9 @@ def _test(differences: NDArray[np.float64], level: float) -> PairedTest | None:
     return paired_test(differences, level)
 
 
-def _judged(look: int, level: float, test: PairedTest, adjusted: float | None, *, last: bool) -> Judged:
+def _result(look: int, level: float, test: PairedTest, adjusted: float | None, *, last: bool) -> LookResult:
     if adjusted is not None and adjusted < LEVEL:
-        return Judged(look, level, test, adjusted, Verdict.HELPS if test.difference > 0 else Verdict.HURTS)
+        return LookResult(look, level, test, adjusted, Verdict.HELPS if test.difference > 0 else Verdict.HURTS)
     if last:
-        return Judged(look, level, test, adjusted, Verdict.INCONCLUSIVE)
-    return Judged(look, level, test, None, Verdict.NONE)
+        return LookResult(look, level, test, adjusted, Verdict.INCONCLUSIVE)
+    return LookResult(look, level, test, None, Verdict.NONE)

@@ -1,14 +1,15 @@
 "use strict";
 
-/** Sort by a column: numbers by value, words by alphabet, missing values last. */
+/** Sort by a column: numbers by the first one that a cell shows, words by alphabet, missing values last. */
 function sortBy(table, column, descending) {
-  const value = (line) => line.cells[column].dataset.value;
-  const numbers = [...table.tBodies[0].rows].every((line) => value(line) === "" || Number.isFinite(Number(value(line))));
-  const compare = numbers ? (a, b) => Number(a) - Number(b) : (a, b) => a.localeCompare(b);
-  const lines = [...table.tBodies[0].rows].sort((one, other) => {
-    const [a, b] = [value(one), value(other)];
-    if (a === "" || b === "") return (a === "") - (b === "");
-    return descending ? compare(b, a) : compare(a, b);
+  const value = (line) => line.cells[column].textContent;
+  const number = (text) => Number.parseFloat(text.replaceAll(",", "").replace("<", "").replace("\u2212", "-"));
+  const missing = (line) => /^(\u2013|(nan|inf)( .*)?)$/.test(value(line));
+  const numbers = [...table.tBodies[0].rows].every((line) => missing(line) || /^[<+\u2212]?\d/.test(value(line)));
+  const compare = numbers ? (a, b) => number(a) - number(b) : (a, b) => a.localeCompare(b);
+  const lines = [...table.tBodies[0].rows].sort((a, b) => {
+    if (missing(a) || missing(b)) return missing(a) - missing(b);
+    return descending ? compare(value(b), value(a)) : compare(value(a), value(b));
   });
   table.tBodies[0].append(...lines);
 }

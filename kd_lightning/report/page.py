@@ -1,28 +1,22 @@
 """A study's report as one self-contained HTML page."""
 
 from base64 import b64encode
-from collections.abc import Sequence
 from hashlib import sha256
 from html import escape
 
 from kd_lightning import pages
-from kd_lightning.compare.results import Role, Row
-from kd_lightning.report.analysis import MAX_CLASSES, Analysis
-from kd_lightning.report.comparison import Comparison, points
-from kd_lightning.report.error_control import error_sentence, new_study, worse_teachers
-from kd_lightning.report.figures import few_note, fewer_rows, plot
+from kd_lightning.compare.results import Row
+from kd_lightning.report.analysis import ACCURACY, MAX_CLASSES, NOTHING, Analysis
+from kd_lightning.report.comparison import Comparison, interval_text, points
+from kd_lightning.report.error_control import cautions, error_sentence, new_study
+from kd_lightning.report.figures import LEGENDS, few_note, legend, plot
 from kd_lightning.report.panel import PALETTE, to_svg
-from kd_lightning.report.plots import colour_of
 from kd_lightning.report.statistics import Verdict
 from kd_lightning.report.tables import (
-    ACCURACY,
-    NOTHING,
-    Cell,
     Table,
     classes_table,
     cost_notes,
     headline,
-    interval_text,
     measures_table,
     method,
     p_text,
@@ -41,8 +35,7 @@ STYLES = {Verdict.HELPS: "good", Verdict.HURTS: "bad", Verdict.INCONCLUSIVE: "un
 def to_page(analysis: Analysis) -> str:
     """Return the whole report as one HTML page."""
     study = analysis.study
-    seeds, epochs = len(study.settings.seeds), study.settings.epochs
-    size = f"{counted(epochs, 'epoch')} · {counted(seeds, 'seed')}"
+    size = f"{counted(study.settings.epochs, 'epoch')} · {counted(len(study.settings.seeds), 'seed')}"
     script = pages.script(ROOM, ("page.js",))
     return pages.page(
         ROOM,
@@ -68,9 +61,9 @@ def to_page(analysis: Analysis) -> str:
 
 def _lead(analysis: Analysis) -> str:
     study, baseline = analysis.study, analysis.study.baseline
-    accuracy = ACCURACY.cell(next(found.measures["test_accuracy"] for found in analysis.rows if found.row == baseline))
-    against = f"Test accuracy compared with {baseline.name} ({accuracy.text} %), paired by seed."
-    lines = [*worse_teachers(study), f"{against} {error_sentence(study)}", *new_study(study, analysis.compared)]
+    (accuracy,) = (found.measures["test_accuracy"] for found in analysis.rows if found.row == baseline)
+    against = f"Test accuracy compared with {baseline.name} ({ACCURACY.text(accuracy)} %), paired by seed."
+    lines = [*cautions(study), f"{against} {error_sentence(study)}", *new_study(study, analysis.compared)]
     return "<br>".join(escape(line) for line in lines)
 
 
@@ -101,45 +94,43 @@ def _failures(analysis: Analysis) -> str:
 
 
 def _accuracy(analysis: Analysis) -> str:
-    reported = any(found.row.reported is not None for found in analysis.rows)
     note = "Small dots are runs, the large dot is their mean with its 95 % interval."
-    note += " A hollow diamond is what others report, with their own settings and data." if reported else ""
-    figure = _figures(analysis, "accuracy")
-    return _section("Test accuracy, run by run", note, figure) if figure else ""
+    if any(found.row.reported is not None for found in analysis.rows):
+        note += " A hollow diamond is what others report, with their own settings and data."
+    return _plot(analysis, "accuracy", "Test accuracy, run by run", note)
 
 
 def _curves(analysis: Analysis) -> str:
-    figures = _figures(analysis, "curves")
     note = f"Means over seeds; the band is one standard deviation. {few_note(analysis)}"
-    return _section("Training", note, _legend(fewer_rows(analysis)) + figures) if figures else ""
+    return _plot(analysis, "curves", "Training", note)
 
 
 def _classes(analysis: Analysis) -> str:
+    title = "Class by class"
     table = f"<details><summary>Accuracies</summary>{_table(classes_table(analysis))}</details>"
-    figure = _figures(analysis, "classes")
-    if not figure:
-        return _section("Class by class", "", table)
     most = "" if len(analysis.study.class_names) <= MAX_CLASSES else "The classes that differ most. "
     note = f"{most}Difference to {analysis.study.baseline.name}; its 95 % intervals are not corrected: no verdicts."
-    keys = _legend(fewer_rows(analysis), ("student",))
-    return _section("Class by class", f"{note} {few_note(analysis)}", f"{keys}{figure}{table}")
+    shown = _plot(analysis, "classes", title, f"{note} {few_note(analysis)}", table)
+    return shown or _section(title, "", table)
 
 
 def _confusion(analysis: Analysis) -> str:
-    figures = _figures(analysis, "confusion")
     note = "All runs together, in per cent of the true class (rows); columns are predictions."
-    return _section("What is taken for what", f"{note} {few_note(analysis)}", figures) if figures else ""
+    return _plot(analysis, "confusion", "What is taken for what", f"{note} {few_note(analysis)}")
 
 
 def _costs(analysis: Analysis) -> str:
-    figures = _figures(analysis, "costs")
-    if not figures:
-        return ""
     table = measures_table(analysis)
     note = f"Mean test accuracy (%); the bar is one standard deviation over runs. {few_note(analysis)}"
     missing = "".join(f'<p class="note under">{escape(line)}</p>' for line in cost_notes(analysis))
-    body = _legend(fewer_rows(analysis)) + figures
-    return _section("Accuracy against cost", note, f"{body}<h3>{escape(table.title)}</h3>{_table(table)}{missing}")
+    measures = f"<h3>{escape(table.title)}</h3>{_table(table)}{missing}"
+    return _plot(analysis, "costs", "Accuracy against cost", note, measures)
+
+
+def _plot(analysis: Analysis, name: str, title: str, note: str, below: str = "") -> str:
+    """Return a plot's section; nothing without data."""
+    figures = _figures(analysis, name)
+    return _section(title, note, f"{_legend(analysis, name)}{figures}{below}") if figures else ""
 
 
 def _section(title: str, note: str, body: str) -> str:
@@ -148,7 +139,7 @@ def _section(title: str, note: str, body: str) -> str:
 
 def _settings(analysis: Analysis) -> str:
     rows = settings_table(analysis).rows
-    items = "".join(f"<dt>{escape(name.text)}</dt><dd>{escape(value.text)}</dd>" for name, value in rows)
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
     return f'<dl class="panel">{items}</dl>'
 
 
@@ -162,20 +153,22 @@ def _figures(analysis: Analysis, name: str) -> str:
     return f'<div class="grid">{"".join(figures)}</div>' if figures else ""
 
 
-def _legend(analysis: Analysis, roles: Sequence[Role] = ("teacher", "baseline", "student")) -> str:
+def _legend(analysis: Analysis, name: str) -> str:
     keys = (
-        f'<span class="key" style="--c:var(--{PALETTE[colour_of(analysis, row)]})">{escape(row.name)}</span>'
-        for row in analysis.study.rows
-        if row.role in roles
+        f'<span class="key" style="--c:var(--{PALETTE[colour]})">{escape(row)}</span>'
+        for row, colour in legend(analysis, name)
     )
-    return f'<div class="legend">{"".join(keys)}</div>'
+    return f'<div class="legend">{"".join(keys)}</div>' if name in LEGENDS else ""
 
 
 def _table(table: Table) -> str:
     heads = "".join(
         f'<th scope="col" aria-sort="none"><button type="button">{escape(name)}</button></th>' for name in table.columns
     )
-    lines = "".join(f"<tr>{_head(line[0])}{''.join(map(_cell, line[1:]))}</tr>" for line in table.rows)
+    lines = "".join(
+        f'<tr><th scope="row"><span>{escape(head)}</span></th>{"".join(map(_cell, cells))}</tr>'
+        for head, *cells in table.rows
+    )
     label = escape(table.title)
     return (
         f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table><thead><tr>{heads}</tr></thead>'
@@ -183,14 +176,9 @@ def _table(table: Table) -> str:
     )
 
 
-def _head(cell: Cell) -> str:
-    return f'<th scope="row" data-value="{escape(str(cell.value))}"><span>{escape(cell.text)}</span></th>'
-
-
-def _cell(cell: Cell) -> str:
-    value = "" if cell.value is None else escape(str(cell.value))
-    if cell.text in STYLES:
-        verdict = Verdict(cell.text)
-        return f'<td data-value="{value}"><span class="pill {STYLES[verdict]}">{MARKS[verdict]} {verdict}</span></td>'
-    words = ' class="words"' if isinstance(cell.value, str) and len(cell.text) > 20 else ""
-    return f'<td{words} data-value="{value}">{escape(cell.text)}</td>'
+def _cell(text: str) -> str:
+    if text in STYLES:
+        verdict = Verdict(text)
+        return f'<td><span class="pill {STYLES[verdict]}">{MARKS[verdict]} {verdict}</span></td>'
+    words = ' class="words"' if len(text) > 20 else ""
+    return f"<td{words}>{escape(text)}</td>"

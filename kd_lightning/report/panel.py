@@ -10,7 +10,6 @@ from textwrap import wrap
 from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -104,11 +103,6 @@ def _simplified(node: ElementTree.Element, used: set[str]) -> list[ElementTree.E
     found.attrib = {key: value for key, value in found.attrib.items() if value}
     if tag == "text":
         found.text = node.text
-    circle = re.fullmatch(r"M0 ([\d.]+)(C[^CM]+){8}z", found.get("d", ""))
-    if circle:
-        found.tag = "circle"
-        found.set("r", circle[1])
-        del found.attrib["d"]
     name = node.get("id", "")
     if name not in used:
         found.attrib.pop("id", None)
@@ -151,20 +145,10 @@ def _short(key: str, value: str) -> str:
         return re.sub(r"#\w{6}", lambda found: f"var(--{PALETTE[found[0]]})", value).strip(";")
     if key == "transform" and value.startswith("rotate(-0 "):
         return ""
-    if key == "d" and re.fullmatch(r"M[^A-Zz]*(L[^A-Zz]*)+z?\s*", value):
-        return _relative(value)
     if key in ("d", "x", "y", "width", "height", "transform"):
         value = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), value)
         return re.sub(r"\s*([A-Zz])\s*", r"\1", " ".join(value.split()))
     return value
-
-
-def _relative(value: str) -> str:
-    """Return a path of straight lines as steps, which are shorter than places."""
-    places = np.array(re.findall(r"-?[\d.]+", value), float).reshape(-1, 2)
-    tenths = np.rint(10 * places).astype(int)
-    steps = [f"{x / 10:g} {y / 10:g}" for x, y in np.diff(tenths, axis=0, prepend=0).tolist()]
-    return ("M" + steps[0] + "l" + " ".join(steps[1:]) + "z" * value.rstrip().endswith("z")).replace(" -", "-")
 
 
 def hover(artist: Rectangle | Line2D, text: str) -> None:

@@ -13,26 +13,22 @@ from numpy.typing import NDArray
 
 from kd_lightning.compare.results import Row
 from kd_lightning.report.analysis import (
+    ACCURACY,
     CURVES,
+    MEASURES,
     Analysis,
+    Measure,
     RowAnalysis,
     class_differences,
     confusion,
     curve,
     shown_classes,
 )
-from kd_lightning.report.comparison import points
+from kd_lightning.report.comparison import interval_text, points
 from kd_lightning.report.panel import COLOURS, INK, ROLE_COLOURS, SOFT, Panel, hover, label
 from kd_lightning.report.statistics import Spread
-from kd_lightning.report.tables import OTHERS, interval_text
 
 COSTS = ("parameters", "multiply_adds", "onnx_bytes", "latency_ms")
-CURVE_TITLES = {
-    "train_accuracy": "Training accuracy (%)",
-    "val_accuracy": "Validation accuracy (%)",
-    "train_loss": "Training loss",
-    "val_loss": "Validation loss",
-}
 MAX_HOVER_EPOCHS = 12
 """Epochs of a curve that show their values under the pointer."""
 
@@ -56,7 +52,7 @@ def _draw_accuracy(analysis: Analysis, rows: Sequence[RowAnalysis], axes: Axes) 
         runs = [100 * run.test_accuracy for run in found.row.runs]
         axes.scatter(runs, [place + 0.25] * len(runs), s=12, color=colour, alpha=0.5, linewidths=0)
         _mark(axes, [(place, accuracy)], colour)
-        text = f"{found.row.name}: {_spread_text(accuracy, 100, 2)}, {len(runs)} runs"
+        text = f"{found.row.name}: {ACCURACY.text(accuracy)}, {len(runs)} runs"
         if accuracy and accuracy.interval:
             text += ", 95 % interval {:.2f} to {:.2f}".format(*(100 * edge for edge in accuracy.interval))
         if found.row.reported is not None:
@@ -94,25 +90,24 @@ def _draw_differences(analysis: Analysis, axes: Axes) -> None:
 
 def curves_plot(analysis: Analysis) -> list[Panel]:
     """Training and validation curves: means, with a band of one standard deviation over seeds."""
-    names = [name for name in CURVES if any(curve(row, name)[0] for row in analysis.study.rows)]
-    return [Panel(CURVE_TITLES[name], (4.4, 2.8), partial(_draw_curves, analysis, name)) for name in names]
+    known = [measure for measure in CURVES if any(curve(row, measure.name)[0] for row in analysis.study.rows)]
+    return [Panel(measure.title, (4.4, 2.8), partial(_draw_curves, analysis, measure)) for measure in known]
 
 
-def _draw_curves(analysis: Analysis, name: str, axes: Axes) -> None:
-    scale, digits = (100, 2) if name.endswith("accuracy") else (1, 3)
+def _draw_curves(analysis: Analysis, measure: Measure, axes: Axes) -> None:
     texts: dict[int, list[str]] = {}
     for row in analysis.study.rows:
-        epochs, values = curve(row, name)
-        mean = scale * np.array([value.mean for value in values])
-        std = scale * np.array([value.std or 0.0 for value in values])
+        epochs, values = curve(row, measure.name)
+        mean = measure.scale * np.array([value.mean for value in values])
+        std = measure.scale * np.array([value.std or 0.0 for value in values])
         axes.plot(epochs, mean, color=colour_of(analysis, row), marker="o" if len(epochs) == 1 else "")
         axes.fill_between(epochs, mean - std, mean + std, color=colour_of(analysis, row), alpha=0.16, linewidth=0)
         for epoch, value in zip(epochs, values, strict=True):
-            texts.setdefault(epoch, []).append(f"{row.name}: {_spread_text(value, scale, digits)}")
+            texts.setdefault(epoch, []).append(f"{row.name}: {measure.text(value)}")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if scale == 100:
-        axes.set_ylim(max(0, axes.get_ylim()[0]), min(100, axes.get_ylim()[1]))
+    if measure.scale == 100:
+        _end_at_100(axes)
     axes.margins(x=0.02)
     ends = axes.get_xlim()
     shown = sorted(texts)[:: -max(1, -(-len(texts) // MAX_HOVER_EPOCHS))][::-1]
@@ -177,7 +172,7 @@ def _draw_confusion(names: Sequence[str], counts: NDArray[np.int_], axes: Axes) 
 def costs_plot(analysis: Analysis) -> list[Panel]:
     """Accuracy against each cost that was measured: size, multiply-adds, the ONNX file's size, latency."""
     panels = []
-    for measure in (measure for measure in OTHERS if measure.name in COSTS):
+    for measure in (measure for measure in MEASURES if measure.name in COSTS):
         known = [(found.row, found.measures[measure.name], found.measures["test_accuracy"]) for found in analysis.rows]
         places = [
             (row, measure.scale * cost.mean, accuracy)
@@ -194,10 +189,10 @@ def _draw_costs(analysis: Analysis, title: str, places: Sequence[tuple[Row, floa
         colour, mean, std = colour_of(analysis, row), 100 * accuracy.mean, 100 * (accuracy.std or 0)
         axes.plot([cost] * 2, [mean - std, mean + std], color=colour, linewidth=2, solid_capstyle="round")
         (dot,) = axes.plot([cost], [mean], "o", color=colour, markersize=7)
-        hover(dot, f"{row.name}: test accuracy {_spread_text(accuracy, 100, 2)} %, {title} {cost:.4g}")
+        hover(dot, f"{row.name}: test accuracy {ACCURACY.text(accuracy)} %, {title} {cost:.4g}")
     axes.set(xscale="log", xlabel=title, ylabel="test accuracy (%)")
     axes.set_xlim(min(cost for _, cost, _ in places) / 1.5, max(cost for _, cost, _ in places) * 1.5)
-    axes.set_ylim(max(0, axes.get_ylim()[0]), min(100, axes.get_ylim()[1]))
+    _end_at_100(axes)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
@@ -235,10 +230,8 @@ def _name_rows(axes: Axes, names: Iterable[str], title: str) -> None:
     axes.set_xlabel(title)
 
 
-def _spread_text(found: Spread | None, scale: float, digits: int) -> str:
-    if found is None:
-        return ""
-    return f"{scale * found.mean:.{digits}f}" + (f" ± {scale * found.std:.{digits}f}" if found.std else "")
+def _end_at_100(axes: Axes) -> None:
+    axes.set_ylim(max(0, axes.get_ylim()[0]), min(100, axes.get_ylim()[1]))
 
 
 def _difference_text(found: Spread) -> str:

@@ -1,22 +1,11 @@
 """The tables of a report as text, before any of its forms, and the sentence above them."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from kd_lightning.compare.results import Run, finite
-from kd_lightning.report.analysis import Analysis, RowAnalysis, spread_of_class
-from kd_lightning.report.comparison import joined, points
+from kd_lightning.report.analysis import ACCURACY, MEASURES, NOTHING, Analysis, RowAnalysis, class_spread
+from kd_lightning.report.comparison import interval_text, joined, points
 from kd_lightning.report.error_control import error_sentence
-from kd_lightning.report.statistics import POWER, Interval, Spread, Verdict
-
-NOTHING = "\N{EN DASH}"
-
-
-class Cell(NamedTuple):
-    """The text of a table cell, and the value that sorts the column (``None`` sorts last)."""
-
-    text: str
-    value: float | str | None
+from kd_lightning.report.statistics import POWER, Verdict
 
 
 @dataclass(frozen=True)
@@ -25,58 +14,25 @@ class Table:
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """How a measure is shown: ``scale`` turns the stored value into the unit that the title names."""
-
-    name: str
-    title: str
-    scale: float
-    digits: int
-
-    def show(self, value: float | None) -> str:
-        """Return the value in the measure's unit."""
-        return NOTHING if value is None else f"{self.scale * value:,.{self.digits}f}"
-
-    def cell(self, found: Spread | None) -> Cell:
-        """Return mean ± standard deviation; a measure that is the same in every run shows no ±."""
-        if found is None:
-            return Cell(NOTHING, None)
-        varies = f" ± {self.show(found.std)}" if found.std else ""
-        return Cell(self.show(found.mean) + varies, finite(self.scale * found.mean))
-
-
-ACCURACY = Measure("test_accuracy", "Test accuracy (%)", 100, 2)
-OTHERS = (
-    Measure("test_loss", "Test loss", 1, 3),
-    Measure("calibration_error", "Calibration error (%)", 100, 2),
-    Measure("teacher_agreement", "Agrees with teacher (%)", 100, 2),
-    Measure("parameters", "Parameters (k)", 1e-3, 1),
-    Measure("multiply_adds", "Multiply-adds (M)", 1e-6, 2),
-    Measure("training_seconds", "Training (s)", 1, 1),
-    Measure("onnx_bytes", "ONNX (kB)", 1e-3, 0),
-    Measure("latency_ms", "Latency (ms)", 1, 3),
-)
+    rows: tuple[tuple[str, ...], ...]
 
 
 def headline(analysis: Analysis) -> str:
     """Return the finding of the study in one or two sentences."""
     baseline, found = analysis.study.baseline.name, []
+    of = {verdict: [(row.name, by) for row, by in analysis.compared if by.verdict is verdict] for verdict in Verdict}
     for verdict in (Verdict.HELPS, Verdict.HURTS):
-        decided = [(row.name, by.test.difference) for row, by in analysis.compared if by.verdict is verdict]
+        decided = [(name, by.test.difference) for name, by in of[verdict]]
         if decided:
             found.append(_decided(decided, verdict, baseline))
-    unknown = [(row.name, by.test.runs) for row, by in analysis.compared if by.verdict is Verdict.INCONCLUSIVE]
-    if unknown:
-        names, runs = _join([name for name, _ in unknown], "or"), max(runs for _, runs in unknown)
+    if unknown := of[Verdict.INCONCLUSIVE]:
+        names, runs = _join([name for name, _ in unknown], "or"), max(by.test.runs for _, by in unknown)
         found.append(f"Inconclusive after {runs} seeds: whether {names} differs from {baseline}.")
-    open_rows = {row.name: by.outcome for row, by in analysis.compared if by.verdict is Verdict.NONE}
-    if open_rows:
-        outcomes = set(open_rows.values())
-        found.append(f"{_join(list(open_rows))}: {outcomes.pop() if len(outcomes) == 1 else Verdict.NONE}.")
+    if waiting := of[Verdict.NONE]:
+        outcomes = {by.outcome for _, by in waiting}
+        found.append(
+            f"{_join([name for name, _ in waiting])}: {outcomes.pop() if len(outcomes) == 1 else Verdict.NONE}."
+        )
     return " ".join(found) or f"Nothing is compared to {baseline}."
 
 
@@ -101,19 +57,19 @@ def results_table(analysis: Analysis) -> Table:
     settings, rows = analysis.study.settings, []
     for found in analysis.rows:
         shared = found.row.role == "teacher" and settings.teacher == "one for all seeds"
-        planned = 1 if shared else len(settings.seeds)
-        cells = [_text(found.row.name), _runs(found, planned), ACCURACY.cell(found.measures["test_accuracy"])]
-        cells += [_reported(found)] if reported else []
-        rows.append((*cells, *_comparison_cells(found)))
+        done, planned = len(found.row.runs), 1 if shared else len(settings.seeds)
+        accuracy = [ACCURACY.text(found.measures[ACCURACY.name])]
+        accuracy += [ACCURACY.show(found.row.reported)] if reported else []
+        runs = str(done) if done == planned else f"{done} of {planned}"
+        rows.append((found.row.name, runs, *accuracy, *_comparison_cells(found)))
     return Table("Test accuracy", tuple(columns), tuple(rows))
 
 
 def measures_table(analysis: Analysis) -> Table:
     """Return every other measure that some run has."""
-    shown = [measure for measure in OTHERS if any(found.measures[measure.name] for found in analysis.rows)]
+    shown = [measure for measure in MEASURES[1:] if any(found.measures[measure.name] for found in analysis.rows)]
     rows = [
-        (_text(found.row.name), *(measure.cell(found.measures[measure.name]) for measure in shown))
-        for found in analysis.rows
+        (found.row.name, *(measure.text(found.measures[measure.name]) for measure in shown)) for found in analysis.rows
     ]
     return Table("Beside accuracy", ("Row", *(measure.title for measure in shown)), tuple(rows))
 
@@ -129,23 +85,21 @@ def classes_table(analysis: Analysis) -> Table:
     rows = [found.row for found in analysis.rows]
     lines = []
     for index, name in enumerate(analysis.study.class_names):
-        found = [spread_of_class([run.class_accuracy[index] for run in row.runs]) for row in rows]
-        lines.append((_text(name), *(ACCURACY.cell(value) for value in found)))
+        found = [class_spread([run.class_accuracy[index] for run in row.runs]) for row in rows]
+        lines.append((name, *(ACCURACY.text(value) for value in found)))
     return Table("Test accuracy by class (%)", ("Class", *(row.name for row in rows)), tuple(lines))
 
 
 def runs_table(analysis: Analysis) -> Table:
     """Return every run with its own numbers; a failed run has its reason instead."""
-    measures = (ACCURACY, *OTHERS)
     lines = []
     for row in analysis.study.rows:
         for run in row.runs:
-            values = (_value(measure, run) for measure in measures)
-            lines.append((_text(row.name), Cell(str(run.seed), run.seed), *values, _text("finished")))
+            values = (measure.show(getattr(run, measure.name)) for measure in MEASURES)
+            lines.append((row.name, str(run.seed), *values, "finished"))
         for failure in row.failures:
-            blank = (Cell(NOTHING, None),) * len(measures)
-            lines.append((_text(row.name), Cell(str(failure.seed), failure.seed), *blank, _text(failure.reason)))
-    return Table("Every run", ("Row", "Seed", *(measure.title for measure in measures), "State"), tuple(lines))
+            lines.append((row.name, str(failure.seed), *(NOTHING,) * len(MEASURES), failure.reason))
+    return Table("Every run", ("Row", "Seed", *(measure.title for measure in MEASURES), "State"), tuple(lines))
 
 
 def settings_table(analysis: Analysis) -> Table:
@@ -163,22 +117,18 @@ def settings_table(analysis: Analysis) -> Table:
         "Date": settings.date,
         "Time": "" if settings.seconds is None else f"{settings.seconds / 60:,.1f} min",
     }
-    lines = tuple((_text(name), _text(value)) for name, value in named.items() if value)
-    return Table("Settings", ("Setting", "Value"), lines)
-
-
-REPORTED = "Reported is what others report for a row; their settings and data may differ from the study's."
-
-LOOKS_NOTE = (
-    " and the looks (times 5 % over the look's level), the interval has its look's level, so that those "
-    "of all looks hold together in 95 % of studies"
-)
+    return Table("Settings", ("Setting", "Value"), tuple((name, value) for name, value in named.items() if value))
 
 
 def method(analysis: Analysis) -> tuple[str, ...]:
     """Return how the numbers are computed, a sentence or two each."""
     study = analysis.study
     baseline, policy, looks = study.baseline.name, study.settings.teacher, study.settings.plan.looks
+    of_looks = (
+        " and the looks (times 5 % over the look's level), the interval has its look's level, so that those of all "
+        "looks hold together in 95 % of studies"
+    )
+    reported = "Reported is what others report for a row; their settings and data may differ from the study's."
     teachers = {
         "one for all seeds": "All seeds share one teacher: the intervals do not cover the choice of the teacher.",
         "one per seed": "Every seed has its own teacher.",
@@ -188,14 +138,14 @@ def method(analysis: Analysis) -> tuple[str, ...]:
         f"Differences to {baseline} are paired by seed: same starting weights, same batches in the same order.",
         error_sentence(study),
         "Interval and p are Student's paired t-test's on the planned seeds; p (Holm) is corrected for the rows"
-        f"{LOOKS_NOTE if len(looks) > 1 else ''}, the interval is not corrected for rows. What is exploratory has no "
+        f"{of_looks if len(looks) > 1 else ''}, the interval is not corrected for rows. What is exploratory has no "
         "verdict.",
         "The t interval holds for these test images. The bootstrap resamples seeds and test images, so it also holds "
         "for other test images; it is conservative (too wide).",
         "The number of new seeds is a rough guide: with it, a difference as large as the measured one is found with a "
         f"chance of {100 * POWER:.0f} %.",
         teachers[policy],
-        *([REPORTED] if any(row.reported is not None for row in analysis.study.rows) else []),
+        *([reported] if any(row.reported is not None for row in study.rows) else []),
     )
 
 
@@ -204,40 +154,15 @@ def p_text(p: float | None) -> str:
     return NOTHING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def interval_text(interval: Interval | None) -> str:
-    """Return an interval of fractions in percentage points."""
-    return NOTHING if interval is None else f"{points(interval.low)} to {points(interval.high)}"
-
-
-def _comparison_cells(found: RowAnalysis) -> tuple[Cell, ...]:
+def _comparison_cells(found: RowAnalysis) -> tuple[str, ...]:
     by = found.comparison
     if by is None:
-        return (*(Cell(NOTHING, None),) * 5, _text(found.row.role))
-    known = by.test.runs > 0
+        return (*(NOTHING,) * 5, found.row.role)
     return (
-        Cell(points(by.test.difference) if known else NOTHING, by.test.difference if known else None),
-        Cell(interval_text(by.test.interval), by.test.interval.low if by.test.interval else None),
-        Cell(interval_text(by.bootstrap), by.bootstrap.low if by.bootstrap else None),
-        Cell(p_text(by.test.p_value), by.test.p_value),
-        Cell(p_text(by.adjusted_p), by.adjusted_p),
-        _text(by.verdict),
+        points(by.test.difference) if by.test.runs else NOTHING,
+        interval_text(by.test.interval) if by.test.interval else NOTHING,
+        interval_text(by.bootstrap) if by.bootstrap else NOTHING,
+        p_text(by.test.p_value),
+        p_text(by.adjusted_p),
+        str(by.verdict),
     )
-
-
-def _runs(found: RowAnalysis, planned: int) -> Cell:
-    done = len(found.row.runs)
-    return Cell(str(done) if done == planned else f"{done} of {planned}", done)
-
-
-def _reported(found: RowAnalysis) -> Cell:
-    value = found.row.reported
-    return Cell(ACCURACY.show(value), value)
-
-
-def _value(measure: Measure, run: Run) -> Cell:
-    value = getattr(run, measure.name)
-    return Cell(measure.show(value), finite(value))
-
-
-def _text(text: str) -> Cell:
-    return Cell(str(text), str(text))

@@ -2,8 +2,8 @@
 
 import csv
 import io
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -13,10 +13,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from kd_lightning.report.analysis import MEASURES, Analysis, RowAnalysis
-from kd_lightning.report.error_control import error_sentence, new_study, worse_teachers
+from kd_lightning.report.error_control import cautions, error_sentence, new_study, worse_teachers
 from kd_lightning.report.statistics import Verdict
 from kd_lightning.report.tables import (
-    Cell,
     Table,
     classes_table,
     cost_notes,
@@ -26,6 +25,7 @@ from kd_lightning.report.tables import (
     results_table,
     settings_table,
 )
+from kd_lightning.strict_json import strict_json
 from kd_lightning.wording import in_csv, in_markdown
 
 WIDE = ("95 % interval", "Bootstrap interval", "p")
@@ -41,15 +41,20 @@ COLOURS = {
 
 def to_terminal(analysis: Analysis) -> Group:
     """Return the answer, a sentence for each row, the results and the other measures, for ``rich`` to print."""
+    study, results, measures = analysis.study, results_table(analysis), measures_table(analysis)
     verdicts = [
         Text.assemble((f"  {row.name} ", "bold"), (by.sentence(), COLOURS[by.verdict])) for row, by in analysis.compared
     ]
-    failures = [Text(line, "red") for line in failure_lines(analysis)]
-    first = [Text(line, "bold yellow") for line in worse_teachers(analysis.study)]
-    tables = [_narrow(results_table(analysis)), *_turned(measures_table(analysis))]
-    shown = [_rich_table(table) for table in tables if table.rows]
-    held = Text(error_sentence(analysis.study))
-    return Group(Text(headline(analysis), "bold"), *first, *verdicts, *failures, held, "", *shown)
+    return Group(
+        Text(headline(analysis), "bold"),
+        *(Text(line, "bold yellow") for line in cautions(study)),
+        *verdicts,
+        *(Text(line, "red") for line in failure_lines(analysis)),
+        Text(error_sentence(study)),
+        "",
+        _rich_table(results, WIDE),  # the sentences above have the intervals
+        *(_rich_table(table) for table in _turned(measures) if table.rows),
+    )
 
 
 def failure_lines(analysis: Analysis) -> list[str]:
@@ -63,58 +68,67 @@ def failure_lines(analysis: Analysis) -> list[str]:
 
 def to_markdown(analysis: Analysis) -> str:
     """Return the whole report as Markdown: the answer first, then the tables, the settings and the method."""
-    verdicts = [f"- **{in_markdown(row.name)}** {by.sentence()}" for row, by in analysis.compared]
-    failures = [f"- {in_markdown(line)}" for line in failure_lines(analysis)]
-    study, compared = analysis.study, analysis.compared
+    study, settings = analysis.study, settings_table(analysis)
     parts = [f"# {in_markdown(study.name)}", f"**{in_markdown(headline(analysis))}**"]
-    parts += [*map(in_markdown, worse_teachers(study)), "\n".join(verdicts)]
-    parts += ["\n".join(failures)] if failures else []
-    parts += [in_markdown(line) for line in (error_sentence(study), *new_study(study, compared))]
+    parts += map(in_markdown, cautions(study))
+    parts.append("\n".join(f"- **{in_markdown(row.name)}** {by.sentence()}" for row, by in analysis.compared))
+    parts.append("\n".join(f"- {in_markdown(line)}" for line in failure_lines(analysis)))
+    parts += [in_markdown(line) for line in (error_sentence(study), *new_study(study, analysis.compared))]
     for table in (results_table, measures_table, classes_table):
         shown = table(analysis)
         parts += [f"## {shown.title}", markdown_table(shown)] if len(shown.columns) > 1 else []
         parts += map(in_markdown, cost_notes(analysis)) if table is measures_table else []
-    settings = settings_table(analysis)
-    parts += [
-        f"## {settings.title}",
-        "\n".join(f"- {name.text}: {in_markdown(value.text)}" for name, value in settings.rows),
-    ]
+    lines = (f"- {name}: {in_markdown(value)}" for name, value in settings.rows)
+    parts += [f"## {settings.title}", "\n".join(lines)]
     parts += ["## How to read it", "\n".join(f"- {line}" for line in method(analysis))]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def to_csv(analysis: Analysis) -> str:
     """Return one line a row of the study, with fractions and unrounded numbers."""
-    return _csv(_flat(found) for found in analysis.rows)
+    return _csv([_flat(found) for found in analysis.rows])
 
 
 def runs_to_csv(analysis: Analysis) -> str:
     """Return one line a run, enough to do the statistics again."""
+    names = [measure.name for measure in MEASURES]
     lines: list[dict[str, Any]] = []
     for row in analysis.study.rows:
         for run in row.runs:
-            measures = {name: getattr(run, name) for name in MEASURES}
+            measures = {name: getattr(run, name) for name in names}
             lines.append({"row": row.name, "seed": run.seed, **measures, "failure": None})
         for failure in row.failures:
-            blank = dict.fromkeys(MEASURES)
-            lines.append({"row": row.name, "seed": failure.seed, **blank, "failure": failure.reason})
+            lines.append({"row": row.name, "seed": failure.seed, **dict.fromkeys(names), "failure": failure.reason})
     return _csv(lines)
 
 
 def to_json(analysis: Analysis) -> str:
     """Return the study with all its runs and statistics."""
-    shown = [found.to_plain() for found in analysis.rows]
     study = analysis.study
-    sentences = {"worse_teachers": worse_teachers(study), "error_control": error_sentence(study)}
-    sentences["new_study"] = new_study(study, analysis.compared)
-    plain = {"headline": headline(analysis), **sentences, "rows": shown, "study": study.to_plain()}
-    return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    plain = {
+        "headline": headline(analysis),
+        "worse_teachers": worse_teachers(study),
+        "error_control": error_sentence(study),
+        "new_study": new_study(study, analysis.compared),
+        "rows": [_to_plain(found) for found in analysis.rows],
+        "study": study.to_plain(),
+    }
+    return strict_json(plain, indent=1) + "\n"
+
+
+def _to_plain(found: RowAnalysis) -> dict[str, Any]:
+    by = found.comparison
+    return {
+        "name": found.row.name,
+        "measures": {name: value and asdict(value) for name, value in found.measures.items()},
+        "comparison": by and {**asdict(by), "sentence": by.sentence()},
+    }
 
 
 def markdown_table(table: Table) -> str:
     """Return a table as Markdown."""
     heads = [[in_markdown(name) for name in table.columns], ["---", *["---:"] * (len(table.columns) - 1)]]
-    body = [[in_markdown(cell.text) for cell in row] for row in table.rows]
+    body = [[in_markdown(cell) for cell in row] for row in table.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in [*heads, *body])
 
 
@@ -139,40 +153,29 @@ def _flat(found: RowAnalysis) -> dict[str, Any]:
     }
 
 
-def _csv(lines: Iterable[dict[str, Any]]) -> str:
+def _csv(lines: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
-    lines = list(lines)
     writer = csv.DictWriter(text, list(lines[0]) if lines else [], lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
     writer.writerows({name: in_csv(value) for name, value in line.items()} for line in lines)
     return text.getvalue()
 
 
-def _narrow(table: Table) -> Table:
-    """Leave out what does not fit into 80 columns: the sentences above have the intervals."""
-    left = [index for index, name in enumerate(table.columns) if name not in WIDE]
-    rows = tuple(tuple(row[index] for index in left) for row in table.rows)
-    return Table(table.title, tuple(table.columns[index] for index in left), rows)
-
-
 def _turned(table: Table) -> Iterator[Table]:
     """Make rows columns, in tables that fit into 80 columns: the first of the rows, the next ones, and so on."""
     for start in range(0, len(table.rows), ABREAST):
-        lines = table.rows[start : start + ABREAST]
-        names = tuple(line[0].text for line in lines)
-        rows = [
-            (Cell(title, title), *cells)
-            for title, *cells in zip(table.columns[1:], *(line[1:] for line in lines), strict=True)
-        ]
-        yield Table(table.title if start == 0 else "", ("Measure", *names), tuple(rows))
+        names, *measures = zip(*table.rows[start : start + ABREAST], strict=True)
+        rows = [(title, *cells) for title, cells in zip(table.columns[1:], measures, strict=True)]
+        yield Table("" if start else table.title, ("Measure", *names), tuple(rows))
 
 
-def _rich_table(table: Table) -> RichTable:
+def _rich_table(table: Table, left_out: Collection[str] = ()) -> RichTable:
     shown = RichTable(
         title=escape(table.title) or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 0)
     )
-    for index, name in enumerate(table.columns):
-        shown.add_column(escape(name), justify="right" if index else "left")
+    kept = [index for index, name in enumerate(table.columns) if name not in left_out]
+    for index in kept:
+        shown.add_column(escape(table.columns[index]), justify="right" if index else "left")
     for row in table.rows:
-        shown.add_row(*(escape(cell.text) for cell in row))
+        shown.add_row(*(escape(row[index]) for index in kept))
     return shown

@@ -22,8 +22,12 @@ import onnx
 import pytest
 import torch
 import yaml
+from tiny import TinyDataModule
 
+from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.machine import stopping
+from kd_lightning.networks import LightNN
+from kd_lightning.networks.weights import save_weights
 
 pytestmark = pytest.mark.faults
 
@@ -39,13 +43,14 @@ FIT = [
     "--trainer.max_epochs=3",
     "--trainer.accelerator=cpu",
 ]
+EXPORT = ["export", "--model=net.pth", *DATA, "--variants=[fp32,dynamic,static]", "--max_drop=100", "--output=out"]
 STUDY = {
     "baseline": {"config": "student.yaml"},
     "compared": [{"config": "student.yaml", "name": "same"}],
     "onnx": False,
 }
 COMPARE = ["compare", "--config=study.yaml", *FIT[2:], "--seeds=1", "--output=out", "--jobs=1", "--threads=1"]
-PRELOADED = ["kd_lightning.training", "tiny"]
+PRELOADED = ["kd_lightning.training", "kd_lightning.commands.export", "onnxruntime", "torch.onnx", "tiny"]
 TESTS = Path(__file__).parents[1]
 CONTEXT = get_context("forkserver")  # starts commands without seconds of imports
 CONTEXT.set_forkserver_preload(PRELOADED)
@@ -125,78 +130,95 @@ def check_files(folder: Path) -> None:
             whole[path.suffix](path)
 
 
-def moments(args: Sequence[str], folder: Path, name: str) -> tuple[Ended, list[float]]:
-    """Run a command undisturbed, and draw moments of it."""
-    undisturbed = run(args, folder)
-    assert undisturbed.status == 0, undisturbed
-    draw = random.Random(f"{SEED} {name}")
-    return undisturbed, [draw.uniform(0, undisturbed.seconds) for _ in range(POINTS)]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
+def weights(folder: Path) -> dict[str, bytes]:
     """Return the trained weights of the newest run that has any."""
     [*_, newest] = sorted(
         folder.glob("lightning_logs/student/version_*/NNLight.pth"), key=lambda path: path.stat().st_mtime
     )
-    state: dict[str, torch.Tensor] = torch.load(newest, weights_only=True)["state_dict"]
-    return state
+    state = torch.load(newest, weights_only=True)["state_dict"]
+    return {name: values.numpy().tobytes() for name, values in state.items()}
 
 
 def accuracies(folder: Path) -> list[float]:
     """Return the test accuracy of each run of a finished study."""
-    study = json.loads((folder / "out" / "study.json").read_text())
+    study = json.loads((folder / "out" / "report.json").read_text())["study"]
     return [run["test_accuracy"] for row in study["rows"] for run in row["runs"]]
 
 
-def go_on(folder: Path, printed: str) -> Ended:
-    """Go on with a stopped fit by the command that it printed, or from the newest checkpoint, or from the start."""
-    printed_command = re.search(r"python -m kd_lightning (fit .*)", printed)
+def resumed(folder: Path, ended: Ended) -> list[str]:
+    """Return the command that goes on with a stopped fit: the printed one, from the newest checkpoint, or the first."""
+    printed_command = re.search(r"python -m kd_lightning (fit .*)", ended.printed + ended.errors)
     if printed_command:
-        return run(printed_command[1].split(), folder)
+        return printed_command[1].split()
     checkpoints = sorted(folder.glob("lightning_logs/student/version_*/checkpoints/last.ckpt"))
-    return run([*FIT, *(f"--ckpt_path={path}" for path in checkpoints[-1:])], folder)
+    return [*FIT, *(f"--ckpt_path={path}" for path in checkpoints[-1:])]
+
+
+def write_network(folder: Path) -> None:
+    network, data = LightNN(num_classes=4, image_size=8), TinyDataModule(count=4000)
+    pixels, path = data.normalization, network.class_path
+    info = ModelInfo(path, network.arguments, data.class_names, pixels.mean, pixels.std, data.image_size, data.name)
+    torch.manual_seed(0)
+    save_weights(folder / "net.pth", network, info)
+
+
+class Job(NamedTuple):
+    """A command to stop.
+
+    Attributes:
+        args: The command.
+        prepare: Writes into its folder what it needs.
+        resumed: Gives the command that goes on, for its folder and how it ended.
+        result: Reads what an undisturbed one and a resumed one have in common.
+    """
+
+    args: list[str]
+    prepare: Callable[[Path], object]
+    resumed: Callable[[Path, Ended], list[str]]
+    result: Callable[[Path], object]
+
+
+def write_study(folder: Path) -> None:
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+
+
+def exported(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "out").iterdir())
+
+
+JOBS = {
+    "fit": Job(FIT, lambda folder: None, resumed, weights),
+    "export": Job(EXPORT, write_network, lambda *_: EXPORT, exported),
+    "compare": Job(COMPARE, write_study, lambda *_: COMPARE, accuracies),
+}
+
+
+def prepared(job: Job, folder: Path) -> Path:
+    folder.mkdir()
+    job.prepare(folder)
+    return folder
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_a_fit_that_is_stopped_anywhere_goes_on_to_the_weights_of_an_undisturbed_one(
-    number: signal.Signals, tmp_path: Path
+@pytest.mark.parametrize("name", JOBS)
+def test_a_command_that_is_stopped_anywhere_leaves_complete_files_and_goes_on_to_the_same_results(
+    name: str, number: signal.Signals, tmp_path: Path
 ) -> None:
-    _, points = moments(FIT, tmp_path / "undisturbed", f"fit {number}")
-    expected = weights(tmp_path / "undisturbed")
-    for index, point in enumerate(points):
-        folder = tmp_path / str(index)
-        ended = run(FIT, folder, number, point)
-        print(f"fit {number.name} {index} at {point:.2f} s: {ended}", flush=True)
+    job, folder = JOBS[name], prepared(JOBS[name], tmp_path / "undisturbed")
+    undisturbed = run(job.args, folder)
+    assert undisturbed.status == 0, undisturbed
+    expected, draw = job.result(folder), random.Random(f"{SEED} {name} {number}")
+    for index in range(POINTS):
+        folder, point = prepared(job, tmp_path / str(index)), draw.uniform(0, undisturbed.seconds)
+        ended = run(job.args, folder, number, point)
+        print(f"{name} {number.name} {index} at {point:.2f} s: {ended}", flush=True)
         check_end(ended, number)
         check_files(folder)
         if ended.status:
-            resumed = go_on(folder, ended.printed + ended.errors)
-            assert resumed.status == 0, resumed
-            assert "Traceback" not in resumed.errors
-        found = weights(folder)
-        assert found.keys() == expected.keys()
-        assert all(torch.equal(found[name], values) for name, values in expected.items()), (point, ended)
+            if number is not signal.SIGKILL:
+                assert not list(folder.rglob(".kd_lightning-*"))
+            again = run(job.resumed(folder, ended), folder)
+            assert again.status == 0, again
+            assert "Traceback" not in again.errors
+        assert job.result(folder) == expected, (point, ended)
         shutil.rmtree(folder)
-
-
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_a_study_that_is_stopped_anywhere_goes_on_to_the_numbers_of_an_undisturbed_one(
-    number: signal.Signals, tmp_path: Path
-) -> None:
-    folder = tmp_path / "undisturbed"
-    folder.mkdir()
-    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    _, points = moments(COMPARE, folder, f"compare {number}")
-    expected = accuracies(folder)
-    for index, point in enumerate(points):
-        folder = tmp_path / str(index)
-        folder.mkdir()
-        (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
-        ended = run(COMPARE, folder, number, point)
-        print(f"compare {number.name} {index} at {point:.2f} s: {ended}", flush=True)
-        check_end(ended, number)
-        check_files(folder)
-        if number is not signal.SIGKILL:
-            assert not list(folder.rglob(".kd_lightning-*"))
-        assert run(COMPARE, folder).status == 0
-        assert accuracies(folder) == expected

@@ -32,8 +32,6 @@ SHIPPED = [name for name in networks.__all__ if name not in ("Network", "ModuleN
 
 
 def shipped(name: str) -> Network:
-    if name == "TimmNetwork":
-        pytest.importorskip("timm")
     return getattr(networks, name)(4, 3, 32, **SMALL.get(name, {}))  # type: ignore[no-any-return]
 
 

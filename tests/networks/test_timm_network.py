@@ -1,10 +1,11 @@
-"""timm's classifiers, where timm is installed."""
+"""timm's classifiers."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch.nn import functional
 from weights_example import info_of
@@ -29,7 +30,6 @@ def test_a_file_of_a_network_of_timm_names_what_to_install(tmp_path: Path, monke
 def test_a_network_of_timm_trains_and_comes_back_from_a_file(
     name: str, layer: str, channels: int, size: int, tmp_path: Path
 ) -> None:
-    pytest.importorskip("timm")
     network = TimmNetwork(4, channels, size, name).to_channels_last()
     images = torch.randn(2, channels, size, size)
     functional.cross_entropy(network(images), torch.tensor([0, 3])).backward()
@@ -44,7 +44,6 @@ def test_a_network_of_timm_trains_and_comes_back_from_a_file(
 
 
 def test_weights_are_requested_once_and_not_where_a_network_is_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    timm = pytest.importorskip("timm")
     requests: list[dict[str, Any]] = []
     make = timm.create_model
 
@@ -60,7 +59,6 @@ def test_weights_are_requested_once_and_not_where_a_network_is_built_again(monke
 
 
 def test_weights_that_cannot_be_loaded_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    timm = pytest.importorskip("timm")
 
     def create(name: str, **_: Any) -> Any:
         raise ConnectionError("no network")
@@ -86,6 +84,5 @@ def test_weights_that_cannot_be_loaded_are_refused(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_classifiers_that_timm_does_not_have_are_refused(options: dict[str, Any], message: str) -> None:
-    pytest.importorskip("timm")
     with pytest.raises(UserError, match=message):
         TimmNetwork(**options)

@@ -1,5 +1,6 @@
 """The HTML page in a real browser."""
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,16 +10,18 @@ from typing import Any
 import pytest
 from compare_browser import Browser, browser
 from compare_example import example_run, example_study, with_failure, with_rows
+from rich.console import Console
 
-from kd_lightning.compare.results import Row, Study
+from kd_lightning.compare.results import Row
 from kd_lightning.report.analysis import Analysis, analyse, curve
 from kd_lightning.report.figures import plot
+from kd_lightning.report.outputs import write_report
 from kd_lightning.report.page import to_page
 from kd_lightning.report.panel import PALETTE, to_svg
 from kd_lightning.report.tables import headline
+from kd_lightning.report.text import to_terminal
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-WIDTHS = (1280, 390, 360)
 PLOTS = """[...document.querySelectorAll('[data-plot]')].map(box => ({
     name: box.dataset.plot,
     marks: box.querySelectorAll('svg use, svg path, svg image').length,
@@ -45,12 +48,6 @@ def analysis() -> Analysis:
 def page(analysis: Analysis, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(to_page(analysis), encoding="utf-8")
-    return path
-
-
-def written(study: Study, folder: Path) -> Path:
-    path = folder / "report.html"
-    path.write_text(to_page(analyse(study)), encoding="utf-8")
     return path
 
 
@@ -89,8 +86,7 @@ def without_problems(chromium: Browser, page: Path) -> bool:
     return chromium.problems == [] and requests == [page.as_uri()]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark"), (360, "light")])
 def test_every_figure_is_drawn_and_nothing_overflows(chromium: Browser, page: Path, width: int, scheme: str) -> None:
     chromium.open(page, width=width, scheme=scheme)
     plots: list[dict[str, Any]] = chromium.run(PLOTS)
@@ -148,6 +144,11 @@ def test_a_click_on_a_heading_sorts_by_value_and_what_is_missing_comes_last(chro
         "[...document.querySelector('table').querySelectorAll('th[aria-sort]')].map(th => th.ariaSort)"
     )
     assert states.count("ascending") == 1
+    cells = "document.querySelector('table').tBodies[0].rows[{}].cells[2].textContent = '{}'"
+    for line, text in enumerate(("1,234.5 ± 0.1", "nan ± nan", "\N{MINUS SIGN}3.0", "<0.001")):
+        chromium.run(cells.format(line, text))
+    click(chromium, head.format("Test accuracy (%)"))
+    assert column(chromium, "Test accuracy (%)") == ["\N{MINUS SIGN}3.0", "<0.001", "1,234.5 ± 0.1", "nan ± nan"]
 
 
 def test_plots_show_their_values_under_the_pointer(chromium: Browser, page: Path, analysis: Analysis) -> None:
@@ -194,7 +195,9 @@ def test_hostile_names_are_shown_as_text(chromium: Browser, tmp_path: Path) -> N
     study = example_study(seeds=range(2))
     rows = (study.rows[0], study.rows[1], replace(study.rows[2], name=HOSTILE), study.rows[3])
     classes = (HOSTILE, *study.class_names[1:])
-    page = written(with_failure(replace(with_rows(study, *rows), name=HOSTILE, class_names=classes), HOSTILE), tmp_path)
+    hostile = with_failure(replace(with_rows(study, *rows), name=HOSTILE, class_names=classes), HOSTILE)
+    page = tmp_path / "report.html"
+    page.write_text(to_page(analyse(hostile)), encoding="utf-8")
     chromium.open(page, width=360)
     assert HOSTILE in chromium.run("document.querySelector('h1').textContent")
     assert chromium.run("document.images.length + document.scripts.length") == 1  # the script
@@ -205,11 +208,16 @@ def test_hostile_names_are_shown_as_text(chromium: Browser, tmp_path: Path) -> N
     assert without_problems(chromium, page)
 
 
-@pytest.mark.parametrize("seeds", [[], [0]], ids=["no run", "one run"])
-def test_a_study_that_has_hardly_begun_shows_a_page_without_errors(
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seeds", [[], [7]], ids=["no run", "one run"])
+def test_a_study_that_has_hardly_begun_is_reported_in_every_form(
     chromium: Browser, tmp_path: Path, seeds: list[int]
 ) -> None:
-    page = written(example_study(seeds=seeds), tmp_path)
+    analysis = analyse(example_study(seeds=seeds))
+    page, *_ = write_report(analysis, tmp_path)
+    console = Console(file=io.StringIO(), record=True)
+    console.print(to_terminal(analysis))
+    assert console.export_text().startswith("cosine and regress: no verdict")
     chromium.open(page, width=390)
     assert chromium.run("document.querySelector('h1').textContent").startswith("cosine and regress: no verdict")
     assert chromium.run("document.documentElement.scrollWidth") == 390

@@ -73,8 +73,9 @@ def test_of_studies_without_effect_at_most_5_percent_are_called_whatever_the_use
     assert found >= 0.02  # a method that never calls would pass the line above
 
 
-def test_looks_and_rows_together_hold_the_error_too() -> None:
-    assert 0.01 < share_called(planned((3, 5, 8)), 1000, rows=3) <= LEVEL + 2.5 * np.sqrt(LEVEL * (1 - LEVEL) / 1000)
+@pytest.mark.parametrize("looks", [(5,), (3, 5, 8)])
+def test_looks_and_rows_together_hold_the_error_too(looks: Sequence[int]) -> None:
+    assert 0.01 < share_called(planned(looks), 1000, rows=3) <= LEVEL + 2.5 * np.sqrt(LEVEL * (1 - LEVEL) / 1000)
 
 
 def test_levels_add_up_rise_and_leave_one_look_all() -> None:

@@ -1,30 +1,12 @@
 """How long a network was trained, and on how much of its data."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 
-from kd_lightning.data.base import ImageDataModule
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.data.loader import BatchLoader
-from kd_lightning.inference.model_info import ModelInfo
-from kd_lightning.networks import Network
-from kd_lightning.tasks.trainer_callbacks import callbacks_of
-
-
-def info_of(network: Network, data: ImageDataModule) -> ModelInfo:
-    """Return what a file of a network that is trained on this data contains besides its weights."""
-    return ModelInfo(
-        network=network.class_path,
-        arguments=network.arguments,
-        class_names=data.class_names,
-        mean=data.normalization.mean,
-        std=data.normalization.std,
-        image_size=data.image_size,
-        data=data.name,
-        pixel_range=data.pixel_range,
-    )
 
 
 def training_record(trainer: Trainer) -> dict[str, Any]:
@@ -41,30 +23,14 @@ def epochs_trained(trainer: Trainer) -> float:
 
 def limits(trainer: Trainer) -> str:
     """Return the options of the trainer that excluded some images or epochs, such as ``limit_train_batches 2``."""
-    loader, settings = trainer.train_dataloader, dict[str, Any]()
-    if isinstance(loader, BatchLoader) and trainer.num_training_batches < len(loader):
-        names = ("overfit_batches", "limit_train_batches")
-        settings = {name: getattr(trainer, name) for name in names}
+    found, loader = list[str](), trainer.train_dataloader
     if trainer.max_epochs == -1 or trainer.current_epoch < (trainer.max_epochs or 0):
-        out_of_time = any(timer.time_remaining() == 0 for timer in callbacks_of(trainer, Timer))
-        out_of_steps = 0 < trainer.max_steps <= trainer.global_step
-        settings |= {"max_steps": trainer.max_steps if out_of_steps else -1, "max_time": out_of_time or None}
-    return configured_limits(settings)
-
-
-def configured_limits(settings: Mapping[str, Any]) -> str:
-    """Return the limits in a config's trainer, whether they will exclude anything or not.
-
-    Args:
-        settings: Options of the trainer, by name.
-    """
-    found = [f"max_steps {settings['max_steps']}"] if settings.get("max_steps", -1) != -1 else []
-    found += ["max_time"] if settings.get("max_time") is not None else []
-    share = settings.get("limit_train_batches")
-    if settings.get("overfit_batches"):  # it sets the other one
-        found.append(f"overfit_batches {settings['overfit_batches']}")
-    elif share is not None and not (isinstance(share, float) and share == 1.0):
-        found.append(f"limit_train_batches {share}")
+        found += [f"max_steps {trainer.max_steps}"] if 0 < trainer.max_steps <= trainer.global_step else []
+        found += ["max_time"] if any(timer.time_remaining() == 0 for timer in callbacks_of(trainer, Timer)) else []
+    if isinstance(loader, BatchLoader) and trainer.num_training_batches < len(loader):
+        options: Any = trainer
+        name = "overfit_batches" if options.overfit_batches else "limit_train_batches"  # the one sets the other
+        found.append(f"{name} {getattr(options, name)}")
     return ", ".join(found)
 
 
