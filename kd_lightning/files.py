@@ -1,12 +1,13 @@
 """Files that are written atomically, names that stay in their folder, and the folder of caches."""
 
 import errno
+import hashlib
 import os
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -173,3 +174,9 @@ def file_state(path: str | Path) -> FileState | None:
     except OSError:
         return None
     return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def file_digest(path: Path, kind: str = "sha256") -> str:
+    """Return a file's SHA-256, or another digest that ``hashlib`` knows, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from kd_lightning.callbacks import ExportONNX, QuantizeONNX, SaveWeights
 from kd_lightning.data import ImageDataModule
-from kd_lightning.digest import digest, file_digest
+from kd_lightning.digest import digest
+from kd_lightning.files import file_digest
 from kd_lightning.networks.weights import read_weights
 from kd_lightning.sources import library_version, own_modules, used_by
 

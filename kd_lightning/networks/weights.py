@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kd_lightning.data.published import local_file
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write
 from kd_lightning.inference.model_info import ModelInfo
@@ -105,10 +106,13 @@ def load_weights(network: Network, path: str | Path) -> ModelInfo:
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]:
     """Read a network's state dict and description, without executing code from the file.
 
+    Args:
+        path: The file, or ``https://HOST/FILE#sha256=CHECKSUM``, as wherever weights are read.
+
     Raises:
         UserError: The file is missing, damaged, holds pickled code or has no state dict.
     """
-    content = read_content(Path(path))
+    content = read_content(local_file(path))
     if not isinstance(content, Mapping):
         raise UserError(
             f"{path} holds a {type(content).__name__}, not weights; give a .pth or .ckpt file of a network."

@@ -11,7 +11,7 @@ class Options(argparse.Namespace):
     """The parsed options, as ``predict --help`` explains them; ``threads`` of 0 takes what there is."""
 
     images: list[str]
-    model: Path
+    model: str
     network: str | None
     output: Path | None
     sheet: Path | None
@@ -35,7 +35,12 @@ def parse(args: Sequence[str]) -> Options:
     )
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="an image file, or a folder of images")
-    add("--model", required=True, type=Path, metavar="FILE", help="an .onnx (needs no torch), or weights of a run")
+    add(
+        "--model",
+        required=True,
+        metavar="FILE",
+        help="an .onnx (needs no torch), or weights; or https://...#sha256=...",
+    )
     add("--network", metavar="CLASS", help="of weights: the class of a network of your own, my_networks.TinyNN")
     results = _file(".json", ".jsonl", ".csv")
     add("--output", type=results, metavar="FILE", help="write the results too, by the ending as .json, .jsonl, .csv")

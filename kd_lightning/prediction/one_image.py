@@ -36,7 +36,7 @@ def predict_image(image_path: str | Path, model_path: str | Path) -> "tuple[str,
     if predictor.clipped:
         warnings.warn(f"{shown(predictor.clipped.pop())} {BEYOND}.", stacklevel=2)
     label = predictor.info.class_names[int(probabilities.argmax())]
-    if is_onnx(model_path):
+    if is_onnx(predictor.path):
         return label, probabilities
     import torch
 

@@ -25,8 +25,9 @@ class Teacher(nn.Module):
 
     Args:
         network: The teacher's network.
-        weights: File with its weights (``.pth``, ``.safetensors`` or ``.ckpt``). Without it, ``fit`` takes those of the
-            newest run that was trained with ``config`` as it is now, and the Python API takes the network as it is.
+        weights: File with its weights (``.pth``, ``.safetensors`` or ``.ckpt``), or the address of one with its
+            SHA-256, ``https://HOST/FILE#sha256=CHECKSUM``. Without it, ``fit`` takes those of the newest run that was
+            trained with ``config`` as it is now, and the Python API takes the network as it is.
         config: Config with which ``fit`` trains the teacher first where there is no such run. It takes the data, the
             random seed and the changed trainer options of the student's run.
         normalization: Mean and std of each channel with which a bare state dict's training images were normalized;

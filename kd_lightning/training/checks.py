@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
 from kd_lightning.data import ImageDataModule
+from kd_lightning.data.published import local_file
 from kd_lightning.errors import UserError
 from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.yaml_check import read_yaml
@@ -112,7 +113,7 @@ def check_trainer(trainer: Namespace) -> None:
 def check_teacher_file(own: Namespace) -> None:
     """Refuse a named file with the teacher's weights that does not exist."""
     settings = teacher_settings(own)
-    if settings is not None and settings.weights is not None and not Path(settings.weights).is_file():
+    if settings is not None and settings.weights is not None and not local_file(settings.weights).is_file():
         raise UserError(
             f"--model.teacher.weights is {settings.weights}, which is not a file; leave it out, and fit trains the "
             f"teacher first, or train it with `python -m kd_lightning fit --config {settings.config}`."
