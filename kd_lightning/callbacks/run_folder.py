@@ -17,7 +17,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.files import writing
 from kd_lightning.networks.weights import ENDINGS
 
-KINDS = (".yaml", *ENDINGS, ".onnx", ".json", ".ckpt")
+KINDS = (".md", ".yaml", *ENDINGS, ".onnx", ".json", ".ckpt")
 """Kinds of files that a run writes into its folder."""
 
 

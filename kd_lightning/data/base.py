@@ -51,6 +51,9 @@ class ImageDataModule(ImageSource, LightningDataModule):
             every epoch drops other images.
     """
 
+    hub_name: str = ""
+    """Name of the data set on the Hugging Face hub, for model cards; empty where it is not there."""
+
     def __init__(
         self,
         batch_size: int = 128,

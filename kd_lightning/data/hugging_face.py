@@ -55,6 +55,7 @@ class HuggingFaceDataModule(DecodedDataModule):
         super().__init__(Path(path), **kwargs)
         self.name = shown(self.root.resolve().name)
         self.path, self.subset, self.revision = path, subset, revision
+        self.hub_name = path if is_on_hub(path) else ""
         self._given = {"Image": image_column, "ClassLabel": label_column}
 
     @property
@@ -97,8 +98,3 @@ class HuggingFaceDataModule(DecodedDataModule):
             for split, table in self._tables.items()
         }
         return {split: numbers for split, numbers in found.items() if numbers is not None}
-
-    @property
-    def hub_name(self) -> str:
-        """Its name on the hub; empty for local files."""
-        return self.path if is_on_hub(self.path) else ""
