@@ -196,14 +196,16 @@ class _Files:
         return images[: len(images) - len(found.broken)], found
 
     def read(self, path: Path) -> tuple[Pixels, Found] | None:
-        """Open a cache; ``None`` where there is none, or where a file that was broken can be read now."""
+        """Open a cache; ``None`` where there is none, where it is damaged, or where a broken file can be read now."""
         try:
             broken, pixel_range, note = json.loads(path.with_suffix(".json").read_text())
+            found = Found(dict(broken), pixel_range and tuple(pixel_range), note)
             images = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
+            if (images.shape, images.dtype) != ((len(self.names), *self.shape), np.uint8):
+                return None
+            names = [self.names[position] for position in found.broken]
+        except Exception:  # on damaged files NumPy and json raise nearly anything
             return None
-        found = Found(dict(broken), pixel_range and tuple(pixel_range), note)
-        names = [self.names[position] for position in found.broken]
         if len(decode(names, self.shape[0], self.shape[2], found.pixel_range)[0]):
             return None
         return images[: len(images) - len(found.broken)], found
