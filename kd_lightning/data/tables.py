@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -38,10 +39,12 @@ def load_splits(path: str, subset: str | None, revision: str | None) -> dict[Spl
     """
     try:
         import datasets
+        from tqdm import tqdm
     except ImportError as error:
         raise UserError(
             "HuggingFaceDataModule needs the package datasets; install it with `pip install datasets`."
         ) from error
+    tqdm.set_lock(RLock())  # the library's bars; their own lock leaks a semaphore of each worker that a study stops
     if not is_on_hub(path) and not Path(path).exists():
         raise UserError(f"there is no folder or file {path}; give one with --data.path, or a name of the hub.")
     reader = READERS.get(Path(path).suffix) if Path(path).is_file() else None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from kd_lightning.data.published import local_file
 from kd_lightning.errors import UserError
 from kd_lightning.networks.weights import read_content
 from kd_lightning.training.config_files import first_config, newest_first
@@ -30,7 +31,7 @@ def choose_checkpoint(own: Namespace, command: str, runs: Path) -> Path | None:
         if command != "fit":
             raise UserError(f"{command} measures a checkpoint, but none is given; {_advice(runs, own)}.")
         return None
-    path = newest_checkpoint(runs, given) if given in ("best", "last") else Path(given)
+    path = newest_checkpoint(runs, given) if given in ("best", "last") else local_file(given)
     if path is None:
         raise UserError(f"there is no {given} checkpoint; {_advice(runs, own)}.")
     content = read_content(path)

@@ -2,18 +2,21 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from PIL import Image
+from tiny import TinyDataModule, TinyNetwork
+from weights_example import info_of
 
 from kd_lightning.callbacks.model_card import model_card
 from kd_lightning.cli import main
 from kd_lightning.export import ExportReport, Row
 from kd_lightning.export.verify import Measured
-from kd_lightning.networks.weights import load_model
+from kd_lightning.networks.weights import load_model, save_weights
 
 TINY = ["--config=student.yaml", "--data=tiny.TinyDataModule", "--data.count=64", "--model.network=tiny.TinyNetwork"]
 TRAINER = ["accelerator=cpu", "enable_progress_bar=false", "max_epochs=1"]
@@ -55,20 +58,16 @@ def test_a_card_has_the_numbers_of_the_run_and_its_commands_work(
 
 
 def test_a_card_of_a_distilled_resumed_and_partly_tested_run_claims_no_more_than_it_measured(temp_folder: Path) -> None:
-    assert main([*FIT, "--files.weights=weights.pth"]) == 0
-    weights = f"--model.teacher.weights={RUNS}/version_0/weights.pth"
-    distill = [
-        "--model=Distill",
-        "--model.losses={kd: SoftTargets}",
-        "--model.teacher.network=tiny.TinyNetwork",
-        weights,
-    ]
-    options = [*FIT, *distill, "--files.weights=model.safetensors", "--data.val_size=0"]
+    info = replace(info_of(TinyNetwork()), class_names=TinyDataModule().class_names)
+    save_weights("teacher.pth", TinyNetwork(), info)
+    distill = ["--model=Distill", "--model.losses={kd: SoftTargets}", "--model.teacher.network=tiny.TinyNetwork"]
+    options = [*FIT, *distill, "--model.teacher.weights=teacher.pth", "--files.weights=model.safetensors"]
+    options += ["--data.val_size=0"]
     assert main(options) == 0
-    resumed = f"--ckpt_path={RUNS}/version_1/checkpoints/last.ckpt"
+    resumed = f"--ckpt_path={RUNS}/version_0/checkpoints/last.ckpt"
     partly = ["--trainer.limit_test_batches=1", "--data.eval_batch_size=16", "--trainer.max_epochs=2"]
     assert main([*options, resumed, *partly]) == 0
-    front, text, _ = card(RUNS / "version_2")
+    front, text, _ = card(RUNS / "version_1")
     assert front["tags"] == ["image-classification", "knowledge-distillation"]
     assert "model-index" not in front
     assert "| trained | TinyNetwork (140 parameters) by Distill for 2 epochs |" in text
