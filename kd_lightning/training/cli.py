@@ -7,7 +7,6 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 
 import kd_lightning.callbacks
@@ -16,7 +15,15 @@ import kd_lightning.losses
 import kd_lightning.networks
 import kd_lightning.tasks.schedules
 import kd_lightning.teacher  # noqa: F401  bare class names are those of imported classes
-from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt, SaveWeights
+from kd_lightning.callbacks import (
+    LogContactSheet,
+    LogHyperparameters,
+    LogTestPictures,
+    RunSummary,
+    SaveOnInterrupt,
+    SaveWeights,
+)
+from kd_lightning.callbacks.curves import Curves
 from kd_lightning.callbacks.measure_baseline import MeasureBaseline
 from kd_lightning.callbacks.measured_weights import MeasuredWeights
 from kd_lightning.callbacks.run_folder import RunFolder
@@ -130,7 +137,8 @@ class TrainingCLI(LightningCLI):
         """Build the trainer with a TensorBoard folder named after the config, and the callbacks of every fit."""
         trainer = self.config_init[str(self.subcommand)].trainer
         if trainer.logger in (None, True):
-            kwargs["logger"] = TensorBoardLogger(str(self.logs.parent), f"{LOGS}/{self.name}", default_hp_metric=False)
+            place = str(self.logs.parent), f"{LOGS}/{self.name}"
+            kwargs["logger"] = Curves(*place, with_test=self.subcommand != "fit")
         folder = RunFolder(self.logs / self.name)
         own = trainer.callbacks or []
         kwargs["callbacks"] = [folder, *own, SaveOnInterrupt()]
@@ -139,7 +147,8 @@ class TrainingCLI(LightningCLI):
             kept = [] if trainer.enable_checkpointing is False else checkpoints(validates)
             files = self.config_init[str(self.subcommand)].files.callbacks(own)
             # SaveOnInterrupt comes after callbacks that average weights; RunSummary lists the files of the others
-            kwargs["callbacks"] = [folder, LogContactSheet(), *kept, *files, *own, SaveOnInterrupt(), TrainAhead()]
+            logged = [LogContactSheet(), LogTestPictures(), LogHyperparameters()]
+            kwargs["callbacks"] = [folder, *logged, *kept, *files, *own, SaveOnInterrupt(), TrainAhead()]
             baseline = [] if self.baseline is None else [MeasureBaseline(str(self.baseline))]
             kwargs["callbacks"] += [*baseline, RunSummary(self.name)]
         built = super().instantiate_trainer(**kwargs)
