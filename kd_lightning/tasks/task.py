@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from kd_lightning.callbacks.of_task import callbacks_of_task, renew_averages
+from kd_lightning.docstrings import show_options
 from kd_lightning.losses import Batch, Loss, LossSum, Shapes, Targets
 from kd_lightning.losses.pairs import feature_extractor
 from kd_lightning.networks import Network
@@ -52,11 +53,17 @@ class Task(LightningModule):
         images: Images in the data set that the losses are trained on; 0 before it is known.
     """
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Show also the options that the bases have."""
+        super().__init_subclass__(**options)
+        show_options(cls)
+
     def __init__(
         self,
         network: Network,
         losses: dict[str, Loss],
         teacher_shapes: Shapes | None = None,
+        *,
         optimizer: OptimizerCallable = notebook_optimizer,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Interval = "auto",
