@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from kd_lightning.errors import UserError
-from kd_lightning.report.analysis import Analysis, RowAnalysis
+from kd_lightning.report.analysis import ACCURACY, Analysis, RowAnalysis
 from kd_lightning.report.error_control import cautions
 from kd_lightning.report.tables import Table, headline, results_table
-from kd_lightning.report.text import markdown_table
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,8 @@ class StudyResult:
         return pandas.DataFrame(lines, columns=columns).set_index("name")
 
     def __repr__(self) -> str:
-        lines = [self.headline, *cautions(self.analysis.study), "", markdown_table(results_table(self.analysis))]
-        return "\n".join([*lines, "", f"Report: {self.page}"])
+        lines = [self.headline, *cautions(self.analysis.study), *map(_line, self.analysis.rows)]
+        return "\n".join([*lines, f"Report: {self.page}"])
 
     def _repr_html_(self) -> str:
         lines = [f"<p><strong>{html.escape(self.headline)}</strong></p>"]
@@ -93,13 +92,18 @@ class StudyResult:
 
 
 def _row(found: RowAnalysis) -> StudyRow:
-    row, by, accuracy = found.row, found.comparison, found.measures["test_accuracy"]
+    row, by, accuracy = found.row, found.comparison, found.measures[ACCURACY.name]
     mean, sd = (accuracy.mean, accuracy.std) if accuracy else (None, None)
     if by is None:
         return StudyRow(row.name, row.role, len(row.runs), mean, sd, None, None, None, None)
     test, verdict = by.test, str(by.verdict)
     difference = test.difference if test.runs else None
     return StudyRow(row.name, row.role, len(row.runs), mean, sd, difference, test.interval, by.adjusted_p, verdict)
+
+
+def _line(found: RowAnalysis) -> str:
+    accuracy = f"  {found.row.name}: {ACCURACY.text(found.measures[ACCURACY.name])} % correct"
+    return f"{accuracy}, {found.comparison.sentence()}" if found.comparison else accuracy
 
 
 def _html(table: Table) -> str:

@@ -18,7 +18,13 @@ from kd_lightning.networks.reparameterize import reparameterize_network
 from kd_lightning.tasks.checkpoints import check_checkpoint, describe_checkpoint, model_info
 from kd_lightning.tasks.compiled import CompiledNetworks
 from kd_lightning.tasks.epoch_metrics import EpochMetrics
-from kd_lightning.tasks.optimization import Interval, flattens_weights, notebook_optimizer, schedule_entry
+from kd_lightning.tasks.optimization import (
+    Interval,
+    check_factories,
+    flattens_weights,
+    notebook_optimizer,
+    schedule_entry,
+)
 from kd_lightning.tasks.step import Step
 
 if TYPE_CHECKING:
@@ -72,6 +78,7 @@ class Task(LightningModule):
         reparameterize: int = 0,
     ) -> None:
         super().__init__()
+        check_factories(optimizer, lr_scheduler)
         network = reparameterize_network(network, reparameterize) if reparameterize else network
         self.network = network.to_channels_last()
         self.extractor = feature_extractor(network, network, losses, lambda loss: loss.student_layers)

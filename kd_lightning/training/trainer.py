@@ -192,7 +192,7 @@ def make_trainer(name: str, *, files: Mapping[str, str | None] | None = None, **
     """
     if not name.isprintable() or name.startswith(".") or not name or {"/", "\\", ":"} & set(name):
         raise UserError(f"the run is called {name!r}, but its name is also its folder's; give a plain name.")
-    _check_names("Trainer", options, list(signature(Trainer).parameters))
+    _check_names("Lightning's Trainer", options, list(signature(Trainer).parameters))
     _check_names("files", files or {}, list(signature(RunFiles).parameters))
     quieten()
     use_own_cores()
@@ -212,5 +212,6 @@ def make_trainer(name: str, *, files: Mapping[str, str | None] | None = None, **
 def _check_names(owner: str, given: Mapping[str, Any], known: list[str]) -> None:
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known)
-            raise UserError(f"{owner} has no option {name!r}{did_you_mean(near)}; its options are {', '.join(known)}.")
+            near = [f"max_{name}"] if f"max_{name}" in known else get_close_matches(name, known)
+            listed = "" if near else f"; it has {', '.join(known)}"
+            raise UserError(f"{owner} has no option {name!r}{did_you_mean(near)}{listed}.")
