@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,25 +12,34 @@ from functools import partial
 from inspect import getdoc, signature
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 import torch
 from compare_example import example_study
 from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tiny import TinyDataModule, TinyNetwork
 
 import kd_lightning
 from kd_lightning import Classifier, CosineDistill, Distill, Task, Teacher, UserError, losses, make_trainer
-from kd_lightning.data import CIFAR10DataModule
+from kd_lightning.callbacks import export_onnx
+from kd_lightning.commands import compare as commands_compare
+from kd_lightning.compare.study import Request
+from kd_lightning.data import CIFAR10DataModule, ShapesDataModule
+from kd_lightning.networks import DeepNN
 from kd_lightning.networks.weights import load_model
-from kd_lightning.report.analysis import analyse
+from kd_lightning.report.analysis import Analysis, analyse
 from kd_lightning.report.result import StudyResult
 from kd_lightning.tasks import Distill as SameDistill
 from kd_lightning.tasks.schedules import OneCycle
+from kd_lightning.training.run_files import RunFiles
 from kd_lightning.training.trainer import RunTrainer
 
 ROOT = Path(__file__).parents[1]
+TUTORIAL = ("teacher", "alone", "soft_targets", "cosine", "regressor")
 NO_ONNX = {"onnx": None}
 QUIET: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False}
 
@@ -100,7 +110,7 @@ def shown_in_tensorboard(folder: Path) -> set[str]:
 
 def test_the_trainer_gives_a_run_what_fit_gives_it(temp_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = TinyDataModule()
-    trainer = make_trainer("mine", max_epochs=1, files={"dynamic": None, "static": None}, **QUIET)
+    trainer = tiny_trainer()
     assert isinstance(trainer, Trainer)
     task = Distill(TinyNetwork(), Teacher(TinyNetwork()), {"kd": losses.SoftTargets()})
     trainer.fit(task, datamodule=data)
@@ -108,7 +118,7 @@ def test_the_trainer_gives_a_run_what_fit_gives_it(temp_folder: Path, capsys: py
     folder = Path("lightning_logs/mine/version_0")
     assert trainer.folder == folder
     logged = {path.name for path in folder.rglob("*") if not path.name.startswith("events.")}
-    written = {"weights.pth", "ImagePredictor.onnx", "summary.json", "summary.txt", "hparams.yaml"}
+    written = {"weights.pth", "summary.json", "summary.txt", "hparams.yaml"}
     assert logged == written | {"checkpoints", "best.ckpt", "last.ckpt"}
     assert {"training images", "val/accuracy"} <= shown_in_tensorboard(folder)
     values = trainer.summary.values
@@ -261,3 +271,66 @@ def test_a_table_without_pandas_is_a_sentence(result: StudyResult, monkeypatch: 
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(UserError, match="pip install pandas"):
         result.table()
+
+
+@pytest.fixture
+def small_world(temp_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CIFAR-10 of a hundred drawn images, and an untrained teacher's file."""
+    monkeypatch.setattr(export_onnx, "rehearse_export", lambda *args: None)
+    monkeypatch.setattr(RunFiles.__init__, "__defaults__", ("weights.pth", "ImagePredictor.onnx", None, None))
+    numbers = np.random.default_rng(0)
+    images, labels = numbers.integers(0, 256, (100, 32, 32, 3), dtype=np.uint8), [*range(10)] * 10
+    monkeypatch.setattr(CIFAR10DataModule, "read", lambda self, train: (images, labels))
+    monkeypatch.setattr(ShapesDataModule.__init__, "__defaults__", (100, 50, 32, "auto"))
+    torch.save(DeepNN().state_dict(), "NNDeep.pth")
+    Image.fromarray(images[0]).save("cat.jpg")
+
+
+def quick(code: str) -> str:
+    """Let each training of a program take one step, and export nothing."""
+    options = "max_epochs=1, limit_train_batches=1, enable_progress_bar=False, files={'onnx': None}"
+    return re.sub(r"max_epochs=\w+", options, code)
+
+
+def snippets(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_snippets_of_a_page_run(
+    page: str, small_world: None, result: StudyResult, fp32: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def study_of(request: Request, args: list[str], console: object) -> tuple[Analysis, Path]:
+        asked.append((request.name, request.study.seeds))
+        return result.analysis, result.page
+
+    monkeypatch.setattr(commands_compare, "compare", study_of)
+    monkeypatch.setitem(sys.modules, "pandas", MagicMock())
+    for number, code in enumerate(snippets(page)):
+        if model := re.search(r'predict_image\(".*?", "(.*?)"\)', code):
+            shutil.copy(fp32, model[1])
+        exec(compile(quick(code), f"{page} {number}", "exec"), {"__name__": "__main__"})
+    assert asked == ([("quickstart_compare", 5)] if page == "docs/python.md" else [])
+    assert list(Path("lightning_logs").glob("*/version_0/summary.json"))
+
+
+def test_the_smallest_example_runs(small_world: None) -> None:
+    code = (ROOT / "examples" / "minimal.py").read_text(encoding="utf-8")
+    exec(compile(quick(code), "minimal.py", "exec"), {"__name__": "__main__"})
+    assert Path("lightning_logs/minimal/version_0/weights.pth").is_file()
+
+
+def test_the_tutorial_runs_cell_by_cell(small_world: None, capsys: pytest.CaptureFixture[str]) -> None:
+    notebook = json.loads((ROOT / "examples" / "tutorial.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    names: dict[str, Any] = {}
+    for number, cell in enumerate(cells):
+        exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+        if cell["metadata"].get("tags") == ["parameters"]:
+            names |= {"epochs": 1, "batches": 1}
+    assert [*names["accuracy"]] == [f"tutorial_{name}" for name in TUTORIAL]
+    assert names["label"] in names["data"].class_names
+    assert "LightNN 267,738 parameters" in capsys.readouterr().out
