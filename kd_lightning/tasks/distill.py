@@ -39,6 +39,7 @@ class Distill(Task):
         network: Network,
         teacher: Teacher,
         losses: dict[str, Loss],
+        *,
         cache_teacher: bool | Literal["auto"] = "auto",
         **options: Any,
     ) -> None:

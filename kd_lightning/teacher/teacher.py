@@ -49,6 +49,7 @@ class Teacher(nn.Module):
         normalization: Normalization | None = None,
     ) -> None:
         super().__init__()
+        weights = None if weights is None else str(weights)  # checkpoints hold no paths
         info = None if weights is None else read_weights(weights)[1]
         if info is not None and info.image_size != network.image_size:
             network = network.rebuilt(image_size=info.image_size)

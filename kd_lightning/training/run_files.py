@@ -43,9 +43,9 @@ class RunFiles:
         return callbacks
 
 
-def checkpoints(validates: bool) -> list[Callback]:
+def checkpoints() -> list[Callback]:
     """Return the callbacks that keep the last epoch, and the best one where there are validation images."""
-    callbacks: list[Callback] = [KeepCheckpoint("last", save_on_train_epoch_end=True)]
-    if validates:
-        callbacks.append(KeepCheckpoint("best", monitor="val/accuracy", mode="max"))
-    return callbacks
+    return [
+        KeepCheckpoint("last", save_on_train_epoch_end=True),
+        KeepCheckpoint("best", monitor="val/accuracy", mode="max"),
+    ]
