@@ -1,138 +1,66 @@
-"""The code that a class depends on: the source files that its module imports, directly or not, and the libraries."""
+"""Code: the user's own modules that Python has imported, the libraries beside them, and this package's version."""
 
-import ast
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from functools import cache, lru_cache
-from hashlib import blake2b
-from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import PackageNotFoundError, distributions, packages_distributions, version
-from importlib.util import find_spec
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
+from types import ModuleType
+
+from kd_lightning.digest import digest
 
 PACKAGE = Path(__file__).parent
 
-DYNAMIC = re.compile(rb"\b(importlib|__import__|import_module|exec|eval|resolve_name|runpy)\b")
-"""What can import a module that the source does not name."""
+
+@cache
+def package_version() -> str:
+    """Return this package's version with a digest of its sources, as in ``0.1.0 (3f9a01c2)``."""
+    sources = (path.read_bytes() for path in sorted(PACKAGE.rglob("*.py")))
+    return f"{version(PACKAGE.name)} ({digest(*sources, size=4)})"
 
 
-def code_digest(modules: Iterable[str], left_out: Callable[[str], bool] = lambda module: False) -> str:
-    """Return a digest of the sources that modules import, directly or not, and of the versions of their libraries.
+def own_modules() -> dict[str, Path]:
+    """Return the files of all imported modules that are the user's own, by name."""
+    return {name: path for name in list(sys.modules) if (path := own_file(name)) is not None}
 
-    A source of the user that imports dynamically counts for all sources in its folder.
 
-    Args:
-        modules: Names of the first modules.
-        left_out: Returns whether a module, by its name, is left out.
+def own_file(module: str) -> Path | None:
+    """Return the file of an imported module that is neither Python's, nor installed, nor of this package."""
+    file, top = getattr(sys.modules.get(module), "__file__", None), module.partition(".")[0]
+    if file is None or top == PACKAGE.name or top in sys.stdlib_module_names:
+        return None
+    path = Path(file)  # an editable install is the user's own
+    is_installed = top in _distributions() and {"site-packages", "dist-packages"} & {*path.parts}
+    return path if path.is_file() and not is_installed else None
+
+
+def used_by(modules: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Return which of the user's own modules some modules use, directly or not, and the top names of their libraries.
+
+    A module uses the modules among its values, and those that its classes, functions and objects come from.
     """
-    digest, (sources, libraries) = blake2b(digest_size=16), reached(modules, left_out)
-    for name in sorted(sources):
-        digest.update(name.encode() + b"\0" + blake2b(sources[name].read_bytes()).digest())
-    for library in sorted(libraries):
-        digest.update(f"{library} {_version(library)}\0".encode())
-    return digest.hexdigest()
-
-
-def reached(modules: Iterable[str], left_out: Callable[[str], bool]) -> tuple[dict[str, Path], set[str]]:
-    """Return the sources that modules import, directly or not, by name, and the top names of their libraries."""
-    sources: dict[str, Path] = {}
-    libraries: set[str] = set()
-    waiting, seen = list(modules), set[str]()
+    own, libraries, waiting = set[str](), set[str](), list(modules)
     while waiting:
         name = waiting.pop()
-        if name in seen or left_out(name):
+        if name in own:
             continue
-        seen.add(name)
-        path = _source(name)
-        if path is None:
+        if own_file(name) is None:
             libraries.add(name.partition(".")[0])
             continue
-        sources[name] = path
-        waiting += [name.rpartition(".")[0]] if "." in name else []
-        source = path.read_bytes()
-        waiting += _imports(name if path.name == "__init__.py" else name.rpartition(".")[0], source)
-        if PACKAGE not in path.parents and DYNAMIC.search(source):
-            sources |= {str(other): other for other in sorted(path.parent.rglob("*.py"))}
-    return sources, {library for library in libraries if library not in sys.stdlib_module_names}
+        own.add(name)
+        waiting += [name.rpartition(".")[0], *map(_origin, list(vars(sys.modules[name]).values()))]
+    return own, libraries & _distributions().keys() - {PACKAGE.name}
 
 
-def _source(name: str) -> Path | None:
-    """Return the source of a module that is neither Python's nor installed; ``None`` for any other, or no module."""
-    if name.partition(".")[0] in sys.stdlib_module_names:
-        return None
-    spec = _spec(name)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    path = Path(spec.origin)
-    own = PACKAGE in path.parents or not _is_installed(path)
-    return path if own and path.is_file() else None
+def _origin(value: object) -> str:
+    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    return name if isinstance(name, str) else ""
 
 
-def _is_installed(path: Path) -> bool:
-    """Return whether a distribution has installed a file, in any folder; the user's own may be editable."""
-    return any(path.relative_to(folder).parts[0].removesuffix(".py") in _installed(folder) for folder in path.parents)
-
-
-@cache
-def _installed(folder: Path) -> frozenset[str]:
-    """Return the top names that distributions have installed in a folder, from their metadata there."""
-    found = set[str]()
-    for distribution in distributions(path=[str(folder)]):
-        if distribution.read_text("SOURCES.txt") is None:  # which is beside sources that are not installed
-            names = distribution.read_text("top_level.txt")
-            files = distribution.read_text("RECORD") or ""
-            found |= set(names.split()) if names else {re.split("[/.,]", line)[0] for line in files.splitlines()}
-    return frozenset(found)
-
-
-def _spec(name: str) -> ModuleSpec | None:
-    """Find a module without importing it or what it is in."""
-    loaded: ModuleSpec | None = getattr(sys.modules.get(name), "__spec__", None)
-    if loaded is not None:
-        return loaded
-    parent, _, last = name.rpartition(".")
-    if not parent:
-        with suppress(ValueError, ImportError):  # a module without a spec
-            return find_spec(name)
-        return None
-    around = _spec(parent)
-    if around is None or around.submodule_search_locations is None:
-        return None
+def library_version(name: str) -> str:
+    """Return the version of an installed library, by the name that is imported; empty where there is none."""
     try:
-        return PathFinder.find_spec(name, around.submodule_search_locations)
-    except KeyError:  # a folder without an __init__.py, in one that is not imported
-        found = ModuleSpec(name, None, is_package=True)
-        found.submodule_search_locations = [str(Path(place, last)) for place in around.submodule_search_locations]
-        return found
-
-
-@lru_cache(maxsize=1024)
-def _imports(package: str, source: bytes) -> tuple[str, ...]:
-    """Return the names of the modules that a source in a package imports, wherever in it."""
-    try:
-        nodes = list(ast.walk(ast.parse(source)))
-    except (SyntaxError, ValueError):
-        return ()
-    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    return (*plain, *(name for node in nodes if isinstance(node, ast.ImportFrom) for name in _from(node, package)))
-
-
-def _from(node: ast.ImportFrom, package: str) -> Iterator[str]:
-    """Yield the module that a ``from`` names, and those of its names that are modules too."""
-    parts = package.split(".")
-    above = parts[: len(parts) - node.level + 1] if node.level else []
-    base = ".".join([*above, *([node.module] if node.module else [])])
-    yield base
-    yield from (name for alias in node.names if _spec(name := f"{base}.{alias.name}"))
-
-
-@cache
-def _version(library: str) -> str:
-    """Return the version of the distribution that a library came with; empty where it came with none."""
-    try:
-        return version((_distributions().get(library) or [library])[0])
+        return version(_distributions().get(name, [name])[0])
     except PackageNotFoundError:
         return ""
 

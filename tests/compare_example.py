@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_lightning.compare.results import Curves, Failure, Role, Row, Run, Study
-from kd_lightning.compare.settings import Settings
+from kd_lightning.compare.results import Curves, Failure, Role, Row, Run, Settings, Study
 from kd_lightning.compare.study_plan import StudyPlan
 from kd_lightning.data.class_names import CIFAR10_CLASSES
 
@@ -35,14 +34,13 @@ def example_run(seed: int, accuracy: float, images: int = 1000, epochs: int = 20
     labels = np.arange(images) % len(CIFAR10_CLASSES)
     correct = _rank(np.random.default_rng(7).normal(size=images) + 0.6 * generator.normal(size=images)) < accuracy
     wrong = (labels + generator.choice([2, 8, 1, 9], size=images, p=[0.5, 0.3, 0.1, 0.1])) % len(CIFAR10_CLASSES)
-    confusion = np.zeros((len(CIFAR10_CLASSES), len(CIFAR10_CLASSES)), dtype=int)
-    np.add.at(confusion, (labels, np.where(correct, labels, wrong)), 1)
     return Run(
         seed=seed,
         test_loss=1.55 - accuracy + generator.normal(0, 0.01),
         calibration_error=abs(0.03 + generator.normal(0, 0.004)),
-        confusion=tuple(tuple(int(count) for count in line) for line in confusion),
-        correct=correct,
+        labels=labels,
+        predicted=np.where(correct, labels, wrong),
+        class_count=len(CIFAR10_CLASSES),
         parameters=1_186_986 if teacher else 267_738,
         multiply_adds=94_200_000 if teacher else 1_300_000,
         training_seconds=(210.0 if teacher else 60.0) + generator.normal(0, 1),

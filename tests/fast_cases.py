@@ -30,7 +30,7 @@ from kd_lightning.data.loader import Batch
 from kd_lightning.networks import DeepNN
 from kd_lightning.tasks import Classifier, FeatureRegressDistill, Task
 from kd_lightning.tasks.schedules import OneCycle
-from kd_lightning.tasks.step_output import StepOutput
+from kd_lightning.tasks.step import Step
 from kd_lightning.teacher import Teacher
 
 Make = Callable[[Any], Task]
@@ -75,12 +75,6 @@ def one_after_the_other(optimizer: Any) -> Any:
     return lr_scheduler.SequentialLR(optimizer, parts, milestones=[5])
 
 
-def both(optimizer: Any) -> Any:
-    return lr_scheduler.ChainedScheduler(
-        [lr_scheduler.LinearLR(optimizer, 0.5), lr_scheduler.ExponentialLR(optimizer, 0.75)], optimizer
-    )
-
-
 def cyclic(optimizer: Any, **options: Any) -> Any:
     return lr_scheduler.CyclicLR(optimizer, 2**-9, 2**-6, step_size_up=4, **options)
 
@@ -88,14 +82,12 @@ def cyclic(optimizer: Any, **options: Any) -> Any:
 class Assigns(OneCycle):
     """A schedule that assigns a number where torch's own ones fill a tensor."""
 
+    works_with_fast_path = True
+
     def step(self, epoch: int | None = None) -> None:
         super().step(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = float(group["lr"])
-
-
-class MarkedAssigns(Assigns):
-    works_with_fast_path = True
 
 
 class OwnNetwork(TinyNetwork):
@@ -120,9 +112,10 @@ class MarkedTask(Classifier):
 
     works_with_fast_path = True
 
-    def model_step(self, batch: Batch) -> StepOutput:
+    def step(self, batch: Batch) -> Step:
         logits = self.network(batch.images)
-        return StepOutput(logits, {"ce_loss": functional.cross_entropy(logits, batch.labels, label_smoothing=0.1)})
+        losses = {"ce_loss": functional.cross_entropy(logits, batch.labels, label_smoothing=0.1)}
+        return Step(logits, self.losses.weighted(losses), losses, batch.labels)
 
 
 class Changes(Callback):
@@ -143,7 +136,7 @@ def change(change: Callable[[Any, Trainer], None]) -> Case:
 
 
 def halve_loss(task: Any, trainer: Trainer) -> None:
-    task.named_losses["ce_loss"].weight.fill_(0.125)
+    task.losses.named["ce_loss"].weight.fill_(0.125)
 
 
 def drop_out_less(task: Any, trainer: Trainer) -> None:
@@ -183,29 +176,15 @@ CASES: dict[str, Case] = {
     "plain": Case(),
     "SGD": Case(with_optimizer(SGD, momentum=0.5, nesterov=True, fused=True)),
     "SGD of many kernels": Case(with_optimizer(SGD), uncaptured="SGD reads its learning rate on the host"),
-    "AdamW": Case(with_optimizer(optim.AdamW, weight_decay=0.125, fused=True)),
-    "AMSGrad": Case(with_optimizer(Adam, amsgrad=True, fused=True)),
-    "Adagrad": Case(with_optimizer(optim.Adagrad, fused=True)),
-    "ASGD": Case(with_optimizer(optim.ASGD), uncaptured=READS_COUNTS),
-    "Adadelta": Case(with_optimizer(optim.Adadelta), uncaptured=READS_COUNTS),
-    "Adafactor": Case(with_optimizer(optim.Adafactor), uncaptured="Adafactor reads its learning rate on the host"),
-    "Adamax": Case(with_optimizer(optim.Adamax), uncaptured=READS_COUNTS),
-    "NAdam": Case(with_optimizer(optim.NAdam), uncaptured=READS_COUNTS),
-    "RAdam": Case(with_optimizer(optim.RAdam), uncaptured=READS_COUNTS),
     "RMSprop": Case(with_optimizer(optim.RMSprop, momentum=0.5, centered=True), uncaptured=READS_COUNTS),
-    "Rprop": Case(with_optimizer(optim.Rprop)),
     "groups of parameters": Case(lambda fast: classifier(fast, optimizer=in_groups)),
     "one cycle": Case(with_schedule(OneCycle)),
-    "a schedule of a user's own": Case(with_schedule(Assigns), uncaptured=f"Assigns {NO_MARK}"),
-    "a marked schedule": Case(with_schedule(MarkedAssigns)),
+    "a schedule of a user's own": Case(with_schedule(Assigns)),
     "plateaus of the loss": Case(
         with_schedule(lambda o: ReduceLROnPlateau(o, monitor="val/loss", patience=0, threshold=1.0), "epoch")
     ),
     "a schedule of epochs": Case(with_schedule(lambda o: lr_scheduler.StepLR(o, 1), "epoch")),
-    "a schedule of steps": Case(with_schedule(lambda o: lr_scheduler.CosineAnnealingLR(o, 20))),
-    "a schedule by a function": Case(with_schedule(lambda o: lr_scheduler.LambdaLR(o, lambda step: 0.75**step))),
     "schedules one after the other": Case(with_schedule(one_after_the_other)),
-    "schedules at once": Case(with_schedule(both)),
     "cycles with momentum": Case(with_schedule(cyclic), uncaptured="its schedule changes the momentum in every step"),
     "cycles without": Case(with_schedule(lambda o: cyclic(o, cycle_momentum=False))),
     "clipping by norm": Case(trainer={"gradient_clip_val": 0.01}),
@@ -214,27 +193,19 @@ CASES: dict[str, Case] = {
     "accumulation, validation in a group": Case(
         trainer={"accumulate_grad_batches": 2, "val_check_interval": 5, "log_every_n_steps": 1}
     ),
-    "bf16": Case(trainer={"precision": "bf16-mixed"}),
     "bf16 throughout": Case(trainer={"precision": "bf16-true"}),
-    "float64": Case(trainer={"precision": "64-true"}),
-    "moves": Case(data={"augment": [RandomCrop(2), HorizontalFlip(), RandomTranslate()]}),
-    "colours": Case(data={"augment": [ColorJitter(), Cutout(2)]}),
+    "moves": Case(data={"augment": [RandomCrop(2), HorizontalFlip(), RandomTranslate(), ColorJitter(), Cutout(2)]}),
     "mixed labels": Case(data={"augment": [CutMix(), Mixup()]}),
     "an augmentation of a user's own": Case(data={"augment": [Shift()]}, uncaptured=f"Shift {NO_MARK}"),
     "a marked augmentation": Case(data={"augment": [MarkedShift()]}),
-    "another normalization": Case(data={"normalize": "imagenet"}),
     "validation in the epoch": Case(trainer={"val_check_interval": 0.5}),
     "validation by steps": Case(trainer={"val_check_interval": 7, "check_val_every_n_epoch": None}),
     "validation in some epochs": Case(trainer={"check_val_every_n_epoch": 2, "limit_val_batches": 1}),
     "no validation": Case(data={"val_size": 0}),
     "validation before training": Case(trainer={"num_sanity_val_steps": 2}),
     "steps": Case(trainer={"max_steps": 13, "max_epochs": -1}),
-    "a part of the epoch": Case(trainer={"limit_train_batches": 6}),
-    "a share of the epoch": Case(trainer={"limit_train_batches": 0.7}),
     "overfitting": Case(trainer={"overfit_batches": 6}),
     "nothing but training": Case(trainer={"barebones": True, "logger": None}),
-    "deterministic": Case(trainer={"deterministic": True}),
-    "time without end": Case(trainer={"max_time": "00:10:00:00"}),
     "batch normalization": Case(lambda fast: Classifier(TinyNetwork(), fast=fast)),
     "a network of a user's own": Case(
         lambda fast: Classifier(OwnNetwork(), fast=fast), uncaptured=f"OwnNetwork {NO_MARK}"
@@ -275,6 +246,5 @@ CASES: dict[str, Case] = {
         trainer={"log_every_n_steps": 3},
         more=lambda folder: {"callbacks": [theirs.LearningRateMonitor("step")]},
     ),
-    "learning rates are never logged": calling(lambda folder: theirs.LearningRateMonitor(), log_every_n_steps=0),
 }
 """Each is trained in three ways: step by step, many steps in one call, and with captured steps."""

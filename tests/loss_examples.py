@@ -1,10 +1,10 @@
-"""Outputs of two small networks, and losses built for them."""
+"""Two small networks, outputs of their shapes, and all losses between them."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.losses import (
@@ -29,6 +29,7 @@ from kd_lightning.losses import (
     SoftTargets,
     SpatialCosine,
 )
+from kd_lightning.networks import Network
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
 STUDENT: Shapes = {"body": (3, 4, 4), LOGITS: (5,), "deep": (4, 2, 2), "flat": (6,)}
@@ -39,42 +40,66 @@ LABELS = torch.arange(16) % 5
 
 LOSSES: dict[str, Callable[[], Loss]] = {
     "labels": CrossEntropy,
-    "smoothed labels": lambda: CrossEntropy(label_smoothing=0.1),
-    "soft targets": lambda: SoftTargets(temperature=3.0),
-    "soft targets, standardized": lambda: SoftTargets(temperature=1.5, standardize=True),
-    "logit regression": LogitRegression,
-    "logit regression, standardized": lambda: LogitRegression(standardize=True),
+    "smoothed_labels": lambda: CrossEntropy(label_smoothing=0.1),
+    "soft_targets": lambda: SoftTargets(temperature=3.0),
+    "soft_targets_standardized": lambda: SoftTargets(temperature=1.5, standardize=True),
+    "logit_regression": LogitRegression,
+    "logit_regression_standardized": lambda: LogitRegression(standardize=True),
     "dkd": lambda: DKD(temperature=3.0, alpha=1.5),
-    "dkd, standardized": lambda: DKD(temperature=1.5, beta=2.0, standardize=True),
+    "dkd_standardized": lambda: DKD(temperature=1.5, beta=2.0, standardize=True),
     "nkd": NKD,
-    "nkd, standardized": lambda: NKD(temperature=1.5, gamma=2.0, standardize=True),
+    "nkd_standardized": lambda: NKD(temperature=1.5, gamma=2.0, standardize=True),
     "dist": lambda: DIST(temperature=3.0, gamma=0.5),
-    "dist, standardized": lambda: DIST(temperature=1.5, beta=0.5, standardize=True),
+    "dist_standardized": lambda: DIST(temperature=1.5, beta=0.5, standardize=True),
     "ttm": TTM,
-    "ttm, standardized": lambda: TTM(gamma=0.5, standardize=True),
+    "ttm_standardized": lambda: TTM(gamma=0.5, standardize=True),
     "wttm": WTTM,
-    "wttm, standardized": lambda: WTTM(gamma=0.5, standardize=True),
-    "hidden cosine": lambda: HiddenCosine("body"),
-    "feature regression": lambda: FeatureRegression("body"),
-    "feature regression, 1x1": lambda: FeatureRegression("body", projector="1x1"),
-    "feature regression, normalized": lambda: FeatureRegression("body", projector="3x3 normalized"),
-    "feature regression, ConvReg": lambda: FeatureRegression("body", "deep", projector="ConvReg"),
-    "feature regression, transposed": lambda: FeatureRegression("deep", "body", projector="ConvReg"),
-    "spatial cosine": lambda: SpatialCosine("body"),
+    "wttm_standardized": lambda: WTTM(gamma=0.5, standardize=True),
+    "hidden_cosine": lambda: HiddenCosine("body"),
+    "feature_regression": lambda: FeatureRegression("body"),
+    "feature_regression_1x1": lambda: FeatureRegression("body", projector="1x1"),
+    "feature_regression_normalized": lambda: FeatureRegression("body", projector="3x3 normalized"),
+    "feature_regression_convreg": lambda: FeatureRegression("body", "deep", projector="ConvReg"),
+    "feature_regression_transposed": lambda: FeatureRegression("deep", "body", projector="ConvReg"),
+    "spatial_cosine": lambda: SpatialCosine("body"),
     "attention": lambda: AttentionTransfer(["body"], ["deep"]),
     "review": lambda: ReviewKD(["body", "deep"]),
-    "review of vectors": lambda: ReviewKD(["body", "flat"]),
+    "review_of_vectors": lambda: ReviewKD(["body", "flat"]),
     "similarity": lambda: SimilarityPreserving("body", "deep"),
     "pkt": lambda: PKT("body", "deep"),
     "rkd": lambda: RKD("body", "deep"),
     "vid": lambda: VID("body"),
-    "vid, averaged": lambda: VID("body", "deep"),
+    "vid_averaged": lambda: VID("body", "deep"),
     "srd": lambda: SRD("body"),
-    "srd, averaged": lambda: SRD("body", "deep"),
+    "srd_averaged": lambda: SRD("body", "deep"),
     "contrast": lambda: CRD("body", dimensions=4, negatives=6, temperature=0.5),
-    "contrast of vectors": lambda: CRD("flat", dimensions=4, negatives=6, temperature=0.5),
+    "contrast_of_vectors": lambda: CRD("flat", dimensions=4, negatives=6, temperature=0.5),
 }
-"""Every loss, in each variant of its code, for ``STUDENT`` and ``TEACHER``."""
+"""Every loss, in each variant of its code, for ``STUDENT`` and ``TEACHER``, and for ``Layers`` of these shapes."""
+
+
+class Layers(Network):
+    """A network with the layers of ``STUDENT``, or of ``TEACHER`` by the numbers of its channels."""
+
+    works_with_fast_path = True
+
+    def __init__(
+        self,
+        num_classes: int = 5,
+        in_channels: int = 3,
+        image_size: int = 8,
+        body: int = 3,
+        deep: int = 4,
+        flat: int = 6,
+    ) -> None:
+        super().__init__(num_classes, in_channels, image_size, body=body, deep=deep, flat=flat)
+        self.body = nn.Conv2d(in_channels, body, 3, padding=1, stride=2)
+        self.deep = nn.Conv2d(body, deep, 3, padding=1, stride=2)
+        self.flat = nn.Linear(4 * deep, flat)
+        self.head = nn.Linear(flat, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.flat(self.deep(self.body(images).relu()).relu().flatten(1)).relu())  # type: ignore[no-any-return]
 
 
 def outputs(shapes: Shapes, count: int = 4, seed: int = 0, dtype: torch.dtype = torch.float64) -> Outputs:
@@ -98,6 +123,16 @@ def built(loss: Loss, student: Shapes | None = None, teacher: Shapes | None = No
 
 
 def value(loss: Loss, count: int = 4, **options: Any) -> Tensor:
-    target = loss.target(outputs(TEACHER, count, seed=1, **options))
+    target = loss.teacher_target(outputs(TEACHER, count, seed=1, **options))
     result: Tensor = loss(outputs(STUDENT, count, seed=2, **options), target, batch(count))
     return result
+
+
+def compared(loss: Loss, student: Tensor, teacher: Tensor) -> tuple[float, Tensor]:
+    """Build a loss for the layer ``body`` of any shape, and return its value and the student's gradient."""
+    own = student.clone().requires_grad_()
+    logits = torch.zeros(len(own), 5, dtype=own.dtype)
+    loss.build(*({"body": tuple(given.shape[1:]), LOGITS: (5,)} for given in (student, teacher)))
+    target = loss.teacher_target(Outputs(logits, {"body": teacher}))
+    result = loss.to(own.dtype)(Outputs(logits, {"body": own}), target, batch(len(own)))
+    return result.item(), torch.autograd.grad(result, own)[0]

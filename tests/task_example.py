@@ -1,9 +1,10 @@
 """Networks, a batch and a trainer for tests of tasks."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.networks import DeepNN, LightNN
@@ -34,3 +35,16 @@ QUIET = {
 
 def quick_trainer(epochs: int = 1, **options: Any) -> Trainer:
     return Trainer(**{**QUIET, "max_epochs": epochs, **options})
+
+
+class SaveAt(Callback):
+    """Saves a checkpoint after a step."""
+
+    works_with_fast_path = True
+
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step and not self.path.exists():
+            trainer.save_checkpoint(self.path)

@@ -18,7 +18,8 @@ from kd_lightning.commands.list import NAMES
 from kd_lightning.networks import DeepNN
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"README.md": ("my_networks",), "docs/extend.md": ("my_losses", "my_networks")}
+PAGES = {"README.md": ("my_networks",), "docs/extend.md": ("my_losses", "my_networks", "my_tasks")}
+OWN = PAGES["docs/extend.md"]
 TINY = "--data=tiny.TinyDataModule --trainer.fast_dev_run=true --trainer.accelerator=cpu"
 
 
@@ -39,17 +40,17 @@ def own_files(temp_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.syspath_prepend(str(temp_folder))
     importlib.invalidate_caches()
     yield
-    for name in ("my_losses", "my_networks", "my_data"):
+    for name in OWN:
         sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_files_that_a_page_adds_run_by_its_commands(page: str, own_files: None) -> None:
     write_files(page)
-    own = [name for name in ("my_losses", "my_networks") if Path(f"{name}.py").exists()]
+    own = [name for name in OWN if Path(f"{name}.py").exists()]
     assert tuple(own) == PAGES[page]
     lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", "").splitlines() if " fit " in line]
-    commands = [line for line in lines if "mine.yaml" in line or "my_networks" in line]
+    commands = [line for line in lines if any(name in line for name in ("mine.yaml", "my_networks", "my_tasks"))]
     assert len(commands) >= len(own)
     for command in commands:
         words = shlex.split(command, comments=True)

@@ -13,13 +13,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from compare_example import example_run, example_study
+from compare_example import example_run
 from difficult_images import picture as drawn
 from export_example import info_of
 from mutate import Mutate, archived, graph, picture, some_bytes, text
 from PIL import Image
 
-from kd_lightning.compare.store import read_run, read_study, write_run, write_study
+from kd_lightning.compare.store import read_run, write_run
 from kd_lightning.compare.study import read_request
 from kd_lightning.data.decode import decode_images
 from kd_lightning.errors import UserError
@@ -136,11 +136,6 @@ def run_array(folder: Path) -> Path:
     return run(folder).with_suffix(".npy")
 
 
-def study_array(folder: Path) -> Path:
-    write_study(example_study(range(2), 20, 2), folder / "study.json")
-    return folder / "study.npz"
-
-
 def read_weights(path: Path) -> None:
     TorchPredictor(path).probabilities(np.zeros((1, 8, 8, 1), np.uint8))
 
@@ -192,7 +187,6 @@ KINDS = {
     "decoded": Kind(decoded, read_decoded),
     "run": Kind(run, read_run, (text,)),
     "run array": Kind(run_array, lambda path: read_run(path.with_suffix(".json"))),
-    "study array": Kind(study_array, lambda path: read_study(path.with_suffix(".json")), (archived,)),
 }
 
 

@@ -105,10 +105,10 @@ def usual_loop(task: Task, data: ImageDataModule, steps: int, workers: int, watc
 def _usual_steps(task: Task, batches: Iterator[list[Tensor]], optimizer: Adam, watch: Watch) -> Generator[float]:
     while True:
         with watch.part("data"):
-            batch = Batch(*next(batches)).to(watch.device)
+            batch = Batch(*(part.to(watch.device) for part in next(batches)))
         with watch.part("student"):
             optimizer.zero_grad()
-            loss = task.loss_step(batch).loss
+            loss = task.step(batch).loss
         with watch.part("backward"):
             loss.backward()
         with watch.part("optimizer"):
@@ -139,7 +139,7 @@ def bare_loop(task: Task, data: ImageDataModule, precision: Precision, steps: in
         raw = loader.gather(current)
         images = precision.convert_input(data.normalization.apply(raw.images.permute(0, 3, 1, 2)))
         with precision.train_step_context():
-            loss = task.loss_step(Batch(images, raw.labels, raw.rows)).loss
+            loss = task.step(Batch(images, raw.labels, raw.rows)).loss
         loss.backward()
         optimizer.step()
 

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from kd_lightning.callbacks.averages import end_training
 from kd_lightning.callbacks.run_folder import run_folder
+from kd_lightning.callbacks.trained import is_untrained, training_record
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.errors import UserError
 from kd_lightning.export import (
     ExportReport,
@@ -19,10 +22,10 @@ from kd_lightning.export import (
     rehearse_export,
 )
 from kd_lightning.files import plain_name
-from kd_lightning.tasks import Task
-from kd_lightning.tasks.averaged import end_training
-from kd_lightning.tasks.trained import is_untrained, training_record
-from kd_lightning.tasks.trainer_callbacks import callbacks_of
+from kd_lightning.networks.fusable import fused
+
+if TYPE_CHECKING:
+    from kd_lightning.tasks import Task
 
 
 class ExportONNX(Callback):
@@ -44,23 +47,23 @@ class ExportONNX(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export with one image before training, so that an export that cannot work fails before training."""
-        assert isinstance(pl_module, Task)
+        task = cast("Task", pl_module)
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            rehearse_export(pl_module.plain_network(), pl_module.model_info(), list(self.names), self.settings)
+            rehearse_export(fused(task.network), task.model_info(), list(self.names), self.settings)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write all files of the run in one pass, so that they are measured side by side; skip an untrained network."""
-        assert isinstance(pl_module, Task)
+        task = cast("Task", pl_module)
         if is_untrained(trainer):
             return
-        end_training(pl_module)
+        end_training(trainer)
         folder = run_folder(trainer)
         if folder is None:
             return
         error: UserError | None = None
         if trainer.is_global_zero:
             try:
-                self.report = self._export(trainer, pl_module, folder)
+                self.report = self._export(trainer, task, folder)
             except UserError as caught:
                 self.report = caught.report if isinstance(caught, GateError) else None
                 error = caught
@@ -75,10 +78,10 @@ class ExportONNX(Callback):
             if isinstance(logger, TensorBoardLogger) and self.report is not None:
                 logger.experiment.add_text("export", self.report.to_markdown())
 
-    def _export(self, trainer: Trainer, task: Task, folder: Path) -> ExportReport:
+    def _export(self, trainer: Trainer, task: "Task", folder: Path) -> ExportReport:
         info = replace(task.model_info(), **training_record(trainer))
         train, test = task.data.split("train"), task.data.split("test")
-        network = task.plain_network()
+        network = fused(task.network)
         return export_variants(network, info, folder, self.names, train=train, test=test, settings=self.settings)
 
 

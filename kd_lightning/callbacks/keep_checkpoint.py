@@ -1,16 +1,21 @@
 """The checkpoints that every fit keeps."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from kd_lightning.callbacks.averages import Averages
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.files import atomic_write
+from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.torch_file import read_file
 from kd_lightning.networks.weights import REFUSED_KEY, read_weights
-from kd_lightning.tasks import Task
+
+if TYPE_CHECKING:
+    from kd_lightning.tasks import Task
 
 
 class KeepCheckpoint(ModelCheckpoint):
@@ -29,17 +34,18 @@ class KeepCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last epoch's again where a callback has changed the weights since, such as to an average."""
         super().on_train_end(trainer, pl_module)
-        if self.monitor is None and self.best_model_path and trainer.strategy.broadcast(self._differs(pl_module)):
-            assert isinstance(pl_module, Task)
-            pl_module.ended = True
+        if self.monitor is not None or not self.best_model_path:
+            return
+        if trainer.strategy.broadcast(self._differs(trainer, pl_module)):
+            for averages in callbacks_of(trainer, Averages):
+                averages.ended = True
             trainer.save_checkpoint(self.best_model_path)
 
-    def _differs(self, task: LightningModule) -> bool:
-        assert isinstance(task, Task)
-        if not task.trainer.is_global_zero:
+    def _differs(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        if not trainer.is_global_zero:
             return False
         saved, _ = read_weights(self.best_model_path)
-        own = task.plain_network().state_dict()
+        own = fused(cast("Task", pl_module).network).state_dict()
         return own.keys() != saved.keys() or not all(torch.equal(saved[name], own[name].cpu()) for name in own)
 
     def refuse(self, reason: str) -> None:

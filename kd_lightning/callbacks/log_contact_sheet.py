@@ -1,11 +1,15 @@
 """What training sees, in TensorBoard."""
 
+from typing import TYPE_CHECKING, cast
+
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from kd_lightning.data.contact_sheet import training_sheet
-from kd_lightning.tasks import Task
+
+if TYPE_CHECKING:
+    from kd_lightning.tasks import Task
 
 
 class LogContactSheet(Callback):
@@ -15,8 +19,8 @@ class LogContactSheet(Callback):
         """Draw the sheet once, in the first process."""
         if not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, Task)
+        task = cast("Task", pl_module)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                sheet = np.asarray(training_sheet(pl_module.data).convert("RGB"))
+                sheet = np.asarray(training_sheet(task.data).convert("RGB"))
                 logger.experiment.add_image("training images", sheet, dataformats="HWC")

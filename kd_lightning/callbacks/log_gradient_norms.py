@@ -1,7 +1,7 @@
 """The norm of each loss's gradient, logged beside the losses."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,7 +10,9 @@ from torch.utils.hooks import RemovableHandle
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import to_float32
-from kd_lightning.tasks import Task
+
+if TYPE_CHECKING:
+    from kd_lightning.tasks import Task
 
 
 class LogGradientNorms(Callback):
@@ -40,8 +42,8 @@ class LogGradientNorms(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse networks that torch.compile translates: their graph allows only one backward pass."""
-        assert isinstance(pl_module, Task)
-        if pl_module.compiled:
+        task = cast("Task", pl_module)
+        if task.compiled:
             raise UserError(
                 "LogGradientNorms runs one backward pass a loss, and a graph of torch.compile allows only one "
                 "in all; set --model.compiled false, or leave the callback out."
@@ -52,9 +54,9 @@ class LogGradientNorms(Callback):
         step = trainer.global_step
         if step % self.every_n_steps or step == self._measured_step:
             return
-        assert isinstance(pl_module, Task)
+        task = cast("Task", pl_module)
         self._measured_step = step
-        self._hooks = [loss.register_forward_hook(self._keep(name)) for name, loss in pl_module.named_losses.items()]
+        self._hooks = [loss.register_forward_hook(self._keep(name)) for name, loss in task.losses.named.items()]
 
     def _keep(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def keep(loss: nn.Module, seen: Any, value: Tensor) -> None:
@@ -67,8 +69,8 @@ class LogGradientNorms(Callback):
         losses = self._pop_losses()
         if not losses:
             return
-        assert isinstance(pl_module, Task)
-        norms = self._norms(trainer, pl_module, losses)
+        task = cast("Task", pl_module)
+        norms = self._norms(trainer, task, losses)
         logged = {f"grad_norm/{name}": norm for name, norm in norms.items()}
         trainer.callback_metrics.update({name: torch.tensor(norm) for name, norm in logged.items()})
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # where Lightning shows the losses of this step
@@ -86,14 +88,14 @@ class LogGradientNorms(Callback):
         losses, self._losses, self._hooks = self._losses, {}, []
         return losses
 
-    def _norms(self, trainer: Trainer, task: Task, losses: dict[str, Tensor]) -> dict[str, float]:
+    def _norms(self, trainer: Trainer, task: "Task", losses: dict[str, Tensor]) -> dict[str, float]:
         """Return the norm of each loss's gradient and of their sum's, which is called ``loss``."""
         parameters = [values for values in task.network.parameters() if values.requires_grad]
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         scale = 1.0 if scaler is None else scaler.get_scale()  # half precision would lose small gradients
         total, norms = torch.zeros(()), dict[str, Tensor]()
         for name, value in losses.items():
-            gradient = gradient_of(task.named_losses[name].weight * value * scale, parameters) / scale
+            gradient = gradient_of(task.losses.named[name].weight * value * scale, parameters) / scale
             gradient = trainer.strategy.reduce(gradient, reduce_op="mean")
             norms[name] = gradient.norm()
             total = gradient + total.to(gradient)
@@ -105,29 +107,8 @@ def gradient_of(value: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
     """Return the gradient of a scalar with respect to parameters, all in one (N,); nothing is added to theirs.
 
     Those of half precision are returned in single precision.
-
-    Raises:
-        UserError: Reentrant checkpoints are in the way.
     """
     if not value.requires_grad:
         return torch.zeros(sum(values.numel() for values in parameters), device=value.device)
-    if _is_reentrant(value):
-        raise UserError(
-            "LogGradientNorms sees no gradient through torch.utils.checkpoint with use_reentrant=True; set "
-            "use_reentrant=False there, or leave the callback out."
-        )
     parts = torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
     return torch.cat([to_float32(part).flatten() for part in parts])
-
-
-def _is_reentrant(value: Tensor) -> bool:
-    """Return whether the graph holds a reentrant checkpoint."""
-    waiting, seen = [value.grad_fn], set[object]()
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            if node.name() == "CheckpointFunctionBackward":
-                return True
-            waiting += [other for other, _ in node.next_functions]
-    return False

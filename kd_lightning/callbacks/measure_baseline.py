@@ -1,15 +1,17 @@
 """Measure the student without a teacher (baseline) on a run's test images, for the summary."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks.weights import load_model
-from kd_lightning.tasks import Task
 from kd_lightning.teacher import Teacher
 from kd_lightning.wording import epochs_in_words
+
+if TYPE_CHECKING:
+    from kd_lightning.tasks import Task
 
 ACCURACY = "test/baseline_accuracy"
 
@@ -29,9 +31,9 @@ class MeasureBaseline(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move the network to the device of the images."""
-        assert isinstance(pl_module, Task)
-        self.network.to(pl_module.device)
-        self.network.adapt(pl_module.data)
+        task = cast("Task", pl_module)
+        self.network.to(task.device)
+        self.network.adapt(task.data)
 
     def on_test_batch_end(
         self,

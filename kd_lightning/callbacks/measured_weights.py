@@ -1,6 +1,7 @@
 """Test and validate a weights file as if it were a checkpoint."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -8,7 +9,9 @@ from kd_lightning.data.compatibility import check_data
 from kd_lightning.errors import UserError
 from kd_lightning.networks.fusable import fuse
 from kd_lightning.networks.weights import load_weights
-from kd_lightning.tasks import Task
+
+if TYPE_CHECKING:
+    from kd_lightning.tasks import Task
 
 
 class MeasuredWeights(Callback):
@@ -27,12 +30,12 @@ class MeasuredWeights(Callback):
         Raises:
             UserError: They are not.
         """
-        assert isinstance(pl_module, Task)
-        beside = next((key for key in pl_module.state_dict() if not key.startswith("network.")), None)
+        task = cast("Task", pl_module)
+        beside = next((key for key in task.state_dict() if not key.startswith("network.")), None)
         if beside is not None:
             raise UserError(
-                f"{self.path} holds only the network, but {type(pl_module).__name__} also measures the trained "
+                f"{self.path} holds only the network, but {type(task).__name__} also measures the trained "
                 f"parameters of its losses ({beside}); give "
                 "--ckpt_path a checkpoint of its run (last or best), or measure the network with --model Classifier."
             )
-        check_data(self.path, load_weights(fuse(pl_module.network), self.path), pl_module.data)
+        check_data(self.path, load_weights(fuse(task.network), self.path), task.data)

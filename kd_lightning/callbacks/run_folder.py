@@ -12,9 +12,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from kd_lightning.callbacks.keep_checkpoint import KeepCheckpoint
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.errors import UserError
 from kd_lightning.files import writing
-from kd_lightning.tasks.trainer_callbacks import callbacks_of
 
 KINDS = (".yaml", ".pth", ".onnx", ".json", ".ckpt")
 """Kinds of files that a run writes into its folder."""

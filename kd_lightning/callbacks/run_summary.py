@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,16 +14,19 @@ from kd_lightning.callbacks.export_onnx import ExportONNX
 from kd_lightning.callbacks.measure_baseline import ACCURACY, MeasureBaseline, no_gain_reason
 from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.callbacks.summary_text import summary_text
+from kd_lightning.callbacks.trained import images_tested, images_used, is_untrained, training_record
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.export import GateError
 from kd_lightning.files import TEMP_FOLDER, atomic_write
 from kd_lightning.networks import Network
+from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.strict_json import strict_json
-from kd_lightning.tasks import Task
-from kd_lightning.tasks.distill import Distill
-from kd_lightning.tasks.trained import images_tested, images_used, is_untrained, training_record
-from kd_lightning.tasks.trainer_callbacks import callbacks_of
+from kd_lightning.teacher import Teacher, TeacherCache
 from kd_lightning.wording import counted
+
+if TYPE_CHECKING:
+    from kd_lightning.tasks import Task
 
 SHOWN = (".yaml", ".ckpt", ".pth", ".onnx")
 
@@ -93,8 +96,8 @@ class RunSummary(Callback):
         if folder is None:
             self.text = SMOKE_TEST
             return
-        assert isinstance(pl_module, Task)
-        summary = self._summary(trainer, pl_module, folder)
+        task = cast("Task", pl_module)
+        summary = self._summary(trainer, task, folder)
         text = summary_text(summary, _report(trainer))
         with atomic_write(folder / "summary.json") as path:
             path.write_text(strict_json(summary, indent=2) + "\n", encoding="utf-8")
@@ -102,7 +105,7 @@ class RunSummary(Callback):
             path.write_text(text, encoding="utf-8")
         self.text = text
 
-    def _summary(self, trainer: Trainer, task: Task, folder: Path) -> dict[str, Any]:
+    def _summary(self, trainer: Trainer, task: "Task", folder: Path) -> dict[str, Any]:
         data, used = task.data, self._used | {"test": images_tested(trainer)}
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         export = _report(trainer)
@@ -110,7 +113,7 @@ class RunSummary(Callback):
             "name": self.name,
             "folder": str(folder),
             "task": type(task).__name__,
-            "network": _describe(task.plain_network()),
+            "network": _describe(fused(task.network)),
             "teacher": _teacher(task, metrics),
             "baseline": _baseline(trainer, metrics),
             "no_gain": self._no_gain(trainer, task),
@@ -137,7 +140,7 @@ class RunSummary(Callback):
             "versions": {name: version(name) for name in ("torch", "torchvision", "lightning", "onnxruntime")},
         }
 
-    def _no_gain(self, trainer: Trainer, task: Task) -> str:
+    def _no_gain(self, trainer: Trainer, task: "Task") -> str:
         own = replace(task.model_info(), **self._record)
         infos = [callback.network.info for callback in callbacks_of(trainer, MeasureBaseline)]
         return next((no_gain_reason(own, info) for info in infos if info is not None), "")
@@ -163,16 +166,16 @@ def _describe(network: Network) -> dict[str, Any]:
     return {"name": type(network).__name__, "parameters": sum(values.numel() for values in network.parameters())}
 
 
-def _teacher(task: Task, metrics: dict[str, float]) -> dict[str, Any] | None:
-    if not isinstance(task, Distill):
+def _teacher(task: "Task", metrics: dict[str, float]) -> dict[str, Any] | None:
+    teacher: Teacher | None = getattr(task, "teacher", None)  # Distill has one
+    if teacher is None:
         return None
-    accuracy = metrics.get("test/teacher_accuracy")
-    kept = task.teacher_cache
+    kept: TeacherCache | None = getattr(task, "teacher_cache", None)
     cached = None if kept is None else {"rows": kept.rows, "bytes": kept.size, "place": kept.storage.value}
     return {
-        **_describe(task.teacher.network),
-        "weights": task.teacher.weights,
-        "test_accuracy": accuracy,
+        **_describe(teacher.network),
+        "weights": teacher.weights,
+        "test_accuracy": metrics.get("test/teacher_accuracy"),
         "cached": cached,
     }
 

@@ -3,19 +3,22 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from kd_lightning.callbacks.averages import end_training
 from kd_lightning.callbacks.keep_checkpoint import KeepCheckpoint
 from kd_lightning.callbacks.run_folder import run_folder
+from kd_lightning.callbacks.trained import is_tested_whole, is_untrained, training_record
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.files import plain_name
+from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.read_back import ReadBackError, check_before_training, check_weights
 from kd_lightning.networks.weights import read_weights, save_weights
-from kd_lightning.tasks import Task
-from kd_lightning.tasks.averaged import end_training
-from kd_lightning.tasks.trained import is_tested_whole, is_untrained, training_record
-from kd_lightning.tasks.trainer_callbacks import callbacks_of
+
+if TYPE_CHECKING:
+    from kd_lightning.tasks import Task
 
 IMAGES = 8
 """Test images on which a file is compared with the trained network."""
@@ -45,8 +48,8 @@ class SaveWeights(Callback):
         Raises:
             UserError: Read back from its weights, it gives other logits.
         """
-        assert isinstance(pl_module, Task)
-        check_before_training(pl_module.network, pl_module.model_info(), self.filename)
+        task = cast("Task", pl_module)
+        check_before_training(task.network, task.model_info(), self.filename)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the weights of the last epoch; skip an untrained network.
@@ -54,29 +57,29 @@ class SaveWeights(Callback):
         Raises:
             ReadBackError: They do not give the trained network's logits, so there is no file.
         """
-        assert isinstance(pl_module, Task)
+        task = cast("Task", pl_module)
         folder = run_folder(trainer)
         if folder is None or is_untrained(trainer):
             return
-        end_training(pl_module)
+        end_training(trainer)
         self._record = training_record(trainer)
-        self._save(trainer, pl_module, folder / self.filename, None)
+        self._save(trainer, task, folder / self.filename, None)
         self.files = [folder / self.filename]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file of this process's fit again, with the test accuracy."""
-        assert isinstance(pl_module, Task)
+        task = cast("Task", pl_module)
         for path in self.files:
             accuracy = float(trainer.callback_metrics["test/accuracy"]) if is_tested_whole(trainer) else None
-            self._save(trainer, pl_module, path, accuracy)
+            self._save(trainer, task, path, accuracy)
 
-    def _save(self, trainer: Trainer, task: Task, path: Path, accuracy: float | None) -> None:
+    def _save(self, trainer: Trainer, task: "Task", path: Path, accuracy: float | None) -> None:
         """Write the file in the first process; the others, which may read it next, wait."""
         error: ReadBackError | None = None
         if trainer.is_global_zero:
             info = replace(task.model_info(), accuracy=accuracy, **self._record)
             try:
-                save_weights(path, task.plain_network(), info, partial(_check, task, path))
+                save_weights(path, fused(task.network), info, partial(_check, task, path))
             except ReadBackError as caught:
                 error = caught
                 path.unlink(missing_ok=True)
@@ -91,7 +94,7 @@ def _refuse_checkpoints(trainer: Trainer, reason: str) -> None:
         callback.refuse(reason)
 
 
-def _check(task: Task, path: Path, written: Path) -> None:
+def _check(task: "Task", path: Path, written: Path) -> None:
     """Compare the trained network with the file, on some test images."""
     data = task.data
     state_dict, info = read_weights(written)

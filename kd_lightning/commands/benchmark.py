@@ -1,7 +1,6 @@
 """``benchmark``: how fast a config trains on this machine, compared with the usual loop of tutorials."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -15,11 +14,10 @@ from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.files import atomic_write
 from kd_lightning.machine.cpu import use_own_cores
 from kd_lightning.strict_json import strict_json
+from kd_lightning.training.checks import teacher_settings
 from kd_lightning.training.cli import TrainingCLI, run
-from kd_lightning.training.config_files import run_name
 from kd_lightning.training.console import quieten
 from kd_lightning.training.mistakes import explained
-from kd_lightning.training.teacher_first import teacher_settings
 
 KEPT = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
 """Trainer options that a benchmark takes over from a config."""
@@ -67,7 +65,7 @@ class BenchmarkCLI(TrainingCLI):
         options, data, epochs = self.config, self.datamodule, self.config.trainer.max_epochs
         on_gpu = isinstance(self.trainer.accelerator, CUDAAccelerator)
         return Bench(
-            name=run_name(Path(options.config[0].relative)) if options.config else type(self.model).__name__,
+            name=self.name,
             task=self.model,
             data=data,
             make_trainer=self.instantiate_trainer,

@@ -1,6 +1,7 @@
 """Collects a study's runs, with the settings that a reader needs to judge them."""
 
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,16 +9,15 @@ from importlib.metadata import version
 
 import torch
 
-from kd_lightning.compare.plan import PlannedRow
-from kd_lightning.compare.results import Failure, Row, Run, Study
-from kd_lightning.compare.runner import Cell, Results
-from kd_lightning.compare.settings import Settings, TeacherPolicy
-from kd_lightning.compare.store import read_classes, read_run
+from kd_lightning.compare.results import Failure, Row, Run, Settings, Study
+from kd_lightning.compare.rows import PlannedRow
+from kd_lightning.compare.runner import Results, RunName
+from kd_lightning.compare.store import read_run
 from kd_lightning.compare.study import Request
-from kd_lightning.compare.study_plan import StudyPlan
 from kd_lightning.data import ImageDataModule
 from kd_lightning.machine.cpu import cores, cpu_name
-from kd_lightning.wording import counted
+from kd_lightning.sources import package_version
+from kd_lightning.wording import counted, shown
 
 PACKAGES = ("kd_lightning", "torch", "torchvision", "lightning", "onnxruntime")
 
@@ -26,16 +26,9 @@ def assemble(
     request: Request,
     planned: Sequence[PlannedRow],
     results: Results,
-    data: ImageDataModule,
-    *,
+    settings: Settings,
     no_costs: Mapping[str, str],
-    plan: StudyPlan,
-    reasons: Mapping[str, str],
-    seeds: Sequence[int],
-    jobs: int,
-    command: str,
-    new_study: str,
-    seconds: float | None,
+    seconds: float,
 ) -> Study:
     """Return the study with all its results.
 
@@ -43,42 +36,48 @@ def assemble(
         request: The requested study.
         planned: The rows, the teacher first.
         results: The outcome of the runs.
-        data: The baseline's data.
+        settings: How it was run, without what only its runs show.
         no_costs: Why rows have no ONNX size and latency, by their names.
-        plan: The plan, fixed before the first run.
-        reasons: Why each compared row has no verdict; empty where the plan has it.
-        seeds: The requested seeds.
-        jobs: Largest number of runs at once.
-        command: The command line that runs the study again.
-        new_study: The command line of a study of the same rows with new seeds, without their number.
-        seconds: Total time; ``None`` where some runs were finished before.
+        seconds: Time since it was started.
     """
-    study = request.study
-    rows = tuple(
-        replace(
-            _row(row, results, request),
-            no_costs=no_costs.get(row.row.title, ""),
-            exploratory=reasons.get(row.row.title, ""),
-        )
-        for row in planned
+    rows = tuple(_row(row, results, request, no_costs.get(row.title, "")) for row in planned)
+    epochs = [len(run.curves.epochs) for row in rows if row.role == "baseline" for run in row.runs]
+    ends = [path.stat().st_mtime for path in results.files.values()]
+    settings = replace(
+        settings,
+        epochs=max(epochs, default=0),
+        date=datetime.fromtimestamp(max(ends), UTC).date().isoformat() if ends else "",
+        seconds=None if results.reused else seconds,
+        other_versions=other_versions(rows, str(request.output / "runs")),
     )
-    baseline = next(row for row in rows if row.role == "baseline")
-    policy: TeacherPolicy = "one for all seeds" if study.teachers == "one" else "one per seed"
-    settings = Settings(
-        data=data.name,
-        protocol=protocol(data),
-        teacher=policy,
-        epochs=max((len(run.curves.epochs) for run in baseline.runs), default=0),
-        seeds=tuple(seeds),
-        plan=plan,
-        machine=machine(jobs, study.threads_each),
-        versions={"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        command=command,
-        new_study=new_study,
-        date=_last_day(results),
-        seconds=seconds,
-    )
+    data = next(row.data for row in planned if row.role == "baseline")
     return Study(request.name, settings, data.class_names, rows)
+
+
+def other_versions(rows: Sequence[Row], folder: str) -> str:
+    """Return a sentence on the runs that another version of this package made; empty where there are none.
+
+    Args:
+        rows: The rows of a study.
+        folder: The folder of its runs.
+    """
+    counts = Counter(run.made_by for row in rows for run in row.runs)
+    current = package_version()
+    others = [f"{counted(count, 'run')} by {shown(made_by)}" for made_by, count in counts.items() if made_by != current]
+    if not others:
+        return ""
+    return (
+        f"Other versions of kd_lightning made {', '.join(others)}; this is {current}, and a difference between "
+        f"versions can look like one between rows. To do all runs again with this version, remove {folder}."
+    )
+
+
+def machine(jobs: int, threads: int) -> str:
+    """Describe the machine, and how many runs share it."""
+    used = f"{cpu_name()}, {counted(cores(), 'core')}"
+    if torch.cuda.is_available():
+        used = f"{torch.cuda.get_device_name()}; {used}"
+    return f"{used}; up to {counted(jobs, 'run')} at once with {counted(threads, 'CPU thread')} each"
 
 
 def protocol(data: ImageDataModule) -> str:
@@ -91,42 +90,36 @@ def protocol(data: ImageDataModule) -> str:
     return f"{parts}; the {test:,} test images are looked at once a run, at its last epoch."
 
 
-def machine(jobs: int, threads: int) -> str:
-    """Describe the machine, and how many runs share it."""
-    used = f"{cpu_name()}, {counted(cores(), 'core')}"
-    if torch.cuda.is_available():
-        used = f"{torch.cuda.get_device_name()}; {used}"
-    return f"{used}; up to {counted(jobs, 'run')} at once with {counted(threads, 'CPU thread')} each"
+def versions() -> dict[str, str]:
+    """Return the versions that a report names."""
+    return {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def _last_day(results: Results) -> str:
-    ends = [path.stat().st_mtime for path in results.files.values()]
-    return datetime.fromtimestamp(max(ends), UTC).date().isoformat() if ends else ""
-
-
-def _row(planned: PlannedRow, results: Results, request: Request) -> Row:
-    row, name = planned.row, planned.row.title
-    runs = [_run(cell, results, planned, request) for cell in results.files if cell.row == name]
-    failures = [Failure(cell.seed, reason) for cell, reason in results.failures.items() if cell.row == name]
+def _row(planned: PlannedRow, results: Results, request: Request, no_costs: str) -> Row:
+    row = planned.row
+    runs = [_run(name, results, planned, request) for name in results.files if name.row == row.title]
+    failures = [Failure(name.seed, reason) for name, reason in results.failures.items() if name.row == row.title]
     return Row(
-        name=name,
+        name=row.title,
         config=row.config,
         role=planned.role,
         runs=tuple(sorted(runs, key=lambda run: run.seed)),
         failures=tuple(sorted(failures, key=lambda failure: failure.seed)),
         reported=None if row.reported is None else row.reported / 100,
+        no_costs=no_costs,
+        exploratory=planned.exploratory,
     )
 
 
-def _run(cell: Cell, results: Results, planned: PlannedRow, request: Request) -> Run:
+def _run(name: RunName, results: Results, planned: PlannedRow, request: Request) -> Run:
     """Read a run; one without a teacher gets its agreement with the study's teacher."""
-    run = replace(read_run(results.files[cell]), seed=cell.seed)
+    run = replace(read_run(results.files[name]), seed=name.seed)
     teacher = request.study.teacher
     if planned.role == "teacher" or run.teacher_agreement is not None or teacher is None:
         return run
     shared = request.study.teachers == "one"
-    taught = [of for of in results.files if of.row == teacher.title and (shared or of.seed == cell.seed)]
+    taught = [of for of in results.files if of.row == teacher.title and (shared or of.seed == name.seed)]
     if not taught:
         return run
-    ours, theirs = (read_classes(results.files[of]) for of in (cell, taught[0]))
-    return replace(run, teacher_agreement=float((ours == theirs).mean()))
+    agreement = (run.predicted == read_run(results.files[taught[0]]).predicted).mean()
+    return replace(run, teacher_agreement=float(agreement))

@@ -1,18 +1,18 @@
-"""How long the runs of a study take on this machine, estimated from a few steps of each row before the first run."""
+"""How long the runs of a study take on this machine, estimated from a few timed steps of each row."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from kd_lightning.compare.plan import PlannedRow
+from kd_lightning.compare.rows import PlannedRow
 from kd_lightning.errors import UserError
 from kd_lightning.fast.callback import TrainAhead
-from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
 from kd_lightning.teacher import NotCacheableError
 from kd_lightning.training.dry_run import StopDryRunError, dry_run
@@ -23,22 +23,15 @@ ENOUGH = 1.0
 
 MAX_BATCHES = 50
 
-START = process_time()
-"""Seconds to import torch and Lightning: what a worker takes before its first run."""
+FRACTION = re.compile(r"\d\.\d+(e[-+]\d+)?")
+"""A number, such as a learning rate, that does not change how long a step takes."""
 
 
 class Estimate(NamedTuple):
-    """Time that the runs of a row take.
-
-    Attributes:
-        run: Seconds of one run, from its config to its test, without caching teacher outputs.
-        caching: Seconds to compute the teacher outputs of all views once, for all runs; 0 where they are cached.
-        tables: Identifies the cached outputs; rows with the same value share them.
-    """
+    """Seconds that the runs of a row take: one run, and once for all runs to cache the teacher's outputs."""
 
     run: float
     caching: float = 0.0
-    tables: str = ""
 
 
 class _TimeSteps(Callback):
@@ -46,7 +39,6 @@ class _TimeSteps(Callback):
 
     def __init__(self) -> None:
         self.times: list[tuple[int, float]] = []  # optimizer steps done, and when
-        self.before = _now(None)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Note the time; the first batch warms up."""
@@ -55,87 +47,54 @@ class _TimeSteps(Callback):
         if len(self.times) > MAX_BATCHES or (len(self.times) > 2 and measured >= ENOUGH):
             raise StopDryRunError
 
-    @property
-    def of_step(self) -> float:
-        """Seconds of an optimizer step; infinite where too few were timed."""
-        (first, start), (last, end) = self.times[0], self.times[-1]
-        return (end - start) / (last - first) if last > first else math.inf
-
-    @property
-    def of_setup(self) -> float:
-        """Seconds until the end of the first batch: to load the data and set up."""
-        return self.times[0][1] - self.before
-
 
 def estimate_rows(rows: Sequence[PlannedRow], threads: int) -> dict[str, Estimate]:
     """Time a few steps of each row; return the estimates by name, without the rows that fail.
 
-    Of rows whose runs take the same time one is timed.
+    Of rows that differ only in fractions, such as weights of losses, one is timed.
     """
-    of_kind: dict[str, Estimate | None] = {}
-    for row in rows:
-        if (kind := _kind(row.config)) not in of_kind:
-            of_kind[kind] = _estimate(row, threads)
-    found = {row.row.title: of_kind[_kind(row.config)] for row in rows}
-    return {name: estimate for name, estimate in found.items() if estimate is not None}
-
-
-def _kind(config: dict[str, Any]) -> str:
-    """Return what the time of a run depends on: its config without fractions in its losses and its optimization."""
-    model = config["model"]
-    parts = {
-        name: value if name in ("network", "teacher") else _without_fractions(value)
-        for name, value in model["init_args"].items()
-    }
-    return yaml.safe_dump([config["data"], config["trainer"], model["class_path"], parts])
-
-
-def _without_fractions(values: Any) -> Any:
-    if isinstance(values, dict):
-        return {name: _without_fractions(value) for name, value in values.items()}
-    if isinstance(values, list):
-        return [_without_fractions(value) for value in values]
-    return None if isinstance(values, float) else values
-
-
-def _estimate(row: PlannedRow, threads: int) -> Estimate | None:
-    before = torch.get_num_threads()
+    before, of_kind, found = torch.get_num_threads(), dict[str, Estimate | None](), dict[str, Estimate]()
     torch.set_num_threads(threads)
-    try:
-        return _tried(row, row.built.trainer, row.built.model)
-    except (UserError, RuntimeError, ValueError, TypeError, IndexError):  # its runs will report it
-        return None
-    finally:
-        torch.set_num_threads(before)
+    for row in rows:
+        kind = FRACTION.sub("", yaml.safe_dump([row.config[name] for name in ("data", "model", "trainer")]))
+        if kind not in of_kind:
+            try:
+                of_kind[kind] = _estimate(row)
+            except (UserError, RuntimeError, ValueError, TypeError, IndexError):  # its runs will report it
+                of_kind[kind] = None
+        if (estimate := of_kind[kind]) is not None:
+            found[row.title] = estimate
+    torch.set_num_threads(before)
+    return found
 
 
-def _tried(row: PlannedRow, trainer: Trainer, task: Task) -> Estimate | None:
-    clock, data = _TimeSteps(), row.built.data_source()  # each run loads its own
+def _estimate(row: PlannedRow) -> Estimate | None:
+    clock, trainer, task, data = _TimeSteps(), row.built.trainer, row.built.model, row.built.data_source()
     trainer.callbacks[:] = [TrainAhead()]  # type: ignore[attr-defined]  # others may leave files
     caches = task.cache_teacher if isinstance(task, Distill) else False
     dry_run(trainer, task, data, clock)
-    steps = trainer.estimated_stepping_batches
-    if len(clock.times) < 2 or not math.isfinite(steps * clock.of_step):
+    steps, ((first, start), *_, (last, end)) = trainer.estimated_stepping_batches, clock.times
+    of_step = (end - start) / (last - first) if last > first else math.inf
+    if not math.isfinite(steps * of_step):
         return None
     task.eval()
     images = torch.zeros(data.batch_size, data.in_channels, data.image_size, data.image_size, device=task.device)
     evaluated = len(data.test_rows()[1]) + (trainer.max_epochs or 0) * (len(data.val_rows()[1]) if data.has_val else 0)
-    seconds = row.seconds + clock.of_setup + steps * clock.of_step
-    seconds += evaluated / data.batch_size * _seconds(task, images)
-    if not isinstance(task, Distill) or caches is False:
+    seconds = steps * of_step + evaluated / data.batch_size * _seconds(task, images)
+    if not isinstance(task, Distill) or caches is False or not _is_cacheable(task, caches):
         return Estimate(seconds)
-    task.cache_teacher = caches
+    of_teacher, views = _seconds(task.teacher, images), len(data.train_rows()[1]) * (data.seen_views.count or 1)
+    saved = steps * min(of_teacher * trainer.accumulate_grad_batches, of_step)
+    return Estimate(seconds - saved, views / data.batch_size * of_teacher)
+
+
+def _is_cacheable(task: Distill, caches: Any) -> bool:
+    task.cache_teacher = caches  # which a dry run turns off
     try:
-        task.check_cacheable()
+        task.caching().check()
     except NotCacheableError:
-        return Estimate(seconds)
-    of_teacher = _seconds(task.teacher, images)
-    saved = steps * min(of_teacher * trainer.accumulate_grad_batches, clock.of_step)
-    if task.is_cached():
-        return Estimate(seconds - saved)
-    views = len(data.train_rows()[1]) * (data.seen_views.count or 1)
-    tables = [row.config["data"], row.config["model"]["init_args"]["teacher"], sorted(task.targets.shapes)]
-    return Estimate(seconds - saved, views / data.batch_size * of_teacher, yaml.safe_dump(tables))
+        return False
+    return True
 
 
 @torch.no_grad()
@@ -147,23 +106,20 @@ def _seconds(module: torch.nn.Module, images: torch.Tensor) -> float:
     return _now(images.device) - started
 
 
-def _now(device: torch.device | None) -> float:
-    if device is not None and device.type == "cuda":
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
         torch.cuda.synchronize(device)
     return perf_counter()
 
 
-def expectation(
-    estimates: Mapping[str, Estimate], missing: Sequence[str], teachers: int, jobs: int, start: float = START
-) -> str:
+def expectation(estimates: Mapping[str, Estimate], missing: Sequence[str], teachers: int, jobs: int) -> str:
     """Return how long the missing runs of a study take, in words.
 
     Args:
         estimates: By the row's name, without the rows that could not be timed.
         missing: The rows of the missing runs, a name for each run.
-        teachers: Number of teachers; the outputs of each are cached separately.
+        teachers: Number of teachers; the outputs of each are cached once.
         jobs: Runs at once.
-        start: Seconds until a process can do its first run.
     """
     if not missing:
         return "All runs are finished."
@@ -171,6 +127,6 @@ def expectation(
     known = [estimates[name] for name in missing if name in estimates]
     if not known:
         return f"{runs} to do; time left unknown until the first one ends."
-    caching = teachers * sum({found.tables: found.caching for found in known}.values())
-    seconds = start + (sum(found.run for found in known) * len(missing) / len(known) + caching) / jobs
+    caching = teachers * max(found.caching for found in known)
+    seconds = (sum(found.run for found in known) * len(missing) / len(known) + caching) / jobs
     return f"{runs} to do, which takes about {duration(seconds)} here, estimated from a few steps of its rows."

@@ -8,11 +8,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from kd_lightning.compare.measure import Measure
 from kd_lightning.compare.run_key import own_callbacks
+from kd_lightning.data import ImageDataModule
 from kd_lightning.errors import UserError
+from kd_lightning.training.checks import check_trainer, teacher_settings
 from kd_lightning.training.cli import TrainingCLI
+from kd_lightning.training.first import find, teacher_run
 from kd_lightning.training.parser import plain
-from kd_lightning.training.run_checks import check_trainer
-from kd_lightning.training.teacher_first import find_teacher, teacher_settings
 
 
 class StudyFit(TrainingCLI):
@@ -76,7 +77,7 @@ class BuiltOnly(StudyFit):
         check_trainer(self.own.trainer)
         settings = teacher_settings(self.own)
         if settings is not None and not self.learns and settings.weights is None:
-            self.found = find_teacher(self._parser("fit"), self.own, self.logs)
+            self.found = find(teacher_run(self._parser("fit"), self.own), self.logs)
             settings.weights = None if self.found is None else str(self.found)
         self.parsed = plain(self._parser("fit"), self.own)
         self.apply_study_settings()
@@ -85,6 +86,11 @@ class BuiltOnly(StudyFit):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run nothing."""
+
+    def data_source(self) -> ImageDataModule:
+        """Build the data source once more, without its images."""
+        data: ImageDataModule = self._parser("fit").instantiate(Namespace(data=self.own.data)).data
+        return data
 
 
 def _class(kind: type[Any], **arguments: Any) -> Namespace:

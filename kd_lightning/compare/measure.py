@@ -3,10 +3,8 @@
 import time
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,8 +13,10 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from kd_lightning.compare.results import Curves, Run
 from kd_lightning.data.loader import Batch
 from kd_lightning.networks import Network
+from kd_lightning.networks.fusable import fused
+from kd_lightning.sources import package_version
 from kd_lightning.tasks import Task
-from kd_lightning.tasks.step_output import StepOutput
+from kd_lightning.tasks.step import Step
 
 CURVES = {  # the first of these names that a task logs: the cross-entropy can be compared between objectives
     "train_loss": ("train/ce_loss", "train/loss"),
@@ -27,18 +27,13 @@ CURVES = {  # the first of these names that a task logs: the cross-entropy can b
 
 
 class Measure(Callback):
-    """Measures a run on one device: curves and time while it trains, then the test images.
-
-    Attributes:
-        classes: The predicted class of each test image, (N,), after the test.
-    """
+    """Measures a run on one device: curves and time while it trains, then the test images."""
 
     def __init__(self) -> None:
-        self.classes: NDArray[np.int64]
         self._curves: list[dict[str, float]] = []
         self._batches: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self._seconds = 0.0
-        self._measured: dict[str, Any] = {}
+        self._measured: dict[str, Any] = {"made_by": package_version()}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -64,7 +59,7 @@ class Measure(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count parameters and multiply-adds."""
         assert isinstance(pl_module, Task)
-        network = pl_module.plain_network()
+        network = fused(pl_module.network)
         self._measured["parameters"] = sum(values.numel() for values in network.parameters())
         self._measured["multiply_adds"] = multiply_adds(network)
 
@@ -78,7 +73,7 @@ class Measure(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the logits, in the order of the test split."""
-        assert isinstance(outputs, StepOutput)
+        assert isinstance(outputs, Step)
         assert isinstance(batch, Batch)
         teacher = None if outputs.teacher_logits is None else outputs.teacher_logits.argmax(1).cpu()
         self._batches.append((outputs.logits.float().cpu(), batch.labels.cpu(), teacher))
@@ -89,14 +84,14 @@ class Measure(Callback):
         taught = [batch[2] for batch in self._batches if batch[2] is not None]
         teacher = torch.cat(taught) if taught else None
         predicted, count = logits.argmax(1), logits.shape[1]
-        self.classes = predicted.numpy()
         self._measured |= {
             "test_loss": float(functional.cross_entropy(logits.double(), labels)),
             "calibration_error": float(multiclass_calibration_error(logits.softmax(1), labels, count)),
             "teacher_agreement": None if teacher is None else float((teacher == predicted).double().mean()),
             "teacher_accuracy": None if teacher is None else float((teacher == labels).double().mean()),
-            "confusion": confusion(labels, predicted, count),
-            "correct": (predicted == labels).numpy(),
+            "labels": labels.numpy(),
+            "predicted": predicted.numpy(),
+            "class_count": count,
         }
         self._batches.clear()
 
@@ -105,7 +100,8 @@ class Measure(Callback):
         epochs = tuple(range(1, len(self._curves) + 1))
         names = {name for epoch in self._curves for name in epoch}
         curves = {name: tuple(epoch.get(name, float("nan")) for epoch in self._curves) for name in names}
-        return Run(seed=seed, training_seconds=self._seconds, curves=Curves(epochs, **curves), **self._measured)
+        taken = Curves(epochs, **curves)
+        return Run(seed=seed, training_seconds=self._seconds, curves=taken, **self._measured)
 
 
 def multiply_adds(network: Network) -> int:
@@ -115,9 +111,3 @@ def multiply_adds(network: Network) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(image)
     return int(counter.get_total_flops()) // 2
-
-
-def confusion(labels: Tensor, predicted: Tensor, classes: int) -> tuple[tuple[int, ...], ...]:
-    """Count images by (true class, predicted class)."""
-    counts = torch.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
-    return tuple(tuple(line) for line in counts.tolist())

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import TracebackType
-from typing import Self
 
 from kd_lightning.compare.worker import Job, worker_loop
 
@@ -33,12 +31,7 @@ class Pool:
         self.threads = threads
         self._workers: list[_Worker] = []
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Kill all processes; no file is left half written, because files are written atomically."""
         for worker in self._workers:
             worker.process.kill()

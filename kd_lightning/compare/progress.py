@@ -1,10 +1,8 @@
 """Progress of a study: a line for each run that ends, and the time left."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import mean, median
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,27 +17,21 @@ class Progress:
         total: Runs of the study.
         jobs: Runs at once.
         console: Where to print.
+
+    Attributes:
+        status: What a terminal shows while it is entered.
         expected: Seconds that a run of a row is expected to take, by the row's name, until one is done.
     """
 
-    def __init__(self, total: int, jobs: int, console: Console, expected: Mapping[str, float]) -> None:
+    def __init__(self, total: int, jobs: int, console: Console) -> None:
         self.total = total
         self.jobs = jobs
         self.done = 0
         self.console = console
-        self.expected = expected
+        self.expected: dict[str, float] = {}
         self._seconds: dict[str, list[float]] = {}  # of the runs done in this process, by row
         self._started: dict[tuple[str, int], float] = {}
-        self._status = console.status("")
-
-    def __enter__(self) -> Self:
-        self._status.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._status.stop()
+        self.status = console.status("")
 
     def started(self, row: str, seed: int) -> None:
         """Note that a run has been started."""
@@ -65,13 +57,11 @@ class Progress:
     def show(self, waiting: Sequence[str]) -> None:
         """Show what runs and the time left, in a terminal."""
         running = ", ".join(f"{row} (seed {seed})" for row, seed in self._started) or "none"
-        self._status.update(escape(f"{self.done} of {self.total} runs done; running: {running}; {self.left(waiting)}"))
+        self.status.update(escape(f"{self.done} of {self.total} runs done; running: {running}; {self.left(waiting)}"))
 
     def left(self, waiting: Sequence[str]) -> str:
-        """Return the time left in words; delays of the finished runs are added to the expectation of the others."""
-        done = {row: median(seconds) for row, seconds in self._seconds.items()}
-        late = median([done[row] - self.expected[row] for row in done if row in self.expected] or [0.0])
-        expected = {row: max(0.0, seconds + late) for row, seconds in self.expected.items()} | done
+        """Return the time left in words; a row is expected to take as long as its runs so far."""
+        expected = {**self.expected, **{row: median(seconds) for row, seconds in self._seconds.items()}}
         if not expected:
             return "time left unknown until the first run ends"
         typical = mean(expected.values())

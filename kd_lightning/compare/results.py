@@ -3,16 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_lightning.compare.read_numbers import READ_AS
-from kd_lightning.compare.settings import Settings
-from kd_lightning.errors import UserError
+from kd_lightning.compare.study_plan import StudyPlan
 
 Role = Literal["teacher", "baseline", "student"]
+ARRAYS = ("labels", "predicted")
+TeacherPolicy = Literal["one for all seeds", "one per seed"]
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,24 @@ class Run:
         calibration_error: Expected calibration error in [0, 1].
         teacher_agreement: Share of test images where teacher and student predict the same class, in [0, 1].
         teacher_accuracy: Test accuracy of its teacher, in [0, 1].
-        confusion: Test images by (true class, predicted class), K x K counts.
-        correct: Whether each test image is classified correctly, (N,) bool, in the order of the test split.
+        labels: The class of each test image, (N,) int64, in the order of the test split.
+        predicted: The class that the network predicts for it, (N,) int64.
+        class_count: Number of classes.
         curves: Training and validation, an epoch at a time.
         parameters: Trained and fixed parameters of the network.
         multiply_adds: Multiply-adds of one image's forward.
         training_seconds: Wall-clock time of ``fit``.
         onnx_bytes: Size of the exported ONNX file.
         latency_ms: Milliseconds that ONNX Runtime takes for one image.
+        made_by: The version of this package that made it, as ``package_version`` returns it.
     """
 
     seed: int
     test_loss: float
     calibration_error: float
-    confusion: tuple[tuple[int, ...], ...]
-    correct: NDArray[np.bool_] = field(compare=False, repr=False)
+    labels: NDArray[np.int64] = field(compare=False, repr=False)
+    predicted: NDArray[np.int64] = field(compare=False, repr=False)
+    class_count: int
     parameters: int
     multiply_adds: int
     training_seconds: float
@@ -80,20 +84,24 @@ class Run:
     teacher_accuracy: float | None = None
     onnx_bytes: int | None = None
     latency_ms: float | None = None
+    made_by: str = ""
 
-    def __post_init__(self) -> None:
-        counts = np.array(self.confusion)
-        if self.correct.dtype != np.bool_ or self.correct.ndim != 1:
-            raise ValueError(f"correct must be (N,) bool, got {self.correct.dtype} of shape {self.correct.shape}")
-        if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or (counts < 0).any():
-            raise ValueError(f"confusion must be counts in a square, got shape {counts.shape}")
-        if (int(counts.trace()), int(counts.sum())) != (int(self.correct.sum()), len(self.correct)):
-            raise ValueError("confusion and correct disagree about how many test images are classified correctly")
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each test image is classified correctly, (N,)."""
+        return np.equal(self.predicted, self.labels)
+
+    @cached_property
+    def confusion(self) -> tuple[tuple[int, ...], ...]:
+        """Test images by (true class, predicted class), K x K counts."""
+        count = self.class_count
+        cells = np.bincount(self.labels * count + self.predicted, minlength=count**2).reshape(count, count)
+        return tuple(tuple(line) for line in cells.tolist())
 
     @property
     def test_accuracy(self) -> float:
         """Share of test images classified correctly, in [0, 1]."""
-        return int(self.correct.sum()) / len(self.correct)
+        return float(self.correct.mean())
 
     @property
     def class_accuracy(self) -> tuple[float, ...]:
@@ -101,24 +109,29 @@ class Run:
         return tuple(line[k] / sum(line) if any(line) else math.nan for k, line in enumerate(self.confusion))
 
     def to_plain(self) -> dict[str, Any]:
-        """Return everything but ``correct`` as values that JSON accepts, accuracies included for the reader."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "correct"}
-        plain["curves"] = self.curves.to_plain()
+        """Return all but the images' classes as values that JSON accepts, accuracies included for the reader."""
+        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ARRAYS}
+        plain["curves"], plain["confusion"] = self.curves.to_plain(), self.confusion
         plain["test_loss"], plain["calibration_error"] = finite(self.test_loss), finite(self.calibration_error)
         plain["test_accuracy"] = self.test_accuracy
         plain["class_accuracy"] = [finite(value) for value in self.class_accuracy]
         return plain
 
     @classmethod
-    def from_plain(cls, values: Mapping[str, Any], correct: NDArray[np.bool_]) -> Self:
+    def from_plain(cls, values: Mapping[str, Any], labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> Self:
         """Build it from what ``to_plain`` gave; ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
-        given = {item.name: values[item.name] for item in fields(cls) if item.name != "correct"}
-        for name, check in READ_AS.items():
-            given[name] = check(values[name])
+        given = {item.name: values[item.name] for item in fields(cls) if item.name not in ARRAYS}
+        for name in ("seed", "parameters", "multiply_adds", "onnx_bytes"):
+            given[name] = _size(values[name], int, optional=name == "onnx_bytes")
+        for name in ("training_seconds", "teacher_agreement", "teacher_accuracy", "latency_ms"):
+            given[name] = _size(values[name], int, float, optional=name != "training_seconds")
         given["curves"] = Curves.from_plain(values["curves"])
-        given["confusion"] = tuple(tuple(int(count) for count in line) for line in values["confusion"])
         given |= {name: _number(values[name]) for name in ("test_loss", "calibration_error")}
-        return cls(correct=correct, **given)
+        given |= {"made_by": str(values["made_by"]), "class_count": len(values["confusion"])}
+        run = cls(labels=labels, predicted=predicted, **given)
+        if run.confusion != tuple(map(tuple, values["confusion"])):
+            raise ValueError("its confusion matrix is not that of its predictions")
+        return run
 
 
 @dataclass(frozen=True)
@@ -155,31 +168,48 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Study:
-    """Rows to compare on the same test images, with one baseline among them.
+class Settings:
+    """How a study was run, to judge it and to run it again.
 
-    Raises:
-        UserError: Two rows have the same name, or there is not exactly one baseline.
-        ValueError: A row has two runs of one seed, or the runs were not evaluated on equally many images and classes.
+    Attributes:
+        data: The data in words, such as ``CIFAR-10 (JPEG copy)``.
+        protocol: Which images train and validate, and when the test split is evaluated, in one sentence.
+        teacher: Whether all seeds share one teacher or each has its own.
+        epochs: Epochs that the baseline was trained for, in the longest of its runs.
+        seeds: The requested seeds, finished or not.
+        plan: The plan, fixed before the first run.
+        machine: Processor and accelerator.
+        versions: Package name to version.
+        command: The command line that runs the study again.
+        new_study: The command line of a study of the same rows with new seeds, without their number.
+        date: Day of the last run, as ``2026-01-31``.
+        seconds: Total time of the study, where known.
+        other_versions: A sentence on runs that another version of this package made; empty where there are none.
     """
+
+    data: str
+    protocol: str
+    teacher: TeacherPolicy
+    epochs: int
+    seeds: tuple[int, ...]
+    plan: StudyPlan
+    machine: str
+    versions: dict[str, str]
+    command: str
+    new_study: str = ""
+    date: str = ""
+    seconds: float | None = None
+    other_versions: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Rows of different names to compare on the same test images, with one baseline among them."""
 
     name: str
     settings: Settings
     class_names: tuple[str, ...]
     rows: tuple[Row, ...]
-
-    def __post_init__(self) -> None:
-        names = [row.name for row in self.rows]
-        if len(set(names)) < len(names):
-            raise UserError(f"the rows of study {self.name} must have different names, got {', '.join(names)}.")
-        baselines = [row.name for row in self.rows if row.role == "baseline"]
-        if len(baselines) != 1:
-            raise UserError(f"study {self.name} needs exactly one baseline, got {', '.join(baselines) or 'none'}.")
-        if any(len({run.seed for run in row.runs}) < len(row.runs) for row in self.rows):
-            raise ValueError(f"a row of study {self.name} has two runs of the same seed")
-        sizes = {(len(run.confusion), len(run.correct)) for row in self.rows for run in row.runs}
-        if len(sizes | {(len(self.class_names), images) for _, images in sizes}) > 1:
-            raise ValueError(f"runs of study {self.name} differ in (classes, test images): {sorted(sizes)}")
 
     @property
     def baseline(self) -> Row:
@@ -187,25 +217,12 @@ class Study:
         return next(row for row in self.rows if row.role == "baseline")
 
     def to_plain(self) -> dict[str, Any]:
-        """Return everything but the runs' ``correct`` as values that JSON accepts."""
+        """Return everything but the classes of images as values that JSON accepts."""
         rows = [{**vars(row), "runs": [run.to_plain() for run in row.runs]} for row in self.rows]
         for row in rows:
             row["failures"] = [asdict(failure) for failure in row["failures"]]
         names = {"name": self.name, "class_names": list(self.class_names)}
         return {**names, "settings": asdict(self.settings), "rows": rows}
-
-    @classmethod
-    def from_plain(cls, values: Mapping[str, Any], correct: list[NDArray[np.bool_]]) -> Self:
-        """Build it from what ``to_plain`` gave and, a row at a time, the runs' ``correct`` as (runs, N) arrays."""
-        settings = Settings.from_plain(values["settings"])
-        rows = tuple(_row(row, right) for row, right in zip(values["rows"], correct, strict=True))
-        return cls(str(values["name"]), settings, tuple(values["class_names"]), rows)
-
-
-def _row(values: Mapping[str, Any], correct: NDArray[np.bool_]) -> Row:
-    runs = tuple(Run.from_plain(run, right) for run, right in zip(values["runs"], correct, strict=True))
-    failures = tuple(Failure(**failure) for failure in values["failures"])
-    return Row(**{**values, "runs": runs, "failures": failures})
 
 
 def finite(value: float | None) -> float | None:
@@ -215,3 +232,13 @@ def finite(value: float | None) -> float | None:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
+
+
+def _size(value: Any, *types: type[float], optional: bool) -> float | None:
+    """Return a number of a file from 0 on, or raise ``ValueError``."""
+    if value is None and optional:
+        return None
+    if type(value) not in types or not 0 <= value < 2**63:
+        raise ValueError(f"{str(value)[:40]} is not a number from 0 on")
+    number: float = value
+    return number

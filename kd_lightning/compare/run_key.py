@@ -1,10 +1,13 @@
-"""The key of a run, a hash of all that it depends on: runs with the same key give the same numbers."""
+"""The key of a run, a hash of all that it depends on: runs with the same key give the same numbers.
+
+This package's own version is not in it: a run's results note it (``Run.made_by``), and reports name other versions.
+"""
 
 import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from itertools import chain
 from pathlib import Path
@@ -18,23 +21,12 @@ from torch import Tensor
 
 from kd_lightning.callbacks import ExportONNX, QuantizeONNX, SaveWeights
 from kd_lightning.data import ImageDataModule
-from kd_lightning.digest import digest
+from kd_lightning.digest import digest, file_digest
 from kd_lightning.networks.weights import read_weights
-from kd_lightning.sources import code_digest
+from kd_lightning.sources import library_version, own_modules, used_by
 
-CODE = ("kd_lightning.compare.fit", "kd_lightning.compare.measure")
-"""The modules with which a run begins."""
-
-NEVER_TRAINS = tuple(
-    f"kd_lightning.{name}"
-    for name in (
-        *("benchmark", "cli", "commands", "compare", "data.contact_sheet", "drawing", "export", "pages"),
-        *("prediction", "report", "wording"),
-        *("callbacks.export_onnx", "callbacks.log_contact_sheet", "callbacks.run_summary", "callbacks.summary_text"),
-        *("training.console", "training.parse_errors"),
-    )
-)
-"""Packages and modules whose code takes no part in a run's numbers, except ``CODE``."""
+NUMERIC = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "scipy", "PIL", "timm")
+"""The libraries, as they are imported, that any run's numbers depend on."""
 
 SETTINGS = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "NVIDIA_TF32_OVERRIDE")
 """Environment variables that change the arithmetic."""
@@ -63,7 +55,7 @@ def run_key(
         data: The data's fingerprint.
         teacher: Weights of the study's teacher, where the run learns from it.
         threads: CPU threads of the run.
-        code: ``code_version`` of the config.
+        code: The digest of its code, from ``code_digests``.
     """
     matters = relevant(config, learns=teacher is not None)
     parts = {
@@ -71,7 +63,7 @@ def run_key(
         "seed": seed,
         "data": data,
         "teacher": None if teacher is None else weights_hash(teacher),
-        "files": {text: digest(Path(text).read_bytes(), size=64) for text in _files(matters)},
+        "files": {text: file_digest(Path(text)) for text in _files(matters)},
         "code": code,
         "device": [*_devices(), threads, [os.environ.get(name) for name in SETTINGS]],
     }
@@ -143,31 +135,26 @@ def _hash(*tensors: Tensor) -> str:
     return digest(*chain.from_iterable(parts), size=16)
 
 
-def code_version(config: dict[str, Any]) -> str:
-    """Return a digest of the code of a run: of this package's and the user's own that it imports, and the libraries'.
+def code_digests(configs: Mapping[str, dict[str, Any]], lazily: Collection[str]) -> dict[str, str]:
+    """Return a digest of the code of each row besides this package: the user's own modules, and libraries' versions.
 
     Args:
-        config: The config, whose classes and functions have been imported.
+        configs: The config of each row, by its name; the row has been built, which has imported its code.
+        lazily: The modules that building the rows has imported. Those of the user's own that no row is seen to use, as
+            a module of which only numbers are taken, count for each row that uses any.
     """
-    return code_versions({"": config})[""]
+    used = {name: used_by(_named_modules(config)) for name, config in configs.items()}
+    unseen = (own_modules().keys() & lazily).difference(*(own for own, _ in used.values()))
+    return {name: _code_digest(own | unseen if own else own, libraries) for name, (own, libraries) in used.items()}
 
 
-def code_versions(configs: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """Return ``code_version`` of many configs by their names; configs with the same classes share one digest."""
-    modules = {name: _first_modules(config) for name, config in configs.items()}
-    digests = {names: code_digest(names, never_trains) for names in set(modules.values())}
-    return {name: digests[names] for name, names in modules.items()}
+def _code_digest(own: set[str], libraries: set[str]) -> str:
+    files = {name: file_digest(path) for name, path in own_modules().items() if name in own}
+    return digest(sorted(files.items()), *map(library_version, sorted({*NUMERIC, *libraries})), size=16)
 
 
-def _first_modules(config: dict[str, Any]) -> frozenset[str]:
-    """Return the modules with which a run begins."""
-    named = {module for text in _texts(relevant(config, learns=False)) for module in _loaded_module(text)}
-    return frozenset({*CODE, *named})
-
-
-def never_trains(module: str) -> bool:
-    """Return whether a module's code takes no part in a run's numbers."""
-    return module not in CODE and f"{module}.".startswith(tuple(f"{name}." for name in NEVER_TRAINS))
+def _named_modules(config: dict[str, Any]) -> set[str]:
+    return {module for text in _texts(relevant(config, learns=False)) for module in _loaded_module(text)}
 
 
 def _loaded_module(text: str) -> Iterator[str]:

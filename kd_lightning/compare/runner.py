@@ -1,25 +1,25 @@
 """Runs the missing runs of a study, teachers first."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from kd_lightning.compare.hyperparameters import hyperparameters
-from kd_lightning.compare.plan import PlannedRow
 from kd_lightning.compare.pool import Pool
 from kd_lightning.compare.progress import Progress
 from kd_lightning.compare.results import Run
-from kd_lightning.compare.run_key import code_versions, relevant, run_key
-from kd_lightning.compare.store import classes_file, read_classes, read_run, weights_file
+from kd_lightning.compare.rows import PlannedRow
+from kd_lightning.compare.run_key import relevant
+from kd_lightning.compare.store import finished_run, weights_file
 from kd_lightning.compare.worker import Job
-from kd_lightning.errors import UserError
-from kd_lightning.networks.weights import read_weights
-from kd_lightning.wording import duration
+from kd_lightning.sources import package_version
+from kd_lightning.wording import duration, shown
 
 
-class Cell(NamedTuple):
-    """A run's place in the study."""
+class RunName(NamedTuple):
+    """Names a run in a study: its row and its seed."""
 
     row: str
     seed: int
@@ -30,13 +30,13 @@ class Results:
     """The outcome of the runs.
 
     Attributes:
-        files: The file of each finished run; its weights and predicted classes lie beside it.
+        files: The file of each finished run; its weights lie beside it.
         failures: Why the others failed, in one line each.
         reused: Number of runs that were finished before.
     """
 
-    files: dict[Cell, Path] = field(default_factory=dict)
-    failures: dict[Cell, str] = field(default_factory=dict)
+    files: dict[RunName, Path] = field(default_factory=dict)
+    failures: dict[RunName, str] = field(default_factory=dict)
     reused: int = 0
 
 
@@ -46,11 +46,9 @@ class Runner:
     Args:
         rows: Its rows, the teacher first.
         seeds: Its seeds.
-        data: The fingerprint of each row's data, by the row's name.
         folder: The study's folder.
         shared_teacher: Whether the first seed's teacher teaches all seeds.
-        jobs: Runs at once.
-        threads: CPU threads of each.
+        pool: The processes that run them.
         progress: Prints how far it is.
     """
 
@@ -58,138 +56,119 @@ class Runner:
         self,
         rows: Sequence[PlannedRow],
         seeds: Sequence[int],
-        data: dict[str, dict[str, str]],
         folder: Path,
         *,
         shared_teacher: bool,
-        jobs: int,
-        threads: int,
+        pool: Pool,
         progress: Progress,
     ) -> None:
-        self.rows = {row.row.title: row for row in rows}
+        self.rows = {row.title: row for row in rows}
         self._shown = hyperparameters(
             {name: relevant(row.config, learns=row.learns) for name, row in self.rows.items()}
         )
-        self.data = data
-        self._code = code_versions({name: row.config for name, row in self.rows.items()})
         self.folder = folder
-        self.pool = Pool(jobs, threads)
+        self.pool = pool
         self.progress = progress
         self.results = Results()
-        self._teacher = next((row.row.title for row in rows if row.role == "teacher"), "")
+        self._teacher = next((row.title for row in rows if row.role == "teacher"), "")
         self._only_teacher = seeds[0] if shared_teacher else None
-        self._files: dict[Cell, Path] = {}
-        self._waiting = cells(rows, seeds, shared_teacher=shared_teacher)
+        self._files: dict[RunName, Path] = {}
+        self._waiting = run_names(rows, seeds, shared_teacher=shared_teacher)
 
     def missing(self) -> list[str]:
         """Return the rows of the missing runs, a name for each run."""
-        results: dict[object, Cell] = {}
-        for cell in self._waiting:
-            teacher = self._teacher_of(cell)
-            if teacher is not None and finished_run(self._result(teacher, None)) is None:
-                results[cell] = cell  # which result it will be depends on the teacher's weights
-                continue
-            result = self._result(cell, weights_file(self._result(teacher, None)) if teacher else None)
-            if finished_run(result) is None:
-                results.setdefault(result, cell)  # a row with the same config needs no run of its own
-        return [cell.row for cell in results.values()]
+        found: dict[Path | RunName, RunName] = {}
+        for name in self._waiting:
+            teacher = self._teacher_of(name)
+            if teacher is not None and finished_run(self._result(teacher)) is None:
+                found[name] = name  # which result it will be depends on the teacher's weights
+            elif finished_run(result := self._result(name)) is None:
+                found.setdefault(result, name)  # a row with the same config needs no run of its own
+        return [name.row for name in found.values()]
 
     def run(self, seeds: Sequence[int]) -> Results:
         """Run the missing runs of some seeds; one that fails does not end the others."""
-        later = [cell for cell in self._waiting if cell.seed not in seeds]
-        self._waiting = [cell for cell in self._waiting if cell.seed in seeds]
-        with self.progress, self.pool:
+        later = [name for name in self._waiting if name.seed not in seeds]
+        self._waiting = [name for name in self._waiting if name.seed in seeds]
+        with self.progress.status, closing(self.pool):
             while self._waiting or self.pool.running:
-                self._start()
+                for name in list(self._waiting):
+                    self._start(name)
                 for job, failure in self.pool.wait(seconds=1.0):
                     self._ended(job, failure)
                 self.progress.show(self._rows_waiting())
         self._waiting = later
         return self.results
 
-    def _start(self) -> None:
-        """Start the runs whose teachers are ready, and reuse the finished ones."""
-        for cell in list(self._waiting):
-            teacher = self._teacher_of(cell)
-            if teacher in self.results.failures:
-                self._waiting.remove(cell)
-                self._fail(cell, f"its teacher (seed {teacher.seed}) failed")
-            elif teacher is None or teacher in self.results.files:
-                self._start_or_reuse(cell, self.results.files[teacher] if teacher else None)
-
-    def _teacher_of(self, cell: Cell) -> Cell | None:
-        if not self.rows[cell.row].learns:
-            return None
-        return Cell(self._teacher, cell.seed if self._only_teacher is None else self._only_teacher)
-
-    def _start_or_reuse(self, cell: Cell, teacher: Path | None) -> None:
-        weights = weights_file(teacher) if teacher else None
-        result = self._result(cell, weights)
-        if any(job.result == result for job in self.pool.running):
+    def _start(self, name: RunName) -> None:
+        """Start a run if its teacher is ready and there is room, or reuse its results if it is finished."""
+        teacher = self._teacher_of(name)
+        if teacher in self.results.failures:
+            self._waiting.remove(name)
+            self._fail(name, f"its teacher (seed {teacher.seed}) failed")
+        elif teacher is not None and teacher not in self.results.files:
+            return
+        elif any(job.result == self._result(name) for job in self.pool.running):
             return  # a row with the same config runs already
-        if (found := finished_run(result)) is not None:
-            self._reuse(cell, result, found)
+        elif (found := finished_run(self._result(name))) is not None:
+            self._waiting.remove(name)
+            self._reuse(name, found)
         elif self.pool.has_room:
-            self._waiting.remove(cell)
-            self.pool.start(self._job(cell, result, weights))
-            self.progress.started(*cell)
+            self._waiting.remove(name)
+            self.pool.start(self._job(name))
+            self.progress.started(*name)
 
-    def _result(self, cell: Cell, weights: Path | None) -> Path:
+    def _teacher_of(self, name: RunName) -> RunName | None:
+        if not self.rows[name.row].learns:
+            return None
+        return RunName(self._teacher, name.seed if self._only_teacher is None else self._only_teacher)
+
+    def _weights(self, name: RunName) -> Path | None:
+        """Return the weights of a run's teacher, which is trained."""
+        teacher = self._teacher_of(name)
+        return None if teacher is None else weights_file(self._result(teacher))
+
+    def _result(self, name: RunName) -> Path:
         """Return the file of a run's results, named by the key of all that it depends on."""
-        if cell not in self._files:
-            config, data = self.rows[cell.row].config, self.data[cell.row]
-            code, threads = self._code[cell.row], self.pool.threads
-            key = run_key(config, cell.seed, data=data, teacher=weights, threads=threads, code=code)
-            self._files[cell] = self.folder / "runs" / f"{key}.json"
-        return self._files[cell]
+        if name not in self._files:
+            key = self.rows[name.row].key(name.seed, self._weights(name), self.pool.threads)
+            self._files[name] = self.folder / "runs" / f"{key}.json"
+        return self._files[name]
 
-    def _job(self, cell: Cell, result: Path, weights: Path | None) -> Job:
-        row = self.rows[cell.row]
-        folder = self.folder / "logs" / row.row.folder / f"seed_{cell.seed}"
-        shown = {"row": cell.row, "seed": cell.seed, **self._shown[cell.row]}
-        return Job(cell.row, row.run_args(cell.seed, weights), cell.seed, folder, result, shown)
+    def _job(self, name: RunName) -> Job:
+        row = self.rows[name.row]
+        folder = self.folder / "logs" / row.row.folder / f"seed_{name.seed}"
+        hparams = {**name._asdict(), **self._shown[name.row]}
+        return Job(*name, row.run_args(name.seed, self._weights(name)), folder, self._result(name), hparams)
 
     def _ended(self, job: Job, failure: str | None) -> None:
-        cell, found = Cell(job.row, job.seed), finished_run(job.result)
+        name, found = RunName(job.row, job.seed), finished_run(job.result)
         if failure is None and found is not None:
-            self.results.files[cell] = job.result
-            self._print(cell, f"{100 * found.test_accuracy:.2f} % after {duration(found.training_seconds)} of training")
+            self.results.files[name] = job.result
+            self._print(name, f"{100 * found.test_accuracy:.2f} % after {duration(found.training_seconds)} of training")
         else:
-            self._fail(cell, failure or "it left no results")
+            self._fail(name, failure or "it left no results")
 
-    def _reuse(self, cell: Cell, result: Path, found: Run) -> None:
-        self._waiting.remove(cell)
-        self.results.files[cell] = result
+    def _reuse(self, name: RunName, found: Run) -> None:
+        self.results.files[name] = self._result(name)
         self.results.reused += 1
-        self._print(cell, f"{100 * found.test_accuracy:.2f} %, reused")
+        other = "" if found.made_by == package_version() else f", made by kd_lightning {shown(found.made_by)}"
+        self._print(name, f"{100 * found.test_accuracy:.2f} %, reused{other}")
 
-    def _fail(self, cell: Cell, reason: str) -> None:
-        self.results.failures[cell] = reason
-        self._print(cell, f"failed: {reason}")
+    def _fail(self, name: RunName, reason: str) -> None:
+        self.results.failures[name] = reason
+        self._print(name, f"failed: {reason}")
 
-    def _print(self, cell: Cell, text: str) -> None:
-        self.progress.ended(*cell, text, self._rows_waiting())
+    def _print(self, name: RunName, text: str) -> None:
+        self.progress.ended(*name, text, self._rows_waiting())
 
     def _rows_waiting(self) -> list[str]:
-        return [cell.row for cell in self._waiting]
+        return [name.row for name in self._waiting]
 
 
-def cells(rows: Sequence[PlannedRow], seeds: Sequence[int], *, shared_teacher: bool) -> list[Cell]:
+def run_names(rows: Sequence[PlannedRow], seeds: Sequence[int], *, shared_teacher: bool) -> list[RunName]:
     """Return the runs of a study, the teachers first, then seed by seed, so that pairs are complete early."""
-    teachers = [row.row.title for row in rows if row.role == "teacher"]
-    others = [row.row.title for row in rows if row.role != "teacher"]
-    of_teachers = [Cell(name, seed) for name in teachers for seed in (seeds[:1] if shared_teacher else seeds)]
-    return of_teachers + [Cell(name, seed) for seed in seeds for name in others]
-
-
-def finished_run(result: Path) -> Run | None:
-    """Return a finished run; ``None`` where it, its weights or its predicted classes are missing or damaged."""
-    if not all(path.is_file() for path in (result, weights_file(result), classes_file(result))):
-        return None
-    try:
-        run = read_run(result)
-        read_weights(weights_file(result))
-        read_classes(result)
-        return run
-    except UserError:  # damaged, or written by an older version
-        return None
+    teachers = [row.title for row in rows if row.role == "teacher"]
+    others = [row.title for row in rows if row.role != "teacher"]
+    of_teachers = [RunName(name, seed) for name in teachers for seed in (seeds[:1] if shared_teacher else seeds)]
+    return of_teachers + [RunName(name, seed) for seed in seeds for name in others]

@@ -12,18 +12,17 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from kd_lightning.callbacks import SaveWeights
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.compare.fit import StudyFit
 from kd_lightning.compare.measure import Measure
 from kd_lightning.compare.results import Run, finite
-from kd_lightning.compare.store import classes_file, weights_file, write_run
+from kd_lightning.compare.store import weights_file, write_run
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write, disk_full_message, writing
-from kd_lightning.tasks.trainer_callbacks import callbacks_of
 from kd_lightning.training.cli import TrainingCLI, run
 from kd_lightning.training.console import quieten
 from kd_lightning.wording import shown
@@ -37,16 +36,16 @@ class Job:
 
     Attributes:
         row: Name of its row.
-        args: Arguments of ``fit``.
         seed: Its seed.
+        args: Arguments of ``fit``.
         folder: Folder of its logs.
-        result: The file of its results; its weights and predicted classes lie beside it.
+        result: The file of its results; its weights lie beside it.
         hyperparameters: Its hyper-parameters in TensorBoard.
     """
 
     row: str
-    args: list[str]
     seed: int
+    args: list[str]
     folder: Path
     result: Path
     hyperparameters: dict[str, Any]
@@ -120,13 +119,10 @@ def _print_to(path: Path) -> None:
 
 
 def run_job(job: Job) -> None:
-    """Fit and test; write predicted classes and weights, and last the results."""
+    """Fit and test; write the weights, and last the results."""
     done = run(job.args, StudyFit, folder=job.folder)
-    measure = callbacks_of(done.trainer, Measure)[0]
-    measured = measure.run(job.seed)
+    measured = callbacks_of(done.trainer, Measure)[0].run(job.seed)
     _log_hyperparameters(done, job.hyperparameters, measured)
-    with atomic_write(classes_file(job.result)) as temporary, temporary.open("wb") as file:
-        np.save(file, measure.classes)
     saved = callbacks_of(done.trainer, SaveWeights)[0]
     with atomic_write(weights_file(job.result)) as temporary:
         shutil.copyfile(saved.files[0], temporary)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kd_lightning.data.augment import Augmentation, Pipeline
 from kd_lightning.data.class_names import check_class_names
-from kd_lightning.data.loader import Batch, BatchLoader, LabelledImages, RowSampler, resident
+from kd_lightning.data.loader import Batch, BatchLoader, LabelledImages, RawBatch, RowSampler, resident
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.data.source import ImageSource
 from kd_lightning.data.views import Views
@@ -160,7 +160,7 @@ class ImageDataModule(ImageSource, LightningDataModule):
             return self.eval_batch_size
         return max(1, EVAL_PIXELS.get(self._device.type, EVAL_PIXELS["cpu"]) // self.image_size**2)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         """Turn raw pixels (B, H, W, C) into the network's normalized images (B, C, H, W), augmented while training."""
         images, labels, rows = batch.images.permute(0, 3, 1, 2), batch.labels, batch.rows
         views = None

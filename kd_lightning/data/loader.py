@@ -21,12 +21,29 @@ class LabelledImages(NamedTuple):
     labels: Tensor
 
 
-class Batch(NamedTuple):
-    """The input of a task's step.
+class RawBatch(NamedTuple):
+    """A batch as the loader serves it.
 
     Attributes:
-        images: Normalized images ``(B, C, H, W)``, float, in channels-last memory. Raw pixels ``(B, H, W, C)``, uint8,
-            before they reach the device.
+        images: Raw pixels ``(B, H, W, C)``, uint8.
+        labels: Class indices ``(B,)``, int64.
+        rows: Row numbers of the images in their data set, ``(B,)``, int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+    rows: Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "RawBatch":
+        """Return the batch on a device."""
+        return RawBatch(*(part.to(device, non_blocking=non_blocking) for part in self))
+
+
+class Batch(NamedTuple):
+    """A batch as a task's step takes it: augmented and normalized on the device.
+
+    Attributes:
+        images: Normalized images ``(B, C, H, W)``, float, in channels-last memory.
         labels: Class indices ``(B,)``, int64, or class probabilities ``(B, num_classes)`` where labels are mixed.
         rows: Row numbers of the images in their data set, ``(B,)``, int64.
         views: Number of each image's view, ``(B,)``, int64, where the views of the training images can be counted and
@@ -37,12 +54,6 @@ class Batch(NamedTuple):
     labels: Tensor
     rows: Tensor
     views: Tensor | None = None
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
-        """Return the batch on a device."""
-        images, labels, rows, views = self
-        images, labels, rows = (part.to(device, non_blocking=non_blocking) for part in (images, labels, rows))
-        return Batch(images, labels, rows, None if views is None else views.to(device, non_blocking=non_blocking))
 
 
 def resident(data: LabelledImages, device: torch.device) -> LabelledImages:
@@ -147,7 +158,7 @@ class BatchLoader:
         """Return how many images the first batches of an epoch hold, in all processes together."""
         return min(batches * self.batch_size * self.sampler.world_size, len(self.sampler.rows))
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[RawBatch]:
         batches = self.sampler.ordered().to(self.data.labels.device).split(self.batch_size)[: len(self)]
         self._served = self._first()
         while self._served < len(batches):
@@ -176,9 +187,9 @@ class BatchLoader:
         sizes = {"batch_size": self.batch_size, "the number of training images": len(sampler.rows)}
         return {**sizes, "the number of processes": sampler.world_size, "the seed of their order": sampler.seed}
 
-    def gather(self, rows: Tensor) -> Batch:
+    def gather(self, rows: Tensor) -> RawBatch:
         """Return the raw images and the labels of these rows, which are on the data's device."""
-        return Batch(self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows), rows)
+        return RawBatch(self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows), rows)
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of batches served in it."""

@@ -22,7 +22,7 @@ from kd_lightning.export.verify import Variant, normalized_batches, torch_refere
 from kd_lightning.files import cache_folder
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
-from kd_lightning.sources import reached
+from kd_lightning.sources import own_modules
 
 DONE = "rehearsed-exports"
 """The folder with an empty file for each rehearsal that succeeded, so that concurrent processes lose none."""
@@ -34,7 +34,7 @@ def rehearse_export(
     """Export a network, trained or not, to a temporary folder, on one image of noise: run it before training.
 
     It takes two seconds. A rehearsal that succeeds is recorded, and is not repeated with the same source of the network
-    and of all that it imports, the same arguments and the same versions of the libraries.
+    and of the user's own modules, the same arguments and the same versions of the libraries.
 
     Args:
         network: The network; it does not change.
@@ -73,15 +73,15 @@ def _rehearse(network: Network, info: ModelInfo, variants: Collection[Variant], 
 
 
 def _code(network: Network) -> list[str] | None:
-    """Return the code that an export depends on: the exporter's, the layers' and what these import of the user's.
+    """Return the code that an export depends on: the exporter's, the layers' and the user's own modules.
 
     It is ``None`` where a part is unknown: typed in, compiled, or installed under another name.
     """
     names = {kind.__module__ for layer in network.modules() for kind in type(layer).__mro__}
     names = {name for name in names if name.partition(".")[0] not in {"torch", *sys.stdlib_module_names}}
-    helpers, _ = reached(names, lambda name: name.startswith("kd_lightning."))
     try:
         sources = [getsource(sys.modules[name]) for name in sorted(names)]
-        return [version("onnxscript"), *sources, *(helpers[name].read_text() for name in sorted(helpers))]
-    except (KeyError, OSError, TypeError, ValueError, PackageNotFoundError):
+        own = [f"{name} {path.read_bytes()!r}" for name, path in sorted(own_modules().items())]
+        return [version("onnxscript"), *sources, *own]
+    except (KeyError, OSError, TypeError, PackageNotFoundError):
         return None

@@ -12,7 +12,7 @@ from kd_lightning.fast.graph import capture_cuda, make_plain
 from kd_lightning.fast.path import FastPath
 from kd_lightning.fast.reasons import no_capture_reason, per_batch_reason
 from kd_lightning.fast.step import OptimizerStep
-from kd_lightning.tasks.base import Task
+from kd_lightning.tasks import Task
 
 
 class TrainAhead(Callback):

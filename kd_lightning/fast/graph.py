@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from kd_lightning.fast.ahead import AccumulationGroups
 from kd_lightning.fast.step import OptimizerStep
-from kd_lightning.tasks.step_output import LabelledOutput
+from kd_lightning.tasks.step import Step
 
 SLOTS = 32
 """Steps whose outputs update the metrics at once."""
@@ -110,8 +110,7 @@ class CapturedStep:
         self.rows = torch.zeros(SLOTS, step.group_size, batch_size, dtype=torch.int64, device=device)
         self.slot = torch.zeros(1, dtype=torch.int64, device=device)
         self.epoch = torch.zeros((), dtype=torch.int64, device=device)
-        self._forms: list[LabelledOutput] = []
-        self._slots: list[list[Tensor]] = []
+        self._slots: list[Step] = []
         self._warm = 0
         self._replay: Callable[[], None] | None = None
 
@@ -126,8 +125,8 @@ class CapturedStep:
             for _ in waiting:
                 self._next()
                 step_done()
-            for form, slots in zip(self._forms, self._slots, strict=True):
-                task.update_metrics(form.stacked([values[: len(waiting)] for values in slots]), "train")
+            for slots in self._slots:
+                task.metrics.add("train", slots.map(lambda values: _joined(values[: len(waiting)])))
 
     def _next(self) -> None:
         if self._warm < WARM_UP:
@@ -142,11 +141,15 @@ class CapturedStep:
     def once(self) -> None:
         """Run one optimizer step on the rows of the current slot, and move to the next slot."""
         with self.step.task.data.epoch_from(self.epoch):
-            outputs = self.step(self.rows.index_select(0, self.slot).squeeze(0).unbind())
-        if not self._forms:
-            self._forms = outputs
-            self._slots = [[value.new_empty(SLOTS, *value.shape) for value in form.tensors()] for form in outputs]
-        for slots, output in zip(self._slots, outputs, strict=True):
-            for values, value in zip(slots, output.tensors(), strict=True):
+            steps = self.step(self.rows.index_select(0, self.slot).squeeze(0).unbind())
+        if not self._slots:
+            self._slots = [step.map(lambda value: value.new_empty(SLOTS, *value.shape)) for step in steps]
+        for slots, step in zip(self._slots, steps, strict=True):
+            for values, value in zip(slots.tensors(), step.tensors(), strict=True):
                 values.index_copy_(0, self.slot, value.unsqueeze(0))
         self.slot.add_(1)
+
+
+def _joined(values: Tensor) -> Tensor:
+    """Join the values of N batches: (N, B, ...) -> (N * B, ...); one scalar of each batch stays (N,)."""
+    return values if values.ndim == 1 else values.flatten(0, 1)

@@ -1,12 +1,18 @@
 """Classes that are known to work with the fast path: ours, exact ones of Lightning and torch, and marked ones."""
 
 from collections.abc import Collection, Iterator
+from types import ModuleType
 from typing import Any
 
 from lightning.pytorch import callbacks, cli
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from torch import nn, optim
 from torch.optim import lr_scheduler
+
+
+def _subclasses(module: ModuleType, base: type) -> tuple[type, ...]:
+    return tuple(kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, base))
+
 
 CALLBACKS = (
     callbacks.EarlyStopping,
@@ -25,43 +31,13 @@ CALLBACKS = (
 
 PRECISIONS = (Precision, MixedPrecision, DoublePrecision, HalfPrecision)
 
-OPTIMIZERS = (
-    optim.ASGD,
-    optim.Adadelta,
-    optim.Adafactor,
-    optim.Adagrad,
-    optim.Adam,
-    optim.AdamW,
-    optim.Adamax,
-    optim.NAdam,
-    optim.RAdam,
-    optim.RMSprop,
-    optim.Rprop,
-    optim.SGD,
-)
-"""Optimizers that evaluate the loss once in a step, before anything else."""
+OPTIMIZERS = tuple(kind for kind in _subclasses(optim, optim.Optimizer) if kind is not optim.LBFGS)
+"""torch's own optimizers that evaluate the loss once in a step, before anything else."""
 
-SCHEDULES = (
-    cli.ReduceLROnPlateau,
-    lr_scheduler.ChainedScheduler,
-    lr_scheduler.ConstantLR,
-    lr_scheduler.CosineAnnealingLR,
-    lr_scheduler.CosineAnnealingWarmRestarts,
-    lr_scheduler.CyclicLR,
-    lr_scheduler.ExponentialLR,
-    lr_scheduler.LambdaLR,
-    lr_scheduler.LinearLR,
-    lr_scheduler.MultiStepLR,
-    lr_scheduler.MultiplicativeLR,
-    lr_scheduler.OneCycleLR,
-    lr_scheduler.PolynomialLR,
-    lr_scheduler.ReduceLROnPlateau,
-    lr_scheduler.SequentialLR,
-    lr_scheduler.StepLR,
-)
+SCHEDULES = (cli.ReduceLROnPlateau, *_subclasses(lr_scheduler, lr_scheduler.LRScheduler))
 """Schedules that change learning rates and, except for ``cycle_momentum``, nothing else."""
 
-LAYERS = tuple(kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Module))
+LAYERS = _subclasses(nn, nn.Module)
 """torch's own layers: the Python values that they read never change."""
 
 CONSTANT = "torchvision."

@@ -39,8 +39,8 @@ class FastPath:
 
     def _step_by_step(self, groups: AccumulationGroups, step_done: Callable[[], None]) -> None:
         for group in groups:
-            for output in self.step(group):
-                self.step.task.update_metrics(output, "train")
+            for step in self.step(group):
+                self.step.task.metrics.add("train", step)
             step_done()
 
     def _captured_step(self) -> CapturedStep:

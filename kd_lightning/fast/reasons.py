@@ -1,18 +1,11 @@
 """Reasons why Lightning has to see every batch, or why a step cannot become a CUDA graph: clauses of messages."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loops.fetchers import _PrefetchDataFetcher
-from lightning.pytorch.loops.fit_loop import _FitLoop
-from lightning.pytorch.loops.optimization.automatic import _AutomaticOptimization
-from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from torch.nn.modules.module import _has_any_global_hook
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.loader import BatchLoader
@@ -27,9 +20,7 @@ from kd_lightning.fast.known import (
     own_members,
     unknown,
 )
-
-if TYPE_CHECKING:
-    from kd_lightning.tasks.base import Task
+from kd_lightning.tasks import Distill, Task
 
 BEFORE_STEPS = frozenset(
     {
@@ -42,7 +33,7 @@ BEFORE_STEPS = frozenset(
 """Members that a datamodule may override without a mark: no step uses them."""
 
 
-def per_batch_reason(task: "Task") -> str | None:
+def per_batch_reason(task: Task) -> str | None:
     """Return why every batch has to go through Lightning; ``None`` where all parts of a step are known to need not.
 
     Args:
@@ -52,7 +43,7 @@ def per_batch_reason(task: "Task") -> str | None:
     return next((reason for part in parts for reason in part(task)), None)
 
 
-def _of_trainer(task: "Task") -> Iterator[str]:
+def _of_trainer(task: Task) -> Iterator[str]:
     trainer = task.trainer
     if trainer.world_size > 1:
         yield "several processes train together"
@@ -67,12 +58,9 @@ def _of_trainer(task: "Task") -> Iterator[str]:
     yield from unknown(trainer, [Trainer])
     yield from unknown(trainer.strategy, [SingleDeviceStrategy])
     yield from unknown(trainer.precision_plugin, PRECISIONS)
-    loop = trainer.fit_loop
-    for part in (loop, loop.epoch_loop, loop.epoch_loop.automatic_optimization, loop._data_fetcher):
-        yield from unknown(part, [_FitLoop, _TrainingEpochLoop, _AutomaticOptimization, _PrefetchDataFetcher])
 
 
-def _of_loader(task: "Task") -> Iterator[str]:
+def _of_loader(task: Task) -> Iterator[str]:
     loader = task.trainer.train_dataloader
     if not isinstance(loader, BatchLoader):
         yield f"the training images come from a {type(loader).__name__} and not from a BatchLoader"
@@ -84,53 +72,54 @@ def _of_loader(task: "Task") -> Iterator[str]:
     yield from unknown(task.data.pipeline)
 
 
-def _of_optimizer(task: "Task") -> Iterator[str]:
+def _of_optimizer(task: Task) -> Iterator[str]:
     optimizer = task.trainer.optimizers[0]
     yield from unknown(optimizer, OPTIMIZERS)
-    own = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
-    if any((*own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks)):
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         yield f"a hook on {type(optimizer).__name__} {UNKNOWN}"
 
 
-def _of_task(task: "Task") -> Iterator[str]:
+def _of_task(task: Task) -> Iterator[str]:
     if not task.automatic_optimization:
         yield f"{type(task).__name__} optimizes by itself"
     yield from unknown(task)
-    if _has_any_global_hook():
-        yield f"a hook on all modules {UNKNOWN}"
     for module in (task, *task.step_modules()):
         yield from hooks(module)
 
 
-def _of_callbacks(task: "Task") -> Iterator[str]:
+def _of_callbacks(task: Task) -> Iterator[str]:
     for callback in task.trainer.callbacks:  # type: ignore[attr-defined]
         yield from unknown(callback, CALLBACKS)
 
 
-def no_capture_reason(task: "Task") -> str | None:
+def no_capture_reason(task: Task) -> str | None:
     """Return why a step on the fast path cannot become a CUDA graph; ``None`` where it can.
 
     A graph keeps the Python values of its capture, so all Python code in a step must be known.
     """
-    sync = task.host_sync_reason()
-    if sync is not None:
-        return sync
-    parts = (_of_layers, _of_augmentation, _of_schedules)
+    parts = (_of_memory, _of_layers, _of_augmentation, _of_schedules)
     return next((reason for part in parts for reason in part(task)), None)
 
 
-def _of_layers(task: "Task") -> Iterator[str]:
+def _of_memory(task: Task) -> Iterator[str]:
+    if isinstance(task, Distill) and any(table.device != task.device for table in task.targets.tables.values()):
+        yield "the teacher's cached targets do not fit on the GPU"
+    if task.trainer.train_dataloader.data.images.device != task.device:  # type: ignore[union-attr]
+        yield "the images do not fit on the GPU"
+
+
+def _of_layers(task: Task) -> Iterator[str]:
     for module in task.step_modules():
         for layer in module.modules():
             yield from unknown(layer, LAYERS)
 
 
-def _of_augmentation(task: "Task") -> Iterator[str]:
+def _of_augmentation(task: Task) -> Iterator[str]:
     for step in task.data.pipeline.steps:
         yield from unknown(step)
 
 
-def _of_schedules(task: "Task") -> Iterator[str]:
+def _of_schedules(task: Task) -> Iterator[str]:
     optimizer = task.trainer.optimizers[0]
     for config in task.trainer.lr_scheduler_configs:
         for schedule in (config.scheduler, *getattr(config.scheduler, "_schedulers", ())):

@@ -9,10 +9,10 @@ from torch.optim import Optimizer
 
 from kd_lightning.data.loader import Batch, BatchLoader
 from kd_lightning.errors import UserError
-from kd_lightning.tasks.step_output import LabelledOutput
+from kd_lightning.tasks.step import Step
 
 if TYPE_CHECKING:
-    from kd_lightning.tasks.base import Task
+    from kd_lightning.tasks import Task
 
 
 class OptimizerStep:
@@ -35,32 +35,32 @@ class OptimizerStep:
         """Batches of a step; a callback may change it between epochs."""
         return self.trainer.accumulate_grad_batches
 
-    def __call__(self, batches: Sequence[Tensor]) -> list[LabelledOutput]:
+    def __call__(self, batches: Sequence[Tensor]) -> list[Step]:
         """Train on a group of batches: as many as gradients are accumulated over.
 
         Args:
             batches: Rows of the data set, ``(B,)`` each.
         """
-        outputs = [self._backward(rows, is_first=place == 0) for place, rows in enumerate(batches)]
+        steps = [self._backward(rows, is_first=place == 0) for place, rows in enumerate(batches)]
         clip = self.trainer.gradient_clip_val
         self.task.configure_gradient_clipping(self.optimizer, clip, self.trainer.gradient_clip_algorithm)
         self.optimizer.step()
-        return outputs
+        return steps
 
-    def _backward(self, rows: Tensor, *, is_first: bool) -> LabelledOutput:
+    def _backward(self, rows: Tensor, *, is_first: bool) -> Step:
         """Add a batch's gradients to the existing ones; the first batch starts from zero."""
-        batch = self.loader.gather(rows).to(self.task.device, non_blocking=True)
-        batch = self.task.data.on_after_batch_transfer(batch, 0)
+        raw = self.loader.gather(rows).to(self.task.device, non_blocking=True)
+        batch = self.task.data.on_after_batch_transfer(raw, 0)
         with self.trainer.precision_plugin.train_step_context():
-            output = self._loss_step(batch)
+            step = self._step(batch)
         if is_first:
             self.optimizer.zero_grad()
-        self.task.backward(output.loss if self.group_size == 1 else output.loss / self.group_size)
-        return output.detached()
+        self.task.backward(step.loss if self.group_size == 1 else step.loss / self.group_size)
+        return step.map(Tensor.detach)
 
-    def _loss_step(self, batch: Batch) -> LabelledOutput:
+    def _step(self, batch: Batch) -> Step:
         try:
-            return self.task.loss_step(batch)
+            return self.task.step(batch)
         except MisconfigurationException as error:
             raise UserError(
                 f"{type(self.task).__name__} has works_with_fast_path = True, but its step does what only "

@@ -1,5 +1,6 @@
 """Distillation losses, one per file: the formula as a plain function, then the module that a config names."""
 
+from kd_lightning.data.loader import Batch
 from kd_lightning.losses.attention import AttentionTransfer
 from kd_lightning.losses.base import Loss, Targets
 from kd_lightning.losses.crd import CRD
@@ -7,8 +8,8 @@ from kd_lightning.losses.cross_entropy import CrossEntropy
 from kd_lightning.losses.dist import DIST
 from kd_lightning.losses.dkd import DKD
 from kd_lightning.losses.feature_regression import FeatureRegression
-from kd_lightning.losses.features import FeatureLoss
 from kd_lightning.losses.hidden_cosine import HiddenCosine
+from kd_lightning.losses.layers import LayerLoss
 from kd_lightning.losses.logit_regression import LogitRegression
 from kd_lightning.losses.logits import LogitLoss
 from kd_lightning.losses.nkd import NKD
@@ -19,8 +20,10 @@ from kd_lightning.losses.similarity import SimilarityPreserving
 from kd_lightning.losses.soft_targets import SoftTargets
 from kd_lightning.losses.spatial_cosine import SpatialCosine
 from kd_lightning.losses.srd import SRD
+from kd_lightning.losses.total import LossSum
 from kd_lightning.losses.ttm import TTM, WTTM
 from kd_lightning.losses.vid import VID
+from kd_lightning.networks.layers import Outputs, Shapes
 
 __all__ = [
     "CRD",
@@ -34,14 +37,18 @@ __all__ = [
     "VID",
     "WTTM",
     "AttentionTransfer",
+    "Batch",
     "CrossEntropy",
-    "FeatureLoss",
     "FeatureRegression",
     "HiddenCosine",
+    "LayerLoss",
     "LogitLoss",
     "LogitRegression",
     "Loss",
+    "LossSum",
+    "Outputs",
     "ReviewKD",
+    "Shapes",
     "SimilarityPreserving",
     "SoftTargets",
     "SpatialCosine",

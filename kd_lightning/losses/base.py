@@ -2,16 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
+from kd_lightning.losses.docstrings import with_arguments
 from kd_lightning.networks.layers import Outputs, Shapes
-
-if TYPE_CHECKING:
-    from kd_lightning.data.loader import Batch
 
 Targets = dict[str, Tensor]
 """What a loss keeps of a teacher's outputs, (B, ...) each, by keys of its own. A key describes its values completely:
@@ -21,9 +20,10 @@ teacher caches on disk are found by it."""
 class Loss(nn.Module, ABC):
     """One named term of what a task minimizes.
 
-    A custom loss subclasses this, passes ``weight`` and ``warm_up`` on and implements ``forward``; one that learns from
-    the teacher implements ``target`` too. It must not synchronize with the device (no ``item()``, no shape that depends
-    on values), must keep its state in buffers that it updates in place, and must be finite for one image.
+    A loss of your own subclasses ``LogitLoss`` or ``LayerLoss`` and implements ``compare``, or this and implements
+    ``forward``, and ``teacher_target`` where it learns from a teacher. It must not synchronize with the device (no
+    ``item()``, no shape that depends on values), must keep its state in buffers that it updates in place, and must be
+    finite for one image. Its docstring need not repeat the arguments that it shares with its bases.
 
     Args:
         weight: Factor of the term in the total loss.
@@ -31,6 +31,8 @@ class Loss(nn.Module, ABC):
             the start.
 
     Attributes:
+        student_layers: The student's layers that ``forward`` reads; none where logits are enough.
+        teacher_layers: The teacher's layers that ``teacher_target`` reads.
         weight: The weight of the current epoch, a 0-d buffer that is filled in place, so that a captured step sees its
             changes.
         short: Its short name in papers and tables, such as ``kd``; empty where there is none.
@@ -38,9 +40,16 @@ class Loss(nn.Module, ABC):
             (Mixup, CutMix). Training with these is then refused before it starts.
     """
 
+    student_layers: Sequence[str] = ()
+    teacher_layers: Sequence[str] = ()
     weight: Tensor
     short: ClassVar[str] = ""
     needs_hard_labels: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Describe in the docstring also those arguments that only the bases describe."""
+        super().__init_subclass__(**options)
+        cls.__doc__ = with_arguments(cls)
 
     def __init__(self, weight: float = 1.0, warm_up: int = 0) -> None:
         super().__init__()
@@ -59,16 +68,6 @@ class Loss(nn.Module, ABC):
         """Set the weight of an epoch, counted from 0."""
         share = min(1.0, (epoch + 1) / self.warm_up) if self.warm_up else 1.0
         self.weight.fill_(self.full_weight * share)
-
-    @property
-    def student_layers(self) -> Sequence[str]:
-        """The student's layers that ``forward`` reads; none where logits are enough."""
-        return ()
-
-    @property
-    def teacher_layers(self) -> Sequence[str]:
-        """The teacher's layers that ``target`` reads; none where logits are enough."""
-        return ()
 
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
         """Create what depends on the shapes of the layers, such as a projector.
@@ -89,7 +88,7 @@ class Loss(nn.Module, ABC):
             labels: Their class indices, (images,); ``None`` outside of training.
         """
 
-    def target(self, teacher: Outputs) -> Targets:
+    def teacher_target(self, teacher: Outputs) -> Targets:
         """Return all that the loss needs of the teacher's outputs: the teacher cache holds nothing else.
 
         Args:
@@ -98,22 +97,27 @@ class Loss(nn.Module, ABC):
         return {}
 
     @abstractmethod
-    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
+    def forward(self, student: Outputs, target: Targets, batch: Batch) -> Tensor:
         """Return the unweighted loss of a batch, a scalar.
 
         Other losses share the inputs: do not change them in place.
 
         Args:
             student: The student's outputs, only of ``student_layers``.
-            target: What ``target`` returned for the same images.
+            target: What ``teacher_target`` returned for the same images.
             batch: Images, labels and rows.
         """
 
 
-def require_teacher(loss: Loss, teacher: object | None) -> None:
-    """Raise a ``UserError`` where a loss that learns from a teacher has none."""
+def require_teacher(loss: Loss, teacher: Shapes | None) -> Shapes:
+    """Return the teacher's shapes.
+
+    Raises:
+        UserError: There is no teacher.
+    """
     if teacher is None:
         raise UserError(f"{type(loss).__name__} learns from a teacher; use it with the task Distill.")
+    return teacher
 
 
 def to_float32(values: Tensor) -> Tensor:

@@ -2,24 +2,17 @@
 
 from collections.abc import Sequence
 from math import log
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
+from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.losses.base import Targets, require_teacher, to_float32
-from kd_lightning.losses.features import FeatureLoss
+from kd_lightning.losses.base import Targets, to_float32
+from kd_lightning.losses.layers import LayerLoss, Shape, Size
 from kd_lightning.losses.logits import require_positive
-from kd_lightning.losses.pooled import averaged, map_shape
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
-
-if TYPE_CHECKING:
-    from kd_lightning.data.loader import Batch
-
-ONE_BY_ONE = (1, 1)
-"""Height and width that maps are averaged to."""
 
 DRAW_RANGE = 2**62
 """Range of the random integers: so much larger than the number of rows that their remainders are uniform."""
@@ -74,7 +67,7 @@ def gathered(values: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-class CRD(FeatureLoss):
+class CRD(LayerLoss):
     """The noise-contrastive loss between features: each image's own pair against many other images in a memory bank.
 
     Tian et al., ICLR 2020, https://arxiv.org/abs/1910.10699. Trained linear embeddings of both networks' features, of
@@ -99,13 +92,10 @@ class CRD(FeatureLoss):
 
     Args:
         student: The student's layer: one that gives a vector, or a map.
-        teacher: The teacher's layer; by default the student's name.
         dimensions: Dimensions of the embeddings, 1 or more.
         negatives: K, 1 or more.
         temperature: T, above 0.
         momentum: Share of a stored embedding that is kept when its image is seen again, in [0, 1).
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: A layer gives neither a vector nor a map, or an option is out of its range.
@@ -113,6 +103,7 @@ class CRD(FeatureLoss):
 
     short = "crd"
     needs_hard_labels = True
+    want = "pooled"
     student_memory: Tensor
     teacher_memory: Tensor
     by_class: Tensor
@@ -143,18 +134,22 @@ class CRD(FeatureLoss):
         self.momentum = momentum
 
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
+        """Create what depends on the layers, and where each class begins."""
+        super().build(student, teacher)
+        self.register_buffer("ends", torch.zeros(student[LOGITS][0] + 1, dtype=torch.int64), persistent=False)
+
+    def size(self, student: Shape, teacher: Shape) -> Size:
+        """Return the height and width that maps are averaged to."""
+        return 1, 1
+
+    def connect(self, pairs: Sequence[tuple[Shape, Shape]]) -> None:
         """Create the two embeddings and empty memories."""
-        require_teacher(self, teacher)
-        assert teacher is not None
-        channels = map_shape(self, self.student, student[self.student])[0]
-        target = map_shape(self, self.teacher, teacher[self.teacher])[0]
-        self.key = self.teacher if teacher[self.teacher][1:] == ONE_BY_ONE else f"{self.teacher} averaged to 1x1"
+        [((channels, *_), (target, *_))] = pairs
         self.student_embedding = nn.Linear(channels, self.dimensions)
         self.teacher_embedding = nn.Linear(target, self.dimensions)
         self.register_buffer("student_memory", torch.zeros(0, self.dimensions))
         self.register_buffer("teacher_memory", torch.zeros(0, self.dimensions))
         self.register_buffer("by_class", torch.zeros(0, dtype=torch.int64), persistent=False)
-        self.register_buffer("ends", torch.zeros(student[LOGITS][0] + 1, dtype=torch.int64), persistent=False)
         self.register_buffer("levels", torch.zeros(2))  # log Z against the teacher's memory, and the student's
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
@@ -183,24 +178,25 @@ class CRD(FeatureLoss):
         self.by_class = labels.argsort(stable=True).to(self.by_class)
         self.ends[1:] = counts.cumsum(0)
 
-    def target(self, teacher: Outputs) -> Targets:
-        """Return the teacher's features, (B, C, 1, 1)."""
-        return {self.key: averaged(teacher.maps[self.teacher], ONE_BY_ONE)}
-
-    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
+    def forward(self, student: Outputs, target: Targets, batch: Batch) -> Tensor:
         """Return the sum of both directions, averaged over the batch, a scalar; update the memories in training."""
-        own = self.student_embedding(averaged(student.maps[self.student], ONE_BY_ONE).flatten(1))
-        other = self.teacher_embedding(target[self.key].flatten(1))
+        [(own, other)] = self.pairs(student, target)
+        own, other = self.student_embedding(own.flatten(1)), self.teacher_embedding(other.flatten(1))
         with torch.autocast(own.device.type, enabled=False):
             own, other = (functional.normalize(to_float32(values), dim=1) for values in (own, other))
             if not self.training:
-                places = torch.arange(len(own), device=own.device)
-                return self._loss((own, other), (other, own), (places.unsqueeze(1) + places) % len(own))
+                return self.compare(own, other)
             drawn = rows_of_other_classes(batch.labels, self.negatives, self.by_class, self.ends)
             memories = (to_float32(memory.clone()) for memory in (self.teacher_memory, self.student_memory))
             loss = self._loss((own, other), tuple(memories), torch.cat([batch.rows.unsqueeze(1), drawn], 1))
             self._update_memories(batch.rows, own, other)
         return loss
+
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss of a batch's embeddings, (B, D) each, that are compared with each other, a scalar."""
+        places = torch.arange(len(student), device=student.device)
+        rows = (places.unsqueeze(1) + places) % len(student)  # each image's own, then those of the others
+        return self._loss((student, teacher), (teacher, student), rows)
 
     def _loss(self, embeddings: Sequence[Tensor], memories: Sequence[Tensor], rows: Tensor) -> Tensor:
         """Return the loss of both networks' embeddings.

@@ -1,16 +1,12 @@
 """Cross-entropy with the labels."""
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 from torch.nn import functional
 
+from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Loss, Targets, to_float32
 from kd_lightning.networks.layers import Outputs
-
-if TYPE_CHECKING:
-    from kd_lightning.data.loader import Batch
 
 
 class CrossEntropy(Loss):
@@ -26,8 +22,6 @@ class CrossEntropy(Loss):
 
     Args:
         label_smoothing: The share s in [0, 1).
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``label_smoothing`` is out of range.
@@ -41,6 +35,6 @@ class CrossEntropy(Loss):
             raise UserError(f"label_smoothing of CrossEntropy is {label_smoothing}, but it must be in [0, 1).")
         self.label_smoothing = label_smoothing
 
-    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
+    def forward(self, student: Outputs, target: Targets, batch: Batch) -> Tensor:
         """Return the mean over the batch, computed in float32 at least."""
         return functional.cross_entropy(to_float32(student.logits), batch.labels, label_smoothing=self.label_smoothing)

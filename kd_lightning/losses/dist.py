@@ -61,9 +61,6 @@ class DIST(LogitLoss):
         temperature: T, above 0.
         beta: Factor of the part over the classes of each image.
         gamma: Factor of the part over the images of each class.
-        standardize: As in ``SoftTargets``.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``temperature`` is not above 0, or two classes are to be standardized.

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from kd_lightning.losses.logits import (
-    DecoupledLoss,
+    LogitLoss,
     divergences,
     log_probabilities,
+    require_positive,
     without_label,
 )
 
@@ -44,7 +45,7 @@ def _label_or_not(logs: Tensor, labels: Tensor) -> Tensor:
     return torch.cat([label, without_label(logs, labels).logsumexp(1, keepdim=True)], dim=1)
 
 
-class DKD(DecoupledLoss):
+class DKD(LogitLoss):
     """Soft targets in two parts with a factor each: the label's confidence, and the other classes among themselves.
 
     ``T^2 mean_b (alpha KL([p_y, 1 - p_y]_t || [p_y, 1 - p_y]_s) + beta KL(q_t || q_s))`` (Zhao et al., CVPR 2022,
@@ -68,13 +69,13 @@ class DKD(DecoupledLoss):
         beta: Factor of the other classes' part.
         standardize: As in ``SoftTargets``; the reference then multiplies by 9, too.
         weight: Factor of the term in the total loss; ``auto`` is 1 from 100 classes on and 0.3 for 10.
-        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``temperature`` is not above 0, or two classes are to be standardized.
     """
 
     short = "dkd"
+    needs_hard_labels = True
 
     def __init__(
         self,
@@ -85,7 +86,9 @@ class DKD(DecoupledLoss):
         weight: float | Literal["auto"] = "auto",
         warm_up: int = 20,
     ) -> None:
-        super().__init__(temperature, standardize, weight, warm_up)
+        super().__init__(standardize, 1.0 if weight == "auto" else weight, warm_up)
+        self.is_auto = weight == "auto"
+        self.temperature = require_positive(self, "temperature", temperature)
         self.alpha, self.beta = alpha, beta
 
     def compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:

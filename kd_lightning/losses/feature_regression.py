@@ -4,7 +4,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd_lightning.losses.base import to_float32
-from kd_lightning.losses.features import ProjectedLoss, Projection, same_shape
+from kd_lightning.losses.layers import LayerLoss, same_shape
+from kd_lightning.losses.projectors import Projection
 
 
 def feature_map_loss(regressed_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -24,7 +25,7 @@ def feature_map_loss(regressed_map: Tensor, teacher_map: Tensor) -> Tensor:
     return functional.mse_loss(to_float32(regressed_map), to_float32(teacher_map))
 
 
-class FeatureRegression(ProjectedLoss):
+class FeatureRegression(LayerLoss):
     """The mean squared error between the teacher's map and what a trained projector makes of the student's.
 
     FitNets (Romero et al., ICLR 2015, https://arxiv.org/abs/1412.6550): ``mean (p(f_s) - f_t)^2``. The student's map
@@ -38,14 +39,10 @@ class FeatureRegression(ProjectedLoss):
     ``C C' + C'``; the teacher cache holds the whole map. It is defined for a batch of one and for constant maps.
 
     Args:
-        student: The student's layer, such as ``features``.
-        teacher: The teacher's layer; by default the student's name.
         projector: ``1x1`` or ``3x3``: a convolution; ``3x3 normalized``: one with BatchNorm and ReLU after it, for a
             teacher's layer after a ReLU; ``ConvReg``: that of RepDistiller and mdistiller, 1x1 with BatchNorm and ReLU,
             or 3x3 with stride 2, or transposed, where the student's map is twice or half as large; ``none`` for maps
             with equal channels.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: The maps differ in height or width, and the projector does not change them.
@@ -61,8 +58,9 @@ class FeatureRegression(ProjectedLoss):
         weight: float = 10.0,
         warm_up: int = 0,
     ) -> None:
-        super().__init__(student, teacher, projector, weight, warm_up)
+        super().__init__(student, teacher, weight, warm_up)
+        self.projection = projector
 
-    def compare(self, projected_map: Tensor, teacher_map: Tensor) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the mean squared error over batch and map, a scalar."""
-        return feature_map_loss(projected_map, teacher_map)
+        return feature_map_loss(student, teacher)

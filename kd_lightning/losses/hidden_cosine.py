@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING
 
 from torch import Tensor, linalg
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Targets, to_float32
-from kd_lightning.losses.features import FeatureLoss, same_shape, shape_text
-from kd_lightning.networks.layers import Outputs, Shapes
-
-if TYPE_CHECKING:
-    from kd_lightning.data.loader import Batch
+from kd_lightning.losses.layers import LayerLoss, Shape, same_shape
+from kd_lightning.losses.projectors import shape_text
+from kd_lightning.networks.layers import Outputs
 
 MIN_LENGTH = 1e-6
 """Smallest length that a vector is divided by."""
@@ -78,7 +75,7 @@ def _length(vectors: Tensor) -> Tensor:
     return lengths.clamp_min(MIN_LENGTH)
 
 
-class HiddenCosine(FeatureLoss):
+class HiddenCosine(LayerLoss):
     """One minus the cosine between the flattened maps, the teacher's averaged over neighbours to the student's length.
 
     The loss of PyTorch's knowledge distillation tutorial. The averaging mixes columns and rows, so most of the
@@ -89,12 +86,6 @@ class HiddenCosine(FeatureLoss):
     parameters. The teacher cache holds as many numbers per image as the student's map has. It is defined for a batch of
     one; a map of zeros has no direction and a loss of one.
 
-    Args:
-        student: The student's layer, such as ``features``.
-        teacher: The teacher's layer; by default the student's name.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
-
     Raises:
         UserError: The teacher's map does not pool to the student's length.
     """
@@ -103,26 +94,23 @@ class HiddenCosine(FeatureLoss):
 
     def __init__(self, student: str, teacher: str | None = None, weight: float = 0.25, warm_up: int = 0) -> None:
         super().__init__(student, teacher, weight, warm_up)
-        self.shape: tuple[int, ...] = ()
 
-    def build(self, student: Shapes, teacher: Shapes | None) -> None:
+    def connect(self, pairs: Sequence[tuple[Shape, Shape]]) -> None:
         """Check that the teacher's values are a multiple of the student's."""
-        self.shape, target = self.maps(student, teacher)
+        [(self.shape, target)] = pairs
+        [own], [other] = self.student_layers, self.teacher_layers
         if prod(target) % prod(self.shape):
             raise UserError(
-                f"the teacher's '{self.teacher}' has {prod(target)} values, which do not pool to the "
-                f"{prod(self.shape)} of the student's '{self.student}'; choose layers of which one is a multiple of "
-                "the other, or another loss, such as FeatureRegression."
+                f"the teacher's '{other}' has {prod(target)} values, which do not pool to the {prod(self.shape)} of "
+                f"the student's '{own}'; choose layers of which one is a multiple of the other, or another loss, such "
+                "as FeatureRegression."
             )
+        self.keys = [f"direction of {other} pooled to {shape_text(self.shape)}"]
 
-    @property
-    def _key(self) -> str:
-        return f"direction of {self.teacher} pooled to {shape_text(self.shape)}"
-
-    def target(self, teacher: Outputs) -> Targets:
+    def teacher_target(self, teacher: Outputs) -> Targets:
         """Return the direction of the teacher's map, pooled to the size of the student's, (B, C, H, W)."""
-        return {self._key: pooled_direction(teacher.maps[self.teacher], self.shape)}
+        return {self.keys[0]: pooled_direction(teacher.maps[self.teacher_layers[0]], self.shape)}
 
-    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the mean over the batch, a scalar in [0, 2]."""
-        return cosine_loss(student.maps[self.student], target[self._key])
+        return cosine_loss(student, teacher)

@@ -38,11 +38,6 @@ class LogitRegression(LogitLoss):
     It has no parameters. The teacher cache holds ``num_classes`` numbers per image. It works with a batch of one, mixed
     images and two classes.
 
-    Args:
-        standardize: As in ``SoftTargets``.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
-
     Raises:
         UserError: Two classes are to be standardized.
     """

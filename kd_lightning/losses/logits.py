@@ -2,18 +2,15 @@
 
 from abc import abstractmethod
 from math import inf, sqrt
-from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Loss, Targets, require_teacher, to_float32
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
-
-if TYPE_CHECKING:
-    from kd_lightning.data.loader import Batch
 
 MIN_DEVIATION = 1e-6
 """Standard deviation below which logits count as constant."""
@@ -22,13 +19,20 @@ MIN_DEVIATION = 1e-6
 class LogitLoss(Loss):
     """A loss between the logits of student and teacher.
 
-    A custom loss subclasses this and implements ``compare``.
+    A loss of your own subclasses this and implements ``compare``.
 
     Args:
-        standardize: Whether each image's logits, the student's and the teacher's, go through ``standardized`` first.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
+        standardize: Whether each image's logits, the student's and the teacher's, are first standardized to mean 0 and
+            standard deviation 1, by ``standardized``; for three classes or more.
+
+    Attributes:
+        is_auto: Whether the weight is ``weight_by_classes``.
+
+    Raises:
+        UserError: Two classes are to be standardized, or an option is out of its range.
     """
+
+    is_auto = False
 
     def __init__(self, standardize: bool = False, weight: float = 1.0, warm_up: int = 0) -> None:
         super().__init__(weight, warm_up)
@@ -36,24 +40,25 @@ class LogitLoss(Loss):
 
     def build(self, student: Shapes, teacher: Shapes | None) -> None:
         """Check that the teacher has as many classes, and that there are three or more to standardize."""
-        require_teacher(self, teacher)
-        assert teacher is not None
+        teacher, classes = require_teacher(self, teacher), student[LOGITS][0]
         if student[LOGITS] != teacher[LOGITS]:
             raise UserError(
                 f"{type(self).__name__} compares logits, but the student gives {student[LOGITS]} and the teacher "
                 f"{teacher[LOGITS]}; choose a teacher for the same classes."
             )
-        if self.standardize and student[LOGITS][0] < 3:
+        if self.standardize and classes < 3:
             raise UserError(
                 f"standardize of {type(self).__name__} is true, but of 2 classes standardized logits tell only "
                 "which one is more likely; leave it out."
             )
+        if self.is_auto:
+            self.set_weight(weight_by_classes(classes))
 
-    def target(self, teacher: Outputs) -> Targets:
+    def teacher_target(self, teacher: Outputs) -> Targets:
         """Return the teacher's logits, (B, num_classes)."""
         return {LOGITS: teacher.logits}
 
-    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
+    def forward(self, student: Outputs, target: Targets, batch: Batch) -> Tensor:
         """Return the mean over the batch, a scalar."""
         own, other = student.logits, target[LOGITS]
         if self.standardize:
@@ -72,35 +77,8 @@ class LogitLoss(Loss):
         """
 
 
-class DecoupledLoss(LogitLoss):
-    """A loss on logits with a separate part for the classes other than the label's.
-
-    Args:
-        temperature: T of that part, above 0.
-        standardize: Whether logits go through ``standardized`` first.
-        weight: Factor of the term in the total loss; ``auto``: ``weight_by_classes``.
-        warm_up: Epochs over which the weight rises.
-
-    Raises:
-        UserError: ``temperature`` is not above 0.
-    """
-
-    needs_hard_labels = True
-
-    def __init__(self, temperature: float, standardize: bool, weight: float | Literal["auto"], warm_up: int) -> None:
-        super().__init__(standardize, 1.0 if weight == "auto" else weight, warm_up)
-        self.temperature = require_positive(self, "temperature", temperature)
-        self.is_auto = weight == "auto"
-
-    def build(self, student: Shapes, teacher: Shapes | None) -> None:
-        """Check the logits; where the weight is ``auto``, choose it by the number of classes."""
-        super().build(student, teacher)
-        if self.is_auto:
-            self.set_weight(weight_by_classes(student[LOGITS][0]))
-
-
 def weight_by_classes(classes: int) -> float:
-    """Return ``sqrt((C - 1) / 99)``, 1 at most: the weight of a ``DecoupledLoss`` that has 1 for 100 classes.
+    """Return ``sqrt((C - 1) / 99)``, 1 at most: the weight of DKD and NKD that has 1 for 100 classes.
 
     The softened probabilities of C - 1 classes are some 1 / (C - 1) each, and so are their differences; the norm of the
     gradient over all of them falls as ``1 / sqrt(C - 1)``, while that of the labels' hardly depends on C. Above 100

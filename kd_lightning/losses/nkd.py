@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from kd_lightning.losses.logits import DecoupledLoss, log_probabilities, without_label
+from kd_lightning.losses.logits import LogitLoss, log_probabilities, require_positive, without_label
 
 
 def nkd_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float, gamma: float) -> Tensor:
@@ -31,7 +31,7 @@ def nkd_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: floa
     return -parts.mean()
 
 
-class NKD(DecoupledLoss):
+class NKD(LogitLoss):
     """The cross-entropy with the teacher's probability of the label, and that of the other classes among themselves.
 
     ``mean_b (-p_t,y log p_s,y - gamma T^2 sum_c q_t,c log q_s,c)`` (Yang et al., ICCV 2023,
@@ -52,13 +52,13 @@ class NKD(DecoupledLoss):
         gamma: Factor of the other classes' part.
         standardize: As in ``SoftTargets``; both parts see standardized logits.
         weight: Factor of the term in the total loss; ``auto`` is 1 from 100 classes on and 0.3 for 10.
-        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``temperature`` is not above 0, or two classes are to be standardized.
     """
 
     short = "nkd"
+    needs_hard_labels = True
 
     def __init__(
         self,
@@ -68,7 +68,9 @@ class NKD(DecoupledLoss):
         weight: float | Literal["auto"] = "auto",
         warm_up: int = 0,
     ) -> None:
-        super().__init__(temperature, standardize, weight, warm_up)
+        super().__init__(standardize, 1.0 if weight == "auto" else weight, warm_up)
+        self.is_auto = weight == "auto"
+        self.temperature = require_positive(self, "temperature", temperature)
         self.gamma = gamma
 
     def compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:

@@ -1,15 +1,15 @@
 """The layers that named losses compare, and their summary with shapes."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 from torch import nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Loss
-from kd_lightning.losses.features import FeatureLoss, shape_text
-from kd_lightning.losses.logits import DecoupledLoss
+from kd_lightning.losses.layers import LayerLoss
+from kd_lightning.losses.logits import LogitLoss
+from kd_lightning.losses.projectors import shape_text
 from kd_lightning.networks import Network
 from kd_lightning.networks.layers import LOGITS, FeatureExtractor, LayerError, Shapes
 
@@ -43,15 +43,6 @@ def feature_extractor(
     return found
 
 
-@contextmanager
-def of_loss(name: str) -> Iterator[None]:
-    """Prefix a ``UserError`` in the block with the loss it is about."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"the loss '{name}': {error}") from None
-
-
 def pair_lines(losses: Mapping[str, Loss], student: Shapes, teacher: Shapes) -> list[str]:
     """Return a line with the shapes of each pair of layers that a loss compares; a loss's last line has its parameters.
 
@@ -64,7 +55,7 @@ def pair_lines(losses: Mapping[str, Loss], student: Shapes, teacher: Shapes) -> 
     """
     lines = []
     for name, loss in losses.items():
-        if isinstance(loss, DecoupledLoss) and loss.is_auto:
+        if isinstance(loss, LogitLoss) and loss.is_auto:
             lines.append(f"{name}: weight {loss.full_weight:g}, for {student[LOGITS][0]} classes")
         pairs = [
             f"{name}: {own} {shape_text(student[own])} -> {other} {shape_text(teacher[other])}"
@@ -78,5 +69,5 @@ def _trained(loss: Loss) -> str:
     count = sum(parameter.numel() for parameter in loss.parameters())
     if not count:
         return ""
-    kind = f"projector {loss.kind}, " if isinstance(loss, FeatureLoss) and loss.kind != "none" else ""
+    kind = f"projector {loss.projection}, " if isinstance(loss, LayerLoss) and loss.projection else ""
     return f", {kind}{count:,} parameters, dropped at export"

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from kd_lightning.losses.relations import RelationLoss, directions
+from kd_lightning.losses.layers import LayerLoss
+from kd_lightning.losses.similarity import directions
 
 MIN_PROBABILITY = 1e-7
 """Smallest probability of a neighbour: opposite features have a similarity of 0."""
@@ -39,7 +40,7 @@ def pkt_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (other * (other.log() - own.log())).mean()
 
 
-class PKT(RelationLoss):
+class PKT(LayerLoss):
     """The divergence between the probabilities that student and teacher give two images of a batch to be neighbours.
 
     Passalis and Tefas, ECCV 2018, https://arxiv.org/abs/1803.10837: ``mean_(i, j) q_t log(q_t / q_s)``, where q is ``(1
@@ -54,12 +55,10 @@ class PKT(RelationLoss):
 
     Args:
         student: The student's layer, such as ``classifier.1``.
-        teacher: The teacher's layer; by default the student's name.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
     """
 
     short = "pkt"
+    want = "vector"
 
     def __init__(self, student: str, teacher: str | None = None, weight: float = 30000.0, warm_up: int = 0) -> None:
         super().__init__(student, teacher, weight, warm_up)

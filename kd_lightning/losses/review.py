@@ -1,21 +1,17 @@
 """Knowledge review: the student's stages, fused from the deepest to the shallowest, are compared with the teacher's."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Targets, to_float32
-from kd_lightning.losses.features import Norm, same_shape
-from kd_lightning.losses.multi_layer import MultiLayerLoss
-from kd_lightning.losses.pooled import as_map
-from kd_lightning.networks.layers import Outputs, Shapes
-
-if TYPE_CHECKING:
-    from kd_lightning.data.loader import Batch
+from kd_lightning.losses.layers import LayerLoss, Shape, Size, as_map, same_shape
+from kd_lightning.losses.projectors import Norm
+from kd_lightning.networks.layers import Outputs
 
 SIZES = (4, 2, 1)
 """Heights and widths that maps are averaged down to."""
@@ -92,7 +88,7 @@ def _resized(values: Tensor, size: Sequence[int]) -> Tensor:
     return values if values.shape[-2:] == tuple(size) else functional.interpolate(values, size=list(size))
 
 
-class ReviewKD(MultiLayerLoss):
+class ReviewKD(LayerLoss):
     """The squared difference between each stage of the teacher and the fusion of the student's stages from there on.
 
     Chen et al., CVPR 2021, https://arxiv.org/abs/2104.09044. From the deepest stage to the shallowest, a fusion weighs
@@ -115,47 +111,45 @@ class ReviewKD(MultiLayerLoss):
     Args:
         student: The student's layers, two stages or more, from the shallowest to the deepest; each gives a map, or a
             vector.
-        teacher: The teacher's layers, in the same order; by default the student's names.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: The numbers of layers differ, or are below two.
     """
 
     short = "reviewkd"
-    takes_vectors = True
+    want = "pooled"  # a vector is a 1x1 map
 
     def __init__(
         self, student: list[str], teacher: list[str] | None = None, weight: float = 5.0, warm_up: int = 20
     ) -> None:
         super().__init__(student, teacher, weight, warm_up)
-        if len(self.student) < 2:
+        if len(self.student_layers) < 2:
             raise UserError(
-                f"ReviewKD fuses stages, but student names only '{self.student[0]}'; name two layers or more, from "
-                "the shallowest to the deepest, or take FeatureRegression."
+                f"ReviewKD fuses stages, but student names only '{self.student_layers[0]}'; name two layers or more, "
+                "from the shallowest to the deepest, or take FeatureRegression."
             )
-        self.sizes: list[tuple[int, int]] = []
 
-    def build(self, student: Shapes, teacher: Shapes | None) -> None:
+    def size(self, student: Shape, teacher: Shape) -> Size:
+        """Return ``None``: the fusions resize maps."""
+        return None
+
+    def connect(self, pairs: Sequence[tuple[Shape, Shape]]) -> None:
         """Create a fusion for each stage."""
-        pairs = self.maps(student, teacher)
         between = min(MAX_CHANNELS, pairs[-1][0][0])
-        self.sizes = [other[1:] for _, other in pairs]
         self.fusions = nn.ModuleList(
             Fusion(own[0], between, other[0], deepest=stage == len(pairs) - 1)
             for stage, (own, other) in enumerate(pairs)
         )
 
-    def target(self, teacher: Outputs) -> Targets:
-        """Return what the teacher's layers give, (B, C, H, W) or (B, C) each."""
-        return {name: teacher.maps[name] for name in self.teacher}
-
-    def forward(self, student: Outputs, target: Targets, batch: "Batch") -> Tensor:
+    def forward(self, student: Outputs, target: Targets, batch: Batch) -> Tensor:
         """Return the sum over the stages, a scalar."""
         total, deeper = student.logits.new_zeros(()), None
-        stages = list(zip(self.fusions, self.student, self.teacher, self.sizes, strict=True))
-        for fusion, own, other, size in reversed(stages):
-            fused, deeper = fusion(as_map(student.maps[own]), deeper, size)
-            total = total + pyramid_loss(fused, as_map(target[other]))
+        for fusion, pair in reversed(list(zip(self.fusions, self.pairs(student, target), strict=True))):
+            own, other = map(as_map, pair)
+            fused, deeper = fusion(own, deeper, other.shape[-2:])
+            total = total + self.compare(fused, other)
         return total
+
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss of a fused map and a stage of the teacher, a scalar."""
+        return pyramid_loss(student, teacher)

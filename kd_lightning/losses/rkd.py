@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.relations import RelationLoss
+from kd_lightning.losses.layers import LayerLoss
 
 MIN_DISTANCE = 1e-4
 """Smallest distance, as a share of the mean, at which two images define a direction."""
@@ -110,7 +110,7 @@ def relational_loss(student: Tensor, teacher: Tensor, distance: float, angle: fl
     return pairs + angle * triples / len(own) ** 3
 
 
-class RKD(RelationLoss):
+class RKD(LayerLoss):
     """The Huber losses between the distances and the angles of a batch's images in student and teacher.
 
     Park et al., CVPR 2019, https://arxiv.org/abs/1904.05068: ``25 mean_(i, j) huber(d_ij / mean d) + 50 mean_(i, j, k)
@@ -126,17 +126,15 @@ class RKD(RelationLoss):
 
     Args:
         student: The student's layer, such as ``classifier.1``.
-        teacher: The teacher's layer; by default the student's name.
         distance: Factor of the distances, 0 or more.
         angle: Factor of the angles, 0 or more.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``distance`` or ``angle`` is below 0.
     """
 
     short = "rkd"
+    want = "vector"
 
     def __init__(
         self,

@@ -1,9 +1,19 @@
 """Similarity preserving: match which images of a batch are similar."""
 
-from torch import Tensor
+import torch
+from torch import Tensor, linalg
 from torch.nn import functional
 
-from kd_lightning.losses.relations import MIN_LENGTH, RelationLoss, directions
+from kd_lightning.losses.layers import LayerLoss
+
+MIN_LENGTH = 1e-6
+"""Length up to which a vector counts as zero."""
+
+
+def directions(vectors: Tensor, min_length: float = MIN_LENGTH) -> Tensor:
+    """Return vectors (B, D) at length one; those up to ``min_length`` become zeros and get no gradient."""
+    lengths: Tensor = linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / lengths.where(lengths > min_length, torch.inf)
 
 
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -22,7 +32,7 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return functional.mse_loss(own, other)
 
 
-class SimilarityPreserving(RelationLoss):
+class SimilarityPreserving(LayerLoss):
     """The mean squared difference between the image similarities of student and teacher within a batch.
 
     Tung and Mori, ICCV 2019, https://arxiv.org/abs/1907.09682: ``|G_s - G_t|^2 / B^2``, where G is ``f f^T`` of the
@@ -34,14 +44,10 @@ class SimilarityPreserving(RelationLoss):
     costs ``B^2 (D + D')`` multiplications; the teacher cache holds the whole layer. The loss of a batch of one is 0.
     Features of zeros have a similarity of 0 to all others.
 
-    Args:
-        student: The student's layer, such as ``features``.
-        teacher: The teacher's layer; by default the student's name.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
     """
 
     short = "sp"
+    want = "vector"
 
     def __init__(self, student: str, teacher: str | None = None, weight: float = 3000.0, warm_up: int = 0) -> None:
         super().__init__(student, teacher, weight, warm_up)

@@ -41,10 +41,6 @@ class SoftTargets(LogitLoss):
 
     Args:
         temperature: T, above 0.
-        standardize: Whether each image's logits, the student's and the teacher's, are first standardized to mean 0 and
-            standard deviation 1; for three classes or more.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``temperature`` is not above 0, or two classes are to be standardized.

@@ -4,7 +4,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd_lightning.losses.base import to_float32
-from kd_lightning.losses.features import ProjectedLoss, Projection, same_shape
+from kd_lightning.losses.layers import LayerLoss, same_shape
+from kd_lightning.losses.projectors import Projection
 
 
 def spatial_cosine_loss(projected_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -24,7 +25,7 @@ def spatial_cosine_loss(projected_map: Tensor, teacher_map: Tensor) -> Tensor:
     return 1 - functional.cosine_similarity(to_float32(projected_map), to_float32(teacher_map), dim=1, eps=1e-6).mean()
 
 
-class SpatialCosine(ProjectedLoss):
+class SpatialCosine(LayerLoss):
     """One minus the cosine over channels between the teacher's map and the student's projected map at each position.
 
     ``mean_(b, y, x) (1 - cos(p(f_s)[b, :, y, x], f_t[b, :, y, x]))``, this project's own loss: it matches the
@@ -37,11 +38,7 @@ class SpatialCosine(ProjectedLoss):
     cache holds the whole map. A position of zeros has no direction and a loss of one. It is defined for a batch of one.
 
     Args:
-        student: The student's layer, such as ``features``.
-        teacher: The teacher's layer; by default the student's name.
         projector: As in ``FeatureRegression``.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: The maps differ in height or width.
@@ -57,8 +54,9 @@ class SpatialCosine(ProjectedLoss):
         weight: float = 2.0,
         warm_up: int = 0,
     ) -> None:
-        super().__init__(student, teacher, projector, weight, warm_up)
+        super().__init__(student, teacher, weight, warm_up)
+        self.projection = projector
 
-    def compare(self, projected_map: Tensor, teacher_map: Tensor) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return one minus the cosine, averaged over batch and positions, a scalar in [0, 2]."""
-        return spatial_cosine_loss(projected_map, teacher_map)
+        return spatial_cosine_loss(student, teacher)

@@ -1,11 +1,12 @@
 """A simple recipe for distillation: normalized features after a linear projector."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.base import to_float32
-from kd_lightning.losses.features import same_shape
-from kd_lightning.losses.pooled import PooledLoss
+from kd_lightning.losses.layers import LayerLoss, Shape, same_shape
 
 EPSILON = 1e-4
 """Added to a channel's variance."""
@@ -53,7 +54,7 @@ def log_power_loss(projected_map: Tensor, teacher_map: Tensor, exponent: float) 
     return differences.abs().pow(exponent).sum().clamp_min(MIN_SUM).log()
 
 
-class SRD(PooledLoss):
+class SRD(LayerLoss):
     """The logarithm of the summed fourth powers between the normalized maps of teacher and projected student.
 
     Miles and Mikolajczyk, AAAI 2024, https://arxiv.org/abs/2303.11098: ``log sum |BN(W f_s) - BN(f_t)|^4``, where BN
@@ -69,17 +70,14 @@ class SRD(PooledLoss):
     is 0; where all are (a batch of one vector), the loss is log 1e-8, without gradient.
 
     Args:
-        student: The student's layer, such as ``features``.
-        teacher: The teacher's layer; by default the student's name.
         exponent: The exponent, 1 or more.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: A layer gives neither maps nor vectors, or ``exponent`` is below 1.
     """
 
     short = "srd"
+    want = "pooled"
 
     def __init__(
         self,
@@ -94,10 +92,11 @@ class SRD(PooledLoss):
             raise UserError(f"exponent of SRD is {exponent}, but it must be 1 or more.")
         self.exponent = exponent
 
-    def connect(self, channels: int, target: int) -> None:
+    def connect(self, pairs: Sequence[tuple[Shape, Shape]]) -> None:
         """Create the projector."""
-        self.projector = nn.Conv2d(channels, target, kernel_size=1, bias=False)
+        [(own, other)] = pairs
+        self.projector = nn.Conv2d(own[0], other[0], kernel_size=1, bias=False)
 
-    def compare(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the logarithm of the sum, a scalar."""
-        return log_power_loss(self.projector(student_map), teacher_map, self.exponent)
+        return log_power_loss(self.projector(student), teacher, self.exponent)

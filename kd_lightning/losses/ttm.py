@@ -63,8 +63,6 @@ class TTM(LogitLoss):
     Args:
         gamma: Exponent of the teacher's probabilities, above 0; below 1 it softens them.
         standardize: As in ``SoftTargets``, with 1 / gamma as the temperature.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``gamma`` is not above 0, or two classes are to be standardized.
@@ -97,9 +95,6 @@ class WTTM(LogitLoss):
 
     Args:
         gamma: Exponent of the teacher's probabilities, above 0; below 1 it softens them.
-        standardize: As in ``TTM``.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
 
     Raises:
         UserError: ``gamma`` is not above 0, or two classes are to be standardized.

@@ -1,5 +1,6 @@
 """Variational information distillation: how well the student's map predicts the teacher's."""
 
+from collections.abc import Sequence
 from math import expm1, log
 
 import torch
@@ -7,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kd_lightning.losses.base import to_float32
-from kd_lightning.losses.features import same_shape
-from kd_lightning.losses.pooled import PooledLoss
+from kd_lightning.losses.layers import LayerLoss, Shape, same_shape
 
 FIRST_VARIANCE = 5.0
 MIN_VARIANCE = 1e-5
@@ -36,7 +36,7 @@ def negative_log_likelihood(mean: Tensor, teacher_map: Tensor, variances: Tensor
     return (errors / variances + variances.log()).mean() / 2
 
 
-class VID(PooledLoss):
+class VID(LayerLoss):
     """The negative log-likelihood of the teacher's map under a normal distribution that the student's map predicts.
 
     Ahn et al., CVPR 2019, https://arxiv.org/abs/1904.05835: ``mean ((m(f_s) - f_t)^2 / v_c + log v_c) / 2``, where m is
@@ -49,23 +49,19 @@ class VID(PooledLoss):
     after training. The teacher cache holds the map. The larger map is averaged down to the smaller one, and a vector is
     a 1x1 map. It is defined for a batch of one and for constant maps.
 
-    Args:
-        student: The student's layer, such as ``features``.
-        teacher: The teacher's layer; by default the student's name.
-        weight: Factor of the term in the total loss.
-        warm_up: Epochs over which the weight rises.
-
     Raises:
         UserError: A layer gives neither maps nor vectors.
     """
 
     short = "vid"
+    want = "pooled"
 
     def __init__(self, student: str, teacher: str | None = None, weight: float = 1.0, warm_up: int = 0) -> None:
         super().__init__(student, teacher, weight, warm_up)
 
-    def connect(self, channels: int, target: int) -> None:
+    def connect(self, pairs: Sequence[tuple[Shape, Shape]]) -> None:
         """Create the convolutions and the variances."""
+        [((channels, *_), (target, *_))] = pairs
         self.mean = nn.Sequential(
             nn.Conv2d(channels, target, kernel_size=1, bias=False),
             nn.ReLU(),
@@ -79,6 +75,6 @@ class VID(PooledLoss):
         """Return the variance of each channel, (C',)."""
         return functional.softplus(to_float32(self.raw_variances)) + MIN_VARIANCE
 
-    def compare(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the mean over batch and map, a scalar."""
-        return negative_log_likelihood(self.mean(student_map), teacher_map, self.variances())
+        return negative_log_likelihood(self.mean(student), teacher, self.variances())

@@ -80,10 +80,7 @@ def stoppable() -> Iterator[None]:
 
 
 def end_with(parent: int) -> None:
-    """End this process when its parent has ended, however: Lightning's and a DataLoader's would stay.
-
-    (https://github.com/Lightning-AI/pytorch-lightning/issues/2913)
-    """
+    """End this process when its parent has ended, however: Lightning's children stay (its issue 2913)."""
 
     def watch() -> None:
         while os.getppid() == parent:

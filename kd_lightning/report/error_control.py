@@ -62,6 +62,11 @@ def trial(seeds: int) -> str:
     return f"No verdict, because {too_few(seeds)}: {reason}; plan at least {MIN_RUNS}, better {TYPICAL} or more"
 
 
+def cautions(study: Study) -> list[str]:
+    """Return what a reader must know before the numbers: runs of other versions of this package, and bad teachers."""
+    return [*filter(None, [study.settings.other_versions]), *worse_teachers(study)]
+
+
 def worse_teachers(study: Study) -> list[str]:
     """Return a sentence for each teacher that is worse than the student without one."""
     baseline = _mean([run.test_accuracy for run in study.baseline.runs])

@@ -10,7 +10,7 @@ from kd_lightning import pages
 from kd_lightning.compare.results import Row
 from kd_lightning.report.analysis import ACCURACY, NOTHING, Analysis
 from kd_lightning.report.comparison import Comparison, interval_text, p_text, points
-from kd_lightning.report.error_control import new_study, no_verdict, plan_sentence, worse_teachers
+from kd_lightning.report.error_control import cautions, new_study, no_verdict, plan_sentence
 from kd_lightning.report.figures import PLOTS, legend, panels
 from kd_lightning.report.latex import to_latex
 from kd_lightning.report.panel import PALETTE, Panel, to_svg
@@ -74,7 +74,7 @@ def _lead(analysis: Analysis) -> str:
 def _warnings(analysis: Analysis) -> str:
     """Return what a reader must know before the numbers, each in a box."""
     study = analysis.study
-    boxes = [*worse_teachers(study), *no_verdict(study)]
+    boxes = [*cautions(study), *no_verdict(study)]
     failed = failure_lines(analysis)
     lines = "".join(f"<li>{escape(line)}</li>" for line in failed)
     failures = [f"<strong>Runs that failed</strong><ul>{lines}</ul>"] if failed else []

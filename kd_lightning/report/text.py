@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from kd_lightning.report.analysis import MEASURES, Analysis, RowAnalysis
-from kd_lightning.report.error_control import error_sentence, new_study, worse_teachers
+from kd_lightning.report.error_control import cautions, error_sentence, new_study, worse_teachers
 from kd_lightning.report.statistics import Verdict
 from kd_lightning.report.tables import (
     Table,
@@ -50,7 +50,7 @@ def to_terminal(analysis: Analysis) -> Group:
     ]
     return Group(
         Text(headline(analysis), "bold"),
-        *(Text(line, "bold yellow") for line in worse_teachers(study)),
+        *(Text(line, "bold yellow") for line in cautions(study)),
         *verdicts,
         *(Text(line, "red") for line in failure_lines(analysis)),
         Text(error_sentence(study)),
@@ -73,7 +73,7 @@ def to_markdown(analysis: Analysis) -> str:
     """Return the whole report as Markdown: the answer first, then the tables, the settings and the method."""
     study, settings = analysis.study, settings_table(analysis)
     parts = [f"# {in_markdown(study.name)}", f"**{in_markdown(headline(analysis))}**"]
-    parts += map(in_markdown, worse_teachers(study))
+    parts += map(in_markdown, cautions(study))
     parts.append("\n".join(f"- **{in_markdown(row.name)}** {by.sentence()}" for row, by in analysis.compared))
     parts.append("\n".join(f"- {in_markdown(line)}" for line in failure_lines(analysis)))
     parts += [in_markdown(line) for line in (error_sentence(study), *new_study(study, analysis.compared))]

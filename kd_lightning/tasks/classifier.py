@@ -4,7 +4,7 @@ from typing import Any
 
 from kd_lightning.losses import CrossEntropy
 from kd_lightning.networks import Network
-from kd_lightning.tasks.base import Task
+from kd_lightning.tasks.task import Task
 
 
 class Classifier(Task):

@@ -1,7 +1,8 @@
 """Networks that torch.compile has compiled to larger kernels."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -10,31 +11,30 @@ from kd_lightning.networks import Network
 
 
 class CompiledNetworks:
-    """Networks that run compiled inside a block and uncompiled outside of it.
+    """Networks that run compiled inside a block; saving, copying and exporting them outside of it is unaffected.
 
     They are compiled once, for the size of the first batch; smaller ones, such as an epoch's last, run uncompiled.
-
-    Args:
-        networks: The networks; saving, copying and exporting them outside of the block is unaffected.
     """
 
-    def __init__(self, networks: Iterable[Network]) -> None:
-        torch.compiler.reset()  # drops those of earlier runs in this process: it keeps eight, and does not compile more
-        self._methods = [(network, torch.compile(network.forward, dynamic=False)) for network in networks]
-        self._size: int | None = None
+    def __init__(self) -> None:
+        self._methods: list[tuple[Network, Callable[..., Any]]] = []
+        self._size = 0
 
     @contextmanager
-    def used(self, size: int) -> Iterator[None]:
-        """Run one batch of this size in the block, compiled where it has the size that the networks are compiled for.
+    def used(self, networks: Iterable[Network], size: int) -> Iterator[None]:
+        """Run one batch in the block, compiled where it has the size that the networks are compiled for.
 
         Args:
+            networks: The networks, the same in every call.
             size: Images in the batch.
 
         Raises:
             UserError: torch.compile fails here.
         """
-        is_first = self._size is None
-        if self._size is None:
+        is_first = not self._methods
+        if is_first:
+            torch.compiler.reset()  # drops those of earlier runs in this process: it compiles no more than eight
+            self._methods = [(network, torch.compile(network.forward, dynamic=False)) for network in networks]
             self._size = size
         methods = self._methods if size == self._size else []
         try:

@@ -1,98 +1,69 @@
-"""The metrics of an epoch: the loss, its terms and accuracies; all of them must be finite."""
+"""The metrics of an epoch: the loss, its terms and accuracies."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from kd_lightning.networks import Network
-from kd_lightning.tasks.finite import LossWatch, check_mean, check_weights
 from kd_lightning.tasks.image_mean import ImageMean
-from kd_lightning.tasks.step_output import LabelledOutput, StepOutput
+from kd_lightning.tasks.step import Step
 
 Stage = Literal["train", "val", "test"]
 
 
-class MetricsModule(LightningModule):
-    """Collect losses and accuracies in metrics and log them once per epoch.
+class EpochMetrics(nn.Module):
+    """Collect the losses and accuracies of an epoch, separately for training, validation and test.
 
     Args:
-        network: The network whose predictions are measured.
-        names: Names of the losses.
+        losses: Names of the losses.
+        num_classes: Number of classes.
+        with_teacher: Whether a teacher's accuracy, and how often the network agrees with it, are measured in a test.
+
+    Attributes:
+        loss_names: Names of the losses, and ``loss`` for their weighted sum.
+        note: Called with the losses of every training step; ``None`` calls nothing.
     """
 
-    def __init__(self, network: Network, names: Iterable[str]) -> None:
+    def __init__(self, losses: Iterable[str], num_classes: int, with_teacher: bool) -> None:
         super().__init__()
-        self.network = network
-        self.loss_names = (*names, "loss")
-        self.train_metrics, self.val_metrics, self.test_metrics = map(self.make_metrics, ("train", "val", "test"))
-        self._loss_watch: LossWatch | None = None
+        self.loss_names = (*losses, "loss")
+        self.note: Callable[[dict[str, Tensor]], None] | None = None
+        accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+        of_teacher = ("teacher_accuracy", "teacher_agreement") if with_teacher else ()
+        for stage, more in (("train", ()), ("val", ()), ("test", of_teacher)):
+            means = {f"{stage}/{name}": ImageMean() for name in self.loss_names}
+            counts = {f"{stage}/{name}": accuracy.clone() for name in ("accuracy", *more)}
+            self.add_module(f"of_{stage}", MetricCollection({**means, **counts}, compute_groups=False))
 
-    def make_metrics(self, stage: str) -> MetricCollection:
-        """Create the metrics of a stage: the loss, its terms, and each name of ``accuracies``."""
-        accuracy = MulticlassAccuracy(self.network.num_classes, average="micro", validate_args=False)
-        means = {f"{stage}/{name}": ImageMean() for name in self.loss_names}
-        counts = {f"{stage}/{name}": accuracy.clone() for name in self.accuracies(stage)}
-        return MetricCollection({**means, **counts}, compute_groups=False)
-
-    def accuracies(self, stage: str) -> tuple[str, ...]:
-        """Return the names of the accuracies that ``update_accuracies`` updates in a stage."""
-        return ("accuracy",)
-
-    def metrics(self, stage: Stage) -> MetricCollection:
-        """Return the metrics of a stage."""
-        metrics: MetricCollection = getattr(self, f"{stage}_metrics")
+    def of(self, stage: Stage) -> MetricCollection:
+        """Return the metrics of a stage by their logged names."""
+        metrics: MetricCollection = getattr(self, f"of_{stage}")
         return metrics
 
-    def update_metrics(self, labelled: LabelledOutput, stage: Stage) -> None:
-        """Update the metrics of an epoch with a detached output."""
-        losses = {**labelled.output.losses, "loss": labelled.loss}
+    def reset(self) -> None:
+        """Forget what a run that was stopped may have left."""
+        for metrics in self.children():
+            metrics.reset()  # type: ignore[operator]
+
+    def add(self, stage: Stage, step: Step) -> Step:
+        """Add a step, and return it."""
+        logits, loss, losses, labels, teacher_logits = step.map(Tensor.detach)
+        metrics, losses = self.of(stage), {**losses, "loss": loss}
         for name, value in losses.items():
-            self.metrics(stage)[f"{stage}/{name}"].update(value, len(labelled.labels))
-        if stage == "train" and self._loss_watch is not None:
-            self._loss_watch.note(losses)
-        self.update_accuracies(labelled.output, labelled.labels, stage)
+            metrics[f"{stage}/{name}"].update(value, len(labels))
+        if stage == "train" and self.note is not None:
+            self.note(losses)
+        classes = labels.argmax(1) if labels.ndim == 2 else labels
+        metrics[f"{stage}/accuracy"].update(logits, classes)
+        if teacher_logits is not None and f"{stage}/teacher_accuracy" in metrics:
+            metrics[f"{stage}/teacher_accuracy"].update(teacher_logits, classes)
+            metrics[f"{stage}/teacher_agreement"].update(logits, teacher_logits.argmax(1))
+        return step
 
-    def update_accuracies(self, output: StepOutput, labels: Tensor, stage: Stage) -> None:
-        """Update the accuracies of a stage; labels are (B,) or, as probabilities, (B, num_classes)."""
-        self.metrics(stage)[f"{stage}/accuracy"].update(output.logits, labels.argmax(1) if labels.ndim == 2 else labels)
-
-    def check_finite(self) -> None:
-        """Check all losses and weights.
-
-        Raises:
-            UserError: One is not finite.
-        """
-        self._check_losses()
-        check_weights(self.trainer, self)
-
-    def _check_losses(self) -> None:
-        if self._loss_watch is not None:
-            self._loss_watch.check()
-
-    def log_metrics(self, stage: Stage) -> None:
+    def log(self, stage: Stage, task: LightningModule) -> None:
         """Log the metrics of an epoch once: logging in every step would cost more than LightNN's optimizer."""
-        for name in self.loss_names:
-            check_mean(self.trainer, f"{stage}/{name}", self.metrics(stage)[f"{stage}/{name}"])
-        for name, metric in self.metrics(stage).items():
-            self.log(name, metric, prog_bar=name == f"{stage}/accuracy")
-
-    def on_train_epoch_end(self) -> None:
-        """Log the training epoch, after a check of all its losses."""
-        self._check_losses()
-        self.log_metrics("train")
-
-    def on_validation_start(self) -> None:
-        """Check the losses of training before checkpoints are chosen."""
-        self._check_losses()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation metrics."""
-        self.log_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the test metrics."""
-        self.log_metrics("test")
+        for name, metric in self.of(stage).items():
+            task.log(name, metric, prog_bar=name == f"{stage}/accuracy")

@@ -5,6 +5,8 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from kd_lightning.errors import UserError
+
 
 class OneCycle(LambdaLR):
     """Raise the learning rate to the optimizer's, then lower it to nearly zero by the end of the run, along cosines.
@@ -14,7 +16,7 @@ class OneCycle(LambdaLR):
 
     Args:
         optimizer: Its learning rate is the highest one.
-        total_steps: Optimizer steps of the whole run; the task sets them where they are not given.
+        total_steps: Optimizer steps of the whole run; a fit sets them where they are not given.
         warm_up: Share of the steps in which the rate rises, in (0, 1).
         start: Learning rate of the first step, as a share of the highest.
     """
@@ -28,10 +30,26 @@ class OneCycle(LambdaLR):
         self.start = start
         super().__init__(optimizer, self.share)
 
-    def set_length(self, total_steps: int) -> None:
-        """Set the number of optimizer steps of the run, where it was not given."""
-        if not self.is_given:
-            self.total_steps = total_steps
+    def set_length(self, total_steps: float) -> None:
+        """Set the number of optimizer steps of the run, where it was not given.
+
+        Raises:
+            UserError: The run has no end, or another length than the one that it resumes.
+        """
+        if self.is_given:
+            return
+        if math.isinf(total_steps):
+            raise UserError(
+                "OneCycle needs the length of the run, but --trainer.max_epochs and --trainer.max_steps are both "
+                "unset; set one, or use another schedule."
+            )
+        if self.total_steps not in (None, total_steps):
+            raise UserError(
+                f"the OneCycle of the checkpoint has {self.total_steps} steps, but this run has "
+                f"{total_steps:.0f}; leave --trainer.max_epochs and the size of the batches as they were, or start a "
+                "new run."
+            )
+        self.total_steps = int(total_steps)
 
     def share(self, step: int) -> float:
         """Return the learning rate of a step as a share of the highest."""

@@ -1,7 +1,7 @@
 """The cache of a frozen teacher's targets: computed once where the augmented views of an image can be counted."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from time import monotonic
 from typing import NamedTuple
@@ -14,33 +14,17 @@ from kd_lightning.data.base import ImageDataModule
 from kd_lightning.digest import ROWS_AT_ONCE, digest
 from kd_lightning.errors import UserError
 from kd_lightning.machine.progress import with_progress
-from kd_lightning.teacher.cached_rows import CachedRows
+from kd_lightning.teacher.cached_rows import CachedRows, CacheRequest
 from kd_lightning.teacher.table import Storage, TableFile, choose_storage
-from kd_lightning.teacher.targets import Tables, TeacherTargets
+from kd_lightning.teacher.targets import Tables
 from kd_lightning.wording import duration
+
+__all__ = ["CacheRequest", "NotCacheableError", "TeacherCache", "cache_outputs", "check_views", "is_cached"]
 
 KEPT_FROM = 10.0
 """Seconds of computation from which tables are saved for later runs."""
 
 Files = dict[tuple[str, str], TableFile]
-
-
-class CacheRequest(NamedTuple):
-    """All that the cached targets depend on.
-
-    Attributes:
-        targets: Runs the teacher, and looks its targets up once they are cached.
-        data: Serves the images; it has passed ``check_views``.
-        identity: What the targets depend on besides images, views and normalization: names and tensors.
-        device: Where training runs.
-        convert: What the trainer's precision does to images.
-    """
-
-    targets: TeacherTargets
-    data: ImageDataModule
-    identity: tuple[object, ...]
-    device: torch.device
-    convert: Callable[[Tensor], Tensor] = lambda images: images
 
 
 class TeacherCache(NamedTuple):
@@ -84,8 +68,9 @@ def cache_outputs(request: CacheRequest, processes: int = 1, print_line: Callabl
     Raises:
         NotCacheableError: Neither memory nor the disk has room for the targets.
     """
-    device = request.device
-    cached_rows, first, files = _planned(request)
+    device, cached_rows = request.device, CachedRows(request)
+    first = cached_rows.first()
+    files = _files(request, first, len(cached_rows))
     size = sum(len(cached_rows) * rows[0].numel() * rows.dtype.itemsize for rows in first.values())
     storage = choose_storage(size, device, processes)
     if storage is None:
@@ -109,44 +94,23 @@ def cache_outputs(request: CacheRequest, processes: int = 1, print_line: Callabl
 @torch.no_grad()
 def is_cached(request: CacheRequest) -> bool:
     """Return whether an earlier run has saved all that ``cache_outputs`` would compute."""
-    return all(file.path.is_file() for file in _planned(request)[2].values())
+    cached_rows = CachedRows(request)
+    return all(file.path.is_file() for file in _files(request, cached_rows.first(), len(cached_rows)).values())
 
 
-def _planned(request: CacheRequest) -> tuple[CachedRows, Tables, Files]:
-    """Return the rows to compute, the targets of the first of them, and the file of each table."""
-    targets, data, identity, device, convert = request
-
-    def compute(images: Tensor) -> Tables:
-        found = targets.distinct(convert(data.normalization.apply(images)))
-        return {key: _as_rows(target) for key, target in found.items()}
-
-    cached_rows = CachedRows(data, compute, device)
-    first = cached_rows.first()
-    shapes = {key: (len(cached_rows), *rows.shape[1:]) for key, rows in first.items()}
-    return cached_rows, first, _files(data, identity, shapes, first)
-
-
-def _as_rows(target: Tensor) -> Tensor:
-    return target.permute(0, 2, 3, 1) if target.ndim == 4 else target
-
-
-def _files(
-    data: ImageDataModule,
-    identity: tuple[object, ...],
-    shapes: Mapping[tuple[str, str], tuple[int, ...]],
-    first: Tables,
-) -> Files:
+def _files(request: CacheRequest, first: Tables, rows: int) -> Files:
     """Return the file of each table; its key holds all that the values depend on."""
-    views = data.seen_views
+    data, views = request.data, request.data.seen_views
     drawn = (views.count, *views.pipeline.steps) if not views.pipeline.flips_only else (views.count,)
     seen = () if views.pipeline.flips_only else (data.train_rows()[1], *([data.val_rows()[1]] if data.has_val else []))
-    base = digest(*identity, data.normalization, *drawn, *seen, data.split("train").images)
+    base = digest(*request.identity, data.normalization, *drawn, *seen, data.split("train").images)
     files, keys = Files(), Counter[object]()
-    for key, shape in shapes.items():
-        what = key[1], shape, first[key].dtype  # without the loss's name, which may differ between runs
+    for key, values in first.items():
+        shape = (rows, *values.shape[1:])
+        what = key[1], shape, values.dtype  # without the loss's name, which may differ between runs
         again = [keys[what]] * bool(keys[what])  # another loss has another tensor under the same name
         keys[what] += 1
-        files[key] = TableFile(digest(base, *what, *again), shape, first[key].dtype)
+        files[key] = TableFile(digest(base, *what, *again), shape, values.dtype)
     return files
 
 

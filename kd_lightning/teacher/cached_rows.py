@@ -1,12 +1,13 @@
 """The images and views that a cached teacher runs on, in the order of its tables."""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kd_lightning.data.base import ImageDataModule
-from kd_lightning.teacher.targets import Tables
+from kd_lightning.teacher.targets import Tables, TeacherTargets
 
 COMPARED = 64
 """Images on which a table of an earlier run is compared with what the teacher computes now."""
@@ -15,26 +16,39 @@ IMAGES_AT_ONCE = 256
 """Images in a batch of the teacher: larger batches are not faster on a CPU and take more memory."""
 
 
+class CacheRequest(NamedTuple):
+    """All that the cached targets depend on.
+
+    Attributes:
+        targets: Runs the teacher, and looks its targets up once they are cached.
+        data: Serves the images; it has passed ``check_views``.
+        identity: What the targets depend on besides images, views and normalization: names and tensors.
+        device: Where training runs.
+        convert: What the trainer's precision does to images.
+    """
+
+    targets: TeacherTargets
+    data: ImageDataModule
+    identity: tuple[object, ...]
+    device: torch.device
+    convert: Callable[[Tensor], Tensor] = lambda images: images
+
+
 class CachedRows:
     """The rows of tables in their order: all images in one view, then in the next.
 
     Where random views are counted, a last block holds the images as they are, for those that validate.
 
     Args:
-        data: Serves the images.
-        compute: Returns the teacher's targets as rows for raw images (B, C, H, W).
-        device: Where the teacher is.
+        request: The images, and the teacher that runs on them.
     """
 
-    def __init__(self, data: ImageDataModule, compute: Callable[[Tensor], Tables], device: torch.device) -> None:
-        views = data.seen_views
-        assert views.count is not None
-        self.data = data
-        self.compute = compute
-        self.device = device
-        self.views = views
-        self.images = len(data.split("train").labels)
-        self.count = views.count + (views.plain == views.count and data.validates_on_training_set)
+    def __init__(self, request: CacheRequest) -> None:
+        self.request = request
+        self.data, self.views = request.data, request.data.seen_views
+        assert self.views.count is not None
+        self.images = len(self.data.split("train").labels)
+        self.count = self.views.count + (self.views.plain == self.views.count and self.data.validates_on_training_set)
 
     @property
     def described(self) -> str:
@@ -71,18 +85,21 @@ class CachedRows:
         seen = torch.zeros(self.images, dtype=torch.bool).index_fill_(0, self._wanted(number), True)
         for rows in torch.arange(self.images).split(IMAGES_AT_ONCE):
             chosen = seen[rows]
-            if chosen.all():
-                yield self._part(rows, number)
-                continue
             found = self._part(rows[chosen] if chosen.any() else rows[:1], number)
-            parts = {key: values.new_zeros(len(rows), *values.shape[1:]) for key, values in found.items()}
-            for key, values in found.items():
-                parts[key][chosen.to(values.device)] = values[: int(chosen.sum())]
-            yield parts
+            yield {key: _among_zeros(values, chosen) for key, values in found.items()}
 
     def _part(self, rows: Tensor, number: int) -> Tables:
-        images, labels = self.data.split("train")
-        chosen, here = images.index_select(0, rows.to(images.device)), rows.to(self.device)
-        pixels = chosen.to(self.device).permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
-        of_images = labels.index_select(0, rows.to(labels.device)).to(self.device)
-        return self.compute(self.views.show(pixels, of_images, here, number))
+        targets, data, _, device, convert = self.request
+        images, labels = data.split("train")
+        chosen, of_images = (values.index_select(0, rows.to(values.device)).to(device) for values in (images, labels))
+        pixels = chosen.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
+        shown = self.views.show(pixels, of_images, rows.to(device), number)
+        found = targets.distinct(convert(data.normalization.apply(shown)))
+        return {key: target.permute(0, 2, 3, 1) if target.ndim == 4 else target for key, target in found.items()}
+
+
+def _among_zeros(values: Tensor, chosen: Tensor) -> Tensor:
+    """Return rows of zeros with the values where they are chosen."""
+    rows = values.new_zeros(len(chosen), *values.shape[1:])
+    rows[chosen.to(values.device)] = values[: int(chosen.sum())]
+    return rows

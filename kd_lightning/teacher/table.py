@@ -15,8 +15,6 @@ from torch import Tensor
 from kd_lightning.digest import bytes_of
 from kd_lightning.files import atomic_write, cache_folder
 
-"""Rows that are hashed or written at once."""
-
 READ_AT_ONCE = 2**22
 """Bytes of a table's file that are read at once."""
 

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from kd_lightning.data.loader import Batch
-from kd_lightning.losses import Loss, Targets
-from kd_lightning.losses.pairs import feature_extractor
-from kd_lightning.networks.layers import Shapes
-from kd_lightning.teacher.teacher import Teacher
+from kd_lightning.losses.base import Targets
+from kd_lightning.losses.total import LossSum
+from kd_lightning.networks.layers import FeatureExtractor, Shapes
 
 Tables = dict[tuple[str, str], Tensor]
 """Tensors by the name of the loss that needs them and its key for them."""
@@ -34,8 +33,8 @@ class TeacherTargets:
     A tensor that several losses need, such as the logits, is cached once.
 
     Args:
-        teacher: The teacher.
-        losses: The losses by name; ``teacher_layers`` and ``target`` define what each needs.
+        network: Runs the teacher and returns its logits and the layers that the losses read.
+        losses: The losses; ``teacher_layers`` and ``target`` of each define what it needs.
 
     Attributes:
         tables: The cache: a row per image and view, (views * N, ...), by the first loss that needs it. Feature maps are
@@ -43,9 +42,9 @@ class TeacherTargets:
         images: N, the images of the set that is trained on; 0 while nothing is cached.
     """
 
-    def __init__(self, teacher: Teacher, losses: Mapping[str, Loss]) -> None:
-        self.losses = dict(losses)
-        self.network = feature_extractor(teacher, teacher.network, losses, lambda loss: loss.teacher_layers)
+    def __init__(self, network: FeatureExtractor, losses: LossSum) -> None:
+        self.network = network
+        self.losses = losses
         self.tables: Tables = {}
         self.images = 0
         self._first: dict[tuple[str, str], tuple[str, str]] = {}
@@ -65,8 +64,7 @@ class TeacherTargets:
     def compute(self, images: Tensor) -> TeacherOutput:
         """Run the teacher on normalized images (B, C, H, W)."""
         outputs = self.network(images)
-        targets = {name: loss.target(outputs.only(loss.teacher_layers)) for name, loss in self.losses.items()}
-        return TeacherOutput(targets, outputs.logits)
+        return TeacherOutput(self.losses.teacher_targets(outputs), outputs.logits)
 
     def distinct(self, images: Tensor) -> Tables:
         """Return the targets of normalized images (B, C, H, W), each tensor once."""
@@ -81,7 +79,7 @@ class TeacherTargets:
         for first, table in self.tables.items():
             target = table.index_select(0, rows.to(table.device)).to(batch.images.device, non_blocking=True)
             found[first] = target.permute(0, 3, 1, 2) if target.ndim == 4 else target  # (B, H, W, C) -> (B, C, H, W)
-        targets: dict[str, Targets] = {name: {} for name in self.losses}
+        targets: dict[str, Targets] = {name: {} for name in self.losses.named}
         for (name, key), first in self._first.items():
             targets[name][key] = found[first]
         return targets

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.seed import isolate_rng
 
 import kd_lightning.callbacks
 import kd_lightning.data.augment
@@ -19,31 +20,24 @@ from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt,
 from kd_lightning.callbacks.measure_baseline import MeasureBaseline
 from kd_lightning.callbacks.measured_weights import MeasuredWeights
 from kd_lightning.callbacks.run_folder import RunFolder
+from kd_lightning.callbacks.trained import images_tested, images_validated
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
 from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.tasks import Task
-from kd_lightning.tasks.trained import images_tested, images_validated
-from kd_lightning.tasks.trainer_callbacks import callbacks_of
-from kd_lightning.training import baseline_first, teacher_first
 from kd_lightning.training.checkpoint_files import write_atomic_checkpoints
-from kd_lightning.training.config_files import own_run, run_name
+from kd_lightning.training.checks import check_built, check_config, teacher_settings
+from kd_lightning.training.config_files import first_config, own_run, run_name
 from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.dry_run import EndAtFirstStep, dry_run
+from kd_lightning.training.first import BASELINE_HELP, HELP, find_or_train, require_teacher
 from kd_lightning.training.mistakes import explained
 from kd_lightning.training.parser import Parser
-from kd_lightning.training.run_checks import (
-    check_against_data,
-    check_processes,
-    check_work,
-    print_dropped_settings,
-    set_by_hand,
-)
 from kd_lightning.training.run_files import RunFiles, checkpoints
 from kd_lightning.training.save_config import SaveConfig
-from kd_lightning.training.teacher_checks import check_teacher
 from kd_lightning.training.which_checkpoint import choose_checkpoint
 
 LOGS = "lightning_logs"
@@ -54,7 +48,7 @@ class TrainingCLI(LightningCLI):
 
     datamodule: ImageDataModule
     model: Task
-    baseline: tuple[Path, ...] = ()
+    baseline: Path | None = None
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -67,7 +61,7 @@ class TrainingCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Name the run's files, and link the networks' input and output sizes to the data."""
         parser.add_class_arguments(RunFiles, "files")
-        parser.add_argument("--baseline", type=str | None, default=None, help=baseline_first.HELP)
+        parser.add_argument("--baseline", type=str | None, default=None, help=BASELINE_HELP)
         for network in ("network", "teacher.init_args.network"):
             for name in ("num_classes", "in_channels", "image_size"):
                 target = f"model.init_args.{network}.init_args.{name}"
@@ -76,7 +70,7 @@ class TrainingCLI(LightningCLI):
     @property
     def own(self) -> Namespace:
         """The config of the command that runs."""
-        own: Namespace = self.config[str(self.subcommand)]
+        own: Namespace = self.config.get(str(self.subcommand), self.config)
         return own
 
     @property
@@ -87,68 +81,50 @@ class TrainingCLI(LightningCLI):
     @property
     def name(self) -> str:
         """The name under which this run is kept: its config's, or its task's."""
-        configs = self.own.get("config") or []
-        return run_name(Path(configs[0].relative)) if configs else self.own.model.class_path.rpartition(".")[2]
+        config = first_config(self.own)
+        return self.own.model.class_path.rpartition(".")[2] if config is None else run_name(config)
 
     @property
     def runs(self) -> Path:
         """The folder of the config's runs; a run's own config means only that run."""
-        configs = self.own.get("config") or []
-        own = own_run(Path(configs[0].relative)) if configs else None
-        return self.logs / self.name if own is None else own
+        config = first_config(self.own)
+        return (config and own_run(config)) or self.logs / self.name
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the command line; take a resolved config, such as that of a missing teacher, as it is."""
+        if isinstance(args, Namespace):
+            self.config = args
+        else:
+            super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
-        """Set the files of the checkpoint, the teacher and the baseline; ``fit`` trains the last two first."""
+        """Check the config, and set the files of the checkpoint, the teacher and the baseline."""
         self.measured_weights = choose_checkpoint(self.own, str(self.subcommand), self.runs)
-        check_work(self.own, str(self.subcommand))
-        print_dropped_settings(self.own)
-        if by_hand := set_by_hand(self.own.model):
-            check_against_data(by_hand, self.data_source())
+        check_config(self.own, str(self.subcommand))
+        teacher = teacher_settings(self.own)
+        needs_no_training = self.subcommand != "fit" or self.own.ckpt_path is not None  # a checkpoint's teacher exists
+        if teacher is not None and teacher.weights is None and needs_no_training:
+            teacher.weights = str(require_teacher(self._parser("fit"), self.own, self.logs))
         if self.subcommand == "fit":
-            baseline_first.check_baseline(self._parser("fit"), self.own)
-        settings = teacher_first.teacher_settings(self.own)
-        if settings is not None:
-            settings.weights = self.teacher_weights(settings)
-            if self.subcommand == "fit" and settings.weights is not None:
-                teacher_first.print_weights("Teacher", Path(settings.weights))
-        if self.subcommand == "fit" and self.own.baseline is not None and not self.own.trainer.fast_dev_run:
-            self.baseline = (baseline_first.find_or_train(self._parser("fit"), self.own, self.logs, fit),)
+            with isolate_rng(include_cuda=False):  # as if no other run came first
+                found = find_or_train(self._parser("fit"), self.own, self.logs, self.check_first_step, train)
+            if teacher is not None and "Teacher" in found:
+                teacher.weights = str(found["Teacher"])
+            self.baseline = found.get("Baseline")
 
-    def teacher_weights(self, settings: Namespace) -> str | None:
-        """Return the teacher's file, trained first where ``fit`` may; ``None``: an untrained one, in a smoke test."""
-        parser = self._parser("fit")
-        if self.subcommand != "fit" or self.own.ckpt_path is not None:  # a checkpoint's teacher exists
-            return str(teacher_first.require_teacher(parser, self.own, self.logs))
-        found = teacher_first.find_teacher(parser, self.own, self.logs)
-        if found is not None:
-            return str(found)
-        changes = teacher_first.overrides(parser, self.own)
-        check_teacher(settings, teacher_first.resolved(parser, settings.config, changes))
-        if self.own.trainer.fast_dev_run:
-            print_rank_zero("There is no teacher yet; the smoke test takes an untrained one.")
-            return None
-        self.check_first(settings)
-        trained = teacher_first.train_teacher(settings, self.logs, changes, fit)
-        seed_everything(self.own.seed_everything, verbose=False)  # as if no other run came first
-        return str(trained)
+    def check_first_step(self) -> None:
+        """Raise what this run would raise up to its first step, before another run is trained for it.
 
-    def check_first(self, settings: Namespace) -> None:
-        """Raise what this run would raise before its teacher is trained, by a dry run with an untrained one."""
-        target, settings.weights = settings.weights, None
+        It is built again afterwards: a task of the user's own may read the teacher's weights when it is built.
+        """
         self.instantiate_classes()
         dry_run(self.trainer, self.model, self.datamodule, EndAtFirstStep())
-        del self.trainer, self.model, self.datamodule
-        settings.weights = target
-
-    def data_source(self) -> ImageDataModule:
-        """Build only the data source, which knows its image size and classes before it loads the images."""
-        data: ImageDataModule = self._parser(self.subcommand).instantiate(Namespace(data=self.own.data)).data
-        return data
+        del self.trainer, self.model, self.datamodule, self.config_init
 
     def instantiate_classes(self) -> None:
-        """Build data, model and trainer, and check the processes that train together."""
+        """Build data, model and trainer, and check whether they fit the config."""
         super().instantiate_classes()
-        check_processes(self.trainer)
+        check_built(self.own, self.trainer, self.datamodule)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with a TensorBoard folder named after the config, and the callbacks of every fit."""
@@ -164,7 +140,8 @@ class TrainingCLI(LightningCLI):
             files = self.config_init[str(self.subcommand)].files.callbacks(own)
             # SaveOnInterrupt comes after callbacks that average weights; RunSummary lists the files of the others
             kwargs["callbacks"] = [folder, LogContactSheet(), *kept, *files, *own, SaveOnInterrupt(), TrainAhead()]
-            kwargs["callbacks"] += [*(MeasureBaseline(str(path)) for path in self.baseline), RunSummary(self.name)]
+            baseline = [] if self.baseline is None else [MeasureBaseline(str(self.baseline))]
+            kwargs["callbacks"] += [*baseline, RunSummary(self.name)]
         built = super().instantiate_trainer(**kwargs)
         folder.give_versions(built.loggers)
         write_atomic_checkpoints(built)
@@ -207,15 +184,20 @@ class TrainingCLI(LightningCLI):
             self.trainer.callbacks.insert(0, MeasuredWeights(self.measured_weights))  # type: ignore[attr-defined]
 
 
-def run(args: Sequence[str], kind: type[TrainingCLI] = TrainingCLI, **options: Any) -> TrainingCLI:
+def run(args: Sequence[str] | Namespace, kind: type[TrainingCLI] = TrainingCLI, **options: Any) -> TrainingCLI:
     """Run a command and return it with its trainer, model and datamodule.
+
+    Args:
+        args: Its arguments, or its resolved config.
+        kind: The command line's class.
+        options: Its further options.
 
     Raises:
         UserError: The user can fix it.
         StoppedByUser: The user stopped it.
     """
     if options.get("run", True):
-        options |= {"parser_kwargs": {"fit": {"description": teacher_first.HELP}}}
+        options |= {"parser_kwargs": {"fit": {"description": HELP}}}
     with explained():
         return kind(
             Task,
@@ -229,18 +211,19 @@ def run(args: Sequence[str], kind: type[TrainingCLI] = TrainingCLI, **options: A
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=list(args),
+            args=args if isinstance(args, Namespace) else list(args),
             **options,
         )
 
 
-def fit(args: Sequence[str]) -> Path:
-    """Run ``fit`` and return the weights file that it wrote.
+def train(config: Namespace) -> Path:
+    """Run ``fit`` with a resolved config and return the weights file that it wrote.
 
     Raises:
-        UserError: It wrote none, as a smoke test does.
+        UserError: It wrote none.
     """
-    files = [path for callback in callbacks_of(run(args).trainer, SaveWeights) for path in callback.files]
+    done = run(Namespace(subcommand="fit", fit=config))
+    files = [path for callback in callbacks_of(done.trainer, SaveWeights) for path in callback.files]
     if not files:
-        raise UserError("the teacher's run wrote no weights; let it train whole steps, without fast_dev_run.")
+        raise UserError(f"the run of {done.name} wrote no weights; let it train whole steps, without fast_dev_run.")
     return files[0]

@@ -1,11 +1,11 @@
 """Finding configs by their bare names."""
 
-from argparse import ArgumentParser, Namespace
+import argparse
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ActionConfigFile
+from jsonargparse import ActionConfigFile, Namespace
 
 from kd_lightning.errors import UserError
 from kd_lightning.training.class_change import drop_replaced
@@ -33,6 +33,12 @@ def find_config(name: str) -> Path:
         f"there is no config '{name}'{did_you_mean(near)}, neither here nor in ./configs; `list configs` "
         "shows the shipped ones."
     )
+
+
+def first_config(own: Namespace) -> Path | None:
+    """Return the path of the first config that a command was given, as its resolved config has it."""
+    configs = own.get("config") or []
+    return Path(configs[0].relative) if configs else None
 
 
 def run_name(config: Path) -> str:
@@ -63,7 +69,11 @@ class ConfigFile(ActionConfigFile):
     """``--config`` that also takes the bare name of a config."""
 
     def __call__(
-        self, parser: ArgumentParser, namespace: Namespace, values: Any, option_string: str | None = None
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
     ) -> None:
         """Read the config into the namespace."""
         path = find_config(values)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt
 from kd_lightning.callbacks.run_folder import RunFolder
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.data import ImageDataModule
 from kd_lightning.fast.callback import stop
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
-from kd_lightning.tasks.trainer_callbacks import callbacks_of
 from kd_lightning.training.save_config import SaveConfig
 
 WRITES: tuple[type[Any], ...] = (

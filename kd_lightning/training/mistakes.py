@@ -56,18 +56,16 @@ def explained() -> Iterator[None]:
 
 def cause_of(error: Exception) -> Exception:
     """Return the user's mistake that an error was raised from, or the error inside of the parser's own errors."""
-    cause = error
-    while not isinstance(cause, UserError) and _raised_in(cause, "jsonargparse") and _inner(cause) is not None:
-        cause = _inner(cause) or cause
-    return cause
-
-
-def _inner(error: Exception) -> Exception | None:
-    inner = error.__cause__ or error.__context__
-    return inner if isinstance(inner, Exception) else None
+    while not isinstance(error, UserError) and _raised_in(_frames(error), "jsonargparse"):
+        inner = error.__cause__ or error.__context__
+        if not isinstance(inner, Exception):
+            break
+        error = inner
+    return error
 
 
 def _mistake(error: Exception) -> UserError | None:
+    """Return the sentence for an error about settings; ``None`` for those of the user's code, and for our bugs."""
     if isinstance(error, UserError):
         return error
     reason = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split()).rstrip(".!?")
@@ -76,32 +74,28 @@ def _mistake(error: Exception) -> UserError | None:
             f"memory ran out ({reason or 'none is left'}): take a smaller --data.batch_size, --data.eval_batch_size or "
             "network."
         )
-    if disk_full_message(error) or lost_process(error) or not _is_about_settings(error):
-        return None
-    return UserError(_about(error, reason or type(error).__name__))
-
-
-def _is_about_settings(error: Exception) -> bool:
-    """Return whether an error is about settings, rather than about the user's code or a bug of ours."""
     frames = _frames(error)
     at = _owner(frames)
-    owner = None if at is None else frames[at].f_locals["self"]
-    if isinstance(owner, BESIDE_TRAINING) and type(owner).__module__.startswith("lightning."):
-        around, inside = frames[:at], frames[at:]
-        if any(_module(frame).startswith("kd_lightning.") for frame in inside):
-            return False
-        return not any(map(_is_users, around if isinstance(owner, Logger) else frames))  # wandb, mlflow and the like
-    return not any(map(_is_users, frames)) and any(_raised_in(error, module) for module in CHECKS)
-
-
-def _about(error: Exception, reason: str) -> str:
-    """Return a sentence that begins with the option whose settings are wrong."""
-    frames = _frames(error)
-    if (at := _owner(frames)) is None:
-        return f"the --trainer options do not fit each other or this machine: {reason}."
+    if disk_full_message(error) or lost_process(error) or not _is_about_settings(frames, at):
+        return None
+    reason = reason or type(error).__name__
+    if at is None:
+        return UserError(f"the --trainer options do not fit each other or this machine: {reason}.")
     owner = frames[at].f_locals["self"]
     key = next(key for kind, key in KEYS.items() if isinstance(owner, kind))
-    return f"{type(owner).__name__} in {key} cannot work with its settings: {reason}."
+    return UserError(f"{type(owner).__name__} in {key} cannot work with its settings: {reason}.")
+
+
+def _is_about_settings(frames: Sequence[FrameType], at: int | None) -> bool:
+    """Return whether an error is about settings, rather than about the user's code or a bug of ours."""
+    owner = None if at is None else frames[at].f_locals["self"]
+    if isinstance(owner, BESIDE_TRAINING) and type(owner).__module__.startswith("lightning."):
+        if any(_module(frame).startswith("kd_lightning.") for frame in frames[at:]):
+            return False
+        return not any(
+            map(_is_users, frames[:at] if isinstance(owner, Logger) else frames)
+        )  # wandb, mlflow and the like
+    return not any(map(_is_users, frames)) and any(_raised_in(frames, module) for module in CHECKS)
 
 
 def _owner(frames: Sequence[FrameType]) -> int | None:
@@ -110,12 +104,10 @@ def _owner(frames: Sequence[FrameType]) -> int | None:
     return next((place for place in places if isinstance(frames[place].f_locals.get("self"), tuple(KEYS))), None)
 
 
-def _raised_in(error: Exception, module: str) -> bool:
+def _raised_in(frames: Sequence[FrameType], module: str) -> bool:
     """Return whether a module's code, or that of a submodule, raised an error."""
-    frames = _frames(error)
-    while frames and frames[-1].f_code.co_name == "__getattr__":  # the caller's attribute is missing
-        frames.pop()
-    return bool(frames) and f"{_module(frames[-1])}.".startswith(f"{module}.")
+    own = [frame for frame in frames if frame.f_code.co_name != "__getattr__"]  # the caller's attribute is missing
+    return bool(own) and f"{_module(own[-1])}.".startswith(f"{module}.")
 
 
 def _is_users(frame: FrameType) -> bool:

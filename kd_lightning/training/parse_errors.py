@@ -17,8 +17,7 @@ from kd_lightning.data.augment import Augmentation
 from kd_lightning.losses import Loss
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Task
-from kd_lightning.training.option_paths import whole_path
-from kd_lightning.training.teacher_checks import FROM_DATA
+from kd_lightning.training.checks import FROM_DATA
 from kd_lightning.wording import did_you_mean
 
 CHOICES: dict[str, type[Any]] = {
@@ -33,8 +32,6 @@ CHOICES: dict[str, type[Any]] = {
 
 STUDY = ("baseline", "compared", "teacher", "options", "teachers", "seeds", "first_seed", "looks", "onnx")
 """Keys that only a study has; of runs, ``baseline`` names a config and is text."""
-IS_STUDY = "; a study, which has a baseline, is run by `compare`"
-"""The end of a message about a study where a run's config is expected."""
 
 NO_OPTIONS: dict[type[Any], tuple[str, ...]] = {
     Network: FROM_DATA,
@@ -46,27 +43,62 @@ NO_OPTIONS: dict[type[Any], tuple[str, ...]] = {
 IS_FUNCTION = "is a function, but a config can only name a class there"
 """The message's end for a function that a config names."""
 
-FORMS = {
-    "losses": "`losses: {labels: CrossEntropy, kd: SoftTargets}`",
-    "teacher": "`teacher: {class_path: Teacher, init_args: {network: DeepNN}}`",
-    "network": "`network: LightNN`",
-    "student": "`student: features`",
-}
-"""Examples for required options."""
-
 WORDS = {
+    **dict.fromkeys(("tuple", "list", "Sequence", "Iterable"), "a list"),
     "int": "a whole number",
     "float": "a number",
     "NoneType": "null",
     "bool": "true or false",
-    "tuple": "a list",
-    "list": "a list",
-    "Sequence": "a list",
-    "Iterable": "a list",
     "dict": "a mapping",
     "str": "text",
 }
 """The names of types in messages."""
+
+CLASS_PATH = r"given class_path '([^']+)'|Got value: Namespace\(class_path='([^']+)'"
+
+NO_CLASS = "there is no '{value}' for --{option}"
+SENTENCES = (
+    (
+        "surrogates not allowed",
+        "an option of --{option} has bytes that are not UTF-8, which no config can hold; rename what it names",
+    ),
+    (r"^Option '(?P<value>[^']+)' is not", "there is no '{value}' in a study; notebook_table.yaml shows the keys"),
+    (r"Group '(?P<option>[^']+)' does not accept option '(?P<value>[^']+)'", "there is no '{value}' in '{option}'"),
+    (r"does not accept option '(?P<value>[^']+)'", "a config of this command has no '{value}'"),
+    (r"[Uu]nrecognized arguments: (?P<value>.+)", "there is no option {value}; `--help` lists the options"),
+    (
+        r"Unable to load config ['\"](?P<value>[^'\"]+)",
+        "'{option}' is {value}, but it must be a mapping, such as `{option}: {{config: {value}}}`",
+    ),
+    (
+        r"Import path (?:(?P<value>\S+) )?does not correspond to a subclass of (?P<more>\w+)",
+        "--{option} is {value}, which is not a subclass of {more}{choices}",
+    ),
+    (
+        r"class_path '(?P<value>[^']+)':\s+(?P<more>No module named .*|.* has no attribute .*|cannot import .*)",
+        NO_CLASS + " ({more}){choices}",
+    ),
+    (
+        r"Multiple subclasses with name (?P<value>\w+)\. .* ambiguity: (?P<more>.+)\.",
+        "--{option} is {value}, but several classes have that name; give one of {more}",
+    ),
+    (
+        rf"Expected '(?P<value>\S+)' to be a function|(?P<more>\S+) {IS_FUNCTION}"
+        r"(?:\. Got value: Namespace\(class_path='(?P<other>[^']+))?",
+        "--{option} is {value}, which " + IS_FUNCTION,
+    ),
+    (r"callable class: (?P<more>.+)\. Got value: (?P<value>\S+)", NO_CLASS + " ({more}){choices}"),
+    (
+        r"Not a valid subclass of \w+\. Got value: (?P<value>\{.*)",
+        "--{option} is {value}, which names no class; fix its name, or give its class first{choices}",
+    ),
+    (r"(?P<value>\S+) is abstract", "--{option} has no class yet; fix its name, or give its class first{choices}"),
+    (
+        r"(?s)^(?!.*<class '(?:int|float)'>).*Expected a dot import path string: (?P<value>\S+)",
+        NO_CLASS + "{choices}",
+    ),
+)
+"""What a report says, and a sentence for it; the first that is found counts."""
 
 
 def explain(message: str) -> str:
@@ -74,43 +106,56 @@ def explain(message: str) -> str:
     keys = list(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', message)))
     # For a union the report lists an error for each type; the mistake is in the deepest one.
     deepest = re.split(r'Parser key "[^"]+":', message)[-1]
-    types = re.split(r"Got value:|Given value", deepest)[0]  # after it: the types of the options around it
-    option = whole_path(keys, message, _given(deepest)) if keys else ""
     sentence = (
         _wrong_option(message, keys)
         or _missing(message, keys)
-        or _wrong_name(message, option)
-        or _wrong_class(message, deepest, types, keys)
-        or _wrong_value(deepest, types, option)
+        or _wrong_name(message, deepest, keys)
+        or _wrong_value(message, deepest, keys)
         or "; ".join(line.strip(" -") for line in message.splitlines() if line.strip())
-    )
-    return sentence.removesuffix(".") + _no_space(sentence, message) + "." * sentence.endswith(".")
+    ).removesuffix(".")
+    if keys[:1] == ["baseline"] or re.search(rf"has no '({'|'.join(STUDY)})\b", sentence):
+        sentence += "; a study, which has a baseline, is run by `compare`"
+    if close := re.search(r"[{\[' ]([A-Za-z_]\w*):([A-Za-z_][\w.]*)", sentence):
+        sentence += f"; YAML needs a space after each colon: `{close[1]}: {close[2]}`"
+    return f"{sentence}."
 
 
-def _no_space(sentence: str, message: str) -> str:
-    """Return a hint where a mapping in a sentence, or as it was read, lacks the space after a colon."""
-    close = re.search(r"'([A-Za-z_]\w*):([\w.]+)': None", message) or re.search(
-        r"[{\[](?:[^{}\[\]]*[ ,])?([A-Za-z_]\w*):([\w.]+|[{\[])", sentence
-    )
-    return f"; YAML needs a space after each colon: `{close[1]}: {close[2]}`" if close else ""
+def _option(message: str, keys: list[str], value: str = "") -> str:
+    """Return an option's name; the report omits the entries of mappings, such as a loss's name.
+
+    Args:
+        message: The report, which ends with the outermost value.
+        keys: The keys in it, from the outermost to the wrong one.
+        value: The wrong name of a class, where that is the mistake.
+    """
+    if nested := re.search(r"NestedArg\(key='([^']+)'", message):
+        return ".".join(key for key in dict.fromkeys([keys[0], *nested[1].split("."), *keys[1:]]) if key != "init_args")
+    opened = r"(?:Namespace\(|\{)"
+    around = rf"'(\w+)': (?:\{{'class_path': )?'?{re.escape(value)}"
+    if not value:
+        around = rf"'(\w+)': {opened}(?:'?class_path'?[=:] ?'[^']*', )?'?init_args'?[=:] ?{opened}"
+        around += rf"(?:[^{{}}()]*\W)?{re.escape(keys[-1])}\W"
+    entry = re.findall(around, message.rpartition("Given value: ")[2])[:1]
+    return ".".join(dict.fromkeys([*keys, *entry] if value else [*keys[:-1], *entry, keys[-1]]))
 
 
 def _wrong_option(message: str, keys: list[str]) -> str | None:
     """Explain an option that its class does not have, and list those that it has."""
-    name = re.search(r"Option '([^']+)' is not accepted|[Uu]nrecognized arguments: --([\w.-]+)", message)
+    name = re.search(r"Option '([^']+)' is not accepted|[Uu]nrecognized arguments: --([\w-]+)", message)
     if not (keys and name):
         return None
-    path = [*keys, name[1] or name[2].partition(".")[0]]
-    option = whole_path(path, message)
-    kinds = [*re.findall(r"given class_path '([^']+)'", message)]
-    kinds += re.findall(r"Got value: Namespace\(class_path='([^']+)'", message[name.end() :].partition("\n")[0])
-    known = _options(kinds[-1]) if kinds else None
+    wrong = name[1] or name[2]
+    option = _option(message, [*keys, wrong])
+    classes = ["".join(found) for found in re.findall(CLASS_PATH, message)]
+    known = _options(classes[-1]) if classes else None
     if known is None:
-        return f"there is no option --{option}; `--{'.'.join(keys)}.help CLASS` lists what a class takes."
-    near = get_close_matches(path[-1], known, n=3, cutoff=0.5)
+        return f"there is no option --{option}; `--{'.'.join(keys)}.help CLASS` lists what a class takes"
+    near = get_close_matches(wrong, known, n=3, cutoff=0.5)
     listed = ", ".join([*near, *(other for other in known if other not in near)])
-    has = f"{kinds[-1].rpartition('.')[2]} has {listed or 'no options'}"
-    return f"there is no option --{option}; {has}{did_you_mean(near[:1])}."
+    return (
+        f"there is no option --{option}; {classes[-1].rpartition('.')[2]} has {listed or 'no options'}"
+        f"{did_you_mean(near[:1])}"
+    )
 
 
 def _options(class_path: str) -> list[str] | None:
@@ -129,91 +174,43 @@ def _missing(message: str, keys: list[str]) -> str | None:
     missing = re.search(r"the following arguments are required: (.+)", message)
     if missing is None:
         return None
-    what = re.sub(r"\b(fit|validate|test)\.", "--", missing[1])
-    names = what.split(", ")
-    where = f" in --{whole_path([*keys, names[0]], message, 'None').rpartition('.')[0]}" if keys else ""
-    if forms := [form for name, form in FORMS.items() if name in names]:
-        return f"{what} must be given{where}, as in {' and '.join(forms)}."
-    return f"{what} must be given{where}, best in a config: `--config teacher.yaml` and the like."
-
-
-def _wrong_name(message: str, option: str) -> str | None:
-    """Explain an unknown name, or a missing one."""
-    if "surrogates not allowed" in message:
-        return f"an option of --{option} has bytes that are not UTF-8, which no config can hold; rename what it names."
-    if name := re.search(r"Option '([^']+)' is not accepted", message):
-        return f"there is no '{name[1]}' in a study; notebook_table.yaml shows the keys."
-    if name := re.search(r"(Group '[^']+' )?does not accept option '([^']+)'", message):
-        if name[1]:
-            return f"there is no '{name[2]}' in '{name[1].split(chr(39))[1]}'; fix the config."
-        hint = IS_STUDY if name[2].split(".")[0] in STUDY else ""
-        return f"a config of this command has no '{name[2]}'{hint}."
-    if unknown := re.search(r"[Uu]nrecognized arguments: (.+)", message):
-        return f"there is no option {unknown[1]}; `--help` lists the options."
-    if name := re.search(r"Unable to load config ['\"]([^'\"]+)", message):
-        return f"'{option}' is {name[1]}, but it must be a mapping, such as `{option}: {{config: {name[1]}}}`."
-    return None
-
-
-def _wrong_class(message: str, deepest: str, types: str, keys: list[str]) -> str | None:
-    """Explain the name of a class that does not exist, or is of another kind."""
     if not keys:
-        return None
-    key = keys[-1]
-    kind = re.search(
-        r"Not a valid subclass of (\w+)\. Got value: (\{'(?:init_args'|\w+:).*)|but \S+?(\w+) is abstract", deepest
-    )
-    if kind:
-        option = _entry(message, keys) if kind[3] else whole_path(keys, message, kind[2])
-        return f"--{option} has no class yet; fix its name, or give its class first{_choices(key, [])}."
-    if name := re.search(r"Import path (?:(\S+) )?does not correspond to a subclass of (\w+)", deepest):
-        path = name[1] or (_given(deepest) or "")
-        return (
-            f"--{whole_path(keys, message, path)} is {path}, which is not a subclass of {name[2]}{_choices(key, [])}."
-        )
-    if name := re.search(
-        r"class_path '([^']+)':\s+(No module named .*|.* has no attribute .*|cannot import .*)", deepest
-    ):
-        option = whole_path(keys, message, name[1])
-        return f"there is no '{name[1]}' for --{option} ({name[2].strip()}){_choices(key, [])}."
-    given = r"(?:\. Got value: Namespace\(class_path='([^']+)')?"
-    if name := re.search(rf"Expected '(\S+)' to be a function|(\S+) {IS_FUNCTION}{given}", deepest):
-        path = name[1] or name[3] or name[2]
-        return f"--{whole_path(keys, message, path)} is {path}, which {IS_FUNCTION}."
-    if name := re.search(r"Multiple subclasses with name (\w+)\. .* ambiguity: (.+)\.", deepest):
-        option = whole_path(keys, message, name[1])
-        return f"--{option} is {name[1]}, but several classes have that name; give one of {name[2]}."
-    if name := re.search(r"expects a function or a callable class: (.+)\. Got value: (\S+)", deepest):
-        option = whole_path(keys, message, name[2])
-        return f"there is no '{name[2]}' for --{option} ({name[1]}){_choices(key, [])}."
-    name = re.search(r"Expected a dot import path string: (\S+)", deepest)
-    if name and not re.search(r"Expected a <class '(int|float)'>", types):
-        return f"there is no '{name[1]}' for --{whole_path(keys, message, name[1])}{_choices(key, _literals(types))}."
-    return None
+        names = re.sub(r"\b(fit|validate|test)\.", "--", missing[1])
+        return f"{names} must be given, best in a config: `--config teacher.yaml` and the like"
+    name = missing[1].partition(",")[0]
+    where = _option(message, [*keys, f"{name}=None"]).rpartition(".")[0]
+    return f"{missing[1]} must be given in --{where}"
 
 
-def _entry(message: str, keys: list[str]) -> str:
-    """Return the option of a mapping's entry that the command line names, such as ``model.losses.kd``."""
-    nested = re.findall(r"NestedArg\(key='([^']+)'", message)
-    return ".".join([keys[0], *(nested[-1].split(".")[: len(keys)] if nested else keys[1:])])
-
-
-def _wrong_value(deepest: str, types: str, option: str) -> str | None:
+def _wrong_value(message: str, deepest: str, keys: list[str]) -> str | None:
     """Explain a value of another type than its option's."""
-    expected = list(dict.fromkeys([*_literals(types), *_expected(types)]))
-    if "a number" in expected and "a whole number" in expected:
-        expected.remove("a whole number")
+    types, *_ = re.split(r"Got value:|Given value", deepest)  # after it: the types of the options around it
+    kinds = [kind.rpartition(".")[2] for kind in re.findall(r"Expected a <class '([^']+)'>", types)]
     given = _given(deepest)
-    if not (option and expected and given):
+    if not (keys and given):
         return None
-    hint = IS_STUDY if option == "baseline" and given.startswith("{") else ""
-    return f"--{option} is {given}, but it must be {' or '.join(expected)}{hint}."
+    expected = list(dict.fromkeys([*_literals(types), *(WORDS.get(kind, kind) for kind in kinds)]))
+    if "float" in kinds and "int" in kinds:
+        expected.remove("a whole number")
+    return f"--{_option(message, keys)} is {given}, but it must be {' or '.join(expected)}" if expected else None
 
 
-def _given(deepest: str) -> str | None:
+def _given(deepest: str) -> str:
     """Return the refused value, without the values around it that follow."""
     value = re.search(r"(?:Got|Given) value: (.*)", deepest)
-    return value[1].split(". Got value: ")[0].strip() if value else None
+    return value[1].split(". Got value: ")[0].strip() if value else ""
+
+
+def _wrong_name(message: str, deepest: str, keys: list[str]) -> str | None:
+    """Explain an unknown name of a class or a key."""
+    for pattern, sentence in SENTENCES:
+        if found := re.search(pattern, deepest):
+            groups = {name: found.groupdict().get(name) or "" for name in ("option", "value", "other", "more")}
+            value = groups["value"] or groups["other"] or _given(deepest) or groups["more"]
+            option = groups["option"] or (_option(message, keys, value) if keys else "")
+            choices = _choices(keys[-1], _literals(deepest)) if keys else ""
+            return sentence.format(option=option, value=value, more=groups["more"].strip(), choices=choices)
+    return None
 
 
 def _literals(types: str) -> list[str]:
@@ -242,9 +239,3 @@ def _is_offered(kind: type[Any]) -> bool:
     if module.startswith("kd_lightning."):
         return hasattr(sys.modules[module.rpartition(".")[0]], kind.__name__)
     return not module.startswith(("lightning.", "pytorch_lightning.", "torch"))
-
-
-def _expected(types: str) -> Iterator[str]:
-    for kind in re.findall(r"Expected a <class '([^']+)'>", types):
-        name = kind.rpartition(".")[2]
-        yield WORDS.get(name, name)

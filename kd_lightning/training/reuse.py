@@ -12,7 +12,7 @@ from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.yaml_check import read_yaml
 from kd_lightning.wording import shortened
 
-Wanted = Mapping[str, Sequence[Any] | None]
+Accepted = Mapping[str, Sequence[Any] | None]
 """For each option that changes training: the accepted values, a new run's first; ``None``: any."""
 
 SILENT = (
@@ -26,12 +26,12 @@ ONLY_LOOK = ("Monitor", "ProgressBar", "ModelSummary", "Checkpoint")
 """How the names of Lightning's callbacks that do not change training end; none of ours changes it."""
 
 
-def wanted_by(*configs: Mapping[str, Any]) -> dict[str, Sequence[Any] | None]:
+def accepted_by(*configs: Mapping[str, Any]) -> dict[str, Sequence[Any] | None]:
     """Return the accepted values of each option: those of any of some configs of ``fit``, given as plain values."""
     several = [settings(config) for config in configs]
-    wanted = {name: [values.get(name) for values in several] for name in dict.fromkeys(chain(*several))}
+    accepted = {name: [values.get(name) for values in several] for name in dict.fromkeys(chain(*several))}
     taught = "model.teacher.weights"  # a run's own config names the file that was found
-    return {name: None if name == taught and values[0] is None else values for name, values in wanted.items()}
+    return {name: None if name == taught and values[0] is None else values for name, values in accepted.items()}
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,19 +56,19 @@ def _only_looks(callback: Mapping[str, Any]) -> bool:
     return path.startswith("kd_lightning.") or (path.startswith("lightning.") and path.endswith(ONLY_LOOK))
 
 
-def find_run(runs: Path, wanted: Wanted, what: str, remedy: str = "") -> Path | None:
-    """Return the weights of the newest run that has the wanted settings and was tested on all test images.
+def find_run(runs: Path, accepted: Accepted, what: str, remedy: str = "") -> Path | None:
+    """Return the weights of the newest run that has accepted settings and was tested on all test images.
 
     Where the newest run of all is not reused, a line explains why.
 
     Args:
         runs: Folder of the config's runs.
-        wanted: The accepted values of each option.
+        accepted: The accepted values of each option.
         what: The line's beginning, such as ``Teacher``.
         remedy: The line's end: how to use the run all the same.
     """
     for number, weights in enumerate(newest_weights(runs)):
-        reason = _difference(weights, wanted)
+        reason = _difference(weights, accepted)
         if not reason:
             return weights
         if number == 0:
@@ -82,7 +82,7 @@ def newest_weights(runs: Path) -> Iterator[Path]:
         yield from sorted(run.glob("[!.]*.pth"))[:1]
 
 
-def _difference(weights: Path, wanted: Wanted) -> str:
+def _difference(weights: Path, accepted: Accepted) -> str:
     """Return a clause that explains why a run is not reused; empty where it is."""
     try:
         info = read_weights(weights)[1]
@@ -91,8 +91,8 @@ def _difference(weights: Path, wanted: Wanted) -> str:
         return "its files cannot be read"
     if info is None or info.accuracy is None:
         return "it was stopped, or not tested on all test images"
-    for name in dict.fromkeys([*wanted, *trained]):
-        values = wanted.get(name, [None])
+    for name in dict.fromkeys([*accepted, *trained]):
+        values = accepted.get(name, [None])
         if values is not None and trained.get(name) not in values:
             return f"it was trained with --{name} {_text(trained.get(name))}, but this run has {_text(values[0])}"
     return ""

@@ -7,7 +7,7 @@ from jsonargparse import Namespace
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.torch_file import read_file
-from kd_lightning.training.config_files import newest_first
+from kd_lightning.training.config_files import first_config, newest_first
 from kd_lightning.training.console import print_rank_zero
 
 
@@ -59,6 +59,6 @@ def _advice(runs: Path, own: Namespace) -> str:
     newest = newest_checkpoint(runs, "last") or newest_checkpoint(runs, "best")
     if newest is not None:
         return f"add --ckpt_path {newest}, the newest"
-    configs = own.get("config") or []
-    config = f" --config {configs[0].relative}" if configs else ""
-    return f"no run in {runs} has one yet: train with `python -m kd_lightning fit{config}`, or add --ckpt_path FILE"
+    config = first_config(own)
+    train = "fit" if config is None else f"fit --config {config}"
+    return f"no run in {runs} has one yet: train with `python -m kd_lightning {train}`, or add --ckpt_path FILE"

@@ -33,7 +33,6 @@ def summary(run: Path = STUDENT) -> tuple[dict[str, Any], str]:
     ("options", "used", "trained"),
     [
         (["limit_train_batches=2", "limit_test_batches=1"], (64, 6, 8), 1.0),
-        (["overfit_batches=1", "max_epochs=3"], (32, 6, 120), 0.75),
         (["max_steps=6"], (114, 6, 120), 1.5),
     ],
 )
@@ -98,12 +97,9 @@ def test_a_run_whose_export_fails_has_a_full_summary_that_names_the_file(
     assert [content["data"][f"{name}_images"] for name in ("train", "val", "test")] == [114, 6, 120]
 
 
-@pytest.mark.parametrize("option", ["max_epochs", "max_steps", "limit_train_batches"])
-def test_a_fit_that_trains_nothing_is_refused(
-    option: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["fit", "--config=student.yaml", *TINY, NO_EXPORT, f"--trainer.{option}=0"]) == 2
-    assert f"--trainer.{option} is 0, so that nothing would be trained" in capsys.readouterr().err
+def test_a_fit_that_trains_nothing_is_refused(temp_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config=student.yaml", *TINY, NO_EXPORT, "--trainer.max_epochs=0"]) == 2
+    assert "--trainer.max_epochs is 0, so that nothing would be trained" in capsys.readouterr().err
     assert not list(temp_folder.iterdir())
 
 

@@ -22,18 +22,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kd_lightning.cli import main
 from kd_lightning.commands import compare as command
-from kd_lightning.compare import runner
-from kd_lightning.compare.make_plan import row_digests
-from kd_lightning.compare.plan import plan_rows
+from kd_lightning.compare import measure
+from kd_lightning.compare.pool import Pool
 from kd_lightning.compare.results import Row, Study
-from kd_lightning.compare.run_key import run_key
-from kd_lightning.compare.store import read_study
+from kd_lightning.compare.rows import plan_rows, row_digests
 from kd_lightning.compare.study import RowConfig, as_text, read_request
 from kd_lightning.compare.worker import Job, run_job
 from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, Network
 from kd_lightning.report import figures, outputs
-from kd_lightning.report.analysis import analyse
+from kd_lightning.report.analysis import Analysis, analyse
 from kd_lightning.report.page import to_page
 from kd_lightning.report.text import to_markdown
 from kd_lightning.tasks import Classifier
@@ -59,46 +57,41 @@ class Trouble(Callback):
         time.sleep(600)
 
 
-class InThisProcess:
+class InThisProcess(Pool):
     """Replaces the pool: importing torch in a process of its own takes longer than all runs of a test."""
 
     started: list[str]
-
-    def __init__(self, size: int, threads: int) -> None:
-        self.threads = threads
-        self.running: list[Job] = []
-        self._ended: list[tuple[Job, str | None]] = []
-
-    def __enter__(self) -> "InThisProcess":
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.before)
-
-    has_room = True
+    studies: list[Study]
+    ended: list[tuple[Job, str | None]]
 
     def start(self, job: Job) -> None:
-        InThisProcess.started.append(f"{job.row} {job.seed}")
+        self.started.append(f"{job.row} {job.seed}")
         shutil.rmtree(job.folder, ignore_errors=True)  # as in a process of its own
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
         try:
             run_job(job)
-            self._ended.append((job, None))
+            self.ended.append((job, None))
         except Exception as error:
-            self._ended.append((job, str(error)))
+            self.ended.append((job, str(error)))
+        torch.set_num_threads(before)
 
     def wait(self, seconds: float) -> list[tuple[Job, str | None]]:
-        ended, self._ended = self._ended, []
-        return ended
+        return [self.ended.pop() for _ in range(len(self.ended))]
+
+
+def keep(analysis: Analysis, folder: Path) -> list[Path]:
+    """Replace the report: it is drawn in tests of its own."""
+    InThisProcess.studies.append(analysis.study)
+    return [folder / "report.html"]
 
 
 @pytest.fixture
 def in_process(temp_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Run in this process, in an empty folder; return the runs that were done."""
-    InThisProcess.started = []
-    monkeypatch.setattr(runner, "Pool", InThisProcess)
-    monkeypatch.setattr(command, "write_report", lambda analysis, folder: [folder / "report.html"])
+    InThisProcess.started, InThisProcess.studies, InThisProcess.ended = [], [], []
+    monkeypatch.setattr(command, "Pool", InThisProcess)
+    monkeypatch.setattr(command, "write_report", keep)
     return InThisProcess.started
 
 
@@ -123,7 +116,7 @@ def write_study(*compared: str, **more: Any) -> None:
 def compare(*options: str, seeds: int = 2, output: str = "out", status: int = 0) -> Study:
     args = ["compare", "--config", "study.yaml", f"--seeds={seeds}", f"--output={output}", *TINY, *options]
     assert main(args) == status
-    return read_study(Path(output, "study.json"))
+    return InThisProcess.studies[-1]
 
 
 def numbers(row: Row) -> list[Any]:
@@ -137,7 +130,7 @@ def numbers(row: Row) -> list[Any]:
 def test_runs_are_paired_measured_kept_and_reported(
     in_process: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "write_report", outputs.write_report)
+    monkeypatch.setattr(command, "write_report", lambda *args: [*keep(*args), *outputs.write_report(*args)])
     for name in set(figures.PLOTS) - {"accuracy"}:  # these have tests of their own
         monkeypatch.setitem(figures.PLOTS, name, lambda _: [])
     write_configs()
@@ -150,6 +143,7 @@ def test_runs_are_paired_measured_kept_and_reported(
     assert numbers(ignoring) == numbers(student)
     assert numbers(student)[0] != numbers(student)[1]
     printed = " ".join(capsys.readouterr().out.split())
+    assert "Plan: 2 seeds (0 to 1), looked at once (out/plan.json). No verdict, because 2 seeds are too few" in printed
     assert "same no verdict (2 seeds are too few): 0.00 points (0.00 to 0.00)" in printed
 
     first, second = student.runs
@@ -200,6 +194,7 @@ def test_rows_and_seeds_added_after_the_plan_have_no_verdict_and_change_none(
     assert "3 seeds (0 to 2), looked at once, 2 rows" in " ".join(capsys.readouterr().out.split())
     assert [by.outcome for _, by in planned] == ["inconclusive", "inconclusive"]
     more = analyse(compare(seeds=4)).compared
+    assert "Seeds from 3 on are more than planned: they change no verdict." in capsys.readouterr().out
     assert [len(row.runs) for row, _ in more] == [4, 4]
     assert [(by.test, by.adjusted_p, by.verdict) for _, by in more] == [
         (by.test, by.adjusted_p, by.verdict) for _, by in planned
@@ -208,6 +203,9 @@ def test_rows_and_seeds_added_after_the_plan_have_no_verdict_and_change_none(
     write_study("same", "die", "fail")
     added = [by.outcome for _, by in analyse(compare(seeds=3)).compared]
     assert added == ["inconclusive", "inconclusive", "no verdict (it was not in the study's plan)"]
+    printed = capsys.readouterr().out
+    assert "No verdict on fail: it was not in the study's plan.\nA new study has new seeds, and verdicts: " in printed
+    assert " --output out_2 --first_seed 4 --seeds 5\n" in printed
     changed = analyse(compare("--trainer.max_epochs=1", seeds=1)).compared
     assert all("it is not what was planned" in by.outcome for _, by in changed[:2])
 
@@ -219,7 +217,7 @@ def test_a_study_stops_at_the_first_look_that_calls_all_its_rows(in_process: lis
     )
     args = ["compare", "--config", "study.yaml", "--output=out", *TINY, "--model.optimizer.lr=1e-3"]
     assert main([*args, "--trainer.max_epochs=5"]) == 0
-    ((row, by),) = analyse(read_study(Path("out/study.json"))).compared
+    ((row, by),) = analyse(InThisProcess.studies[-1]).compared
     assert (by.outcome, len(row.runs)) == ("hurts", 4)
 
 
@@ -228,9 +226,9 @@ def test_a_change_repeats_the_runs_that_it_touches(in_process: list[str]) -> Non
     write_study("same")
     compare(seeds=1)
     assert in_process == ["student 0"]
-    config = yaml.safe_load(Path("same.yaml").read_text())
-    config["model"]["init_args"]["optimizer"]["init_args"]["lr"] = 1e-3
-    Path("same.yaml").write_text(yaml.safe_dump(config))
+    config = Path("same.yaml").read_text()
+    Path("same.yaml").write_text(config.replace("lr: 5.0e-05", "lr: 0.001"))
+    assert Path("same.yaml").read_text() != config
     compare(seeds=1)
     assert in_process == ["student 0", "same 0"]
     compare("--data.count=100", seeds=1)
@@ -255,6 +253,26 @@ def test_a_failed_run_is_reported_with_those_that_need_it_and_does_not_end_the_o
     Path("fail").unlink()
     assert [len(row.runs) for row in compare("--model.network=DeepNN", seeds=1).rows] == [1, 1, 1]
     assert in_process == ["teacher 0", "student 0", "teacher 0", "cosine 0"]  # only those that failed
+
+
+def test_runs_of_another_version_of_this_package_are_reused_and_named(
+    in_process: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_configs()
+    write_study("die")
+    assert compare(seeds=1).settings.other_versions == ""
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(measure, "package_version", lambda: "0.0.9 (old)")
+        compare(seeds=2)
+    capsys.readouterr()
+    study = compare(seeds=2)
+    assert in_process == ["student 0", "die 0", "student 1", "die 1"]  # none of them again
+    printed = capsys.readouterr().out
+    assert printed.count("reused, made by kd_lightning 0.0.9 (old)") == 2
+    note = "Other versions of kd_lightning made 2 runs by 0.0.9 (old); this is 0.1.0 ("
+    for text in (" ".join(printed.split()), to_page(analyse(study)), to_markdown(analyse(study))):
+        assert note in text
+        assert "To do all runs again with this version, remove out/runs." in text
 
 
 @pytest.fixture
@@ -316,18 +334,6 @@ def alive(pid: int) -> bool:
     return subprocess.run(["ps", "-p", str(pid)], capture_output=True, check=False).returncode == 0
 
 
-def test_a_row_can_change_options_of_its_config(in_process: list[str]) -> None:
-    changed = {"model.optimizer.init_args.lr": 0.02, "trainer.max_epochs": 1}
-    rows = [{"config": "student.yaml", "name": "quick", "options": changed}, {"config": "student.yaml", "name": "same"}]
-    Path("study.yaml").write_text(
-        yaml.safe_dump({"baseline": {"config": "student.yaml"}, "onnx": False, "compared": rows})
-    )
-    student, quick, same = compare(seeds=1).rows
-    assert numbers(same) == numbers(student)
-    assert len(quick.runs[0].curves.epochs) == 1
-    assert quick.runs[0].curves.train_loss[0] != student.runs[0].curves.train_loss[0]
-
-
 class Branching(PlainNet):
     """Cannot be exported: what it does depends on the values."""
 
@@ -352,13 +358,14 @@ def test_a_module_of_the_users_own_is_measured_as_onnx_or_the_report_has_the_rea
     assert (again.runs[0].onnx_bytes, again.no_costs) == (first.runs[0].onnx_bytes, "")
     assert last.runs[0].onnx_bytes is None
     note = "branching has no ONNX size and latency, because Branching cannot be exported to ONNX ("
-    analysis = analyse(read_study(Path("out", "study.json")))
+    analysis = analyse(InThisProcess.studies[-1])
     for form in (to_page(analysis), to_markdown(analysis)):
         assert form.count(note) == 1
         assert "plain has no ONNX size" not in form
     assert "branching: no ONNX size and latency" in capsys.readouterr().out
 
 
+EARLY = "lightning.pytorch.callbacks.EarlyStopping"
 KINDS: dict[str, dict[str, Any]] = {
     "classes": {"data.augment": ["RandomCrop", {"class_path": "HorizontalFlip", "init_args": {"probability": 1}}]},
     "a dataclass, a callable and a schedule": {
@@ -369,7 +376,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "trainer.gradient_clip_val": math.inf,
     },
     "a callback, and steps in place of epochs": {
-        "trainer.callbacks": {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}},
+        "trainer.callbacks": {"class_path": EARLY, "init_args": {"monitor": "val/loss"}},
         "trainer.max_steps": 5,
         "trainer.max_epochs": -1,
         "trainer.precision": "bf16-mixed",
@@ -424,43 +431,44 @@ VALUES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES)
-def test_the_text_of_an_option_is_read_as_its_value(value: Any) -> None:
+def test_the_text_of_an_option_is_read_as_its_value() -> None:
     parser = ArgumentParser()
     parser.add_argument("--x", type=Any)
-    assert parser.parse_args([f"--x={as_text(value)}"]).x == value
+    for value in VALUES:
+        assert parser.parse_args([f"--x={as_text(value)}"]).x == value
 
 
+BASELINE = "baseline: {config: student.yaml}\ncompared: "
+SCALED = "[{config: cosine.yaml, options: {data.normalize: imagenet}}]"
 MISTAKES = {
-    "no study": ([], "compare needs a study"),
-    "a config": (["--config=student.yaml"], "is not a study"),
-    "a config with a baseline": (["--config=quickstart.yaml"], "quickstart.yaml is not a study"),
-    "nowhere": (["--config=nope.yaml"], "there is no config 'nope.yaml'"),
-    "no seeds": (["--config=notebook_table.yaml", "--seeds=0"], "--seeds is 0"),
-    "no option": (["--config=notebook_table.yaml", "--foo=1"], "there is no option --foo"),
-    "no such option of a run": (["--config=notebook_table.yaml", "--data.foo=1"], "there is no option --data.foo"),
-    "same names": (["--config=twice.yaml"], "two rows of the study are called 'student'"),
-    "no option of a row": (["--config=other.yaml"], "the row 'student' has the option 'seeds'"),
-    "no option of all rows": (["--config=shared.yaml"], "the study has the option 'seeds'"),
-    "an option that one row lacks": (
-        ["--config=lacking.yaml"],
+    "a config with a baseline": ("--config=quickstart.yaml", "", "quickstart.yaml is not a study"),
+    "no seeds": ("--seeds=0", f"{BASELINE}[]", "--seeds is 0"),
+    "no option": ("--foo=1", f"{BASELINE}[]", "there is no option --foo"),
+    "same names": ("", f"{BASELINE}[{{config: student.yaml}}]", "two rows of the study are called 'student'"),
+    "no option of a run": ("", f"{BASELINE}[]\noptions: {{seeds: 2}}", "the study has the option 'seeds'"),
+    "an option that a row lacks": (
+        "",
+        f"{BASELINE}[]\noptions: {{model.losses.kd.weight: 2}}",
         "in the row 'student', there is no option --model.losses",
     ),
-    "no teacher": (["--config=untaught.yaml"], "learns from a teacher"),
-    "a smoke test": (["--config=notebook_table.yaml", "--trainer.fast_dev_run=1"], "has trainer.fast_dev_run 1"),
-    "some test images": (["--config=notebook_table.yaml", "--trainer.limit_test_batches=.5"], "limit_test_batches 0.5"),
-    "no training": (["--config=notebook_table.yaml", "--trainer.max_epochs=0"], "has trainer.max_epochs 0"),
-    "no such strategy": (["--config=notebook_table.yaml", "--trainer.strategy=tpu"], "--trainer options do not fit"),
+    "some test images": ("--trainer.limit_test_batches=.5", f"{BASELINE}[]", "has trainer.limit_test_batches 0.5"),
+    "no such strategy": ("--trainer.strategy=tpu", f"{BASELINE}[]", "--trainer options do not fit"),
     "another teacher": (
-        ["--config=another.yaml"],
+        "",
+        f"teacher: {{config: student.yaml, name: big}}\n{BASELINE}[{{config: cosine.yaml}}]",
         "the study's teacher is a LightNN(",
     ),
     "other pixels than the teacher's": (
-        ["--config=pixels.yaml", *TINY],
+        "--data=tiny.TinyDataModule",
+        f"{BASELINE}{SCALED}\nteacher: {{config: teacher.yaml}}",
         "the row 'cosine' was trained on pixels",
     ),
-    "a set": (["--config=set.yaml"], "but it must be a number, a text, a list or a mapping"),
-    "no data": (["--config=notebook_table.yaml", "--data=ImageFolderDataModule", "--data.root=nowhere"], "nowhere"),
+    "a set": (
+        "",
+        f"{BASELINE}[{{config: cosine.yaml, options: {{data.augment: !!set {{a}}}}}}]",
+        "but it must be a number, a text, a list or a mapping",
+    ),
+    "no data": ("--data.root=nowhere", f"{BASELINE}[]\noptions: {{data: ImageFolderDataModule}}", "nowhere"),
 }
 
 
@@ -468,21 +476,9 @@ MISTAKES = {
 def test_a_mistake_is_answered_in_one_sentence_before_anything_runs(
     mistake: str, in_process: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("twice.yaml").write_text("baseline: {config: student.yaml}\ncompared: [{config: student.yaml}]")
-    Path("untaught.yaml").write_text("baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml}]")
-    Path("other.yaml").write_text("baseline: {config: student.yaml, options: {seeds: 2}}\ncompared: []")
-    study = (
-        "teacher: {config: student.yaml}\nbaseline: {config: student.yaml, name: a}\ncompared: [{config: cosine.yaml}]"
-    )
-    Path("another.yaml").write_text(study)
-    rows = "baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml, options: {data.normalize: imagenet}}]"
-    Path("pixels.yaml").write_text(f"teacher: {{config: teacher.yaml}}\n{rows}")
-    rows = "baseline: {config: student.yaml}\ncompared: [{config: cosine.yaml}]"
-    Path("shared.yaml").write_text(f"options: {{seeds: 2}}\n{rows}")
-    Path("lacking.yaml").write_text(f"options: {{model.losses.kd.weight: 2}}\n{rows}")
-    Path("set.yaml").write_text("baseline: {config: student.yaml, options: {data.augment: !!set {a}}}\ncompared: []")
-    args, expected = MISTAKES[mistake]
-    assert main(["compare", *args]) == 2
+    option, study, expected = MISTAKES[mistake]
+    Path("study.yaml").write_text(study)
+    assert main(["compare", *(["--config=study.yaml"] if study else []), *filter(None, [option])]) == 2
     error = capsys.readouterr().err
     assert expected in error
     assert error.count("\n") == 1
@@ -510,8 +506,7 @@ def test_options_of_the_study_are_those_of_each_row_and_give_the_same_runs(temp_
         study = {"teacher": teacher, "baseline": rows[0], "compared": rows[1:], "options": shared}
         Path("study.yaml").write_text(yaml.safe_dump(study))
         planned = plan_rows(read_request(["--config=study.yaml", "--data=tiny.TinyDataModule", *args]))
-        keys = [run_key(row.config, 0, data={}, teacher=None, threads=1, code="") for row in planned]
-        return keys, row_digests(planned, {row.row.title: {} for row in planned}, "one", 1)
+        return [row.key(0, None, 1) for row in planned], row_digests(planned, "one", 1)
 
     values: dict[str, Any] = {"trainer.max_epochs": 3, "data.batch_size": 32, "data.views": None}
     assert digests(values, {}) == digests({}, values)
@@ -550,17 +545,3 @@ def test_the_shipped_studies_can_be_planned(temp_folder: Path) -> None:
         teacher = request.study.teacher or RowConfig("middle_teacher.yaml")
         rows = plan_rows(replace(request, study=replace(request.study, teacher=teacher)))
         assert any(row.learns for row in rows)
-
-
-def test_a_row_names_a_class_by_its_import_path(temp_folder: Path) -> None:
-    losses = {"labels": {"class_path": "kd_lightning.losses.CrossEntropy", "init_args": {"weight": 0.5}}}
-    options = {"model.losses": losses, "trainer.callbacks": [{"class_path": "lightning.pytorch.callbacks.Timer"}]}
-    row = {"config": "cosine.yaml", "options": options}
-    Path("study.yaml").write_text(yaml.safe_dump({"baseline": {"config": "student.yaml"}, "compared": [row]}))
-    (found,) = read_request(["--config=study.yaml"]).study.compared
-    texts = dict(arg.removeprefix("--").split("=", 1) for arg in found.args)
-    labels = yaml.safe_load(texts["model.losses"])["labels"]
-    assert labels["class_path"] == "kd_lightning.losses.CrossEntropy"
-    assert labels["init_args"]["weight"] == 0.5
-    (callback,) = yaml.safe_load(texts["trainer.callbacks"])
-    assert callback["class_path"] == "lightning.pytorch.callbacks.Timer"

@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 from tiny import TinyDataModule
 
-from kd_lightning import sources
 from kd_lightning.compare import run_key
 from kd_lightning.compare.hyperparameters import hyperparameters
 from kd_lightning.compare.measure import multiply_adds
@@ -18,54 +17,47 @@ from kd_lightning.compare.progress import Progress
 from kd_lightning.networks import DeepNN, LightNN
 
 
-def test_the_code_of_a_run_is_part_of_its_key_and_that_of_its_report_is_not() -> None:
-    found = sources.reached(run_key.CODE, run_key.never_trains)[0]
-    assert {"kd_lightning.losses", "kd_lightning.tasks.base", "kd_lightning.compare.measure"} <= found.keys()
-    assert {"kd_lightning.data.loader", "kd_lightning.fast.step", "kd_lightning.training.cli"} <= found.keys()
-    others = ("compare.page", "export.speed", "prediction", "commands.data", "callbacks.export_onnx", "wording")
-    assert not found.keys() & {f"kd_lightning.{name}" for name in others}
-
-
-def test_a_changed_module_of_ones_own_repeats_the_runs_that_it_is_imported_for(
+def test_a_changed_module_of_ones_own_repeats_the_runs_that_use_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text in {
-        "own_net.py": "def build():\n    from own_parts import wide\nclass Net:\n    class Inner: ...",
-        "own_parts/__init__.py": "from . import narrow",
-        "own_parts/wide.py": "import own_deep as deep",
-        "own_parts/narrow.py": "",
-        "own_parts/unused.py": "",
-        "own_deep.py": "SCALE = 1",
+        "own_net.py": "import own_parts.wide\nclass Net:\n    class Inner: ...",
+        "own_parts/__init__.py": "",
+        "own_parts/wide.py": "from own_deep import scale\nfrom own_sizes import WIDTH\nimport scipy",
+        "own_deep.py": "def scale(): ...",
+        "own_sizes.py": "WIDTH = 8",
+        "own_loss.py": "class Loss: ...",
         "own_other.py": "",
-        "dynamic/own_plugins.py": "from importlib import import_module",
-        "dynamic/plugin.py": "",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path / "dynamic")
-    monkeypatch.setattr(run_key, "CODE", ())  # of this package
-    monkeypatch.setitem(sys.modules, "own_net", import_module("own_net"))
-    config: dict[str, Any] = {"data": {}, "model": {"class_path": "own_net.Net.Inner"}, "trainer": {"callbacks": None}}
+    names = {"own_net", "own_parts", "own_parts.wide", "own_deep", "own_sizes", "own_loss", "own_other"}
+    for name in names:
+        import_module(name)
+    kinds = {"net": "own_net.Net.Inner", "loss": "own_loss.Loss", "ours": "kd_lightning.tasks.Classifier"}
+    configs = {
+        row: {"data": {}, "model": {"class_path": kind}, "trainer": {"callbacks": None}} for row, kind in kinds.items()
+    }
 
-    def changes(file: str) -> bool:
-        before = run_key.code_version(config)
+    def changed(file: str) -> list[str]:
+        before = run_key.code_digests(configs, names - {"own_other"})
         with (tmp_path / file).open("a") as code:
             code.write("\n# changed")
-        return run_key.code_version(config) != before
+        after = run_key.code_digests(configs, names - {"own_other"})
+        return [row for row in configs if before[row] != after[row]]
 
-    for file in ("own_net.py", "own_parts/__init__.py", "own_parts/wide.py", "own_parts/narrow.py", "own_deep.py"):
-        assert changes(file), file
-    for file in ("own_parts/unused.py", "own_other.py", "dynamic/plugin.py"):
-        assert not changes(file), file
-    (tmp_path / "own_deep.py").write_text("import own_plugins")  # which may import whatever lies beside it
-    assert changes("dynamic/plugin.py")
-    assert not changes("own_other.py")
-    before = run_key.code_version(config)
-    (tmp_path / "own_deep.py").write_text("import own_plugins, pygments")
-    with_library = run_key.code_version(config)
-    monkeypatch.setattr(sources, "_version", lambda library: "another")
-    assert len({before, with_library, run_key.code_version(config)}) == 3
+    for file in ("own_net.py", "own_parts/__init__.py", "own_parts/wide.py", "own_deep.py"):
+        assert changed(file) == ["net"], file
+    assert changed("own_loss.py") == ["loss"]
+    assert changed("own_sizes.py") == ["net", "loss"]  # of which only a number is taken: whose it is cannot be seen
+    assert changed("own_other.py") == []  # imported before the rows were built
+    before = run_key.code_digests(configs, names)
+    monkeypatch.setattr(run_key, "library_version", lambda library: "another" if library == "scipy" else "1")
+    scipy = run_key.code_digests(configs, names)
+    assert all(scipy[row] != before[row] for row in configs)
+    for name in names:
+        del sys.modules[name]
 
 
 def test_the_key_has_all_that_numbers_depend_on_and_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,16 +128,14 @@ def test_multiply_adds_are_those_of_the_design() -> None:
 def test_time_left_is_estimated_from_the_runs_of_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    expected: dict[str, float] = {}
-    progress = Progress(total=6, jobs=2, console=Console(quiet=True), expected=expected)
+    progress = Progress(total=6, jobs=2, console=Console(quiet=True))
     assert progress.left(["teacher"]) == "time left unknown until the first run ends"
-    expected["teacher"] = 40.0
+    progress.expected = {"teacher": 40.0, "student": 80.0}
     assert progress.left(["teacher", "teacher"]) == "about 40 s left"
     progress.started("teacher", 0)
     now[0] = 100.0
     progress.ended("teacher", 0, "done", [])
     progress.ended("student", 0, "reused", [])
-    expected["student"] = 20.0
     progress.started("teacher", 1)
-    now[0] = 130.0  # 70 of its 100 seconds are left, and others take 60 more than expected, as it did
+    now[0] = 130.0  # 70 of its 100 seconds are left; a row without an estimate takes as long as the others do
     assert progress.left(["student", "student", "teacher", "cosine"]) == "about 4 min left"  # (70 + 160 + 100 + 90) / 2

@@ -12,11 +12,11 @@ from tiny import TinyDataModule, TinyNetwork
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
-from kd_lightning.data.loader import Batch, RowSampler
+from kd_lightning.data.loader import Batch, RawBatch, RowSampler
 from kd_lightning.errors import UserError
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Classifier
-from kd_lightning.tasks.step_output import LabelledOutput
+from kd_lightning.tasks.step import Step
 
 Seen = list[tuple[str, int, list[int]]]
 """Stage, epoch and rows of each batch."""
@@ -29,10 +29,10 @@ class RowRecorder(Classifier):
         super().__init__(TinyNetwork())
         self.seen: Seen = []
 
-    def loss_step(self, batch: Batch) -> LabelledOutput:
+    def step(self, batch: Batch) -> Step:
         """Record the rows, too."""
         self.seen.append((self.trainer.state.stage or "", self.current_epoch, batch.rows.tolist()))
-        return super().loss_step(batch)
+        return super().step(batch)
 
 
 class Order(Sampler[int]):
@@ -71,7 +71,7 @@ class PlainLoaders(TinyDataModule):
             batch_size=loader.batch_size,
             sampler=Order(loader.sampler),
             drop_last=loader.drop_last,
-            collate_fn=lambda items: Batch(*(torch.stack(values) for values in zip(*items, strict=True))),
+            collate_fn=lambda items: RawBatch(*(torch.stack(values) for values in zip(*items, strict=True))),
         )
 
 

@@ -6,14 +6,14 @@ import torch
 from lightning.pytorch import Trainer
 from tiny import TinyDataModule
 
-from kd_lightning.data.loader import Batch
+from kd_lightning.data.loader import RawBatch
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.errors import UserError
 from kd_lightning.networks import LightNN
 from kd_lightning.tasks import Classifier
 
 
-def first_batch(data: TinyDataModule) -> Batch:
+def first_batch(data: TinyDataModule) -> RawBatch:
     return next(iter(data.train_dataloader()))
 
 

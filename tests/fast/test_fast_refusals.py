@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from fast_cases import NO_MARK, UNKNOWN, Case, MarkedTask
+from fast_cases import NO_MARK, UNKNOWN, Case
 from fast_example import Calls, assert_same, classifier, train
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch import callbacks as theirs
@@ -13,14 +13,12 @@ from lightning.pytorch.plugins.precision import Precision
 from recorded_graph import Captures
 from task_example import light
 from tiny import TinyDataModule
-from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Adam
 
-from kd_lightning.data.loader import Batch, BatchLoader
+from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.tasks import Classifier, Task
-from kd_lightning.tasks.epoch_metrics import Stage
-from kd_lightning.tasks.step_output import LabelledOutput, StepOutput
+from kd_lightning.tasks.step import Step
 
 
 def called(*args: Any, **kwargs: Any) -> None:
@@ -31,52 +29,20 @@ class OwnCallback(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
 
 
-class OwnCalls(Calls):
-    """Subclass of a marked class, with a change that the mark does not cover."""
-
-
-class OwnCheckpoint(theirs.ModelCheckpoint): ...
-
-
-class OwnModelStep(Classifier):
-    def model_step(self, batch: Batch) -> StepOutput:
-        output = super().model_step(batch)
-        return StepOutput(output.logits, {"ce_loss": output.losses["ce_loss"] * (1 + self.current_epoch)})
+class OwnStep(Classifier):
+    def step(self, batch: Batch) -> Step:
+        step = super().step(batch)
+        return step._replace(loss=step.loss * (1 + self.current_epoch))
 
 
 class Logs(Classifier):
-    def model_step(self, batch: Batch) -> StepOutput:
+    def step(self, batch: Batch) -> Step:
         self.log("seen", float(len(batch.rows)), on_step=True)
-        return super().model_step(batch)
+        return super().step(batch)
 
 
 class MarkedLogs(Logs):
     works_with_fast_path = True
-
-
-class OwnShared(Classifier):
-    def shared_step(self, batch: Batch, stage: Stage) -> LabelledOutput:
-        labelled = super().shared_step(batch, stage)
-        return labelled._replace(loss=2 * labelled.loss)
-
-
-class OwnRecord(Classifier):
-    def update_metrics(self, labelled: LabelledOutput, stage: Stage) -> None:
-        super().update_metrics(labelled, stage)
-
-
-class OwnLoss(MarkedTask):
-    def weighted_loss(self, output: StepOutput) -> Tensor:
-        return super().weighted_loss(output) ** 2
-
-
-class OwnHook(Classifier):
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None: ...
-
-
-class OwnBackward(Classifier):
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        super().backward(2 * loss, *args, **kwargs)
 
 
 class OwnTransfer(TinyDataModule):
@@ -84,24 +50,10 @@ class OwnTransfer(TinyDataModule):
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
 
-class OwnViews(TinyDataModule):
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        return super().on_after_batch_transfer(batch, dataloader_idx)
-
-
 class Given(TinyDataModule):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self.on_after_batch_transfer = super().on_after_batch_transfer  # type: ignore[method-assign]
-
-
-class OwnLoader(BatchLoader): ...
-
-
-class OwnBatches(TinyDataModule):
-    def train_dataloader(self) -> BatchLoader:
-        loader = super().train_dataloader()
-        return OwnLoader(loader.data, loader.sampler, loader.batch_size)
 
 
 class OwnOptimizer(SGD): ...
@@ -140,20 +92,11 @@ CASES: dict[str, tuple[str, Case]] = {
         f"StochasticWeightAveraging {UNKNOWN}",
         calling(lambda: theirs.StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)),
     ),
-    "an average of all steps": (f"EMAWeightAveraging {UNKNOWN}", calling(lambda: theirs.EMAWeightAveraging())),
     "LambdaCallback": (
         f"LambdaCallback {UNKNOWN}",
         calling(lambda: theirs.LambdaCallback(on_train_batch_end=called)),
     ),
-    "pruning": (f"ModelPruning {UNKNOWN}", calling(lambda: theirs.ModelPruning("l1_unstructured", amount=0.5))),
-    "throughput": (
-        f"ThroughputMonitor {UNKNOWN}",
-        calling(lambda: theirs.ThroughputMonitor(lambda batch: len(batch.rows)), log_every_n_steps=1),
-    ),
-    "a larger batch": (f"BatchSizeFinder {UNKNOWN}", calling(lambda: theirs.BatchSizeFinder(max_trials=1))),
     "a callback": (f"OwnCallback {NO_MARK}", calling(OwnCallback)),
-    "a subclass of a marked callback": (f"OwnCalls {NO_MARK}", calling(OwnCalls)),
-    "a subclass of ModelCheckpoint": (f"OwnCheckpoint {NO_MARK}", calling(OwnCheckpoint, enable_checkpointing=True)),
     "a hook given to a callback": (
         "an attribute takes the place of EarlyStopping.on_train_batch_end",
         calling(lambda: with_attribute(theirs.EarlyStopping("val/loss"), "on_train_batch_end")),
@@ -174,21 +117,8 @@ CASES: dict[str, tuple[str, Case]] = {
         f"a hook on Adam {UNKNOWN}",
         Case(lambda fast: classifier(fast, optimizer=lambda p: hooked(Adam(p)))),
     ),
-    "a step given to the optimizer": (
-        "an attribute takes the place of Adam.step",
-        Case(lambda fast: classifier(fast, optimizer=lambda p: with_attribute(Adam(p), "step"))),
-    ),
-    "an objective": (f"OwnModelStep {NO_MARK}", Case(lambda fast: OwnModelStep(light(), fast=fast))),
+    "an objective": (f"OwnStep {NO_MARK}", Case(lambda fast: OwnStep(light(), fast=fast))),
     "logging in a step": (f"Logs {NO_MARK}", Case(lambda fast: Logs(light(), fast=fast))),
-    "shared_step": (f"OwnShared {NO_MARK}", Case(lambda fast: OwnShared(light(), fast=fast))),
-    "record": (f"OwnRecord {NO_MARK}", Case(lambda fast: OwnRecord(light(), fast=fast))),
-    "the loss of a marked task's subclass": (f"OwnLoss {NO_MARK}", Case(lambda fast: OwnLoss(light(), fast=fast))),
-    "a hook of the task": (f"OwnHook {NO_MARK}", Case(lambda fast: OwnHook(light(), fast=fast))),
-    "backward": (f"OwnBackward {NO_MARK}", Case(lambda fast: OwnBackward(light(), fast=fast))),
-    "a step given to the task": (
-        "an attribute takes the place of Classifier.training_step",
-        Case(prepared(lambda task: with_attribute(task, "training_step"))),
-    ),
     "manual optimization": (
         "Classifier optimizes by itself",
         Case(prepared(lambda task: setattr(task, "automatic_optimization", False))),
@@ -197,29 +127,15 @@ CASES: dict[str, tuple[str, Case]] = {
         f"a hook on a Dropout {UNKNOWN}",
         Case(prepared(lambda task: task.network.classifier[2].register_forward_hook(called))),  # type: ignore
     ),
-    "a backward hook": (
-        f"a hook on a Dropout {UNKNOWN}",
-        Case(prepared(lambda task: task.network.classifier[2].register_full_backward_hook(called))),  # type: ignore
-    ),
     "a hook on a gradient": (
         f"a hook on a Linear {UNKNOWN}",
         Case(prepared(lambda task: task.network.classifier[0].weight.register_hook(called))),  # type: ignore
-    ),
-    "a hook after a gradient": (
-        f"a hook on a Linear {UNKNOWN}",
-        Case(
-            prepared(
-                lambda task: task.network.classifier[0].weight.register_post_accumulate_grad_hook(called)  # type: ignore
-            )
-        ),
     ),
     "a transfer of the data": (
         f"OwnTransfer has its own transfer_batch_to_device, which {NO_MARK}",
         Case(source=OwnTransfer),
     ),
-    "views of the data": ("OwnViews has its own on_after_batch_transfer", Case(source=OwnViews)),
     "views given to the data": ("an attribute takes the place of Given.on_after_batch_transfer", Case(source=Given)),
-    "batches of the data": (f"OwnLoader {NO_MARK}", Case(source=OwnBatches)),
 }
 SMALL = {"count": 86, "batch_size": 8}
 
@@ -256,12 +172,3 @@ def test_a_cpu_takes_the_plain_path_by_itself_and_prints_nothing(capsys: pytest.
 def test_a_marked_task_that_logs_in_a_step_is_refused_in_one_sentence() -> None:
     with pytest.raises(UserError, match=r"MarkedLogs has works_with_fast_path = True, but .*self\.log.*fast false\.$"):
         train(lambda fast: MarkedLogs(light(), fast=fast), True, SMALL)
-
-
-def test_a_hook_on_all_modules_is_refused() -> None:
-    hook = nn.modules.module.register_module_forward_hook(called)
-    try:
-        with pytest.raises(UserError, match=f"a hook on all modules {UNKNOWN}"):
-            train(classifier, True, SMALL)
-    finally:
-        hook.remove()

@@ -22,8 +22,12 @@ import onnx
 import pytest
 import torch
 import yaml
+from tiny import TinyDataModule
 
+from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.machine import stopping
+from kd_lightning.networks import LightNN
+from kd_lightning.networks.weights import save_weights
 
 pytestmark = pytest.mark.faults
 
@@ -39,13 +43,14 @@ FIT = [
     "--trainer.max_epochs=3",
     "--trainer.accelerator=cpu",
 ]
+EXPORT = ["export", "--model=net.pth", *DATA, "--variants=[fp32,dynamic,static]", "--max_drop=100", "--output=out"]
 STUDY = {
     "baseline": {"config": "student.yaml"},
     "compared": [{"config": "student.yaml", "name": "same"}],
     "onnx": False,
 }
 COMPARE = ["compare", "--config=study.yaml", *FIT[2:], "--seeds=1", "--output=out", "--jobs=1", "--threads=1"]
-PRELOADED = ["kd_lightning.training", "tiny"]
+PRELOADED = ["kd_lightning.training", "kd_lightning.commands.export", "onnxruntime", "torch.onnx", "tiny"]
 TESTS = Path(__file__).parents[1]
 CONTEXT = get_context("forkserver")  # starts commands without seconds of imports
 CONTEXT.set_forkserver_preload(PRELOADED)
@@ -136,7 +141,7 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 def accuracies(folder: Path) -> list[float]:
     """Return the test accuracy of each run of a finished study."""
-    study = json.loads((folder / "out" / "study.json").read_text())
+    study = json.loads((folder / "out" / "report.json").read_text())["study"]
     return [run["test_accuracy"] for row in study["rows"] for run in row["runs"]]
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from loss_examples import batch
+from loss_examples import batch, compared
 from torch import Tensor, nn
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses import AttentionTransfer, FeatureRegression, Loss, ReviewKD
-from kd_lightning.losses.features import regressor
+from kd_lightning.losses import AttentionTransfer, FeatureRegression, ReviewKD
+from kd_lightning.losses.projectors import regressor
 from kd_lightning.networks import Network, ResNet, ShuffleNetV1, WideResNet
 from kd_lightning.networks.layers import LOGITS, FeatureExtractor, Outputs
 
@@ -133,7 +133,7 @@ def test_review_of_stages_before_their_relu_and_of_the_pooled_vector_is_the_auth
     loss.build(own.shapes, other.shapes)
     loss.double()
     with torch.no_grad():
-        target, raw = loss.target(other(images)), teacher_stages(teacher, images)[0]
+        target, raw = loss.teacher_target(other(images)), teacher_stages(teacher, images)[0]
         pooled = raw[-1].relu().mean((2, 3), keepdim=True)
     mine = stages(student, images)[1]
     expected = review_of_the_authors(loss, [*mine, mine[-1].mean((2, 3), keepdim=True)], [*raw, pooled])
@@ -168,16 +168,6 @@ def test_fusions_begin_as_the_authors_do() -> None:
             assert convolution.weight.abs().max().item() == pytest.approx(bound, rel=0.02)
 
 
-def compared(loss: Loss, student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the loss of maps, built for them."""
-    logits = torch.zeros(len(student), 5, dtype=student.dtype)
-    loss.build({"body": tuple(student.shape[1:]), LOGITS: (5,)}, {"body": tuple(teacher.shape[1:]), LOGITS: (5,)})
-    loss.double()
-    target = loss.target(Outputs(logits, {"body": teacher}))
-    result: Tensor = loss(Outputs(logits, {"body": student}), target, batch(len(student)))
-    return result
-
-
 @pytest.mark.parametrize(("student_side", "teacher_side"), [(8, 4), (4, 8), (6, 6)])
 def test_attention_of_two_sizes_averages_features_before_it_squares_them(student_side: int, teacher_side: int) -> None:
     student, teacher = drawn(3, 5, student_side, student_side).requires_grad_(), drawn(3, 7, teacher_side, teacher_side)
@@ -188,10 +178,9 @@ def test_attention_of_two_sizes_averages_features_before_it_squares_them(student
         strength = means.square().mean(1).flatten(1)
         maps.append(strength / strength.square().sum(1, keepdim=True).sqrt())
     expected = (maps[0] - maps[1]).square().mean()
-    result = compared(AttentionTransfer(["body"]), student, teacher)
-    assert result.item() == pytest.approx(expected.item(), rel=1e-9)
-    one, two = (torch.autograd.grad(total, student)[0] for total in (result, expected))
-    assert torch.allclose(one, two)
+    result, gradient = compared(AttentionTransfer(["body"]), student.detach(), teacher)
+    assert result == pytest.approx(expected.item(), rel=1e-9)
+    assert torch.allclose(gradient, torch.autograd.grad(expected, student)[0])
 
 
 CONVOLUTIONS = {
@@ -209,7 +198,10 @@ def test_conv_reg_is_a_convolution_that_fits_the_sizes_with_normalization_and_re
     student, teacher = drawn(2, 3, *own).requires_grad_(), drawn(2, 4, *other, seed=1)
     torch.manual_seed(0)
     loss: Any = FeatureRegression("body", projector="ConvReg")
-    result = compared(loss, student, teacher)
+    shapes = ({"body": tuple(values.shape[1:]), LOGITS: (5,)} for values in (student, teacher))
+    loss.build(*shapes)
+    loss.double()
+    [result] = [loss.compare(*pair) for pair in loss.pairs(Outputs(student, {"body": student}), {"body": teacher})]
     convolution = loss.projector[0]
     assert settings == {name: getattr(convolution, name) for name in settings}
     run = functional.conv_transpose2d if case == "half as large" else functional.conv2d

@@ -42,21 +42,11 @@ def test_cosine_loss_sums_maps_of_half_precision_in_single() -> None:
     assert our_cosine_loss(student.double(), teacher.double()).dtype == torch.float64
 
 
-def test_cosine_loss_is_zero_for_the_same_direction_and_two_for_the_opposite() -> None:
-    maps = torch.randn(4, 2, 3, 3)
-    assert our_cosine_loss(maps, 7 * maps) == pytest.approx(0, abs=1e-6)
-    assert our_cosine_loss(maps, -maps) == pytest.approx(2, abs=1e-6)
-
-
 def test_cosine_loss_refuses_maps_that_do_not_pool_or_compare() -> None:
     with pytest.raises(ValueError, match="3 teacher values do not pool to the student's 2"):
         our_cosine_loss(torch.zeros(1, 2, 1, 1), torch.zeros(1, 3, 1, 1))
     with pytest.raises(ValueError, match="have different shapes"):
         cosine_loss(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 2, 1))
-
-
-def test_feature_map_loss_is_the_mean_of_squares() -> None:
-    assert feature_map_loss(torch.full((2, 3, 4, 4), 5.0), torch.full((2, 3, 4, 4), 2.0)) == 9
 
 
 def test_feature_map_loss_refuses_to_broadcast() -> None:

@@ -74,7 +74,7 @@ def test_other_classes_than_the_datas_are_refused_with_the_number_to_build() -> 
 
 def test_weights_that_cannot_be_trained_are_refused() -> None:
     with pytest.raises(UserError, match="Changed has no parameters to train"):
-        Classifier(Changed().requires_grad_(False))
+        quick_trainer().fit(Classifier(Changed().requires_grad_(False)), datamodule=TinyDataModule())
 
 
 @pytest.mark.parametrize("given", [lambda z: OrderedDict(loss=None, logits=z), lambda z: SimpleNamespace(logits=z)])

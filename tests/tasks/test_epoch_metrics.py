@@ -2,26 +2,14 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import ReduceLROnPlateau
+from task_example import quick_trainer
 from tiny import TinyDataModule, TinyNetwork
 from torch.nn import functional
 
 from kd_lightning.tasks import Classifier
-
-
-def trainer(*callbacks: Callback, epochs: int = 1) -> Trainer:
-    return Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
 
 
 def classifier(lr: float, **options: Any) -> Classifier:
@@ -32,7 +20,7 @@ def classifier(lr: float, **options: Any) -> Classifier:
 @pytest.mark.parametrize("eval_batch_size", [5, 1000])
 def test_an_epochs_metrics_count_every_image_once_however_small_its_batch(eval_batch_size: int) -> None:
     task, data = classifier(lr=0.0), TinyDataModule(count=120, eval_batch_size=eval_batch_size)  # 12 images validate
-    measured = trainer().validate(task, datamodule=data, verbose=False)[0]
+    measured = quick_trainer().validate(task, datamodule=data, verbose=False)[0]
     images, rows = data.val_rows()
     with torch.no_grad():
         logits = task.eval()(data.normalization.apply(images.images[rows].permute(0, 3, 1, 2)))
@@ -50,7 +38,7 @@ def test_early_stopping_and_a_plateau_schedule_find_the_metrics_by_name() -> Non
             optimizer, "val/loss", factor=0.5, patience=0, threshold=1.0, threshold_mode="abs"
         ),
     )
-    fit = trainer(stop, epochs=10)
+    fit = quick_trainer(10, callbacks=[stop])
     fit.fit(task, datamodule=TinyDataModule())
     assert fit.current_epoch == 3  # one epoch to be first, two without a gain of 1
     assert fit.optimizers[0].param_groups[0]["lr"] == 1e-3 * 0.5**2
@@ -63,9 +51,9 @@ def test_a_fit_after_one_that_broke_off_counts_from_nothing() -> None:
 
     task = classifier(lr=0.0)
     with pytest.raises(ZeroDivisionError):
-        trainer(Stop()).fit(task, datamodule=TinyDataModule())
-    again = trainer()
+        quick_trainer(callbacks=[Stop()]).fit(task, datamodule=TinyDataModule())
+    again = quick_trainer()
     again.fit(task, datamodule=TinyDataModule())
-    fresh = trainer()
+    fresh = quick_trainer()
     fresh.fit(classifier(lr=0.0), datamodule=TinyDataModule())
     assert float(again.callback_metrics["train/accuracy"]) == float(fresh.callback_metrics["train/accuracy"])

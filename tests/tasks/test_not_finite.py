@@ -12,13 +12,13 @@ from task_example import quick_trainer
 from tiny import TinyDataModule, TinyNetwork
 from torch.optim import SGD
 
+from kd_lightning.callbacks.finite_values import FiniteValues
 from kd_lightning.cli import main
 from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.tasks import Classifier
-from kd_lightning.tasks.finite import LossWatch
-from kd_lightning.tasks.step_output import StepOutput
+from kd_lightning.tasks.step import Step
 
 
 class Breaks(Classifier):
@@ -30,12 +30,13 @@ class Breaks(Classifier):
         super().__init__(TinyNetwork(), optimizer=lambda p: SGD(p, lr=0.5, fused=True), **options)
         self.breaks = torch.tensor(step)
 
-    def model_step(self, batch: Batch) -> StepOutput:
+    def step(self, batch: Batch) -> Step:
         """Break one batch, as a captured step can do it."""
-        logits, losses, teacher = super().model_step(batch)
+        step = super().step(batch)
         counter = next(values for name, values in self.network.named_buffers() if "num_batches" in name)
         broken = (counter == self.breaks + 1) if self.training else torch.tensor(False)
-        return StepOutput(logits, {"ce_loss": torch.where(broken, torch.nan, losses["ce_loss"])}, teacher)
+        loss = torch.where(broken, torch.nan, step.loss)
+        return step._replace(loss=loss, losses={"ce_loss": loss})
 
 
 def fit(task: Classifier, *callbacks: Callback) -> None:
@@ -57,13 +58,13 @@ def test_the_step_the_term_and_the_rate_are_named_and_the_checkpoint_before_stay
 def test_losses_that_wait_to_be_checked_stop_a_fit_before_its_next_checkpoint(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    init = LossWatch.__init__
+    start = FiniteValues.on_train_start
 
-    def patient(watch: LossWatch, trainer: Any) -> None:
-        init(watch, trainer)
-        watch._limit = 100  # as on a GPU
+    def patient(values: FiniteValues, *args: Any) -> None:
+        start(values, *args)
+        values._limit = 100  # as on a GPU
 
-    monkeypatch.setattr(LossWatch, "__init__", patient)
+    monkeypatch.setattr(FiniteValues, "on_train_start", patient)
     every = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=4, save_top_k=-1)
     with pytest.raises(UserError, match="ce_loss is not a finite number in step 19 of epoch 1"):
         fit(Breaks(19, fast=False), every)
@@ -103,10 +104,10 @@ def test_weights_are_checked_where_no_loss_shows_that_they_are_broken(tmp_path: 
 class BreaksEvaluation(Classifier):
     """Its loss is infinite where it does not train."""
 
-    def model_step(self, batch: Batch) -> StepOutput:
+    def step(self, batch: Batch) -> Step:
         """Break what is evaluated."""
-        logits, losses, _ = super().model_step(batch)
-        return StepOutput(logits, losses if self.training else {"ce_loss": losses["ce_loss"] + torch.inf})
+        step = super().step(batch)
+        return step if self.training else step._replace(losses={"ce_loss": step.loss + torch.inf})
 
 
 def test_losses_on_validation_and_test_images_are_checked_before_anything_is_chosen_by_them(tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 from fast_example import train
-from lightning.pytorch import Callback, Trainer
-from task_example import quick_trainer
+from task_example import SaveAt, quick_trainer
 from tiny import TinyDataModule
 
 from kd_lightning.errors import UserError
@@ -25,25 +24,11 @@ def contrast(fast: bool, weight: float = 0.8) -> Distill:
     return Distill(LightNN(4, 3, 8), Teacher(DeepNN(4, 3, 8)), {"labels": CrossEntropy(), "crd": crd}, fast=fast)
 
 
-class Save(Callback):
-    """Saves a checkpoint after a step."""
-
-    works_with_fast_path = True
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        self.step = step
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Distill, Path]:
     """A run of three epochs, and its checkpoint from the middle of the second."""
     path = tmp_path_factory.mktemp("run") / "middle.ckpt"
-    return train(contrast, False, DATA, max_epochs=3, callbacks=[Save(path, step=4)])[1], path  # type: ignore[return-value]
+    return train(contrast, False, DATA, max_epochs=3, callbacks=[SaveAt(4, path)])[1], path  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("fast", [False, True], ids=["Lightning's loop", "fast path"])

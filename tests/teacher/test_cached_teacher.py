@@ -22,7 +22,6 @@ from kd_lightning.teacher import Teacher, cache, cached_rows, table
 from kd_lightning.teacher.table import Storage, TableFile, choose_storage
 
 Kind = type[CosineDistill] | type[FeatureRegressDistill]
-KINDS: list[Kind] = [CosineDistill, FeatureRegressDistill]
 
 
 @pytest.fixture(autouse=True)
@@ -49,15 +48,6 @@ class OwnVal(TinyDataModule):
 
     def load(self, split: Split) -> LabelledImages | None:
         return tiny_images(30, self.classes, seed=2) if split == "val" else super().load(split)
-
-
-class Look(Callback):
-    """Keeps the table that was trained with."""
-
-    table: Tensor | None = None
-
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self.table = next(iter(pl_module.targets.tables.values()), None)
 
 
 def fit(
@@ -95,18 +85,25 @@ def assert_same(one: tuple[Trainer, Distill], other: tuple[Trainer, Distill]) ->
         assert float(value) == pytest.approx(float(other[0].callback_metrics[name]), rel=1e-5), name
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("augment", [(), (HorizontalFlip(),)], ids=["plain", "flips"])
+@pytest.mark.parametrize(
+    ("kind", "augment", "values", "described"),
+    [
+        (CosineDistill, (), 2 * 2 * 16, "120 images, 0.0 MB"),
+        (FeatureRegressDistill, (HorizontalFlip(),), 2 * 2 * 32, "120 images and their mirror images, 0.1 MB"),
+    ],
+    ids=["plain", "flips"],
+)
 def test_a_cached_and_a_live_teacher_give_the_same_weights_and_losses(
-    kind: Kind, augment: Sequence[Augmentation]
+    kind: Kind, augment: Sequence[Augmentation], values: int, described: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    live, looked_up = fit(kind, False, augment, max_epochs=2), fit(kind, True, augment, max_epochs=2)
+    live, looked_up = fit(kind, False, augment, max_epochs=2), fit(kind, "auto", augment, max_epochs=2)
     assert_same(live, looked_up)
-    first, again = (
-        64 + 120 * (1 + len(augment)),
-        2 * 120,
-    )  # images for the cache; images of a live teacher in two epochs
-    assert [run[1].teacher.seen for run in (live, looked_up)] == [again, first]
+    rows = 120 * (1 + len(augment))
+    assert [run[1].teacher.seen for run in (live, looked_up)] == [2 * 120, 64 + rows]
+    assert looked_up[1].teacher_cache == (rows, rows * values * 4, Storage.MEMORY)  # only what the objective needs
+    assert not looked_up[1].targets.tables  # dropped when training is over
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Teacher:")]
+    assert lines == [f"Teacher: cached for {described} in memory; it runs once and not in every step."]
 
 
 def test_validation_images_of_another_set_are_never_looked_up_among_the_training_images() -> None:
@@ -115,42 +112,20 @@ def test_validation_images_of_another_set_are_never_looked_up_among_the_training
     assert looked_up[1].teacher.seen == 64 + 120 + 30
 
 
-def test_only_what_the_objective_needs_is_cached() -> None:
-    tables = {}
-    for kind in KINDS:
-        look = Look()
-        _, task = fit(kind, "auto", callbacks=[look])
-        assert look.table is not None
-        tables[kind] = (tuple(look.table.shape), look.table.dtype)
-        assert not task.targets.tables  # dropped when training is over
-    assert tables[CosineDistill] == ((120, 2, 2, 16), torch.float32)
-    assert tables[FeatureRegressDistill] == ((120, 2, 2, 32), torch.float32)
-
-
-@pytest.mark.parametrize("step", [RandomCrop(padding=1), Mixup()])
 def test_a_teacher_that_sees_every_view_once_runs_in_every_step_and_the_reason_is_printed(
-    step: Augmentation, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    name = type(step).__name__
-    _, task = fit(CosineDistill, "auto", [HorizontalFlip(), step])
-    assert f"Teacher: runs in every step; {name} in --data.augment" in capsys.readouterr().out
+    _, task = fit(CosineDistill, "auto", [HorizontalFlip(), RandomCrop(padding=1)])
+    assert "Teacher: runs in every step; RandomCrop in --data.augment" in capsys.readouterr().out
     assert task.teacher.seen == 120
-    with pytest.raises(UserError, match=f"cannot be cached: {name}"):
-        fit(CosineDistill, True, [HorizontalFlip(), step])
+    with pytest.raises(UserError, match="cannot be cached: Mixup"):
+        fit(CosineDistill, True, [HorizontalFlip(), Mixup()])
 
 
 def test_auto_does_not_cache_more_than_the_fit_needs(capsys: pytest.CaptureFixture[str]) -> None:
     _, task = fit(CosineDistill, "auto", limit_train_batches=1, limit_val_batches=1)
     assert "fewer images than there are" in capsys.readouterr().out
     assert task.teacher.seen == 32 + 12
-
-
-def test_one_line_tells_what_is_cached_and_where(capsys: pytest.CaptureFixture[str]) -> None:
-    fit(CosineDistill, "auto", [HorizontalFlip()], max_epochs=2)
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Teacher:")]
-    assert lines == [
-        "Teacher: cached for 120 images and their mirror images, 0.1 MB in memory; it runs once and not in every step."
-    ]
 
 
 def test_the_test_images_are_shown_to_the_teacher_even_after_a_fit_that_broke_off() -> None:

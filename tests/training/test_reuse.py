@@ -10,7 +10,7 @@ from tiny import TinyNetwork
 from weights_example import info_of
 
 from kd_lightning.networks.weights import save_weights
-from kd_lightning.training.reuse import find_run, wanted_by
+from kd_lightning.training.reuse import accepted_by, find_run
 
 CONFIG: dict[str, Any] = {
     "seed_everything": 0,
@@ -53,17 +53,13 @@ def finished(config: dict[str, Any], version: int = 0, accuracy: float | None = 
     ("option", "value", "words"),
     [
         ("trainer.max_epochs", 3, "--trainer.max_epochs 3, but this run has 8"),
-        ("trainer.max_time", "00:01:00:00", "--trainer.max_time 00:01:00:00, but this run has null"),
         (
             "trainer.callbacks",
             [{"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging"}],
             "--trainer.callbacks",
         ),
-        ("model.class_path", "Classifier", "--model Classifier, but this run has Distill"),
-        ("model.network.dropout", 0.0, "--model.network.dropout 0.0, but this run has 0.1"),
         ("model.losses", {}, "--model.losses.kd null, but this run has DIST"),
         ("model.losses.more", {"class_path": "DKD"}, "--model.losses.more DKD, but this run has null"),
-        ("data.class_path", "CIFAR10", "--data CIFAR10, but this run has Shapes"),
         ("data.augment", ["Mixup"], "--data.augment ['Mixup'], but this run has []"),
         ("seed_everything", 1, "--seed_everything 1, but this run has 0"),
     ],
@@ -72,7 +68,7 @@ def test_a_run_that_was_trained_otherwise_is_not_reused_and_the_option_is_named(
     option: str, value: Any, words: str, temp_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished(changed(option, value))
-    assert find_run(Path("runs"), wanted_by(CONFIG), "Teacher", "; x") is None
+    assert find_run(Path("runs"), accepted_by(CONFIG), "Teacher", "; x") is None
     out = capsys.readouterr().out
     assert out.startswith(f"Teacher: runs/version_0/a.pth is not reused: it was trained with {words}")
     assert out.endswith("; x.\n")
@@ -81,18 +77,15 @@ def test_a_run_that_was_trained_otherwise_is_not_reused_and_the_option_is_named(
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("trainer.log_every_n_steps", 1),
         ("trainer.callbacks", [{"class_path": "lightning.pytorch.callbacks.LearningRateMonitor"}]),
         ("trainer.callbacks", [{"class_path": "kd_lightning.callbacks.LogGradientNorms"}]),
-        ("model.fast", True),
         ("model.teacher.weights", "found.pth"),
         ("data.eval_batch_size", 4),
-        ("files.weights", "b.pth"),
     ],
 )
 def test_options_that_do_not_change_training_do_not_count(option: str, value: Any, temp_folder: Path) -> None:
     weights = finished(changed(option, value))
-    assert find_run(Path("runs"), wanted_by(CONFIG), "Teacher") == weights
+    assert find_run(Path("runs"), accepted_by(CONFIG), "Teacher") == weights
 
 
 def test_an_older_run_is_taken_where_the_newest_was_stopped_is_damaged_or_another(
@@ -102,10 +95,12 @@ def test_an_older_run_is_taken_where_the_newest_was_stopped_is_damaged_or_anothe
     finished(changed("trainer.max_epochs", 3), version=1)
     finished(CONFIG, version=2, accuracy=None)
     finished(CONFIG, version=3).with_name("config.yaml").write_text("{")
-    assert find_run(Path("runs"), wanted_by(CONFIG), "Teacher") == weights
+    assert find_run(Path("runs"), accepted_by(CONFIG), "Teacher") == weights
     printed = "Teacher: runs/version_3/a.pth is not reused: its files cannot be read.\n"
     assert capsys.readouterr().out == printed  # only of the newest
-    either = wanted_by(CONFIG, changed("trainer.max_epochs", 3))
+    either = accepted_by(CONFIG, changed("trainer.max_epochs", 3))
     assert find_run(Path("runs"), either, "Teacher") == Path("runs/version_1/a.pth")
-    assert find_run(Path("runs"), wanted_by(changed("seed_everything", 5)), "Teacher") is None
-    assert find_run(Path("runs"), wanted_by(changed("seed_everything", 5)) | {"seed_everything": None}, "T") == weights
+    assert find_run(Path("runs"), accepted_by(changed("seed_everything", 5)), "Teacher") is None
+    assert (
+        find_run(Path("runs"), accepted_by(changed("seed_everything", 5)) | {"seed_everything": None}, "T") == weights
+    )

@@ -48,8 +48,8 @@ TRAINERS: dict[str, dict[str, Any]] = {
     "callbacks": {"callbacks": of_lightning("callbacks")},
     "loggers": {"logger": of_lightning("loggers")},
     "plugins": {"plugins": of_lightning("plugins")},
-    **{entry["class_path"]: {"profiler": entry} for entry in of_lightning("profilers")},
-    **{entry["class_path"]: {"strategy": entry} for entry in of_lightning("strategies")},
+    "a profiler": {"profiler": of_lightning("profilers")[-1]},
+    "a strategy": {"strategy": of_lightning("strategies")[0]},
     "one callback": {"callbacks": {"class_path": "LogGradientNorms", "init_args": {"every_n_steps": 7}}},
 }
 
@@ -70,8 +70,8 @@ def test_a_config_that_was_written_is_read_as_the_same(
     assert printed[0] == printed[1]
 
 
-@pytest.mark.parametrize("name", ["StochasticWeightAveraging", "ModelPruning", "Timer"])
-def test_a_run_is_run_again_by_its_own_config(name: str, temp_folder: Path) -> None:
+def test_a_run_is_run_again_by_its_own_config(temp_folder: Path) -> None:
+    name = "ModelPruning"
     callback = yaml.safe_dump({"class_path": name, "init_args": GIVEN[name]}, default_flow_style=True).strip()
     fit("student.yaml", NO_EXPORT, f"--trainer.callbacks={callback}")  # one, without a list
     assert main(["fit", "--config=lightning_logs/student/version_0/config.yaml"]) == 0

@@ -14,11 +14,11 @@ from cifar_files import write_cifar100
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.data.loader import Batch
 from kd_lightning.networks import Network
 from kd_lightning.networks.weights import load_model
 from kd_lightning.tasks import Task
-from kd_lightning.tasks.trainer_callbacks import callbacks_of
 from kd_lightning.training.cli import run
 
 SMALL = (

@@ -5,22 +5,18 @@ import pytest
 
 from kd_lightning.cli import main
 from kd_lightning.errors import UserError
-from kd_lightning.training.config_files import SHIPPED
 from kd_lightning.training.yaml_check import read_yaml
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 9)
 )
+"""https://en.wikipedia.org/wiki/Billion_laughs_attack"""
 
 REFUSED = {
     "anchors": (LAUGHS, "more than 20,000 values"),
-    "itself": ("a: &a [*a]", "is not valid YAML"),
-    "levels": ("a: " + "[" * 100_000, "50 levels"),
-    "mappings": ("{a: " * 100, "50 levels"),
+    "itself": ("a: &a [*a]", "more than 20,000 values"),
+    "levels": ("a: " + "[" * 100_000, "is not valid YAML"),
     "size": ("a: b\n" + "#" * 2**18, "256 KiB"),
-    "values": ("a: [" + "1," * 30_000 + "]", "more than 20,000 values"),
-    "half a character": ('a: "\\ud800"', "half a character"),
-    "zero byte": ('a: "\\0"', "zero byte"),
     "date": ("a: 2001-99-99", "not valid YAML"),
     "number": ("a: " + "9" * 5000, "not valid YAML"),
     "list": ("[a]", "no `key: value`"),
@@ -34,28 +30,18 @@ REFUSED = {
 def test_an_invalid_config_is_refused_before_it_is_built(tmp_path: Path, name: str) -> None:
     text, expected = REFUSED[name]
     (tmp_path / "a.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"the config .*a\.yaml is not valid YAML") as caught:
+    with pytest.raises(UserError, match=r"the config .*a\.yaml (is not valid YAML|has more than)") as caught:
         read_yaml(tmp_path / "a.yaml")
     assert expected in str(caught.value)
 
 
-@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.name)
-def test_the_shipped_configs_are_accepted(path: Path) -> None:
-    assert read_yaml(path)
-
-
-def test_small_aliases_are_accepted(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("a: &x {b: [1, 2]}\nc: *x\nd:\n  <<: *x\n")
-    assert read_yaml(tmp_path / "a.yaml") == {"a": {"b": [1, 2]}, "c": {"b": [1, 2]}, "d": {"b": [1, 2]}}
-
-
-@pytest.mark.parametrize("command", ["fit", "compare"])
-def test_configs_and_studies_are_both_checked(
-    temp_folder: Path, capsys: pytest.CaptureFixture[str], command: str
-) -> None:
-    Path("a.yaml").write_text(LAUGHS)
-    assert main([command, "--config", "a.yaml"]) == 2
-    assert "more than 20,000 values" in capsys.readouterr().err
+def test_aliases_and_merges_are_accepted(tmp_path: Path) -> None:
+    """Keys have two characters: PyYAML confuses equal keys of one character in a merge of a merge."""
+    text = "aa: &x {bb: 1, cc: 2}\ndd: &y\n  <<: *x\n  bb: 3\nee: {<<: *y, cc: 4}\nff: [*x, *x, bb, bb]\n"
+    (tmp_path / "a.yaml").write_text(text)
+    content = read_yaml(tmp_path / "a.yaml")
+    assert (content["dd"], content["ee"]) == ({"bb": 3, "cc": 2}, {"bb": 3, "cc": 4})
+    assert content["ff"] == [{"bb": 1, "cc": 2}] * 2 + ["bb", "bb"]
 
 
 TWICE = {
@@ -64,15 +50,13 @@ TWICE = {
         "'kd' twice in one mapping, again in line 4",
     ),
     "section": ("trainer: {a: 1}\ndata: b\n'trainer': {c: 1}\n", "'trainer' twice in one mapping, again in line 3"),
-    "flow": ("a: [{b: 1}, {b: 1, c: 2,\n  b: 3}]\n", "'b' twice in one mapping, again in line 2"),
-    "anchored": ("a: &x {b: 1, b: 2}\nc: *x\n", "'b' twice in one mapping, again in line 1"),
-    "first": ("a: {b: 1, b: 2}\nc: 1\nc: 2\n", "'b' twice in one mapping, again in line 1"),
-    "json": ('{"a": 1, "a": 2}', "'a' twice in one mapping, again in line 1"),
+    "anchored": ("a: &x [{b: 1, b: 2}]\nc: *x\n", "'b' twice in one mapping, again in line 1"),
 }
 
 
 @pytest.mark.parametrize("name", TWICE)
 def test_a_repeated_key_is_refused_with_its_line(tmp_path: Path, name: str) -> None:
+    """PyYAML takes the last one: https://github.com/yaml/pyyaml/issues/165."""
     text, expected = TWICE[name]
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(UserError, match=r"the config .*a\.yaml has ") as caught:
@@ -80,24 +64,10 @@ def test_a_repeated_key_is_refused_with_its_line(tmp_path: Path, name: str) -> N
     assert expected in str(caught.value)
 
 
-def test_a_merged_key_may_be_given_again(tmp_path: Path) -> None:
-    """Keys have two characters: PyYAML confuses equal keys of one character in a merge of a merge."""
-    text = "aa: &x {bb: 1, cc: 2}\ndd: &y\n  <<: *x\n  bb: 3\nee: {<<: *y, cc: 4}\nff: [*x, *x, bb, bb]\n"
-    (tmp_path / "a.yaml").write_text(text)
-    content = read_yaml(tmp_path / "a.yaml")
-    assert (content["dd"], content["ee"]) == ({"bb": 3, "cc": 2}, {"bb": 3, "cc": 4})
-
-
 @pytest.mark.parametrize(
     "args",
     [
         ["fit", "--config=quickstart.yaml", "--model.losses={kd: DIST, kd: DKD}"],
-        ["fit", "--config=quickstart.yaml", "--model.losses.kd={class_path: DIST, class_path: DKD}"],
-        [
-            "fit",
-            "--config=quickstart.yaml",
-            "--trainer.callbacks+={class_path: Timer, init_args: {verbose: 1, verbose: 0}}",
-        ],
         ["fit", "--config=quickstart.yaml", "--data=part.yaml"],
         ["data", "--data=part.yaml"],
         ["compare", "--config=study.yaml"],
@@ -114,3 +84,11 @@ def test_a_repeated_key_is_refused_wherever_yaml_is_read(
     )
     assert main(args) == 2
     assert re.search(r"error: .* has '\w+' twice in one mapping, again in line [124]; remove", capsys.readouterr().err)
+
+
+def test_a_value_that_expands_to_gigabytes_is_refused_too(
+    temp_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("part.yaml").write_text(LAUGHS)
+    assert main(["data", "--data=part.yaml"]) == 2
+    assert "has more than 20,000 values, aliases included; shorten it." in capsys.readouterr().err

@@ -1,0 +1,189 @@
+"""The rows of a study before any run starts: their arguments, configs and data."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kd_lightning.compare.fit import BuiltOnly
+from kd_lightning.compare.results import Role
+from kd_lightning.compare.run_key import code_digests, fingerprint, run_key
+from kd_lightning.compare.study import Request, RowConfig
+from kd_lightning.data import ImageDataModule
+from kd_lightning.data.compatibility import check_data
+from kd_lightning.digest import digest
+from kd_lightning.errors import UserError
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.networks import Network
+from kd_lightning.tasks import Task
+from kd_lightning.tasks.distill import Distill
+from kd_lightning.training.checks import teacher_settings
+from kd_lightning.training.cli import run
+from kd_lightning.training.config_files import find_config
+
+
+@dataclass
+class PlannedRow:
+    """A row whose config is parsed, and whose data, networks and trainer are built once to find errors early.
+
+    Attributes:
+        row: Its entry in the study.
+        role: Its role in the study.
+        args: Arguments of ``fit`` that all its runs share.
+        config: The resolved config, as plain values.
+        built: Its data, networks and trainer, which have not run.
+        learns: Whether it learns from the study's teacher.
+        code: Digest of the code that it uses besides this package.
+        data: Its data, which rows with the same config of data share; set by ``read_data``.
+        fingerprint: That of its data; set by ``read_data``.
+        exploratory: Why the study's plan leaves it out; empty where the plan has it, and for teacher and baseline.
+    """
+
+    row: RowConfig
+    role: Role
+    args: tuple[str, ...]
+    config: dict[str, Any]
+    built: BuiltOnly
+    learns: bool
+    code: str = ""
+    fingerprint: dict[str, str] = field(default_factory=dict)
+    exploratory: str = ""
+
+    def __post_init__(self) -> None:
+        self.data: ImageDataModule = self.built.datamodule
+
+    @property
+    def title(self) -> str:
+        """Its name in reports."""
+        return self.row.title
+
+    def run_args(self, seed: int, teacher: Path | None) -> list[str]:
+        """Return the arguments of ``fit`` for one run."""
+        return [*self.args, f"--seed_everything={seed}", *([f"--model.teacher.weights={teacher}"] if teacher else [])]
+
+    def key(self, seed: int, teacher: Path | None, threads: int) -> str:
+        """Return the key of one run."""
+        data, code = self.fingerprint, self.code
+        return run_key(self.config, seed, data=data, teacher=teacher, threads=threads, code=code)
+
+
+def plan_rows(request: Request) -> list[PlannedRow]:
+    """Parse the configs of all rows, the teacher's first, and build what they name.
+
+    Raises:
+        UserError: One of them is wrong, or they do not fit each other.
+    """
+    study, before = request.study, set(sys.modules)
+    planned: list[PlannedRow] = []
+    for row in study.rows:
+        role: Role = "teacher" if row is study.teacher else "baseline" if row is study.baseline else "student"
+        planned.append(_plan(row, role, request, learns=study.teacher is not None and role != "teacher"))
+        if planned[-1].learns:
+            _check_teacher(row, planned[-1].built.model, planned[0].built.model.network)
+    codes = code_digests({row.title: row.config for row in planned}, sys.modules.keys() - before)
+    for found in planned:
+        found.code = codes[found.title]
+    return planned
+
+
+def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> PlannedRow:
+    args = ("fit", "--config", str(find_config(row.config)), *request.each_run, *row.args)
+    try:
+        built = run(args, BuiltOnly, folder=request.output / "logs" / row.folder / "planned", learns=learns)
+    except UserError as error:
+        raise UserError(f"in the row '{row.title}', {error}") from error
+    assert isinstance(built, BuiltOnly)
+    _refuse_parts(row.title, built.parsed)
+    settings = teacher_settings(built.own)
+    if settings is not None and not learns and settings.weights is None:
+        raise UserError(
+            f"the row '{row.title}' learns from a teacher that is not there yet; train it first with `python -m "
+            f"kd_lightning fit --config {settings.config}`, or let the study train it, by `teacher` in its file."
+        )
+    if built.found is not None:
+        args += (f"--model.teacher.weights={built.found}",)
+    return PlannedRow(row, role, args, built.parsed, built, settings is not None and learns)
+
+
+def _refuse_parts(title: str, config: dict[str, Any]) -> None:
+    """Refuse options that would shorten a run, or test it on a part of the test images."""
+    trainer = config["trainer"]
+    tested = trainer["limit_test_batches"]
+    partial = {
+        "fast_dev_run": trainer["fast_dev_run"],
+        "limit_test_batches": tested is not None and (isinstance(tested, int) or tested < 1),
+        **{name: trainer[name] == 0 for name in ("max_epochs", "max_steps", "limit_train_batches")},
+    }
+    for name in (name for name, is_partial in partial.items() if is_partial):
+        raise UserError(
+            f"the row '{title}' has trainer.{name} {trainer[name]}, but a study's runs are trained, and tested on all "
+            f"test images; leave trainer.{name} out."
+        )
+
+
+def _check_teacher(row: RowConfig, task: Task, teacher: Network) -> None:
+    """Refuse a row whose teacher has another network than the one that the study trains."""
+    if not isinstance(task, Distill):
+        return  # a task of the user's own, which checks its teacher itself
+    expected = task.teacher.network
+    shapes, found = ({key: value.shape for key, value in net.state_dict().items()} for net in (expected, teacher))
+    if type(expected) is not type(teacher) or shapes != found:
+        raise UserError(
+            f"the row '{row.title}' learns from a {_named(expected)}, but the study's teacher is a {_named(teacher)}; "
+            "give the row that network, by `model.teacher.network` in its `options`."
+        )
+
+
+def _named(network: Network) -> str:
+    arguments = ", ".join(f"{name}={value}" for name, value in network.arguments.items())
+    return f"{type(network).__name__}({arguments})"
+
+
+def read_data(rows: Sequence[PlannedRow]) -> None:
+    """Read the data, which downloads and decodes it where that is needed, before any run needs it.
+
+    Raises:
+        UserError: Two rows have different test images, or a row's data differ from its teacher's.
+    """
+    read: list[PlannedRow] = []
+    for row in rows:
+        same = next((other for other in read if other.config["data"] == row.config["data"]), None)
+        if same is None:
+            row.data.prepare_data()
+            row.fingerprint = fingerprint(row.data)
+            read.append(row)
+        else:
+            row.data, row.fingerprint = same.data, same.fingerprint
+    if len({(row.fingerprint["test"], row.fingerprint["classes"]) for row in read}) > 1:
+        raise UserError("the rows of a study must be tested on the same images; give all its configs the same data.")
+    if rows[0].role == "teacher":
+        _check_teachers_data(rows[0].data, [row for row in rows if row.learns])
+
+
+def _check_teachers_data(data: ImageDataModule, learn: Sequence[PlannedRow]) -> None:
+    """Compare the teacher's data, as its file will describe them, with the data of the rows that learn from it."""
+    seen, size, pixels = data.normalization, data.image_size, data.pixel_range
+    info = ModelInfo("", {}, data.class_names, seen.mean, seen.std, size, data.name, pixel_range=pixels)
+    for row in learn:
+        check_data(f"the teacher of the row '{row.title}'", info, row.data)
+
+
+def row_digests(rows: Sequence[PlannedRow], teachers: str, threads: int) -> dict[str, str]:
+    """Return a digest of all that each compared row's difference to the baseline depends on, except the seed.
+
+    Args:
+        rows: The rows of the study.
+        teachers: Whether all seeds share one teacher.
+        threads: CPU threads of a run.
+    """
+    key_of = {row.title: row.key(0, None, threads) for row in rows}
+    shared = [key_of[row.title] for row in rows if row.role == "baseline"]
+    taught = [teachers, *(key_of[row.title] for row in rows if row.role == "teacher")]
+    parts = {
+        row.title: [key_of[row.title], *shared, *(taught if row.learns else [])]
+        for row in rows
+        if row.role == "student"
+    }
+    return {name: digest(json.dumps(part).encode(), size=16) for name, part in parts.items()}

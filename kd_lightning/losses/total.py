@@ -1,0 +1,136 @@
+"""The weighted sum of named losses: what a task minimizes."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.losses.base import Loss, Targets
+from kd_lightning.networks.layers import Outputs, Shapes
+
+if TYPE_CHECKING:
+    from kd_lightning.data.loader import Batch
+
+TAKEN = ("loss", "accuracy", "teacher_accuracy", "teacher_agreement")
+"""Names under which a task logs other values."""
+
+
+class LossSum(nn.ModuleDict):
+    """The weighted sum of named losses, in pure torch.
+
+    Args:
+        losses: The losses by name.
+        student: The shape of each of the student's layers, and of its logits.
+        teacher: The same of the teacher; ``None`` without one.
+
+    Attributes:
+        named: The losses by name. Keys of the state dict are the names, with ``-loss`` where a module has an attribute
+            of that name.
+
+    Raises:
+        UserError: There is no loss, a name cannot be logged, or a loss does not fit the shapes.
+    """
+
+    def __init__(self, losses: Mapping[str, Loss], student: Shapes, teacher: Shapes | None = None) -> None:
+        super().__init__()
+        _check_names(losses)
+        self.named = dict(losses)
+        self._is_checked = False
+        for name, loss in losses.items():
+            with of_loss(name):
+                loss.build(student, teacher)
+            self[f"{name}-loss" if hasattr(self, name) else name] = loss
+
+    def start(self, images: int, labels: Tensor | None) -> None:
+        """Create what the losses keep of each image; see ``Loss.start``."""
+        for name, loss in self.named.items():
+            with of_loss(name):
+                loss.start(images, labels)
+
+    def set_epoch(self, epoch: int | None) -> None:
+        """Set the weights of an epoch, counted from 0; ``None``: the weights after all warm-ups."""
+        for loss in self.named.values():
+            loss.set_epoch(loss.warm_up if epoch is None else epoch)
+
+    def teacher_targets(self, teacher: Outputs) -> dict[str, Targets]:
+        """Return what each loss needs of the teacher's outputs, by its name."""
+        return {name: loss.teacher_target(teacher.only(loss.teacher_layers)) for name, loss in self.named.items()}
+
+    def forward(
+        self, student: Outputs, targets: Mapping[str, Targets], batch: "Batch"
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum, and each loss by its name, without its weight.
+
+        Args:
+            student: The student's outputs.
+            targets: What ``teacher_targets`` returned for the same images; empty without a teacher.
+            batch: Images, labels and rows.
+
+        Raises:
+            UserError: In the first step, a loss is not a scalar with a gradient, or changes what others see.
+        """
+        values, is_training = dict[str, Tensor](), torch.is_grad_enabled()
+        shared = [] if self._is_checked or not is_training else _shared(student, targets, batch)
+        for name, loss in self.named.items():
+            values[name] = loss(student.only(loss.student_layers), targets.get(name, {}), batch)
+            if not self._is_checked:
+                _check_value(name, loss, values[name])
+                _check_unchanged(name, shared)
+        self._is_checked |= is_training
+        return self.weighted(values), values
+
+    def weighted(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum of losses by name, a scalar."""
+        return torch.stack([self.named[name].weight * value for name, value in values.items()]).sum()
+
+
+@contextmanager
+def of_loss(name: str) -> Iterator[None]:
+    """Prefix a ``UserError`` in the block with the loss it is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"the loss '{name}': {error}") from None
+
+
+def _check_names(losses: Mapping[str, Loss]) -> None:
+    if not losses:
+        raise UserError("a task needs at least one loss; name one in model.losses, such as `labels: CrossEntropy`.")
+    for name in losses:
+        if name in TAKEN or not name.isidentifier():
+            raise UserError(
+                f"a loss is called '{name}'; give it a name of letters, digits and _ other than {', '.join(TAKEN)}."
+            )
+
+
+def _check_value(name: str, loss: Loss, value: object) -> None:
+    """Refuse a value that cannot be a term of the minimized sum; a term of weight 0 needs no gradient."""
+    if not isinstance(value, Tensor) or value.ndim:
+        found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        fix = "return a mean, as by `.mean()`, without `.item()`"
+    elif torch.is_grad_enabled() and not value.requires_grad and loss.full_weight:
+        found, fix = "a value without a gradient", "compute it from what is trained, or give it a weight of 0"
+    else:
+        return
+    raise UserError(f"the loss '{name}' ({type(loss).__name__}) gives {found}, but must give a scalar tensor; {fix}.")
+
+
+def _shared(student: Outputs, targets: Mapping[str, Targets], batch: "Batch") -> list[tuple[str, Tensor, int]]:
+    """Return the tensors that several losses read, with their names and version counters."""
+    found = [("the images", batch.images), ("the labels", batch.labels), ("the rows", batch.rows)]
+    found += [("the student's logits", student.logits)]
+    found += [(f"the student's '{layer}'", values) for layer, values in student.maps.items()]
+    found += [(f"the teacher's '{key}'", values) for own in targets.values() for key, values in own.items()]
+    return [(what, values, values._version) for what, values in found]
+
+
+def _check_unchanged(name: str, shared: list[tuple[str, Tensor, int]]) -> None:
+    for what, values, version in shared:
+        if values._version != version:
+            raise UserError(
+                f"the loss '{name}' changes {what} in place, which other losses see, too; let it work on a copy, as "
+                "by `.clone()`."
+            )

@@ -1,0 +1,104 @@
+"""Whether a fit caches its teacher's targets: where that is exact and pays."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Literal
+
+from lightning.pytorch import Trainer
+
+from kd_lightning.data.base import ImageDataModule
+from kd_lightning.errors import UserError
+from kd_lightning.teacher.cache import (
+    CacheRequest,
+    NotCacheableError,
+    TeacherCache,
+    cache_outputs,
+    check_views,
+    is_cached,
+)
+from kd_lightning.teacher.targets import TeacherTargets
+from kd_lightning.teacher.teacher import Teacher
+
+
+class Caching:
+    """Decide whether the teacher's targets are cached in a fit, and cache them.
+
+    Args:
+        wanted: Whether they are to be cached; ``auto`` where that saves time.
+        targets: The teacher's targets.
+        teacher: The teacher.
+        trainer: The trainer of the fit.
+        print_line: Prints a line.
+    """
+
+    def __init__(
+        self,
+        wanted: bool | Literal["auto"],
+        targets: TeacherTargets,
+        teacher: Teacher,
+        trainer: Trainer,
+        print_line: Callable[[str], None],
+    ) -> None:
+        self.wanted = wanted
+        self.targets = targets
+        self.teacher = teacher
+        self.trainer = trainer
+        self.print_line = print_line
+        self.data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+
+    def check_views(self) -> None:
+        """Refuse, before training, to cache views that cannot be counted, where caching is required."""
+        if self.wanted is True:
+            with self._explained():
+                check_views(self.data)
+
+    def check(self) -> None:
+        """Raise ``NotCacheableError`` where the targets cannot be cached, or that does not pay."""
+        check_views(self.data)
+        data, trainer = self.data, self.trainer
+        images = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches * data.batch_size
+        if self.wanted == "auto" and images < len(data.train_rows()[1]) * (data.seen_views.count or 1):
+            views = f" in {data.seen_views.count} views" if data.views else ""
+            raise NotCacheableError(f"this fit runs it on fewer images than there are{views}")
+
+    def is_done(self) -> bool:
+        """Return whether an earlier run has saved all targets; call it after ``check``."""
+        with self.trainer.precision_plugin.forward_context():
+            return is_cached(self._request())
+
+    def run(self) -> TeacherCache | None:
+        """Cache the targets, or print why not.
+
+        Returns:
+            The size and the place of the cache; ``None`` where the teacher runs in every step.
+
+        Raises:
+            UserError: Caching is required, and not possible.
+        """
+        if self.wanted is False:
+            return None
+        with self._explained():
+            self.check()
+            with self.trainer.precision_plugin.forward_context():
+                return cache_outputs(self._request(), self.trainer.world_size, self.print_line)
+        return None
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except NotCacheableError as reason:
+            if self.wanted is True:
+                raise UserError(
+                    f"--model.cache_teacher is true, but the teacher cannot be cached: {reason}; set it to auto "
+                    "or change that."
+                ) from reason
+            self.print_line(f"Teacher: runs in every step; {reason}.")
+
+    def _request(self) -> CacheRequest:
+        network, info = self.teacher.network, self.teacher.info
+        seen = () if info is None else (info.mean, info.std, info.class_names, self.data.class_names)
+        identity = (network.class_path, network.arguments, *seen, *chain(*network.state_dict().items()))
+        device, convert = next(network.parameters()).device, self.trainer.precision_plugin.convert_input
+        return CacheRequest(self.targets, self.data, identity, device, convert)
