@@ -30,8 +30,7 @@ def banded(names: Sequence[str], draw: Callable[[Sequence[Band], Axes], None], m
     for text in labels:
         tops.append(tops[-1] + LINE * len(text.split("\n")) + marks)
     bands = [
-        Band(text, top, bottom - 0.65 * marks, bottom)
-        for text, (top, bottom) in zip(labels, pairwise(tops), strict=True)
+        Band(text, top, bottom - marks / 2, bottom) for text, (top, bottom) in zip(labels, pairwise(tops), strict=True)
     ]
     return Panel("", (WIDTH, tops[-1] + FOOT), partial(draw, bands))
 

@@ -99,8 +99,8 @@ PLOTS = {
         "Accuracy against cost",
         costs_plot,
         lambda analysis: (
-            "Mean test accuracy (%); the bar is one standard deviation over runs. Dots of equal cost stand "
-            f"side by side.{_few_note(analysis)}"
+            "Mean test accuracy (%); the bar is one standard deviation over runs. Dots that would "
+            f"hide one another are side by side.{_few_note(analysis)}"
         ),
         legend=("teacher", "baseline", "student"),
     ),

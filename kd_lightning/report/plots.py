@@ -32,6 +32,9 @@ from kd_lightning.report.statistics import Spread
 from kd_lightning.wording import counted
 
 COSTS = ("parameters", "multiply_adds", "onnx_bytes", "latency_ms")
+ABOVE, BELOW = 0.04, 0.06
+"""Inches from the middle of a band to its mean and interval, and to its runs or its second interval."""
+
 MAX_HOVER_EPOCHS = 12
 """Epochs of a curve that show their values under the pointer."""
 
@@ -52,11 +55,13 @@ def _draw_accuracy(analysis: Analysis, rows: Sequence[RowAnalysis], bands: Seque
     for band, found in zip(bands, rows, strict=True):
         colour = colour_of(analysis, found.row)
         runs = [100 * run.test_accuracy for run in found.row.runs]
-        axes.scatter(runs, [band.middle + 0.1] * len(runs), s=12, color=colour, alpha=0.5, linewidths=0, clip_on=False)
-        mark(axes, [(band.middle, found.measures["test_accuracy"])], colour)
+        axes.scatter(
+            runs, [band.middle + BELOW] * len(runs), s=12, color=colour, alpha=0.5, linewidths=0, clip_on=False
+        )
+        mark(axes, [(band.middle - ABOVE, found.measures["test_accuracy"])], colour)
         if found.row.reported is not None:
             style: dict[str, Any] = {"color": colour, "markersize": 6, "fillstyle": "none", "clip_on": False}
-            axes.plot([100 * found.row.reported], [band.middle], "D", **style)
+            axes.plot([100 * found.row.reported], [band.middle - ABOVE], "D", **style)
     axes.set_xlim(within(ACCURACY, *axes.get_xlim()))
     values = [ACCURACY.text(found.measures["test_accuracy"]) for found in rows]
     finish(axes, bands, values, map(_accuracy_hover, rows), "test accuracy (%)")
@@ -82,12 +87,12 @@ def _draw_differences(analysis: Analysis, bands: Sequence[Band], axes: Axes) -> 
         colour, text, value = colour_of(analysis, row), f"{row.name}: {by.verdict}", str(by.verdict)
         if by.test.runs:
             found = Spread(by.test.difference, by.test.std, by.test.interval)
-            mark(axes, [(band.middle, found)], colour)
+            mark(axes, [(band.middle - ABOVE, found)], colour)
             text += f", {_difference_text(found)}"
             value = f"{points(found.mean)} {value}"
         if by.bootstrap:
             ends = [100 * edge for edge in by.bootstrap]
-            axes.plot(ends, [band.middle + 0.09] * 2, color=colour, linewidth=1, alpha=0.6)
+            axes.plot(ends, [band.middle + BELOW] * 2, color=colour, linewidth=1, alpha=0.6)
             text += f", bootstrap {interval_text(by.bootstrap)}"
         hovers.append(text)
         values.append(value)
@@ -198,7 +203,7 @@ def costs_plot(analysis: Analysis) -> list[Panel]:
 
 
 def _draw_costs(analysis: Analysis, title: str, places: Sequence[tuple[Row, float, Spread]], axes: Axes) -> None:
-    for (row, cost, accuracy), aside in zip(places, _aside([cost for _, cost, _ in places]), strict=True):
+    for (row, cost, accuracy), aside in zip(places, _aside(places), strict=True):
         colour, mean, std = colour_of(analysis, row), 100 * accuracy.mean, 100 * (accuracy.std or 0)
         moved = offset_copy(axes.transData, axes.get_figure(root=True), aside, 0, "points")
         axes.plot([cost] * 2, [mean - std, mean + std], color=colour, linewidth=2, transform=moved)
@@ -214,10 +219,16 @@ def _draw_costs(analysis: Analysis, title: str, places: Sequence[tuple[Row, floa
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _aside(costs: Sequence[float]) -> list[float]:
-    """Return how far each dot moves, in points, so that those of about equal cost stand side by side."""
-    near = [[number for number, other in enumerate(costs) if 0.9 < other / cost < 1 / 0.9] for cost in costs]
-    return [7 * (alike.index(number) - (len(alike) - 1) / 2) for number, alike in enumerate(near)]
+def _aside(places: Sequence[tuple[Row, float, Spread]]) -> list[float]:
+    """Return how far each dot moves, in points, so that those that would hide one another stand side by side."""
+    means = [accuracy.mean for _, _, accuracy in places]
+    dot, moved = (max(means) - min(means)) / 12, []
+    for number, (_, cost, here) in enumerate(places):
+        reach = [abs(found.mean - here.mean) - (found.std or 0) - (here.std or 0) for _, _, found in places]
+        near = [0.9 < other / cost < 1 / 0.9 for _, other, _ in places]
+        hidden = [index for index, far in enumerate(reach) if near[index] and far <= dot]
+        moved.append(7 * (hidden.index(number) - (len(hidden) - 1) / 2))
+    return moved
 
 
 def colour_of(analysis: Analysis, row: Row) -> str:

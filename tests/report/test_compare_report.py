@@ -295,11 +295,11 @@ def test_a_loss_axis_begins_at_0_and_an_interval_ends_at_100_per_cent() -> None:
     assert "95 % interval 93.15 to 100.00" in to_svg(accuracy_plot(analysis)[0], "", "")
 
 
-def test_dots_of_equal_cost_are_side_by_side() -> None:
+def test_dots_that_would_hide_one_another_are_side_by_side() -> None:
     axes = drawn(costs_plot(analyse(example_study(range(2))))[0])
     places = [np.array(dot.get_transform().transform(np.array(dot.get_data()).T))[0, 0] for dot in axes.lines[1::2]]
-    _, student, cosine, regress = places
-    assert student < cosine < regress
+    _, student, _, regress = places
+    assert student < regress - 5  # pixels; their accuracies are nearly the same
     assert [np.array(dot.get_xdata()).tolist() for dot in axes.lines[3::2]] == [[267.738]] * 3
 
 
