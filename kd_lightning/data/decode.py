@@ -8,6 +8,7 @@ from inspect import getsource
 from math import prod
 from pathlib import Path
 from typing import Literal, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import PIL
@@ -191,22 +192,34 @@ class _Files:
             found = self._decode(put)
             file.truncate(begin + prod(shape))
         with atomic_write(path.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps([list(found.broken.items()), found.pixel_range, found.note]))
+            plain = [list(found.broken.items()), found.pixel_range, found.note]
+            temporary.write_text(json.dumps([checksum(path), *plain]))
         images: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
         return images[: len(images) - len(found.broken)], found
 
     def read(self, path: Path) -> tuple[Pixels, Found] | None:
-        """Open a cache; ``None`` where there is none, or where a file that was broken can be read now."""
+        """Open a cache; ``None`` where there is none, where it is damaged, or where a broken file can be read now."""
         try:
-            broken, pixel_range, note = json.loads(path.with_suffix(".json").read_text())
+            written, broken, pixel_range, note = json.loads(path.with_suffix(".json").read_text())
+            found = Found(dict(broken), pixel_range and tuple(pixel_range), note)
             images = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
+            if written != checksum(path) or images.shape != (len(self.names), *self.shape):
+                return None
+            names = [self.names[position] for position in found.broken]
+        except Exception:  # on damaged files NumPy and json raise nearly anything
             return None
-        found = Found(dict(broken), pixel_range and tuple(pixel_range), note)
-        names = [self.names[position] for position in found.broken]
         if len(decode(names, self.shape[0], self.shape[2], found.pixel_range)[0]):
             return None
         return images[: len(images) - len(found.broken)], found
+
+
+def checksum(path: Path) -> int:
+    """Return the CRC-32 of a file: a byte that a disk has changed would be a wrong pixel without a word."""
+    found = 0
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            found = crc32(part, found)
+    return found
 
 
 @cache
