@@ -1,4 +1,4 @@
-"""Take the README's picture, the top of a study's page: ``python tests/picture.py PAGE.html docs/images/report.png``."""
+"""Take the README's picture, the top of a study's page: ``python tests/picture.py PAGE docs/images/report.png``."""
 
 import sys
 import tempfile
@@ -24,7 +24,7 @@ def main(report: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shot = page.send("Page.captureScreenshot", format="png")["data"]
     with Image.open(BytesIO(b64decode(shot))) as image:
-        image.convert("RGB").save(target, optimize=True)
+        image.convert("RGB").quantize(256, kmeans=4, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
 if __name__ == "__main__":
