@@ -185,7 +185,9 @@ def _rich_table(table: Table, left_out: Collection[str] = ()) -> RichTable:
     )
     kept = [index for index, name in enumerate(table.columns) if name not in left_out]
     for index in kept:
-        shown.add_column(escape(table.columns[index]).replace(" (", "\n("), justify="right" if index else "left")
+        shown.add_column(
+            escape(table.columns[index]).replace(" (", "\n("), justify="right" if index else "left", overflow="fold"
+        )
     for row in table.rows:
         shown.add_row(*(escape(row[index]) for index in kept))
     return shown
