@@ -210,6 +210,6 @@ def _ways_out(target: Path, md5: str, failures: Sequence[str]) -> str:
             f"  - put the file, with MD5 {md5}, at {target.absolute()}{there}; it is then used without a network",
             "  - name other sources, best first: --data.mirrors '[https://HOST/FOLDER]'",
             "  - train on images of your own: --data ImageFolderDataModule --data.root FOLDER",
-            "  - see everything work without a download: python -m kd_lightning fit --config quickstart.yaml",
+            "  - see everything work without a download: kd-lightning fit --config quickstart.yaml",
         ]
     )

@@ -115,7 +115,7 @@ def check_teacher_file(own: Namespace) -> None:
     if settings is not None and settings.weights is not None and not Path(settings.weights).is_file():
         raise UserError(
             f"--model.teacher.weights is {settings.weights}, which is not a file; leave it out, and fit trains the "
-            f"teacher first, or train it with `python -m kd_lightning fit --config {settings.config}`."
+            f"teacher first, or train it with `kd-lightning fit --config {settings.config}`."
         )
 
 

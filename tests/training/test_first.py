@@ -49,7 +49,7 @@ def change(config: str, old: str, new: str) -> None:
         (
             ["--model.teacher.weights=no/net.pth"],
             "--model.teacher.weights is no/net.pth, which is not a file; leave it out, and fit trains the teacher "
-            "first, or train it with `python -m kd_lightning fit --config teacher.yaml`.",
+            "first, or train it with `kd-lightning fit --config teacher.yaml`.",
         ),
         (["--model.teacher.network=LightNN"], "the teacher is to be LightNN(), but teacher.yaml trains DeepNN(); name"),
         (["--model.teacher.config=loop.yaml"], "loop.yaml trains a teacher with loop.yaml first, without end"),
