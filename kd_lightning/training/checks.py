@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from kd_lightning.data import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.training.console import print_rank_zero
+from kd_lightning.training.suggest import FROM_DATA
 from kd_lightning.training.yaml_check import read_yaml
 
 LAUNCHERS = {
@@ -34,9 +35,6 @@ MIN_VALUES = {
     **dict.fromkeys(("gradient_clip_val", "log_every_n_steps", "min_epochs", "min_steps"), 0),
 }
 """Minima of the trainer's options that Lightning does not check."""
-
-FROM_DATA = ("num_classes", "in_channels", "image_size")
-"""Arguments of a network that the data set."""
 
 WHILE_TRAINING = ("dropout",)
 """Arguments of a network that do not change a frozen one."""

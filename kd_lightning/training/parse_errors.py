@@ -17,7 +17,7 @@ from kd_lightning.data.augment import Augmentation
 from kd_lightning.losses import Loss
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Task
-from kd_lightning.training.checks import FROM_DATA
+from kd_lightning.training.suggest import FROM_DATA
 from kd_lightning.wording import did_you_mean
 
 CHOICES: dict[str, type[Any]] = {
