@@ -190,6 +190,6 @@ def test_a_reader_that_closes_the_pipe_ends_it_quietly() -> None:
 
 
 def test_the_kinds_are_those_that_the_parser_offers_choices_of() -> None:
-    from kd_lightning.training.parse_errors import CHOICES
+    from kd_lightning.training.class_choices import CHOICES
 
     assert {kind.base for kind in KINDS.values()} == {base.__name__ for base in CHOICES.values()} - {"Callback"}
