@@ -44,7 +44,7 @@ def what_is_saved(folder: Path | None, saved: str) -> str:
     if not config.is_file():
         goes_on = f"the same command and --ckpt_path {shlex.quote(str(checkpoint))}"
         return f"{saved}. Go on from there with {goes_on}{stopping.then()}"
-    command = ["python", "-m", "kd_lightning", "fit", "--config", str(config), "--ckpt_path", str(checkpoint)]
+    command = ["kd-lightning", "fit", "--config", str(config), "--ckpt_path", str(checkpoint)]
     return f"{saved}. Go on from there with:\n  {shlex.join(command)}{stopping.then()}"
 
 

@@ -99,6 +99,11 @@ def load_weights(network: Network, path: str | Path) -> ModelInfo:
     if info is not None and info.network != network.class_path:
         expected, found = type(network).__name__, info.network.rpartition(".")[2]
         raise UserError(f"{path} holds weights of {found}, not of {expected}; name a {expected} file or that network.")
+    if info is not None and len(info.class_names) != network.num_classes:
+        raise UserError(
+            f"{path} was trained on {len(info.class_names)} classes, the data has {network.num_classes}; "
+            "fine-tune it for these, or take another: docs/teachers.md#fine-tuning."
+        )
     _load(network, state_dict, path)
     return info or assumed_info(network.class_path, network.arguments)
 

@@ -28,7 +28,7 @@ def parse(args: Sequence[str]) -> Options:
         UserError: An option is unknown, missing or out of range.
     """
     parser = PlainParser(
-        prog="python -m kd_lightning predict",
+        prog="kd-lightning predict",
         description="Classify image files, and all images in folders and the folders in them.",
         epilog="The exit status is 1 where images could not be read; the others are predicted all the same.",
         allow_abbrev=False,

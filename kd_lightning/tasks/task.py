@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from kd_lightning.callbacks.of_task import callbacks_of_task, renew_averages
 from kd_lightning.docstrings import show_options
+from kd_lightning.errors import require_object
 from kd_lightning.losses import Batch, Loss, LossSum, Shapes, Targets
 from kd_lightning.losses.pairs import feature_extractor
+from kd_lightning.losses.total import check_losses
 from kd_lightning.networks import Network
 from kd_lightning.networks.reparameterize import reparameterize_network
 from kd_lightning.tasks.checkpoints import check_checkpoint, describe_checkpoint, model_info
@@ -78,6 +80,8 @@ class Task(LightningModule):
         reparameterize: int = 0,
     ) -> None:
         super().__init__()
+        require_object("network", network, Network, "LightNN(), or ModuleNetwork(module='my_networks.Net')")
+        check_losses(losses)
         check_factories(optimizer, lr_scheduler)
         network = reparameterize_network(network, reparameterize) if reparameterize else network
         self.network = network.to_channels_last()

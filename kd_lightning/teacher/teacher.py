@@ -13,7 +13,7 @@ from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.compatibility import check_channels_and_classes, same_normalization
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.digest import digest
-from kd_lightning.errors import UserError
+from kd_lightning.errors import UserError, require_object
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses.base import to_float32
 from kd_lightning.networks import Network
@@ -49,6 +49,7 @@ class Teacher(nn.Module):
         normalization: Normalization | None = None,
     ) -> None:
         super().__init__()
+        require_object("network", network, Network, 'Teacher(DeepNN(), weights="teacher.pth")')
         weights = None if weights is None else str(weights)  # checkpoints hold no paths
         info = None if weights is None else read_weights(weights)[1]
         if info is not None and info.image_size != network.image_size:

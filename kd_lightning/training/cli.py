@@ -190,7 +190,7 @@ def run(args: Sequence[str] | Namespace, kind: type[TrainingCLI] = TrainingCLI, 
         StoppedByUser: The user stopped it.
     """
     if options.get("run", True):
-        options |= {"parser_kwargs": {"fit": {"description": HELP}}}
+        options |= {"parser_kwargs": {"prog": "kd-lightning", "fit": {"description": HELP}}}
     with explained():
         return kind(
             Task,

@@ -179,7 +179,7 @@ def require_teacher(parser: LightningArgumentParser, own: Namespace, logs: Path)
     weights = weights or find(teacher_run(parser, own), logs)
     if weights is None:
         raise UserError(
-            f"there is no teacher in {runs} for this config; train it with `python -m kd_lightning fit --config "
+            f"there is no teacher in {runs} for this config; train it with `kd-lightning fit --config "
             f"{settings.config}`, or name its file with --model.teacher.weights."
         )
     return weights

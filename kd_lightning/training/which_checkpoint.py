@@ -62,4 +62,4 @@ def _advice(runs: Path, own: Namespace) -> str:
         return f"add --ckpt_path {newest}, the newest"
     config = first_config(own)
     train = "fit" if config is None else f"fit --config {config}"
-    return f"no run in {runs} has one yet: train with `python -m kd_lightning {train}`, or add --ckpt_path FILE"
+    return f"no run in {runs} has one yet: train with `kd-lightning {train}`, or add --ckpt_path FILE"

@@ -513,7 +513,7 @@ def test_options_of_runs_are_separated_from_those_of_the_study() -> None:
     assert (request.name, request.study.seeds) == ("notebook_table", 3)
     assert [row.reported for row in request.study.rows] == [71.77, 66.32, 65.00, 65.98]
     first_line = (CONFIGS / "notebook_table.yaml").read_text().splitlines()[0]
-    assert read_request(first_line.removeprefix("# python -m kd_lightning compare ").split()).study.seeds == 5
+    assert read_request(first_line.removeprefix("# kd-lightning compare ").split()).study.seeds == 5
     with pytest.raises(UserError, match="needs a study"):
         read_request(["--seeds=3"])
 
@@ -541,9 +541,7 @@ def test_a_study_without_a_teacher_takes_the_newest_that_fit_has_trained(
     write_study("cosine")
     args = ["compare", "--config=study.yaml", "--seeds=1", "--output=out", *TINY]
     assert main(args) == 2
-    words = (
-        "the row 'cosine' learns from a teacher that is not there yet; train it first with `python -m kd_lightning fit"
-    )
+    words = "the row 'cosine' learns from a teacher that is not there yet; train it first with `kd-lightning fit"
     assert words in capsys.readouterr().err
     assert main(["fit", "--config=teacher.yaml", *TINY]) == 0
     study = compare(seeds=1)
