@@ -27,7 +27,7 @@ MD5_DIGITS = 32
 WAYS_OUT = (
     "name other sources, best first: --data.mirrors '[https://HOST/FOLDER]'",
     "train on images of your own: --data ImageFolderDataModule --data.root FOLDER",
-    "see everything work without a download: python -m kd_lightning fit --config quickstart.yaml",
+    "see everything work without a download: kd-lightning fit --config quickstart.yaml",
 )
 """What to do where no source sends a data set."""
 
