@@ -8,6 +8,7 @@ from inspect import getsource
 from math import prod
 from pathlib import Path
 from typing import Literal, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import PIL
@@ -23,7 +24,7 @@ from kd_lightning.digest import digest
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write, cache_folder, file_state
 from kd_lightning.inference import images
-from kd_lightning.inference.images import BrokenImageError, PixelRange, Pixels
+from kd_lightning.inference.images import BrokenImageError, EncodedImage, ImageFile, PixelRange, Pixels
 from kd_lightning.wording import shown
 
 CODECS = ("jpg", "libjpeg_turbo", "webp", "libtiff", "zlib", "avif")
@@ -49,7 +50,7 @@ class Decoded(NamedTuple):
 
 
 def decode_images(
-    names: Sequence[str],
+    names: Sequence[ImageFile],
     image_size: int,
     channels: int,
     *,
@@ -103,11 +104,11 @@ def decode_images(
     if found.broken and on_broken == "stop":
         raise UserError(_listing(names, found.broken))
     kept = np.delete(np.arange(len(names)), list(found.broken))
-    broken = tuple(BrokenImageError(Path(names[at]), reason) for at, reason in found.broken.items())
+    broken = tuple(BrokenImageError(Path(str(names[at])), reason) for at, reason in found.broken.items())
     return Decoded(images, kept, broken, found.pixel_range)
 
 
-def _listing(names: Sequence[str], broken: dict[int, str]) -> str:
+def _listing(names: Sequence[ImageFile], broken: dict[int, str]) -> str:
     lines = [f"  {shown(names[position])}: {shown(reason)}" for position, reason in list(broken.items())[:NAMED]]
     more = [f"  and {len(broken) - NAMED:,} more"] if len(broken) > NAMED else []
     head = f"{len(broken):,} of {len(names):,} images cannot be read:"
@@ -143,15 +144,21 @@ class _Files:
     """
 
     def __init__(
-        self, names: Sequence[str], shape: tuple[int, int, int], root: Path, pixel_range: PixelRange | None, train: int
+        self,
+        names: Sequence[ImageFile],
+        shape: tuple[int, int, int],
+        root: Path,
+        pixel_range: PixelRange | None,
+        train: int,
     ) -> None:
         self.names, self.shape, self.pixel_range, self.train = names, shape, pixel_range, train
-        states = [file_state(name) for name in names]
+        states = [name if isinstance(name, EncodedImage) else file_state(name) for name in names]
         self.size = sum(state.size for state in states if state is not None)
         self.source = digest(root.resolve(), self.shape, pixel_range)
         place = root.as_posix()  # however the user writes the root, the names below it are the same
-        below = (name.removeprefix(place).lstrip("/") for name in names)
-        self.key = digest(decoder(), train, *(f"{name}\0{state}" for name, state in zip(below, states, strict=True)))
+        below = (str(name).removeprefix(place).lstrip("/") for name in names)
+        texts = (state.state if isinstance(state, EncodedImage) else state for state in states)
+        self.key = digest(decoder(), train, *(f"{name}\0{state}" for name, state in zip(below, texts, strict=True)))
 
     def _decode(self, put: Callable[[int, Pixels], object]) -> Found:
         """Pass the readable files' pixels to ``put``, part by part, each with the position of its first row."""
@@ -191,22 +198,34 @@ class _Files:
             found = self._decode(put)
             file.truncate(begin + prod(shape))
         with atomic_write(path.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps([list(found.broken.items()), found.pixel_range, found.note]))
+            plain = [list(found.broken.items()), found.pixel_range, found.note]
+            temporary.write_text(json.dumps([checksum(path), *plain]))
         images: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
         return images[: len(images) - len(found.broken)], found
 
     def read(self, path: Path) -> tuple[Pixels, Found] | None:
-        """Open a cache; ``None`` where there is none, or where a file that was broken can be read now."""
+        """Open a cache; ``None`` where there is none, where it is damaged, or where a broken file can be read now."""
         try:
-            broken, pixel_range, note = json.loads(path.with_suffix(".json").read_text())
+            written, broken, pixel_range, note = json.loads(path.with_suffix(".json").read_text())
+            found = Found(dict(broken), pixel_range and tuple(pixel_range), note)
             images = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
+            if written != checksum(path) or images.shape != (len(self.names), *self.shape):
+                return None
+            names = [self.names[position] for position in found.broken]
+        except Exception:  # on damaged files NumPy and json raise nearly anything
             return None
-        found = Found(dict(broken), pixel_range and tuple(pixel_range), note)
-        names = [self.names[position] for position in found.broken]
         if len(decode(names, self.shape[0], self.shape[2], found.pixel_range)[0]):
             return None
         return images[: len(images) - len(found.broken)], found
+
+
+def checksum(path: Path) -> int:
+    """Return the CRC-32 of a file: a byte that a disk has changed would be a wrong pixel without a word."""
+    found = 0
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            found = crc32(part, found)
+    return found
 
 
 @cache

@@ -78,17 +78,21 @@ class ExportReport:
 
     @property
     def recommendation(self) -> str:
-        """The fastest good file for one image, of equally fast ones the smallest; empty without speeds."""
+        """The fastest good file for one image, of equally fast ones the smallest; empty without speeds or a choice.
+
+        It is never one that is neither smaller nor faster than fp32.
+        """
         rows = [(row, row.speed) for row in self.rows if row.failure is None and row.speed is not None]
+        rows = [(row, speed) for row, speed in rows if row.variant == "fp32" or _pays(row, speed)]
         fastest = max((speed.ratio for _, speed in rows), default=0.0)
-        for row, speed in sorted(rows, key=lambda pair: pair[0].size):
-            if speed.ratio * NOISE >= fastest:
-                change = "" if row.measured.change is None else f", {row.measured.change:+.2f} points of accuracy"
-                return (
-                    f"For this machine: {row.path.name}, {speed.ratio:.2f} times fp32's speed for one image "
-                    f"({speed.batch_ratio:.2f} in batches of {LARGE_BATCH}), {row.smaller:.1f} times smaller{change}."
-                )
-        return ""
+        ordered = sorted(rows, key=lambda pair: pair[0].size)
+        best = next(((row, speed) for row, speed in ordered if speed.ratio * NOISE >= fastest), None)
+        if best is None or (best[0].variant == "fp32" and len(self.rows) == 1):
+            return ""
+        if best[0].variant == "fp32":
+            small = "" if ordered[0] == best else f"; {ordered[0][0].path.name} is {_advantage(*ordered[0])}"
+            return f"For this machine: {best[0].path.name}, because no other file is faster{small}."
+        return f"For this machine: {best[0].path.name}, {_advantage(*best)}."
 
     def to_plain(self) -> dict[str, Any]:
         """Return it as values that JSON accepts."""
@@ -133,6 +137,19 @@ class GateError(UserError):
         failures = [f"{row.path.name} fails its gate: {row.failure}." for row in report.rows if row.failure]
         super().__init__(" ".join(failures))
         self.report = report
+
+
+def _pays(row: Row, speed: Speed) -> bool:
+    return max(row.smaller, speed.ratio, speed.batch_ratio) >= NOISE
+
+
+def _advantage(row: Row, speed: Speed) -> str:
+    """Return what a file has over fp32, and what it costs."""
+    change = "" if row.measured.change is None else f", {row.measured.change:+.2f} points of accuracy"
+    return (
+        f"{speed.ratio:.2f} times fp32's speed for one image ({speed.batch_ratio:.2f} in batches of {LARGE_BATCH}), "
+        f"{row.smaller:.1f} times smaller{change}"
+    )
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -50,9 +50,10 @@ class Comparison:
         return f"{self.verdict}{self.why}"
 
     def sentence(self) -> str:
-        """Return the verdict with its reason, such as ``helps: +0.71 points (+0.40 to +1.02)``."""
+        """Return the verdict with its reason, such as ``helps: +0.71 points (+0.40 to +1.02; p 0.004)``."""
         size = f"{points(self.test.difference)} points" if self.test.runs else ""
-        size += f" ({interval_text(self.test.interval)})" if self.test.interval else ""
+        p = f"; p {p_text(self.adjusted_p)}" if self.adjusted_p is not None else ""
+        size += f" ({interval_text(self.test.interval)}{p})" if self.test.interval else ""
         return ": ".join(filter(None, (self.outcome, "; ".join(filter(None, (size, self.advice()))))))
 
     def advice(self) -> str:
@@ -73,6 +74,11 @@ class Comparison:
         if self.new_seeds is None:
             return f"even a new study with {MAX_RUNS} new seeds might not find a difference this small"
         return f"a new study with about {self.new_seeds} new seeds would find a difference this large"
+
+
+def p_text(p: float) -> str:
+    """Return a p-value with three digits."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def points(fraction: float) -> str:

@@ -17,15 +17,29 @@ TYPICAL = 5
 def error_sentence(study: Study) -> str:
     """Return how the study keeps its rate of false positives below ``LEVEL``."""
     plan = study.settings.plan
-    if plan.exploratory:
-        return f"This study gives no verdict, because {plan.exploratory}."
-    if plan.looks[-1] < MIN_RUNS:
-        return f"{trial(plan.looks[-1])}."
-    return (
+    return "".join(no_verdict(study)) or (
         f"Planned before the first run: {seeds_in_words(plan)}, {counted(len(plan.rows), 'row')}; with Student's "
         f"paired t-test on test accuracy and Holm's correction for the rows, the chance that this study reports helps "
         f"or hurts where nothing does is at most {100 * LEVEL:.0f} % (another study on the same question has its own)."
     )
+
+
+def no_verdict(study: Study) -> list[str]:
+    """Return why the study gives no verdict at all, in a sentence; none where it does."""
+    plan = study.settings.plan
+    if plan.exploratory:
+        return [f"This study gives no verdict, because {plan.exploratory}."]
+    return [f"{trial(plan.looks[-1])}."] if plan.looks[-1] < MIN_RUNS else []
+
+
+def plan_sentence(study: Study) -> str:
+    """Return ``error_sentence`` in short; empty where there is no verdict."""
+    plan = study.settings.plan
+    rows = counted(len(plan.rows), "row")
+    text = (
+        f"Planned before the first run: {seeds_in_words(plan)}, and {rows}; the chance of a false verdict is at most "
+    )
+    return "" if no_verdict(study) else f"{text}{100 * LEVEL:.0f}\N{NO-BREAK SPACE}%."
 
 
 def seeds_in_words(plan: StudyPlan) -> str:

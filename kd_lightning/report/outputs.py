@@ -6,12 +6,14 @@ from pathlib import Path
 from kd_lightning.files import atomic_write
 from kd_lightning.report.analysis import Analysis
 from kd_lightning.report.figures import write_figures
+from kd_lightning.report.latex import to_latex
 from kd_lightning.report.page import to_page
 from kd_lightning.report.text import runs_to_csv, to_csv, to_json, to_markdown
 
 TEXTS: dict[str, Callable[[Analysis], str]] = {
     "report.html": to_page,
     "report.md": to_markdown,
+    "report.tex": to_latex,
     "report.csv": to_csv,
     "runs.csv": runs_to_csv,
     "report.json": to_json,
@@ -19,7 +21,7 @@ TEXTS: dict[str, Callable[[Analysis], str]] = {
 
 
 def write_report(analysis: Analysis, folder: Path) -> list[Path]:
-    """Write the page, Markdown, CSV, JSON and, under ``figures``, the pictures; return their paths, the page first."""
+    """Write the page, the other texts and, under ``figures``, the plots; return their paths, the page first."""
     for name, form in TEXTS.items():
         with atomic_write(folder / name) as temporary:
             temporary.write_text(form(analysis), encoding="utf-8", errors="backslashreplace")

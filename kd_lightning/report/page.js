@@ -23,3 +23,10 @@ for (const button of document.querySelectorAll("thead button")) {
     sortBy(head.closest("table"), head.cellIndex, descending);
   });
 }
+
+for (const button of document.querySelectorAll(".copy button")) {
+  button.addEventListener("click", () => {
+    getSelection().selectAllChildren(button.nextElementSibling);
+    button.textContent = document.execCommand("copy") ? "Copied" : "Press Ctrl+C"; // works in a file, too
+  });
+}

@@ -16,13 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-INK, SOFT, LINE = "#1a1e24", "#59626e", "#e3e5e8"
+INK, SOFT, LINE, CARD = "#1a1e24", "#59626e", "#e3e5e8", "#ffffff"
 ROLE_COLOURS = {"teacher": "#7a5195", "baseline": "#5b6470"}
 COLOURS = ("#1f6fb2", "#d9730d", "#2a8f5b", "#c2407a", "#8a6d00", "#0f8b8d", "#a63d2f", "#5c6bc0")
 PALETTE = {
     INK: "ink",
     SOFT: "soft",
     LINE: "line",
+    CARD: "card",
     **{colour: role for role, colour in ROLE_COLOURS.items()},
     **{colour: f"s{number}" for number, colour in enumerate(COLOURS)},
 }
@@ -156,9 +157,11 @@ def hover(artist: Rectangle | Line2D, text: str) -> None:
     artist.set_gid(HOVER + "\u2028".join(map(printable, text.split("\n"))))  # attributes keep no line feeds
 
 
-def label(name: str) -> str:
-    """Return a name in lines of 24 characters, and no more than three."""
-    return "\n".join(wrap(printable(name), 24, max_lines=3, placeholder="…"))
+def label(name: str, width: int = 26, lines: int = 3) -> str:
+    """Return a name in lines of so many characters, broken at spaces and underscores; the rest is left out."""
+    with_hyphens = printable(name).translate({ord("-"): "\0", ord("_"): "-"})  # which `wrap` breaks after
+    found = wrap(with_hyphens, width, max_lines=lines, placeholder="…")
+    return "\n".join(found).translate({0: "-", ord("-"): "_"})
 
 
 def printable(text: str) -> str:

@@ -1,6 +1,6 @@
 """What a study's plots draw."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 
 from kd_lightning.compare.results import Row
@@ -24,11 +25,16 @@ from kd_lightning.report.analysis import (
     curve,
     shown_classes,
 )
+from kd_lightning.report.bands import Band, banded, finish, mark, within
 from kd_lightning.report.comparison import interval_text, points
 from kd_lightning.report.panel import COLOURS, INK, ROLE_COLOURS, SOFT, Panel, hover, label
 from kd_lightning.report.statistics import Spread
+from kd_lightning.wording import counted
 
 COSTS = ("parameters", "multiply_adds", "onnx_bytes", "latency_ms")
+ABOVE, BELOW = 0.04, 0.06
+"""Inches from the middle of a band to its mean and interval, and to its runs or its second interval."""
+
 MAX_HOVER_EPOCHS = 12
 """Epochs of a curve that show their values under the pointer."""
 
@@ -42,50 +48,56 @@ MAX_CELL_TEXTS = 12
 def accuracy_plot(analysis: Analysis) -> list[Panel]:
     """Each row's test accuracy: every run, the mean with its 95 % interval, and what others report."""
     rows = [found for found in analysis.rows if found.row.runs]
-    return [_list(len(rows), partial(_draw_accuracy, analysis, rows))] if rows else []
+    return [banded([found.row.name for found in rows], partial(_draw_accuracy, analysis, rows))] if rows else []
 
 
-def _draw_accuracy(analysis: Analysis, rows: Sequence[RowAnalysis], axes: Axes) -> None:
-    reported = False
-    for place, found in enumerate(rows):
-        colour, accuracy = colour_of(analysis, found.row), found.measures["test_accuracy"]
+def _draw_accuracy(analysis: Analysis, rows: Sequence[RowAnalysis], bands: Sequence[Band], axes: Axes) -> None:
+    for band, found in zip(bands, rows, strict=True):
+        colour = colour_of(analysis, found.row)
         runs = [100 * run.test_accuracy for run in found.row.runs]
-        axes.scatter(runs, [place + 0.25] * len(runs), s=12, color=colour, alpha=0.5, linewidths=0)
-        _mark(axes, [(place, accuracy)], colour)
-        text = f"{found.row.name}: {ACCURACY.text(accuracy)}, {len(runs)} runs"
-        if accuracy and accuracy.interval:
-            text += ", 95 % interval {:.2f} to {:.2f}".format(*(100 * edge for edge in accuracy.interval))
+        axes.scatter(
+            runs, [band.middle + BELOW] * len(runs), s=12, color=colour, alpha=0.5, linewidths=0, clip_on=False
+        )
+        mark(axes, [(band.middle - ABOVE, found.measures["test_accuracy"])], colour)
         if found.row.reported is not None:
-            reported = True
-            axes.plot([100 * found.row.reported], [place], "D", color=colour, markersize=6, fillstyle="none")
-            text += f", reported {100 * found.row.reported:.2f}"
-        _hover_row(axes, place, text)
-    title = "test accuracy (%): runs, mean, 95 % interval" + ("; hollow: reported" if reported else "")
-    _name_rows(axes, [found.row.name for found in rows], title)
-    axes.set_xlim(max(0, axes.get_xlim()[0]), min(100, axes.get_xlim()[1]))
+            style: dict[str, Any] = {"color": colour, "markersize": 6, "fillstyle": "none", "clip_on": False}
+            axes.plot([100 * found.row.reported], [band.middle - ABOVE], "D", **style)
+    axes.set_xlim(within(ACCURACY, *axes.get_xlim()))
+    values = [ACCURACY.text(found.measures["test_accuracy"]) for found in rows]
+    finish(axes, bands, values, map(_accuracy_hover, rows), "test accuracy (%)")
+
+
+def _accuracy_hover(found: RowAnalysis) -> str:
+    accuracy = found.measures["test_accuracy"]
+    text = f"{found.row.name}: {ACCURACY.text(accuracy)}, {counted(len(found.row.runs), 'run')}"
+    if accuracy and accuracy.interval:
+        text += ", 95 % interval {:.2f} to {:.2f}".format(*within(ACCURACY, *(100 * end for end in accuracy.interval)))
+    return text if found.row.reported is None else f"{text}, reported {ACCURACY.show(found.row.reported)}"
 
 
 def differences_plot(analysis: Analysis) -> list[Panel]:
     """Each compared row's paired difference with its 95 % interval and, thin, the bootstrap interval."""
     rows = analysis.compared if any(by.test.runs for _, by in analysis.compared) else ()
-    return [_list(len(rows), partial(_draw_differences, analysis))] if rows else []
+    return [banded([row.name for row, _ in rows], partial(_draw_differences, analysis))] if rows else []
 
 
-def _draw_differences(analysis: Analysis, axes: Axes) -> None:
-    for place, (row, by) in enumerate(analysis.compared):
-        text = f"{row.name}: {by.verdict}"
+def _draw_differences(analysis: Analysis, bands: Sequence[Band], axes: Axes) -> None:
+    hovers, values = [], []
+    for band, (row, by) in zip(bands, analysis.compared, strict=True):
+        colour, text, value = colour_of(analysis, row), f"{row.name}: {by.verdict}", str(by.verdict)
         if by.test.runs:
             found = Spread(by.test.difference, by.test.std, by.test.interval)
-            _mark(axes, [(place, found)], colour_of(analysis, row))
+            mark(axes, [(band.middle - ABOVE, found)], colour)
             text += f", {_difference_text(found)}"
+            value = f"{points(found.mean)} {value}"
         if by.bootstrap:
             ends = [100 * edge for edge in by.bootstrap]
-            axes.plot(ends, [place + 0.25] * 2, color=colour_of(analysis, row), linewidth=1, alpha=0.6)
+            axes.plot(ends, [band.middle + BELOW] * 2, color=colour, linewidth=1, alpha=0.6)
             text += f", bootstrap {interval_text(by.bootstrap)}"
-        _hover_row(axes, place, text)
-    axes.axvline(0, color=SOFT, linewidth=1)
-    names = [f"{row.name}: {by.verdict}" for row, by in analysis.compared]
-    _name_rows(axes, names, f"difference to {label(analysis.study.baseline.name)} (points)")
+        hovers.append(text)
+        values.append(value)
+    _line_at_0(axes)
+    finish(axes, bands, values, hovers, _difference_title(analysis))
 
 
 def curves_plot(analysis: Analysis) -> list[Panel]:
@@ -106,8 +118,7 @@ def _draw_curves(analysis: Analysis, measure: Measure, axes: Axes) -> None:
             texts.setdefault(epoch, []).append(f"{row.name}: {measure.text(value)}")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if measure.scale == 100:
-        _end_at_100(axes)
+    axes.set_ylim(within(measure, *axes.get_ylim()))
     axes.margins(x=0.02)
     ends = axes.get_xlim()
     shown = sorted(texts)[:: -max(1, -(-len(texts) // MAX_HOVER_EPOCHS))][::-1]
@@ -122,23 +133,28 @@ def classes_plot(analysis: Analysis) -> list[Panel]:
     compared = [(row, class_differences(row, analysis.study.baseline)) for row, _ in analysis.compared]
     known = [(row, found) for row, found in compared if found]
     shown = shown_classes(analysis.study)
+    names = [analysis.study.class_names[index] for index in shown]
     draw = partial(_draw_classes, analysis, known, shown)
-    return [_list(len(shown), draw, max(0.38, 0.13 * len(known) + 0.1))] if known else []
+    return [banded(names, draw, 0.12 * len(known) + 0.14)] if known else []
 
 
 def _draw_classes(
-    analysis: Analysis, known: Sequence[tuple[Row, list[Spread | None]]], shown: Sequence[int], axes: Axes
+    analysis: Analysis,
+    known: Sequence[tuple[Row, list[Spread | None]]],
+    shown: Sequence[int],
+    bands: Sequence[Band],
+    axes: Axes,
 ) -> None:
-    names = [analysis.study.class_names[index] for index in shown]
-    offsets = [0.0] if len(known) == 1 else np.linspace(-0.3, 0.3, len(known))
-    for (row, found), offset in zip(known, offsets, strict=True):
-        marks = [(place + offset, found[index]) for place, index in enumerate(shown)]
-        _mark(axes, marks, colour_of(analysis, row), 4)
-    for place, index in enumerate(shown):
+    for number, (row, found) in enumerate(known):
+        offset = 0.12 * (number - (len(known) - 1) / 2)
+        marks = [(band.middle + offset, found[index]) for band, index in zip(bands, shown, strict=True)]
+        mark(axes, marks, colour_of(analysis, row), 4)
+    hovers = []
+    for index in shown:
         lines = [f"{row.name}: {_difference_text(value)}" for row, found in known if (value := found[index])]
-        _hover_row(axes, place, "\n".join([names[place], *lines]))
-    axes.axvline(0, color=SOFT, linewidth=1)
-    _name_rows(axes, names, f"difference to {label(analysis.study.baseline.name)} (points)")
+        hovers.append("\n".join([analysis.study.class_names[index], *lines]))
+    _line_at_0(axes)
+    finish(axes, bands, [""] * len(bands), hovers, _difference_title(analysis))
 
 
 def confusion_plot(analysis: Analysis) -> list[Panel]:
@@ -156,8 +172,9 @@ def _draw_confusion(names: Sequence[str], counts: NDArray[np.int_], axes: Axes) 
     axes.imshow(colours, interpolation="none")
     axes.grid(visible=False)
     ticks = range(len(names) if len(names) <= 30 else 0)
-    axes.set_xticks(ticks, [label(names[index]) for index in ticks], rotation=90, fontsize=8)
-    axes.set_yticks(ticks, [label(names[index]) for index in ticks], fontsize=8)
+    texts, size = [label(names[index], 16, 1) for index in ticks], min(8, 190 / len(names))
+    axes.set_xticks(ticks, texts, rotation=90, fontsize=size)
+    axes.set_yticks(ticks, texts, fontsize=size)
     axes.set(xlabel="predicted", ylabel="true")
     for true, predicted in np.argwhere(share >= 0.005).tolist() if len(names) <= MAX_CELL_TEXTS else ():
         style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": INK}
@@ -165,7 +182,8 @@ def _draw_confusion(names: Sequence[str], counts: NDArray[np.int_], axes: Axes) 
     for true, line in enumerate(counts):
         most = [index for index in np.argsort(-line, kind="stable")[:MAX_HOVER_CLASSES].tolist() if line[index]]
         taken = [f"{names[index]}: {line[index]}, {100 * share[true, index]:.1f} %" for index in most]
-        _hover_row(axes, true, "\n".join([f"{names[true]}, {totals[true, 0]} images, taken for", *taken]))
+        text = "\n".join([f"{names[true]}, {totals[true, 0]} images, taken for", *taken])
+        hover(axes.axhspan(true - 0.5, true + 0.5, fill=False, linewidth=0), text)
     axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
 
 
@@ -185,17 +203,32 @@ def costs_plot(analysis: Analysis) -> list[Panel]:
 
 
 def _draw_costs(analysis: Analysis, title: str, places: Sequence[tuple[Row, float, Spread]], axes: Axes) -> None:
-    for row, cost, accuracy in places:
+    for (row, cost, accuracy), aside in zip(places, _aside(places), strict=True):
         colour, mean, std = colour_of(analysis, row), 100 * accuracy.mean, 100 * (accuracy.std or 0)
-        axes.plot([cost] * 2, [mean - std, mean + std], color=colour, linewidth=2, solid_capstyle="round")
-        (dot,) = axes.plot([cost], [mean], "o", color=colour, markersize=7)
+        moved = offset_copy(axes.transData, axes.get_figure(root=True), aside, 0, "points")
+        axes.plot([cost] * 2, [mean - std, mean + std], color=colour, linewidth=2, transform=moved)
+        axes.update_datalim([(cost, mean - std), (cost, mean + std)])  # lines that are moved do not
+        (dot,) = axes.plot([cost], [mean], "o", color=colour, markersize=7, transform=moved, clip_on=False)
         hover(dot, f"{row.name}: test accuracy {ACCURACY.text(accuracy)} %, {title} {cost:.4g}")
-    axes.set(xscale="log", xlabel=title, ylabel="test accuracy (%)")
-    axes.set_xlim(min(cost for _, cost, _ in places) / 1.5, max(cost for _, cost, _ in places) * 1.5)
-    _end_at_100(axes)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = min(cost for _, cost, _ in places) / 1.6, max(cost for _, cost, _ in places) * 1.6
+    axes.set(xscale="log", xlabel=title, ylabel="test accuracy (%)", xlim=(low, high))
+    axes.autoscale_view(scalex=False)
+    axes.set_ylim(within(ACCURACY, *axes.get_ylim()))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 500 * low else (1,)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _aside(places: Sequence[tuple[Row, float, Spread]]) -> list[float]:
+    """Return how far each dot moves, in points, so that those that would hide one another stand side by side."""
+    means = [accuracy.mean for _, _, accuracy in places]
+    dot, moved = (max(means) - min(means)) / 12, []
+    for number, (_, cost, here) in enumerate(places):
+        reach = [abs(found.mean - here.mean) - (found.std or 0) - (here.std or 0) for _, _, found in places]
+        near = [0.9 < other / cost < 1 / 0.9 for _, other, _ in places]
+        hidden = [index for index, far in enumerate(reach) if near[index] and far <= dot]
+        moved.append(7 * (hidden.index(number) - (len(hidden) - 1) / 2))
+    return moved
 
 
 def colour_of(analysis: Analysis, row: Row) -> str:
@@ -204,34 +237,12 @@ def colour_of(analysis: Analysis, row: Row) -> str:
     return ROLE_COLOURS.get(row.role) or COLOURS[students.index(row.name) % len(COLOURS)]
 
 
-def _list(count: int, draw: Callable[[Axes], None], line_height: float = 0.42) -> Panel:
-    return Panel("", (5.6, 0.6 + line_height * count), draw)
+def _line_at_0(axes: Axes) -> None:
+    axes.axvline(0, color=SOFT, linewidth=1, zorder=1.2)
 
 
-def _mark(axes: Axes, marks: Iterable[tuple[float, Spread | None]], colour: str, size: float = 7) -> None:
-    """Draw means with their intervals at places on the vertical axis."""
-    known = [(place, found, found.interval or (found.mean, found.mean)) for place, found in marks if found]
-    places = [place for place, _, _ in known]
-    low, high = ([100 * interval[end] for _, _, interval in known] for end in (0, 1))
-    axes.hlines(places, low, high, colors=colour, linewidth=2, capstyle="round")
-    axes.plot([100 * found.mean for _, found, _ in known], places, "o", color=colour, markersize=size)
-
-
-def _hover_row(axes: Axes, place: int, text: str) -> None:
-    hover(axes.axhspan(place - 0.5, place + 0.5, fill=False, linewidth=0), text)
-
-
-def _name_rows(axes: Axes, names: Iterable[str], title: str) -> None:
-    labels = [label(name) for name in names]
-    axes.set_yticks(range(len(labels)), labels)
-    axes.tick_params(axis="y", labelcolor=INK)
-    axes.grid(visible=False, axis="y")
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_xlabel(title)
-
-
-def _end_at_100(axes: Axes) -> None:
-    axes.set_ylim(max(0, axes.get_ylim()[0]), min(100, axes.get_ylim()[1]))
+def _difference_title(analysis: Analysis) -> str:
+    return f"difference to {label(analysis.study.baseline.name, 30, 2)} (points)"
 
 
 def _difference_text(found: Spread) -> str:

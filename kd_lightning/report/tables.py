@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from kd_lightning.report.analysis import ACCURACY, MEASURES, NOTHING, Analysis, RowAnalysis, class_spread
-from kd_lightning.report.comparison import interval_text, joined, points
+from kd_lightning.report.comparison import interval_text, joined, p_text, points
 from kd_lightning.report.error_control import error_sentence
 from kd_lightning.report.statistics import POWER, Verdict
 
@@ -40,28 +40,29 @@ def _decided(decided: list[tuple[str, float]], verdict: Verdict, baseline: str) 
     names = f"{_join([name for name, _ in decided])} {verdict if len(decided) == 1 else str(verdict)[:-1]}"
     name, most = max(decided, key=lambda item: abs(item[1]))
     size = f"{points(most)} points against {baseline}"
-    return f"{names}: {size}." if len(decided) == 1 else f"{names}, {name} most: {size}."
+    return f"{names}: {size}." if len(decided) == 1 else f"{names}, {_join([name])} most: {size}."
 
 
 def _join(names: list[str], word: str = "and") -> str:
+    """Join names; one that has a comma itself stands in quotation marks."""
     if len(names) > 4:
         return f"any of {len(names)} rows" if word == "or" else f"{len(names)} rows"
-    return joined(names, word)
+    return joined([f"“{name}”" if "," in name else name for name in names], word)
 
 
 def results_table(analysis: Analysis) -> Table:
-    """Return test accuracy and its comparison to the baseline, a row each."""
+    """Return the verdict, test accuracy and its comparison to the baseline, a row each."""
     reported = any(found.row.reported is not None for found in analysis.rows)
-    columns = ["Row", "Runs", ACCURACY.title, *(["Reported (%)"] if reported else [])]
-    columns += ["Difference (points)", "95 % interval", "Bootstrap interval", "p", "p (Holm)", "Verdict"]
+    columns = ["Row", "Verdict", ACCURACY.title, "Difference (points)", "95 % interval", "p (Holm)"]
+    columns += ["p", "Bootstrap interval", "Runs", *(["Reported (%)"] if reported else [])]
     settings, rows = analysis.study.settings, []
     for found in analysis.rows:
         shared = found.row.role == "teacher" and settings.teacher == "one for all seeds"
         done, planned = len(found.row.runs), 1 if shared else len(settings.seeds)
-        accuracy = [ACCURACY.text(found.measures[ACCURACY.name])]
-        accuracy += [ACCURACY.show(found.row.reported)] if reported else []
-        runs = str(done) if done == planned else f"{done} of {planned}"
-        rows.append((found.row.name, runs, *accuracy, *_comparison_cells(found)))
+        accuracy, (verdict, *cells) = ACCURACY.text(found.measures[ACCURACY.name]), _comparison_cells(found)
+        cells.append(str(done) if done == planned else f"{done} of {planned}")
+        cells += [ACCURACY.show(found.row.reported)] if reported else []
+        rows.append((found.row.name, verdict, accuracy, *cells))
     return Table("Test accuracy", tuple(columns), tuple(rows))
 
 
@@ -149,20 +150,14 @@ def method(analysis: Analysis) -> tuple[str, ...]:
     )
 
 
-def p_text(p: float | None) -> str:
-    """Return a p-value with three digits."""
-    return NOTHING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def _comparison_cells(found: RowAnalysis) -> tuple[str, ...]:
     by = found.comparison
     if by is None:
-        return (*(NOTHING,) * 5, found.row.role)
+        return (found.row.role, *(NOTHING,) * 5)
     return (
+        str(by.verdict),
         points(by.test.difference) if by.test.runs else NOTHING,
         interval_text(by.test.interval) if by.test.interval else NOTHING,
+        *(NOTHING if p is None else p_text(p) for p in (by.adjusted_p, by.test.p_value)),
         interval_text(by.bootstrap) if by.bootstrap else NOTHING,
-        p_text(by.test.p_value),
-        p_text(by.adjusted_p),
-        str(by.verdict),
     )

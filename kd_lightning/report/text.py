@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -28,7 +30,7 @@ from kd_lightning.report.tables import (
 from kd_lightning.strict_json import strict_json
 from kd_lightning.wording import in_csv, in_markdown
 
-WIDE = ("95 % interval", "Bootstrap interval", "p")
+WIDE = ("95 % interval", "Bootstrap interval", "p", "p (Holm)")
 ABREAST = 4
 """Rows whose measures fit beside each other."""
 COLOURS = {
@@ -43,7 +45,8 @@ def to_terminal(analysis: Analysis) -> Group:
     """Return the answer, a sentence for each row, the results and the other measures, for ``rich`` to print."""
     study, results, measures = analysis.study, results_table(analysis), measures_table(analysis)
     verdicts = [
-        Text.assemble((f"  {row.name} ", "bold"), (by.sentence(), COLOURS[by.verdict])) for row, by in analysis.compared
+        Padding(Text.assemble((f"{row.name} ", "bold"), (by.sentence(), COLOURS[by.verdict])), (0, 0, 0, 2))
+        for row, by in analysis.compared
     ]
     return Group(
         Text(headline(analysis), "bold"),
@@ -52,7 +55,7 @@ def to_terminal(analysis: Analysis) -> Group:
         *(Text(line, "red") for line in failure_lines(analysis)),
         Text(error_sentence(study)),
         "",
-        _rich_table(results, WIDE),  # the sentences above have the intervals
+        _rich_table(results, WIDE),  # the sentences above have them
         *(_rich_table(table) for table in _turned(measures) if table.rows),
     )
 
@@ -85,7 +88,7 @@ def to_markdown(analysis: Analysis) -> str:
 
 
 def to_csv(analysis: Analysis) -> str:
-    """Return one line a row of the study, with fractions and unrounded numbers."""
+    """Return one line a row of the study, with fractions."""
     return _csv([_flat(found) for found in analysis.rows])
 
 
@@ -157,8 +160,15 @@ def _csv(lines: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(lines[0]) if lines else [], lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
-    writer.writerows({name: in_csv(value) for name, value in line.items()} for line in lines)
+    writer.writerows({name: in_csv(_rounded(value)) for name, value in line.items()} for line in lines)
     return text.getvalue()
+
+
+def _rounded(value: object) -> object:
+    """Return a number with six digits, or all of an integer's."""
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    return int(value) if value.is_integer() else round(value) if abs(value) >= 1e6 else float(f"{value:.6g}")
 
 
 def _turned(table: Table) -> Iterator[Table]:
@@ -175,7 +185,9 @@ def _rich_table(table: Table, left_out: Collection[str] = ()) -> RichTable:
     )
     kept = [index for index, name in enumerate(table.columns) if name not in left_out]
     for index in kept:
-        shown.add_column(escape(table.columns[index]), justify="right" if index else "left")
+        shown.add_column(
+            escape(table.columns[index]).replace(" (", "\n("), justify="right" if index else "left", overflow="fold"
+        )
     for row in table.rows:
         shown.add_row(*(escape(row[index]) for index in kept))
     return shown

@@ -183,7 +183,8 @@ def test_a_full_disk_ends_in_one_sentence_with_nothing_half_written(
 def make_row(name: str, size: int, ratio: float, failure: str | None = None) -> Row:
     measured = Measured(difference=1e-6, agreement=1.0, accuracy=0.9, change=-0.1)
     timed = None if failure else Speed(1.0, 2.0, 100.0, ratio, ratio)
-    return Row("static", Path(f"{name}.onnx"), size, 100 / size, measured, (), failure, False, timed)
+    variant: Variant = "fp32" if name == "fp32" else "static"
+    return Row(variant, Path(f"{name}.onnx"), size, 100 / size, measured, (), failure, False, timed)
 
 
 def test_a_report_notes_where_images_are_too_few_to_calibrate_or_for_the_gate() -> None:
@@ -208,6 +209,18 @@ def test_the_fastest_good_file_is_recommended_and_of_equally_fast_ones_the_small
     )
     assert report.recommendation.startswith("For this machine: int8.onnx, 1.80 times")
     assert ExportReport([make_row("bad", 20, 9.0, "it is bad")]).recommendation == ""
+
+
+def test_a_file_that_is_neither_smaller_nor_faster_is_never_recommended() -> None:
+    fp32 = make_row("fp32", 100, 1.0)
+    equal = ExportReport([fp32, make_row("int8", 99, 1.02)])
+    assert equal.recommendation == "For this machine: fp32.onnx, because no other file is faster."
+    slower = ExportReport([fp32, make_row("int8", 25, 0.6)])
+    assert slower.recommendation == (
+        "For this machine: fp32.onnx, because no other file is faster; int8.onnx is 0.60 times fp32's speed for one "
+        "image (0.60 in batches of 64), 4.0 times smaller, -0.10 points of accuracy."
+    )
+    assert ExportReport([fp32]).recommendation == ExportReport([make_row("int8", 101, 1.0)]).recommendation == ""
 
 
 def test_a_report_is_shown_as_text_and_markdown_and_kept_as_json(

@@ -14,14 +14,30 @@ from rich.console import Console
 
 from kd_lightning.compare.results import Row
 from kd_lightning.report.analysis import Analysis, analyse, curve
-from kd_lightning.report.figures import plot
+from kd_lightning.report.figures import panels
+from kd_lightning.report.latex import to_latex
 from kd_lightning.report.outputs import write_report
 from kd_lightning.report.page import to_page
 from kd_lightning.report.panel import PALETTE, to_svg
 from kd_lightning.report.tables import headline
-from kd_lightning.report.text import to_terminal
+from kd_lightning.report.text import to_markdown, to_terminal
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
+BROKEN_WORDS = """[...document.querySelectorAll('.card h2, tbody th span, .key, figcaption')].flatMap(name =>
+    [...name.childNodes].flatMap(part => [...part.textContent.matchAll(/\\S+/g)].filter(word => {
+        const range = document.createRange();
+        range.setStart(part, word.index);
+        range.setEnd(part, word.index + word[0].length);
+        return new Set([...range.getClientRects()].map(box => box.top)).size > 1;
+    }).map(word => word[0])))"""
+COLLIDING = """[...document.querySelectorAll('[data-plot] svg')].flatMap(svg => {
+    const texts = [...svg.querySelectorAll('text')];
+    const boxes = texts.map(text => text.getBoundingClientRect());
+    return boxes.flatMap((one, i) => boxes.slice(i + 1).flatMap((other, j) =>
+        one.left < other.right - 1 && other.left < one.right - 1 &&
+        one.top < other.bottom - 4 && other.top < one.bottom - 4
+            ? [texts[i].textContent + ' | ' + texts[i + 1 + j].textContent] : []));
+})"""
 PLOTS = """[...document.querySelectorAll('[data-plot]')].map(box => ({
     name: box.dataset.plot,
     marks: box.querySelectorAll('svg use, svg path, svg image').length,
@@ -90,7 +106,7 @@ def without_problems(chromium: Browser, page: Path) -> bool:
 def test_every_figure_is_drawn_and_nothing_overflows(chromium: Browser, page: Path, width: int, scheme: str) -> None:
     chromium.open(page, width=width, scheme=scheme)
     plots: list[dict[str, Any]] = chromium.run(PLOTS)
-    kinds = {"differences": 1, "accuracy": 1, "curves": 4, "classes": 1, "confusion": 4, "costs": 4}
+    kinds = {"accuracy": 1, "differences": 1, "curves": 4, "classes": 1, "confusion": 4, "costs": 4}
     found = [plot["name"] for plot in plots]
     assert list(dict.fromkeys(found)) == list(kinds)
     assert {kind: found.count(kind) for kind in kinds} == kinds
@@ -109,7 +125,70 @@ def test_what_a_person_sees_first_is_the_answer(
     assert chromium.run("document.querySelector('.card').getBoundingClientRect().bottom") < height
     verdicts = chromium.run("[...document.querySelectorAll('.card .pill')].map(pill => pill.textContent)")
     assert verdicts == ["▼ hurts", "\N{EN DASH} no verdict"]
-    assert "regress, seed 4 failed: out of memory" in chromium.run("document.querySelector('.failures').textContent")
+    assert "regress, seed 4 failed: out of memory" in chromium.run("document.querySelector('.alert').textContent")
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of 21 rows with long names; the teacher is worse than the student without one."""
+    study = example_study(range(3))
+    teacher, baseline, *_ = study.rows
+    worse = replace(teacher, runs=tuple(example_run(seed, 0.6, teacher=True) for seed in range(3)))
+    names = ("SoftTargets and FeatureRegression, {} of the loss", "student_distilled_by_a_strong_teacher_{}", "DIST {}")
+    rows = [
+        Row(
+            names[number % 3].format(number),
+            "",
+            runs=tuple(example_run(seed, 0.6 + 0.004 * number) for seed in range(3)),
+        )
+        for number in range(19)
+    ]
+    path = tmp_path_factory.mktemp("crowded") / "report.html"
+    path.write_text(to_page(analyse(with_rows(study, worse, baseline, *rows))), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])
+def test_21_long_names_break_between_words_and_collide_nowhere(
+    chromium: Browser, crowded: Path, width: int, scheme: str
+) -> None:
+    chromium.open(crowded, width=width, scheme=scheme)
+    assert chromium.run(BROKEN_WORDS) == []
+    assert chromium.run(COLLIDING) == []
+    assert [plot for plot in chromium.run(PLOTS) if plot["outside"]] == []
+    assert chromium.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    edges = chromium.run("[...document.querySelectorAll('.pill')].map(pill => pill.getBoundingClientRect().right)")
+    assert len(edges) == 19  # in the table; so many cards would hide it
+    assert max(edges) < width
+
+
+def test_a_worse_teacher_and_too_few_runs_stand_before_the_numbers(
+    chromium: Browser, crowded: Path, tmp_path: Path
+) -> None:
+    warnings = "[...document.querySelectorAll('.alert')].map(box => box.textContent)"
+    chromium.open(crowded)
+    (worse,) = chromium.run(warnings)
+    assert worse.startswith(
+        "The teacher (teacher, 60.00 %) is worse than the student without a teacher (student, 65.37 %)"
+    )
+    (tmp_path / "few.html").write_text(to_page(analyse(example_study([0]))), encoding="utf-8")
+    chromium.open(tmp_path / "few.html")
+    (few,) = chromium.run(warnings)
+    assert few.startswith("No verdict, because 1 seed is too few: one run shows no spread; plan at least 3")
+
+
+def test_the_results_are_copied_as_latex_and_markdown(chromium: Browser, page: Path, analysis: Analysis) -> None:
+    chromium.open(page)
+    copied = []
+    for number in range(2):
+        button = f"document.querySelectorAll('.copy button')[{number}]"
+        chromium.run(f"document.querySelectorAll('.copy')[{number}].open = true")
+        chromium.run("document.addEventListener('copy', () => { globalThis.copied = getSelection().toString(); })")
+        chromium.send("Runtime.evaluate", expression=f"{button}.click()", userGesture=True)
+        copied.append(chromium.run("globalThis.copied").strip())
+        assert chromium.run(f"{button}.textContent") == "Copied"
+    assert copied[0] == to_latex(analysis).strip()
+    assert copied[1] in to_markdown(analysis)
 
 
 def test_light_and_dark_follow_the_system_until_the_reader_chooses(chromium: Browser, page: Path) -> None:
@@ -174,20 +253,9 @@ def test_every_colour_of_a_plot_has_a_dark_form(page: Path) -> None:
         assert f"--{name}: light-dark({colour}," in text
 
 
-def test_a_page_of_many_rows_is_small_and_its_plots_are_the_same_each_time() -> None:
-    study = example_study(range(5))
-    teacher, baseline, *_ = study.rows
-    rows = [
-        Row(
-            f"feature loss, weight {number}",
-            "",
-            runs=tuple(example_run(seed, 0.6 + 0.004 * number) for seed in range(5)),
-        )
-        for number in range(19)
-    ]
-    analysis = analyse(with_rows(study, teacher, baseline, *rows))
-    assert len(to_page(analysis).encode()) < 300_000
-    panel = plot(analysis, "confusion")[0]
+def test_a_page_of_many_rows_is_small_and_its_plots_are_the_same_each_time(crowded: Path, analysis: Analysis) -> None:
+    assert crowded.stat().st_size < 300_000
+    panel = panels(analysis, "confusion")[0]
     assert to_svg(panel, "", "a") == to_svg(panel, "", "a")
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from kd_lightning.data.class_names import CIFAR10_CLASSES
 from kd_lightning.errors import UserError
 from kd_lightning.report.analysis import Analysis, analyse
 from kd_lightning.report.figures import MAX_ROWS, fewer_rows
+from kd_lightning.report.latex import to_latex
 from kd_lightning.report.outputs import write_report
 from kd_lightning.report.panel import Panel, to_svg
 from kd_lightning.report.plots import accuracy_plot, classes_plot, costs_plot, curves_plot
@@ -135,6 +137,28 @@ def test_markdown_has_every_column_in_every_line_and_no_name_breaks_it() -> None
     assert "torch 2.14.1" in text
 
 
+def test_latex_has_the_numbers_of_the_results_and_no_name_breaks_it(analysis: Analysis) -> None:
+    study = example_study()
+    cosine = replace(study.rows[2], name=r"50 % & a_b\c $x^2${~}#")
+    text = to_latex(analyse(with_rows(study, *study.rows[:2], cosine, study.rows[3])))
+    name = r"50 \% \& a\_b\textbackslash{}c \$x\textasciicircum{}2\$\{\textasciitilde{}\}\#"
+    assert (
+        rf"    {name} & 64.38 $\pm$ 0.29 & 65.00 & $-$1.02 & $-$1.30 to $-$0.74 & 0.001 & hurts \\" in text.splitlines()
+    )
+    columns = text.partition(r"\begin{tabular}{")[2].partition("}")[0]
+    cells = [line.replace(r"\&", "").count("&") for line in text.splitlines() if line.endswith(r"\\")]
+    assert cells == [len(columns) - 1] * 5
+    assert "over 5 runs" in text
+    assert text.count(r"\begin") == text.count(r"\end") == 2
+
+
+def test_csv_has_six_digits_of_fractions_and_all_of_counts(analysis: Analysis) -> None:
+    numbers = re.findall(r"(?<=,)-?\d+(?:\.\d+)?(?:e-\d+)?(?=,)", to_csv(analysis) + runs_to_csv(analysis))
+    assert len(numbers) > 200
+    assert all(len(re.sub("^-?0?\\.0*|e.*|\\.", "", number)) <= 6 for number in numbers if "." in number)
+    assert "1186986" in numbers
+
+
 def test_a_lone_surrogate_in_the_command_stops_no_form_of_the_report(tmp_path: Path) -> None:
     study = example_study(seeds=[])
     settings = replace(study.settings, command="compare --data.root caf\udce9")
@@ -158,9 +182,9 @@ def test_the_runs_in_csv_give_the_reported_statistics_again(analysis: Analysis) 
     }
     test = stats.ttest_rel(accuracies["cosine"], accuracies["student"])
     line = next(line for line in csv.DictReader(io.StringIO(to_csv(analysis))) if line["row"] == "cosine")
-    assert float(line["p_value"]) == pytest.approx(test.pvalue)
+    assert float(line["p_value"]) == pytest.approx(test.pvalue, rel=1e-5)
     interval = (float(line["difference_low"]), float(line["difference_high"]))
-    assert interval == pytest.approx(tuple(test.confidence_interval(0.95)))
+    assert interval == pytest.approx(tuple(test.confidence_interval(0.95)), rel=1e-5)
     assert float(line["test_accuracy_mean"]) == pytest.approx(np.mean(accuracies["cosine"]))
     assert (line["verdict"], line["runs"]) == ("hurts", "5")
 
@@ -232,7 +256,7 @@ def test_one_teacher_for_all_seeds_is_named_as_a_limit() -> None:
 def test_every_output_is_written_and_every_picture_shows_something(analysis: Analysis, tmp_path: Path) -> None:
     paths = write_report(analysis, tmp_path / "report")
     pictures = ("accuracy", "differences", "curves", "classes", "confusion", "costs")
-    texts = {"report.html", "report.md", "report.csv", "runs.csv", "report.json"}
+    texts = {"report.html", "report.md", "report.tex", "report.csv", "runs.csv", "report.json"}
     names = {path.relative_to(tmp_path / "report").as_posix() for path in paths}
     assert names == texts | {f"figures/{name}.png" for name in pictures}
     assert sorted(path for path in (tmp_path / "report").rglob("*") if path.is_file()) == sorted(paths)
@@ -245,10 +269,11 @@ def test_every_output_is_written_and_every_picture_shows_something(analysis: Ana
 def test_pictures_draw_every_row_run_and_class(analysis: Analysis) -> None:
     (accuracy,), curves, (classes,) = accuracy_plot(analysis), curves_plot(analysis), classes_plot(analysis)
     axes = drawn(accuracy)
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["teacher", "student", "cosine", "regress"]
+    assert [text.get_text() for text in axes.texts][::2] == ["teacher", "student", "cosine", "regress"]
+    assert [text.get_text() for text in axes.texts][5] == "64.38 ± 0.29"
     assert [len(np.asarray(dots.get_offsets())) for dots in axes.collections].count(5) == 4  # every row's runs
     assert [len(drawn(panel).lines) for panel in curves] == [4, 4, 4, 4]
-    assert tuple(label.get_text() for label in drawn(classes).get_yticklabels()) == CIFAR10_CLASSES
+    assert tuple(text.get_text() for text in drawn(classes).texts)[::2] == CIFAR10_CLASSES
 
 
 def test_an_accuracy_axis_ends_at_100_per_cent() -> None:
@@ -257,6 +282,25 @@ def test_an_accuracy_axis_ends_at_100_per_cent() -> None:
     analysis = analyse(with_rows(study, row))
     assert drawn(accuracy_plot(analysis)[0]).get_xlim()[1] == 100
     assert all(drawn(panel).get_ylim()[1] <= 100 for panel in (*curves_plot(analysis)[:2], *costs_plot(analysis)))
+
+
+def test_a_loss_axis_begins_at_0_and_an_interval_ends_at_100_per_cent() -> None:
+    study = example_study(range(2))
+    small = tuple(0.001 * epoch for epoch in range(20))
+    runs = (
+        replace(example_run(seed, 1.0 - 0.01 * seed), curves=Curves(tuple(range(20)), small, small)) for seed in (0, 1)
+    )
+    analysis = analyse(with_rows(study, replace(study.rows[1], runs=tuple(runs))))
+    assert all(drawn(panel).get_ylim()[0] >= 0 for panel in curves_plot(analysis))
+    assert "95 % interval 93.15 to 100.00" in to_svg(accuracy_plot(analysis)[0], "", "")
+
+
+def test_dots_that_would_hide_one_another_are_side_by_side() -> None:
+    axes = drawn(costs_plot(analyse(example_study(range(2))))[0])
+    places = [np.array(dot.get_transform().transform(np.array(dot.get_data()).T))[0, 0] for dot in axes.lines[1::2]]
+    _, student, _, regress = places
+    assert student < regress - 5  # pixels; their accuracies are nearly the same
+    assert [np.array(dot.get_xdata()).tolist() for dot in axes.lines[3::2]] == [[267.738]] * 3
 
 
 def test_a_name_with_dollars_is_drawn_as_it_is() -> None:

@@ -122,7 +122,9 @@ def test_the_same_runs_differ_by_exactly_zero_which_is_inconclusive() -> None:
     assert (by.test.difference, by.test.std, by.test.interval, by.test.p_value) == (0.0, 0.0, (0.0, 0.0), 1.0)
     assert by.bootstrap == Interval(0.0, 0.0)
     assert by.verdict is Verdict.INCONCLUSIVE
-    assert by.sentence() == "inconclusive: 0.00 points (0.00 to 0.00); the difference is exactly 0 in every run"
+    assert (
+        by.sentence() == "inconclusive: 0.00 points (0.00 to 0.00; p 1.000); the difference is exactly 0 in every run"
+    )
 
 
 def test_a_difference_without_any_spread_is_not_called() -> None:

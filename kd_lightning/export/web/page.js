@@ -1,5 +1,6 @@
 const SHOWN = 5; // classes of each image
 const PREVIEW = 480; // pixels; a preview has no more
+const ENOUGH = 20; // images for a speed
 const about = JSON.parse(document.getElementById("about").textContent);
 const [input, state, clear, speeds, results] = ["files", "status", "clear", "speeds", "results"].map((id) => document.getElementById(id));
 let networks = [];
@@ -82,15 +83,13 @@ function verdicts(answers, truth) {
 function resultCard({ name, truth }, picture, answers) {
   const [{ probabilities, best }] = answers;
   const order = probabilities.map((_, index) => index).sort((a, b) => probabilities[b] - probabilities[a]);
-  const times = answers.map(({ time }, index) => coloured(index, "span", "key", `${networks[index].name} ${milliseconds(time)}`));
   return make(
     "article", "card result",
     picture,
     make("div", "answer",
       make("p", "file", name),
       make("h2", "", about.classes[best], make("small", "", ` ${percent(probabilities[best])} %`), ...verdicts(answers, truth)),
-      make("ul", "bars", ...order.slice(0, SHOWN).map((index) => bar(index, answers))),
-      make("p", "times", ...times)),
+      make("ul", "bars", ...order.slice(0, SHOWN).map((index) => bar(index, answers)))),
   );
 }
 
@@ -126,20 +125,23 @@ const timeOf = (index) => median(tally.map((answers) => answers[index].time));
 
 function speedCard(network, index) {
   const size = megabytes(about.bytes[network.name]);
+  const speed = tally.length < ENOUGH
+    ? make("p", "note", `Speed after ${ENOUGH} images, ${ENOUGH - tally.length} to go`)
+    : make("p", "big", milliseconds(timeOf(index)), make("small", "", " an image"));
   return coloured(index, "article", "card speed",
     make("h2", "key", network.name),
-    make("p", "big", tally.length ? milliseconds(timeOf(index)) : "–", make("small", "", " an image")),
+    speed,
     make("p", "note", index === 0 ? size : `${size}, ${comparison(network, index)}`));
 }
 
 /** Compare a network with the first: size, speed on the same images, labels. */
 function comparison(network, index) {
   const first = networks[0].name;
-  const smaller = `${(about.bytes[first] / about.bytes[network.name]).toFixed(1)} times smaller`;
-  if (tally.length === 0) return smaller;
-  const faster = `${(timeOf(0) / timeOf(index)).toFixed(1)} times ${first}’s speed`;
+  const found = [`${(about.bytes[first] / about.bytes[network.name]).toFixed(1)} times smaller`];
+  if (tally.length >= ENOUGH) found.push(`${(timeOf(0) / timeOf(index)).toFixed(1)} times ${first}’s speed`);
   const same = tally.filter((answers) => answers[0].best === answers[index].best).length;
-  return `${smaller}, ${faster}, same label on ${same} of ${plural(tally.length, "image")}`;
+  if (tally.length) found.push(`same label on ${same} of ${plural(tally.length, "image")}`);
+  return found.join(", ");
 }
 
 function showState(text, name) {
@@ -193,7 +195,6 @@ function showExamples() {
   const box = document.getElementById("examples");
   box.append(...about.examples.map(exampleButton));
   box.hidden = about.examples.length === 0;
-  enqueueExamples(about.examples.slice(0, 2));
 }
 
 async function start() {

@@ -24,6 +24,9 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.inference.onnx_predictor import factor_and_offset
 
 NAMED_CLASSES = 12  # more are not named
+TITLES = {"static": "int8", "dynamic": "int8 (linear layers)"}
+"""What a reader calls a variant, where it is not its name."""
+
 ROOM = "kd_lightning.export.web"
 
 
@@ -48,16 +51,16 @@ def write_web_page(
 
     Args:
         folder: The folder to write ``index.html``, ``networks.js`` and ``runtime.js`` to.
-        files: Files that ``kd_lightning export`` wrote by the name to show, such as ``fp32`` and ``int8``; the others
-            are compared with the first.
+        files: Files that ``kd-lightning export`` wrote by their variant, such as ``fp32`` and ``static``, which the
+            page calls int8; the others are compared with the first.
         info: Metadata of the files.
-        examples: Test images to try; the page classifies the first two when it opens.
+        examples: Test images to try.
         runtime: An unpacked onnxruntime-web package; without it npm downloads one.
 
     Raises:
         UserError: A file is missing, the runtime cannot be downloaded, or the folder cannot be written to.
     """
-    networks = {name: _read(path) for name, path in files.items()}
+    networks = {TITLES.get(name, name): _read(path) for name, path in files.items()}
     found = runtime_files(runtime)
     banner = found[MODULE].decode().partition("*/")[0] + "*/\n"  # the licence
     _write(folder / "runtime.js", banner + _script("RUNTIME", found))
@@ -72,7 +75,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; make it with `kd_lightning export`.") from error
+        raise UserError(f"cannot read {path}: {error.strerror}; make it with `kd-lightning export`.") from error
 
 
 def _write(path: Path, text: str) -> None:
