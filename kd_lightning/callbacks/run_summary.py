@@ -18,6 +18,7 @@ from kd_lightning.callbacks.trained import images_tested, images_used, is_untrai
 from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.export import GateError
 from kd_lightning.files import TEMP_FOLDER, atomic_write
+from kd_lightning.machine.terminal import FILE_WIDTH, columns
 from kd_lightning.networks import Network
 from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.read_back import ReadBackError
@@ -98,12 +99,12 @@ class RunSummary(Callback):
             return
         task = cast("Task", pl_module)
         summary = self._summary(trainer, task, folder)
-        text = summary_text(summary, _report(trainer))
+        report = _report(trainer)
         with atomic_write(folder / "summary.json") as path:
             path.write_text(strict_json(summary, indent=2) + "\n", encoding="utf-8")
         with atomic_write(folder / "summary.txt") as path:
-            path.write_text(text, encoding="utf-8")
-        self.text = text
+            path.write_text(summary_text(summary, report, FILE_WIDTH), encoding="utf-8")
+        self.text = summary_text(summary, report, columns())
 
     def _summary(self, trainer: Trainer, task: "Task", folder: Path) -> dict[str, Any]:
         data, used = task.data, self._used | {"test": images_tested(trainer)}
