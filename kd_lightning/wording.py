@@ -30,6 +30,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def exact_duration(seconds: float) -> str:
+    """Return a time as measured: ``4.6 s``, ``3 min 40 s`` or ``2 h 5 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
 def did_you_mean(near: Sequence[str]) -> str:
     """Return a hint with similar names, for the end of a message; empty where there is none."""
     return f" (did you mean {' or '.join(near)}?)" if near else ""

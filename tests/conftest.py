@@ -32,6 +32,16 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def whole_sentences() -> Iterator[None]:
+    """Print sentences unbroken, so that tests can look for them; test_terminal.py tests how lines are broken."""
+    from kd_lightning.machine import terminal
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(terminal, "columns", lambda: 10_000)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def translations_read_once() -> Iterator[None]:
     """Keep what torch knows of ONNX: it reads thousands of translations again for every export, half of its time."""
     from torch.onnx._internal.exporter._registration import ONNXRegistry

@@ -9,6 +9,7 @@ import torch
 
 from kd_lightning.benchmark.loops import usual_transforms
 from kd_lightning.benchmark.measure import Bench, Loop, Measured
+from kd_lightning.machine.terminal import fitted
 from kd_lightning.tasks.distill import Distill
 from kd_lightning.teacher.table import choose_storage
 from kd_lightning.wording import counted, duration
@@ -113,13 +114,20 @@ def to_text(result: dict[str, Any]) -> str:
             for loop in loops
         ),
         "",
-        f"{'ms of a step':26}" + "".join(f"{part:>10}" for part in timed[0][1]),
-        *(f"{name:26}" + "".join(f"{1e3 * seconds:10.2f}" for seconds in parts.values()) for name, parts in timed),
+        f"{'ms of a step':26}" + "".join(f"{part:>{_width(part)}}" for part in timed[0][1]),
+        *(
+            f"{name:26}" + "".join(f"{1e3 * seconds:{_width(part)}.2f}" for part, seconds in parts.items())
+            for name, parts in timed
+        ),
         "",
         f"An epoch has {result['images']:,} images.",
         "student: its forward pass and the loss; rest: Lightning, or what the usual loop does besides.",
     ]
-    return "\n".join([*lines, *_sentences(result)])
+    return fitted("\n".join([*lines, *_sentences(result)]))
+
+
+def _width(part: str) -> int:
+    return max(8, len(part) + 1)
 
 
 def _sentences(result: dict[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """When and where: what happens around training."""
 
+from kd_lightning.callbacks.epoch_lines import EpochLines
 from kd_lightning.callbacks.export_onnx import ExportONNX, QuantizeONNX
 from kd_lightning.callbacks.interrupt import SaveOnInterrupt, StoppedByUser
 from kd_lightning.callbacks.log_contact_sheet import LogContactSheet
@@ -10,6 +11,7 @@ from kd_lightning.callbacks.run_summary import RunSummary
 from kd_lightning.callbacks.save_weights import SaveWeights
 
 __all__ = [
+    "EpochLines",
     "ExportONNX",
     "LogContactSheet",
     "LogGradientNorms",

@@ -23,6 +23,7 @@ from kd_lightning.export import (
 )
 from kd_lightning.files import plain_name
 from kd_lightning.networks.fusable import fused
+from kd_lightning.wording import counted
 
 if TYPE_CHECKING:
     from kd_lightning.tasks import Task
@@ -82,6 +83,7 @@ class ExportONNX(Callback):
         info = replace(task.model_info(), **training_record(trainer))
         train, test = task.data.split("train"), task.data.split("test")
         network = fused(task.network)
+        task.print(f"Export: {counted(len(self.names), 'ONNX file')}, compared with the network on the test images.")
         return export_variants(network, info, folder, self.names, train=train, test=test, settings=self.settings)
 
 

@@ -19,6 +19,7 @@ from kd_lightning.callbacks.trained import images_tested, images_used, is_untrai
 from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.export import GateError
 from kd_lightning.files import TEMP_FOLDER, atomic_write
+from kd_lightning.machine.terminal import FILE_WIDTH, columns
 from kd_lightning.networks import Network
 from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.read_back import ReadBackError
@@ -99,18 +100,17 @@ class RunSummary(Callback):
             self.text = SMOKE_TEST
             return
         task = cast("Task", pl_module)
-        summary = self._summary(trainer, task)
-        card = model_card(summary, replace(task.model_info(), **self._record), _report(trainer), _files(folder))
+        summary, report = self._summary(trainer, task), _report(trainer)
+        card = model_card(summary, replace(task.model_info(), **self._record), report, _files(folder))
         if card is not None:
             with atomic_write(folder / "README.md") as path:
                 path.write_text(card, encoding="utf-8")
         summary |= {"folder": str(folder), "files": {str(path): path.stat().st_size for path in _files(folder)}}
-        text = summary_text(summary, _report(trainer))
         with atomic_write(folder / "summary.json") as path:
             path.write_text(strict_json(summary, indent=2) + "\n", encoding="utf-8")
         with atomic_write(folder / "summary.txt") as path:
-            path.write_text(text, encoding="utf-8")
-        self.text = text
+            path.write_text(summary_text(summary, report, FILE_WIDTH), encoding="utf-8")
+        self.text = summary_text(summary, report, columns())
 
     def _summary(self, trainer: Trainer, task: "Task") -> dict[str, Any]:
         data, used = task.data, self._used | {"test": images_tested(trainer)}

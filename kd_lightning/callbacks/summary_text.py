@@ -1,27 +1,37 @@
 """The summary of a run as text."""
 
+from pathlib import Path
 from typing import Any
 
 from kd_lightning.export import ExportReport
-from kd_lightning.wording import epochs_in_words, shown_lines
+from kd_lightning.machine.terminal import fitted
+from kd_lightning.wording import epochs_in_words, exact_duration, shown, shown_lines
 
 WIDTH = 10
 
 
-def summary_text(summary: dict[str, Any], report: ExportReport | None) -> str:
+def summary_text(summary: dict[str, Any], report: ExportReport | None, width: int) -> str:
     """Return the summary for people, line by line.
 
     Args:
         summary: The content of ``summary.json``.
         report: The export's report, where there was one.
+        width: Columns of a line.
     """
-    lines = ["", f"Summary of {summary['name']} ({summary['folder']})", ""]
-    lines += [f"  {title:{WIDTH}}{text}" for title, text in summary_rows(summary) if text]
-    lines += ["", "  files"]
-    lines += [f"    {_size(size):>10}  {path}" for path, size in summary["files"].items()]
+    lines = ["", f"Summary of {summary['name']}", ""]
+    lines += [
+        fitted(f"  {title:{WIDTH}}{shown(text)}", width, hang=WIDTH) for title, text in summary_rows(summary) if text
+    ]
+    lines += ["", f"Files in {summary['folder']}", ""]
+    lines += [f"{_size(size):>11}  {_inside(path, summary['folder'])}" for path, size in summary["files"].items()]
     if report is not None:
-        lines += ["", report.to_text()]
+        lines += ["", report.to_text(width).rstrip()]
     return shown_lines("\n".join(lines) + "\n")
+
+
+def _inside(path: str, folder: str) -> str:
+    """Return a path in a folder without that folder."""
+    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
 
 
 def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -30,6 +40,7 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     words = {"train": "training", "val": "validation", "test": "test images"}
     images = ", ".join(f"{_part(data[f'{name}_images'], data['images'][name])} {words[name]}" for name in words)
     trained = epochs_in_words(summary["epochs"], summary["limits"])
+    training, total = (exact_duration(summary["seconds"][name]) for name in ("training", "total"))
     return [
         ("trained", f"{_network(summary['network'])} by {summary['task']} for {trained}"),
         ("data", f"{data['name']}: {len(data['classes'])} classes, {images}"),
@@ -39,7 +50,7 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("teacher", "" if teacher is None else _teacher_line(teacher, metrics)),
         ("baseline", "" if baseline is None else _baseline_line(baseline)),
         ("gain", "" if baseline is None else _gain(summary)),
-        ("time", f"{_time(summary['seconds']['training'])} of training, {_time(summary['seconds']['total'])} in all"),
+        ("time", f"{training} of training, {total} in all"),
         ("device", summary["device"]),
     ]
 
@@ -99,9 +110,3 @@ def _percent(share: float | None) -> str:
 
 def _size(size: float) -> str:
     return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -13,7 +13,7 @@ from kd_lightning.compare.assemble import assemble, machine, protocol, versions
 from kd_lightning.compare.costs import add_costs
 from kd_lightning.compare.estimate import estimate_rows, expectation
 from kd_lightning.compare.pool import Pool
-from kd_lightning.compare.progress import Progress
+from kd_lightning.compare.progress import Progress, print_on
 from kd_lightning.compare.results import Settings
 from kd_lightning.compare.rows import PlannedRow, plan_rows, read_data, row_digests
 from kd_lightning.compare.runner import Results, Runner, run_names
@@ -44,7 +44,7 @@ def main(args: Sequence[str]) -> int:
     console.print("", to_terminal(analysis))
     places = [f"Report: {page}", f"Curves: tensorboard --logdir {request.output / 'logs'}"]
     lines = [*new_study(analysis.study, analysis.compared), *places]
-    console.print("\n".join(lines), markup=False, soft_wrap=True)
+    print_on(console, "\n".join(lines))
     return 1 if any(row.failures for row in analysis.study.rows) else 0
 
 
@@ -115,7 +115,7 @@ def print_plan(rows: Sequence[PlannedRow], settings: Settings, folder: Path, con
         lines.append(f"No verdict on {names}: {reason}.")
     if plan.looks[-1] < MIN_RUNS or reasons:
         lines.append(f"A new study has new seeds, and verdicts: {settings.new_study} --seeds {TYPICAL}")
-    console.print("\n".join(lines), markup=False, soft_wrap=True)
+    print_on(console, "\n".join(lines))
 
 
 def _runner(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, console: Console) -> Runner:
@@ -124,7 +124,7 @@ def _runner(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, conso
     shared, jobs, threads = study.teachers == "one", jobs_at_once(rows, study), study.threads_each
     total = len(run_names(rows, seeds, shared_teacher=shared))
     runs = f"{'up to ' if earlier else ''}{total} runs, {jobs} at once"
-    console.print(f"{request.name}: {runs}; each is kept in {request.output}", markup=False, soft_wrap=True)
+    print_on(console, f"{request.name}: {runs}; each is kept in {request.output}")
     progress = Progress(total, jobs, console)
     pool = Pool(jobs, threads)
     runner = Runner(rows, seeds, request.output, shared_teacher=shared, pool=pool, progress=progress)
@@ -133,7 +133,7 @@ def _runner(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, conso
         estimates = estimate_rows([row for row in rows if row.title in missing], threads)
     progress.expected = {name: found.run for name, found in estimates.items()}
     teachers = 1 if shared or study.teacher is None else len(seeds)
-    console.print(expectation(estimates, missing, teachers, jobs), markup=False, soft_wrap=True)
+    print_on(console, expectation(estimates, missing, teachers, jobs))
     return runner
 
 
@@ -144,5 +144,5 @@ def _add_costs(rows: Sequence[PlannedRow], results: Results, console: Console) -
     with console.status("measuring ONNX size and latency"):
         failures = add_costs({name.row: path for name, path in last_to_first}, networks)
     for row, reason in failures.items():
-        console.print(f"{row}: no ONNX size and latency: {reason}", markup=False, soft_wrap=True)
+        print_on(console, f"{row}: no ONNX size and latency: {reason}")
     return failures

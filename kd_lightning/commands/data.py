@@ -11,6 +11,7 @@ from kd_lightning.data.contact_sheet import training_sheet
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.source import Split
 from kd_lightning.files import atomic_write
+from kd_lightning.machine.terminal import print_fitted
 from kd_lightning.training.data_options import data_parser, parse
 from kd_lightning.wording import shown
 
@@ -21,11 +22,11 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--output", type=str, default="data.png", help="The PNG to write the sheet to.")
     config = parse(parser, args)
     data: ImageDataModule = config.data
-    print("\n".join(describe(data)))
+    print_fitted("\n".join(describe(data)))
     sheet = Path(config.output)
     with atomic_write(sheet) as path:
         training_sheet(data).save(path, format="PNG")
-    print(f"sheet: {shown(sheet)}")
+    print_fitted(f"sheet: {shown(sheet)}")
     return 0
 
 

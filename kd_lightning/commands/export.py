@@ -16,6 +16,7 @@ from kd_lightning.export.verify import Variant
 from kd_lightning.export.web import Example, write_web_page
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.machine.cpu import use_own_cores
+from kd_lightning.machine.terminal import print_fitted
 from kd_lightning.networks.weights import load_model
 from kd_lightning.training.data_options import data_parser, parse
 
@@ -80,7 +81,7 @@ def main(args: Sequence[str]) -> int:
         raise
     print(report.to_text())
     if options.web is not None:
-        print(f"web page: {_write_page(options, report, info, data)}")
+        print_fitted(f"web page: {_write_page(options, report, info, data)}")
     return 0
 
 

@@ -49,7 +49,7 @@ class StudyFit(TrainingCLI):
         self.own.files = Namespace(weights="weights.pth", onnx=None, dynamic=None, static=None)
         self.own.baseline = None  # a study has its own
         trainer.enable_checkpointing = False
-        trainer.enable_progress_bar = False
+        self.own.quiet, trainer.enable_progress_bar = True, False
         trainer.devices = 1
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -7,7 +7,13 @@ from statistics import mean, median
 from rich.console import Console
 from rich.markup import escape
 
+from kd_lightning.machine.terminal import fitted
 from kd_lightning.wording import duration
+
+
+def print_on(console: Console, text: str) -> None:
+    """Print a text on a console, in lines that fit it."""
+    console.print(fitted(text, console.width), markup=False, highlight=False, soft_wrap=True)
 
 
 class Progress:
@@ -52,7 +58,7 @@ class Progress:
             self._seconds.setdefault(row, []).append(time.monotonic() - start)
         place = f"{self.done:>{len(str(self.total))}}/{self.total}"
         left = f"; {self.left(waiting)}" if self._started else ""
-        self.console.print(f"[{place}] {row}, seed {seed}: {text}{left}", markup=False, highlight=False, soft_wrap=True)
+        print_on(self.console, f"[{place}] {row}, seed {seed}: {text}{left}")
 
     def show(self, waiting: Sequence[str]) -> None:
         """Show what runs and the time left, in a terminal."""

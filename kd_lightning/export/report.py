@@ -1,21 +1,18 @@
 """The report of an export: one row a file, and which file to use on this machine."""
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from kd_lightning.errors import UserError
 from kd_lightning.export.onnx import OLDEST_RUNTIME
 from kd_lightning.export.speed import LARGE_BATCH, Speed
 from kd_lightning.export.verify import Measured, Variant
 from kd_lightning.machine.cpu import cores, cpu_name, int8_flags
+from kd_lightning.machine.terminal import columns, fitted
 from kd_lightning.wording import counted, in_markdown, shown
 
 COLUMNS = (
@@ -29,6 +26,9 @@ COLUMNS = (
     f"speed to fp32: 1, {LARGE_BATCH}",
 )
 LOADED_BY = f"The files load in onnxruntime {OLDEST_RUNTIME} and later."
+GAP = 2  # characters between two cells of the text
+CELL = 16 + GAP
+TITLE = max(map(len, COLUMNS)) + GAP
 FEW = 100  # calibration images
 NOISE = 1.05  # closer ratios count as equal
 
@@ -77,22 +77,32 @@ class ExportReport:
         return f"{cpu_name()} ({flags}), {cores()} threads, onnxruntime {onnxruntime.__version__}"
 
     @property
-    def recommendation(self) -> str:
-        """The fastest good file for one image, of equally fast ones the smallest; empty without speeds or a choice.
+    def recommended(self) -> Row | None:
+        """The fastest good file for one image, of equally fast ones the smallest; ``None`` without speeds.
 
         It is never one that is neither smaller nor faster than fp32.
         """
+        rows = self._good()
+        fastest = max((speed.ratio for _, speed in rows), default=0.0)
+        return next((row for row, speed in rows if speed.ratio * NOISE >= fastest), None)
+
+    def _good(self) -> list[tuple[Row, Speed]]:
+        """Return the good files that may be recommended, with their speeds, the smallest first."""
         rows = [(row, row.speed) for row in self.rows if row.failure is None and row.speed is not None]
         rows = [(row, speed) for row, speed in rows if row.variant == "fp32" or _pays(row, speed)]
-        fastest = max((speed.ratio for _, speed in rows), default=0.0)
-        ordered = sorted(rows, key=lambda pair: pair[0].size)
-        best = next(((row, speed) for row, speed in ordered if speed.ratio * NOISE >= fastest), None)
-        if best is None or (best[0].variant == "fp32" and len(self.rows) == 1):
+        return sorted(rows, key=lambda pair: pair[0].size)
+
+    @property
+    def recommendation(self) -> str:
+        """The recommended file, in a sentence; empty without speeds or a choice."""
+        best = self.recommended
+        if best is None or best.speed is None or len(self.rows) == 1:
             return ""
-        if best[0].variant == "fp32":
-            small = "" if ordered[0] == best else f"; {ordered[0][0].path.name} is {_advantage(*ordered[0])}"
-            return f"For this machine: {best[0].path.name}, because no other file is faster{small}."
-        return f"For this machine: {best[0].path.name}, {_advantage(*best)}."
+        if best.variant != "fp32":
+            return f"For this machine: {best.path.name}, {_advantage(best, best.speed)}."
+        smallest, speed = self._good()[0]
+        small = "" if smallest == best else f"; {smallest.path.name} is {_advantage(smallest, speed)}"
+        return f"For this machine: {best.path.name}, because no other file is faster{small}."
 
     def to_plain(self) -> dict[str, Any]:
         """Return it as values that JSON accepts."""
@@ -107,19 +117,21 @@ class ExportReport:
         parts = (table, self.machine, *self.notes(), LOADED_BY, self.recommendation)
         return "\n\n".join(part for part in parts if part) + "\n"
 
-    def to_text(self, width: int = 150) -> str:
-        """Return table, notes and recommendation for a terminal, as plain text."""
-        table = Table(caption=self.machine, caption_justify="left")
-        for name in COLUMNS:
-            table.add_column(name, no_wrap=name == "file")
-        for row in self.rows:
-            table.add_row(*(escape(shown(cell)) for cell in _cells(row)))
-        text = io.StringIO()
-        console = Console(file=text, width=width, color_system=None)
-        console.print(table)
-        for line in (*self.notes(), LOADED_BY, self.recommendation):
-            console.print(shown(line), markup=False, highlight=False)
-        return text.getvalue().rstrip() + "\n"
+    def to_text(self, width: int | None = None) -> str:
+        """Return table, notes and recommendation as plain text.
+
+        Args:
+            width: Columns; those of the terminal by default, or 80 where there is none. Files that do not fit side by
+                side follow below each other.
+        """
+        lines = [f"{row.variant:{TITLE}}{row.path.name}" for row in self.rows]
+        for rows in _side_by_side(self.rows, columns() if width is None else width):
+            lines += ["", " " * TITLE + "".join(f"{row.variant:{CELL}}" for row in rows)]
+            cells = zip(COLUMNS[1:], *(_cells(row)[1:] for row in rows), strict=True)
+            lines += [f"{title:{TITLE}}" + "".join(f"{cell:{CELL}}" for cell in of) for title, *of in cells if any(of)]
+        parts = (self.machine, *self.notes(), LOADED_BY, self.recommendation)
+        lines += ["", *(part for part in parts if part)]
+        return "\n".join(fitted(shown(line).rstrip(), width) for line in lines) + "\n"
 
     def notes(self) -> list[str]:
         """Return further findings on the files, a sentence each."""
@@ -150,6 +162,13 @@ def _advantage(row: Row, speed: Speed) -> str:
         f"{speed.ratio:.2f} times fp32's speed for one image ({speed.batch_ratio:.2f} in batches of {LARGE_BATCH}), "
         f"{row.smaller:.1f} times smaller{change}"
     )
+
+
+def _side_by_side(rows: Sequence[Row], width: int) -> Iterator[Sequence[Row]]:
+    """Yield the rows whose cells fit beside each other."""
+    count = max(1, (width - TITLE + GAP) // CELL)
+    for start in range(0, len(rows), count):
+        yield rows[start : start + count]
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""What this machine has and allows: cores, threads, memory, signals."""
+"""What this machine has and allows: cores, threads, memory, signals, the terminal."""

@@ -15,6 +15,7 @@ from kd_lightning.errors import require_object
 from kd_lightning.losses import Batch, Loss, LossSum, Shapes, Targets
 from kd_lightning.losses.pairs import feature_extractor
 from kd_lightning.losses.total import check_losses
+from kd_lightning.machine.terminal import print_fitted
 from kd_lightning.networks import Network
 from kd_lightning.networks.reparameterize import reparameterize_network
 from kd_lightning.tasks.checkpoints import check_checkpoint, describe_checkpoint, model_info
@@ -28,6 +29,7 @@ from kd_lightning.tasks.optimization import (
     schedule_entry,
 )
 from kd_lightning.tasks.step import Step
+from kd_lightning.wording import shown_lines
 
 if TYPE_CHECKING:
     from kd_lightning.data.base import ImageDataModule
@@ -138,6 +140,11 @@ class Task(LightningModule):
     def configure_callbacks(self) -> list[Callback]:
         """Bring the callbacks that act around training, to any trainer; a subclass may add some, and keeps these."""
         return callbacks_of_task(self.trainer)
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print in the first process, in lines that fit the terminal."""
+        if self.trainer.is_global_zero:
+            print_fitted(shown_lines(" ".join(map(str, args))), **kwargs)
 
     def networks(self) -> tuple[Network, ...]:
         """Return the networks that run in a step."""

@@ -24,19 +24,21 @@ from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
+from kd_lightning.machine.terminal import quiet_restored, set_quiet
 from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.tasks import Task
 from kd_lightning.training.checkpoint_files import write_atomic_checkpoints
 from kd_lightning.training.checks import check_built, check_config, teacher_settings
 from kd_lightning.training.config_files import first_config, own_run, run_name
-from kd_lightning.training.console import print_rank_zero
+from kd_lightning.training.console import measured_text, print_rank_zero
 from kd_lightning.training.dry_run import EndAtFirstStep, dry_run
 from kd_lightning.training.first import BASELINE_HELP, HELP, find_or_train, require_teacher
 from kd_lightning.training.mistakes import explained
+from kd_lightning.training.next_steps import next_steps
 from kd_lightning.training.parser import Parser
 from kd_lightning.training.run_files import RunFiles
 from kd_lightning.training.save_config import SaveConfig
-from kd_lightning.training.trainer import DEFAULTS, LOGS, fit_callbacks, run_logger
+from kd_lightning.training.trainer import DEFAULTS, LOGS, fit_callbacks, run_logger, with_epoch_lines
 from kd_lightning.training.which_checkpoint import choose_checkpoint
 
 
@@ -46,6 +48,8 @@ class TrainingCLI(LightningCLI):
     datamodule: ImageDataModule
     model: Task
     baseline: Path | None = None
+    is_first_run = False
+    has_own_options = False
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -59,6 +63,7 @@ class TrainingCLI(LightningCLI):
         """Name the run's files, and link the networks' input and output sizes to the data."""
         parser.add_class_arguments(RunFiles, "files")
         parser.add_argument("--baseline", type=str | None, default=None, help=BASELINE_HELP)
+        parser.add_argument("--quiet", action="store_true", help="Print only the summary, besides warnings.")
         for network in ("network", "teacher.init_args.network"):
             for name in ("num_classes", "in_channels", "image_size"):
                 target = f"model.init_args.{network}.init_args.{name}"
@@ -90,12 +95,14 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line; take a resolved config, such as that of a missing teacher, as it is."""
         if isinstance(args, Namespace):
-            self.config = args
+            self.config, self.is_first_run = args, True
         else:
             super().parse_arguments(parser, args)
+            self.has_own_options = any(word.startswith(("--model", "--data", "--seed")) for word in args)
 
     def before_instantiate_classes(self) -> None:
         """Check the config, and set the files of the checkpoint, the teacher and the baseline."""
+        set_quiet(self.own.quiet)
         self.measured_weights = choose_checkpoint(self.own, str(self.subcommand), self.runs)
         check_config(self.own, str(self.subcommand))
         teacher = teacher_settings(self.own)
@@ -135,6 +142,7 @@ class TrainingCLI(LightningCLI):
             keeps, files = trainer.enable_checkpointing is not False, self.config_init[str(self.subcommand)].files
             baseline = [] if self.baseline is None else [MeasureBaseline(str(self.baseline))]
             kwargs["callbacks"] = fit_callbacks(folder, own, files, keeps, [*baseline, RunSummary(self.name)])
+        kwargs |= with_epoch_lines(kwargs["callbacks"], own, trainer.enable_progress_bar is not False, self.own.quiet)
         built = super().instantiate_trainer(**kwargs)
         folder.give_versions(built.loggers)
         write_atomic_checkpoints(built)
@@ -148,28 +156,33 @@ class TrainingCLI(LightningCLI):
         except (GateError, ReadBackError) as error:
             failed = error
         self.trainer.test(model, datamodule=self.datamodule, verbose=False)
-        print_rank_zero(callbacks_of(self.trainer, RunSummary)[0].text)
+        self.print_result(callbacks_of(self.trainer, RunSummary)[0].text)
         if failed is not None:
             raise failed
+        if not (self.is_first_run or self.trainer.fast_dev_run):  # type: ignore[attr-defined]
+            print_rank_zero(next_steps(self.trainer, None if self.has_own_options else first_config(self.own)))
 
     def validate(self, model: Task, **kwargs: Any) -> None:
         """Measure on the validation images."""
         self.load_measured_weights()
         if not self.datamodule.has_val:
             raise UserError("there are no validation images; set --data.val_size above 0, or use test.")
-        self.trainer.validate(model, weights_only=True, **kwargs)
-        self.print_if_partial(images_validated(self.trainer), len(self.datamodule.val_rows()[1]))
+        results = self.trainer.validate(model, weights_only=True, **{**kwargs, "verbose": False})
+        used, images = images_validated(self.trainer), len(self.datamodule.val_rows()[1])
+        self.print_result(measured_text(results if kwargs["verbose"] else [], used, images))
 
     def test(self, model: Task, **kwargs: Any) -> None:
         """Measure on the test images."""
         self.load_measured_weights()
-        self.trainer.test(model, weights_only=True, **kwargs)
-        self.print_if_partial(images_tested(self.trainer), len(self.datamodule.test_rows()[1]))
+        results = self.trainer.test(model, weights_only=True, **{**kwargs, "verbose": False})
+        used, images = images_tested(self.trainer), len(self.datamodule.test_rows()[1])
+        self.print_result(measured_text(results if kwargs["verbose"] else [], used, images))
 
-    def print_if_partial(self, used: int, images: int) -> None:
-        """Print a line where not all images were measured."""
-        if 0 < used < images:
-            print_rank_zero(f"Measured on {used:,} of {images:,} images.")
+    def print_result(self, text: str) -> None:
+        """Print what a quiet run prints, too, unless it is only the teacher or the baseline of another one."""
+        set_quiet(self.own.quiet and self.is_first_run)
+        print_rank_zero(text.removesuffix("\n"))
+        set_quiet(self.own.quiet)
 
     def load_measured_weights(self) -> None:
         """Measure a file that holds only weights, where one was given."""
@@ -191,7 +204,7 @@ def run(args: Sequence[str] | Namespace, kind: type[TrainingCLI] = TrainingCLI, 
     """
     if options.get("run", True):
         options |= {"parser_kwargs": {"prog": "kd-lightning", "fit": {"description": HELP}}}
-    with explained():
+    with explained(), quiet_restored():
         return kind(
             Task,
             ImageDataModule,

@@ -1,6 +1,7 @@
 """Finding configs by their bare names."""
 
 import argparse
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def find_config(name: str) -> Path:
     Raises:
         UserError: There is none.
     """
-    folders = Path(), Path("configs"), SHIPPED
+    folders = config_folders()
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
@@ -32,6 +33,11 @@ def find_config(name: str) -> Path:
     raise UserError(
         f"there is no config '{name}', here or in ./configs; `kd-lightning list configs` shows the shipped ones."
     )
+
+
+def config_folders() -> Sequence[Path]:
+    """Return the folders in which a bare name is looked for, in this order."""
+    return Path(), Path("configs"), SHIPPED
 
 
 def first_config(own: Namespace) -> Path | None:

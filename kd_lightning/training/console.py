@@ -3,12 +3,13 @@
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from kd_lightning.files import disk_full_message
+from kd_lightning.machine.terminal import print_fitted
 from kd_lightning.wording import shown_lines
 
 QUIET_WARNINGS = (
@@ -28,8 +29,26 @@ QUIET_WARNINGS = (
 
 @rank_zero_only
 def print_rank_zero(text: str) -> None:
-    """Print a line, only in the first of several processes."""
-    print(shown_lines(text), flush=True)
+    """Print a text that fits the terminal, only in the first of several processes; nothing where quiet."""
+    print_fitted(shown_lines(text))
+
+
+def measured_text(results: Sequence[Mapping[str, float]], used: int, images: int) -> str:
+    """Return what Lightning's ``test`` or ``validate`` measured, a line a metric; shares of images in percent.
+
+    Args:
+        results: What they returned.
+        used: The images that were measured.
+        images: The images that there are.
+    """
+    metrics = {name: value for result in results for name, value in result.items()}
+    width = max(map(len, metrics), default=0)
+    shares = ("accuracy", "agreement")
+    lines = [
+        f"{name:{width}}  {f'{100 * value:.2f} %' if name.endswith(shares) else f'{value:.4f}'}"
+        for name, value in metrics.items()
+    ]
+    return "\n".join([*lines, *([f"Measured on {used:,} of {images:,} images."] if 0 < used < images else [])])
 
 
 @contextmanager
@@ -52,7 +71,11 @@ def quieten() -> None:
     """Hide Lightning's messages that are not about the run."""
     for pattern in QUIET_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric.utilities.rank_zero",
+        "lightning.fabric.utilities.seed",
+    ):
         logging.getLogger(name).addFilter(_is_about_the_run)
 
 
@@ -66,6 +89,12 @@ def _is_about_the_run(record: logging.LogRecord) -> bool:
             "Seed set",
             "Loading `train_dataloader`",
             "💡 Tip",
+            "-----",
             "`Trainer.fit` stopped",
+            "LOCAL_RANK",
+            "Loaded model weights from",
+            "Restored all states",
+            "Restoring states",
+            "Running in `fast_dev_run`",
         )
     )

@@ -135,7 +135,7 @@ def _configs(parser: LightningArgumentParser, own: Namespace, name: str) -> tupl
     option = yaml.safe_dump({**data, "init_args": images}, default_flow_style=True, width=MAX_BYTES)
     alone = parser.parse_args(["--config", name, f"--data={option}"])
     config = alone.clone()
-    config.seed_everything = own.seed_everything
+    config.seed_everything, config.quiet = own.seed_everything, own.quiet
     seen = own.data.get("init_args") or Namespace()
     for key in (key for key in HOW_SEEN if key in seen):
         config.data.init_args[key] = seen[key]

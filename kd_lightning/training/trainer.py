@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.types import _EVALUATE_OUTPUT, EVAL_DATALOADERS, TRAIN_DATALOADERS
 
 from kd_lightning.callbacks import (
+    EpochLines,
     LogContactSheet,
     LogHyperparameters,
     LogTestPictures,
@@ -57,6 +59,23 @@ def fit_callbacks(
     logged = [LogContactSheet(), LogTestPictures(), LogHyperparameters()]
     kept = checkpoints() if keeps else []
     return [folder, *logged, *kept, *files.callbacks(own), *own, SaveOnInterrupt(), TrainAhead(), *summary]
+
+
+def with_epoch_lines(
+    callbacks: Sequence[Callback], own: Sequence[Callback], bar: bool, quiet: bool = False
+) -> dict[str, Any]:
+    """Return the trainer's options for callbacks and a line an epoch, unless the user has a progress bar of their own.
+
+    Args:
+        callbacks: All other callbacks.
+        own: Those of the user.
+        bar: Whether a bar is shown below the lines, in a terminal.
+        quiet: Whether nothing is shown.
+    """
+    if any(isinstance(callback, ProgressBar) for callback in own):
+        return {"callbacks": [*callbacks]}
+    lines = [] if quiet else [EpochLines(bar=bar)]
+    return {"callbacks": [*lines, *callbacks], "enable_progress_bar": bool(lines)}
 
 
 def run_logger(logs: Path, name: str, with_test: bool = False) -> Curves:
@@ -218,7 +237,8 @@ def make_trainer(name: str, *, files: Mapping[str, str | None] | None = None, **
     own = [given] if isinstance(given, Callback) else list(given)
     keeps = options.get("enable_checkpointing") is not False
     callbacks = fit_callbacks(folder, own, RunFiles(**(files or {})), keeps, [RunSummary(name)])  # type: ignore[arg-type]
-    trainer = RunTrainer(logs / name, callbacks=callbacks, **(DEFAULTS | options))
+    lines = with_epoch_lines(callbacks, own, options.get("enable_progress_bar") is not False)
+    trainer = RunTrainer(logs / name, **(DEFAULTS | options | lines))
     folder.give_versions(trainer.loggers)
     write_atomic_checkpoints(trainer)
     return trainer

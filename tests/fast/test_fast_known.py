@@ -35,7 +35,7 @@ def test_callbacks_of_ours_that_act_in_every_step_are_few_and_made_for_the_fast_
     hooks = [name for name in vars(Callback) if name.startswith(("on_train_batch_", "on_before_", "on_after_"))]
     acting = {kind.__name__ for kind in ours(Callback) for name in hooks if name in vars(kind)}
     measuring = {"EndAtFirstStep", "EpochClock", "ValidationClock", "_TimeSteps"}  # of runs that nobody keeps
-    assert acting - measuring == {"LogGradientNorms", "SaveOnInterrupt"}
+    assert acting - measuring == {"EpochLines", "LogGradientNorms", "SaveOnInterrupt"}
 
 
 def test_no_data_of_ours_changes_how_a_step_uses_the_images() -> None:

@@ -26,7 +26,7 @@ def test_every_config_says_how_to_run_it_and_does(config: str, temp_folder: Path
     first_line = (CONFIG_FOLDER / config).read_text().splitlines()[0]
     assert first_line == f"# kd-lightning fit --config {config}"
     if config not in WHOLE:
-        assert main([*first_line.split()[4:], *TINY, "--trainer.fast_dev_run=true"]) == 0
+        assert main([*first_line.split()[2:], *TINY, "--trainer.fast_dev_run=true"]) == 0
 
 
 @pytest.mark.parametrize("config", WHOLE)
@@ -36,7 +36,7 @@ def test_a_config_runs_to_its_end_and_its_files_are_there(
     monkeypatch.setattr(speed, "ROUNDS", 1)
     first_line = (CONFIG_FOLDER / config).read_text().splitlines()[0]
     name = config.removesuffix(".yaml")
-    assert main([*first_line.split()[4:], *TINY]) == 0
+    assert main([*first_line.split()[2:], *TINY]) == 0
     folder = temp_folder / "lightning_logs" / name / "version_0"
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["epochs"] == 2
