@@ -73,7 +73,7 @@ def _words(command: str, args: Sequence[str]) -> Iterator[Word]:
         if word.startswith("-c") and word != "-c":
             word = f"--config={word[2:]}"
         option, equals, value = word.partition("=")
-        if option == "--print_config":
+        if option == "--print_config" or word in names.FLAGS:
             continue
         if (not option.startswith("--") and option != "-c") or option == "--" or option.endswith(".help"):
             return
