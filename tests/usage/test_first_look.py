@@ -27,6 +27,7 @@ MISTAKES = {
     "fit cosine.yaml": "a config comes after --config: `kd-lightning fit --config cosine.yaml`.",
     "fit --config cosin.yaml": "there is no config 'cosin.yaml'; did you mean cosine.yaml?",
     "fit --config levers.yaml": "levers.yaml is a study: run it with `kd-lightning compare --config levers.yaml`.",
+    "compare --config student.yaml": "not a study: it has no rows in `compared`; run it with `kd-lightning fit --con",
     f"{QUICK} student.yaml": "each config has its own --config: `kd-lightning fit --config student.yaml`.",
     f"{QUICK} --data.augment RandomCrop Mixup": "a list is one word: --data.augment '[A, B]'.",
     f"{QUICK} --epochs 3": "there is no option --epochs; did you mean --trainer.max_epochs?",
