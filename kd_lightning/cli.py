@@ -133,6 +133,6 @@ def _width() -> int:
 
 def _needs_all(command: str, missing: str) -> str:
     return (
-        f"`{command}` needs {missing}, which is not installed: `pip install kd_lightning` brings all; without it, "
-        "`kd-lightning predict IMAGE --model FILE.onnx` works."
+        f"`{command}` needs PyTorch and more ({missing} is not installed): `pip install kd_lightning`; without it, "
+        "only `kd-lightning predict IMAGE --model FILE.onnx` works."
     )

@@ -38,3 +38,19 @@ def test_the_program_runs_as_a_module_and_prints_its_version() -> None:
         [sys.executable, "-m", "kd_lightning", "--version"], capture_output=True, text=True, check=True
     )
     assert process.stdout.count(".") == 2
+
+
+@pytest.mark.parametrize("command", ["fit --config quickstart.yaml", "list", "export --model x.pth", "stats --help"])
+def test_an_installation_that_can_only_predict_says_so(command: str) -> None:
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'lightning', 'jsonargparse', 'yaml', 'docstring_parser'): sys.modules[name] = None\n"
+        "from kd_lightning.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command.split()], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: `{command.split()[0]}` needs PyTorch and more (")
+    assert done.stderr.endswith("only `kd-lightning predict IMAGE --model FILE.onnx` works.\n")
+    assert done.stderr.count("\n") == 1

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 from kd_lightning.data.published import local_file
 from kd_lightning.errors import UserError
 from kd_lightning.networks.weights import read_content
-from kd_lightning.training.config_files import first_config, newest_first
+from kd_lightning.training.config_files import SHIPPED, first_config, newest_first
 from kd_lightning.training.console import print_rank_zero
 
 
@@ -61,5 +61,5 @@ def _advice(runs: Path, own: Namespace) -> str:
     if newest is not None:
         return f"add --ckpt_path {newest}, the newest"
     config = first_config(own)
-    train = "fit" if config is None else f"fit --config {config}"
+    train = "fit" if config is None else f"fit --config {config.name if config.parent == SHIPPED else config}"
     return f"no run in {runs} has one yet: train with `kd-lightning {train}`, or add --ckpt_path FILE"

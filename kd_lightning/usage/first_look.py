@@ -73,7 +73,7 @@ def _words(command: str, args: Sequence[str]) -> Iterator[Word]:
         if word.startswith("-c") and word != "-c":
             word = f"--config={word[2:]}"
         option, equals, value = word.partition("=")
-        if option == "--print_config":
+        if option == "--print_config" or word in names.FLAGS:
             continue
         if (not option.startswith("--") and option != "-c") or option == "--" or option.endswith(".help"):
             return
@@ -118,6 +118,9 @@ def _given(command: str, word: Word) -> Iterator[Given]:
             content = read_yaml(find_config(word.value))
             if command != "compare" and "compared" in content:
                 raise UserError(f"{word.value} is a study: run it with `kd-lightning compare --config {word.value}`.")
+            if command == "compare" and "compared" not in content:
+                run = f"run it with `kd-lightning fit --config {word.value}`"
+                raise UserError(f"{word.value} is not a study: it has no rows in `compared`; {run}.")
             yield Given(content, config=word.value)
         return
     text = "null" if word.value is None else word.value

@@ -14,7 +14,7 @@ TRAINER = "pytorch/trainer/trainer.py"
 """Lightning's file with its trainer."""
 
 EVERYWHERE = ("help",)
-OF_CONFIGS = ("config", "print_config", "seed_everything", "trainer", "model", "data", "files", "baseline")
+OF_CONFIGS = ("config", "print_config", "seed_everything", "trainer", "model", "data", "files", "baseline", "quiet")
 STUDY_ONLY = ("compared", "options", "teachers", "seeds", "first_seed", "looks", "jobs", "threads", "onnx")
 """Options of ``compare`` that no other command has."""
 
@@ -35,6 +35,9 @@ TOP: dict[str, tuple[str, ...]] = {
     ),
 }
 """The options of each command that takes settings, up to the first dot."""
+
+FLAGS = ("--quiet",)
+"""Options without a value."""
 
 WITH_TASK = ("fit", "validate", "test", "benchmark")
 """The commands that take one task in ``--model``; in ``compare`` each row has its own."""

@@ -87,7 +87,8 @@ class Losses(Place):
         """Take losses; refuse a list of them, or one without a name."""
         if isinstance(given, list) or (isinstance(given, str) and find_class(f"kd_lightning.losses.{given}")):
             names = f"{{labels: CrossEntropy, kd: {given if isinstance(given, str) else 'SoftTargets'}}}"
-            raise UserError(f"--{at} is {shown(given)}, but each loss needs a name of your choice, as in '{names}'.")
+            what = "a list" if isinstance(given, list) else shown(given)
+            raise UserError(f"--{at} is {what}, but each loss needs a name of your choice, as in '{names}'.")
         super().add(given, at, own_only)
 
     def part(self, name: str) -> Place:

@@ -110,7 +110,7 @@ def test_what_a_config_is_to_have_is_taken_by_the_parser(entry: Entry) -> None:
 def test_a_config_begins_with_how_to_run_it_and_what_it_is(config: Any) -> None:
     first, second = config.text.splitlines()[:2]
     assert first == f"# {config.command}"
-    assert config.command.split()[3] in ("fit", "compare")
+    assert config.command.split()[1] in ("fit", "compare")
     assert f"--config {config.name}" in config.command
     assert second == f"# {config.what}"
     assert config.what.endswith((".", "?"))

@@ -81,6 +81,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
 }
 
 if not torch.cuda.is_available():
+    MISTAKES["no GPU"] = (["--trainer.accelerator=cuda"], "a device that PyTorch does not find here; leave it out, or")
     profiler = "{class_path: PyTorchProfiler, init_args: {emit_nvtx: true}}"
     MISTAKES["nvtx"] = ([f"--trainer.profiler={profiler}"], "emit_nvtx is true, but this machine has no NVIDIA GPU")
 

@@ -27,6 +27,7 @@ MISTAKES = {
     "fit cosine.yaml": "a config comes after --config: `kd-lightning fit --config cosine.yaml`.",
     "fit --config cosin.yaml": "there is no config 'cosin.yaml'; did you mean cosine.yaml?",
     "fit --config levers.yaml": "levers.yaml is a study: run it with `kd-lightning compare --config levers.yaml`.",
+    "compare --config student.yaml": "not a study: it has no rows in `compared`; run it with `kd-lightning fit --con",
     f"{QUICK} student.yaml": "each config has its own --config: `kd-lightning fit --config student.yaml`.",
     f"{QUICK} --data.augment RandomCrop Mixup": "a list is one word: --data.augment '[A, B]'.",
     f"{QUICK} --epochs 3": "there is no option --epochs; did you mean --trainer.max_epochs?",
@@ -57,6 +58,7 @@ CLASSES = {
 TAKEN = [
     "fit -cstudent.yaml --trainer.max_ep 3 --seed 1",
     f"{QUICK} --print_config",
+    "fit --quiet --config student.yaml",
     f"{QUICK} --model.losses.kd.init_args.temperature -1",
     f"{QUICK} --model.losses.kd my_losses.Own --model.losses.kd.anything 3 --model.losses.other OwnToo",
     f"{QUICK} --model my_tasks.Own --model.anything 3",
@@ -136,7 +138,8 @@ def test_the_names_of_options_are_those_of_the_parsers(monkeypatch: pytest.Monke
     assert set(found) == set(names.TOP)
     for command, options in found.items():
         each_run = {"trainer", "model", "data"} if command == "compare" else set[str]()
-        assert {option.partition(".")[0].rstrip("+") for option in options} | each_run == set(names.TOP[command])
+        taken = {option.partition(".")[0].rstrip("+") for option in options} | each_run
+        assert taken | {"quiet"} == {*names.TOP[command], "quiet"}
     trainer = {option.split(".")[1].rstrip("+") for option in found["fit"] if option.startswith("trainer.")}
     assert trainer == set(names.options_of(names.trainer_source()) or ())
 
