@@ -17,7 +17,8 @@ class LogHyperparameters(Callback):
     """Log what a run is trained with: to most loggers at its start, to TensorBoard's HPARAMS with its final metrics.
 
     TensorBoard reads a run's HPARAMS once, so it is written when the test is done, or when the fit is stopped.
-    The test's numbers are columns beside the options: as metrics they would have to be curves, of one point each.
+    The test's numbers are columns beside the options: as metrics they would have to be curves, of one point each. Their
+    names, such as ``_test/accuracy``, are the first in order, as the tab shows only its first columns at once.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class LogHyperparameters(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Fill the HPARAMS tab of a fit that is tested."""
         metrics = trainer.callback_metrics.items()
-        self._fill_tab(trainer, {name: float(value) for name, value in metrics if name.startswith("test/")})
+        self._fill_tab(trainer, {f"_{name}": float(value) for name, value in metrics if name.startswith("test/")})
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Fill the tab of a stopped fit; one whose file is refused is still tested."""

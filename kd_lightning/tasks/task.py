@@ -95,6 +95,7 @@ class Task(LightningModule):
         self.lr_interval = lr_interval
         self.fast = fast
         self.compiled = compiled
+        self.reparameterize = reparameterize
         self._compiled = CompiledNetworks()
         self.images = 0
         self._when_ready: list[Callable[[], None]] = []

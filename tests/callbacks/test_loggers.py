@@ -55,7 +55,7 @@ def test_a_run_fills_the_hparams_tab_and_every_curve_has_a_point_an_epoch(temp_f
     }
     assert values | wanted == values
     assert values["optimizer.lr"] == pytest.approx(5e-5)
-    assert values["test/accuracy"] == pytest.approx(float(done.trainer.callback_metrics["test/accuracy"]))
+    assert values["_test/accuracy"] == pytest.approx(float(done.trainer.callback_metrics["test/accuracy"]))
     metrics = found.SummaryMetadata("_hparams_/experiment").plugin_data.content
     assert {info.name.tag for info in HParamsPluginData.FromString(metrics).experiment.metric_infos} == names
     assert found.Tags()["images"] == ["training images", "test/confusion matrix", "test/mistakes"]
@@ -82,7 +82,7 @@ def test_a_stopped_run_is_in_the_hparams_tab_too(temp_folder: Path) -> None:
         fit("student.yaml", NO_EXPORT, "--trainer.callbacks=test_loggers.Stop")
     values = row(events())
     assert values["network"] == "LightNN"
-    assert not any(name.startswith("test/") for name in values)
+    assert not any(name.startswith("_test/") for name in values)
 
 
 def test_hyperparameters_name_the_teacher_each_loss_and_the_schedule(tmp_path: Path) -> None:
