@@ -2,8 +2,10 @@
 
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 from kd_lightning.errors import UserError
@@ -37,15 +39,21 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Each command's module, which has a ``main(args)``, and its help."""
 
-USAGE = """usage: python -m kd_lightning COMMAND [OPTION ...]
+PLAIN = ("predict", "list")
+"""Commands with a parser that is quick by itself."""
+
+USAGE = """usage: kd-lightning COMMAND [OPTION ...]
 
 Knowledge distillation with PyTorch Lightning.
 
 commands:
 {commands}
 
-`python -m kd_lightning COMMAND --help` lists a command's options.
-First run, without any download: python -m kd_lightning fit --config quickstart.yaml"""
+`kd-lightning COMMAND --help` shows a command's options.
+First run, without any download: kd-lightning fit --config quickstart.yaml"""
+
+NOT_LIGHT = ("docstring_parser", "jsonargparse", "lightning", "matplotlib", "scipy", "torch", "torchmetrics", "yaml")
+"""Libraries that an installation without PyTorch lacks, which is enough to predict by ONNX files."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -69,6 +77,12 @@ def _status(args: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output, as in `| head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in NOT_LIGHT:
+            raise
+        print(f"error: {_needs_all(args[0], missing)}", file=sys.stderr)
+        return 2
     except Exception as error:
         if (sentence := disk_full_message(error)) is None:
             raise
@@ -83,7 +97,7 @@ def _main(args: list[str]) -> int:
     if args[0] == "--version":
         print(import_module("importlib.metadata").version("kd_lightning"))
         return 0
-    return _command(args[0])(args)
+    return _run(args)
 
 
 def usage() -> str:
@@ -92,8 +106,33 @@ def usage() -> str:
     return USAGE.format(commands="\n".join(f"  {name:{width}}{text}" for name, (_, text) in COMMANDS.items()))
 
 
-def _command(name: str) -> Callable[[Sequence[str]], int]:
-    if name not in COMMANDS:
-        raise UserError(f"there is no command '{name}'; choose one of {', '.join(COMMANDS)}.")
-    command: Callable[[Sequence[str]], int] = import_module(COMMANDS[name][0]).main
-    return command
+def _run(args: list[str]) -> int:
+    """Print a command's help, or run it; mistakes in names are answered before its libraries are imported."""
+    if args[0] not in COMMANDS:
+        near = get_close_matches(args[0], COMMANDS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}."
+        raise UserError(f"there is no command '{args[0]}'; {remedy}")
+    if args[0] not in PLAIN:
+        from kd_lightning.usage.first_look import check_arguments
+        from kd_lightning.usage.help import ASKED, short_help
+
+        if (text := short_help(args, _width())) is not None:
+            print(text, flush=True)
+            return 0
+        if set(args) & set(ASKED):
+            args = [args[0], "--help"]
+        else:
+            check_arguments(args)
+    command: Callable[[Sequence[str]], int] = import_module(COMMANDS[args[0]][0]).main
+    return command(args)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
+
+
+def _needs_all(command: str, missing: str) -> str:
+    return (
+        f"`{command}` needs {missing}, which is not installed: `pip install kd_lightning` brings all; without it, "
+        "`kd-lightning predict IMAGE --model FILE.onnx` works."
+    )

@@ -1,9 +1,7 @@
-"""Digests: they name cached files and finished runs by their content, and say whether a file is the expected one."""
+"""Digests: they name cached files and finished runs by their content."""
 
 import hashlib
 import sys
-from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -36,9 +34,3 @@ def digest(*parts: object, size: int = 12) -> str:
 def bytes_of(tensor: Tensor) -> memoryview:
     """Return a tensor's values as bytes in main memory, in the order of its dimensions."""
     return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
-
-
-def file_digest(path: Path, kind: str = "sha256") -> str:
-    """Return a file's SHA-256, or another digest that ``hashlib`` knows, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()

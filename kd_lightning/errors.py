@@ -6,3 +6,22 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def require_object(name: str, value: object, kind: type, call: str) -> None:
+    """Refuse a class, a name or a dict where an object is wanted, in Python.
+
+    Args:
+        name: The argument.
+        value: Its value.
+        kind: What it must be an object of.
+        call: An example of the right call.
+
+    Raises:
+        UserError: It is of another kind.
+    """
+    if isinstance(value, kind):
+        return
+    given = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    raise UserError(f"{name} is {given}, but it must be {article} {kind.__name__} object: {call}.")

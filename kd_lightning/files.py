@@ -1,12 +1,13 @@
 """Files that are written atomically, names that stay in their folder, and the folder of caches."""
 
 import errno
+import hashlib
 import os
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,22 +83,23 @@ def _sync(path: Path, access: int) -> None:
         os.close(number)
 
 
-def plain_name(name: str, ending: str, key: str) -> str:
+def plain_name(name: str, endings: str | tuple[str, ...], key: str) -> str:
     """Return the name of a file to write, which must not lead out of its folder.
 
     Args:
         name: The name.
-        ending: How it must end, so that it replaces no other file.
+        endings: How it must end, so that it replaces no other file: one ending, or any of several.
         key: The option, for the message.
 
     Raises:
         UserError: It is not a plain name.
     """
+    first, *others = [endings] if isinstance(endings, str) else endings
     plain = name.isprintable() and not name.startswith(".") and not {"/", "\\", ":"} & set(name)
-    if not plain or not name.endswith(ending) or len(os.fsencode(name)) > LONGEST_NAME:
+    if not plain or not name.endswith(endings) or len(os.fsencode(name)) > LONGEST_NAME:
         raise UserError(
             f"{key} is {name[:LONGEST_NAME]!r}, but it must be a plain file name in the run's folder that ends in "
-            f"{ending}, such as network{ending}."
+            f"{' or '.join([first, *others])}, such as network{first}."
         )
     return name
 
@@ -172,3 +174,9 @@ def file_state(path: str | Path) -> FileState | None:
     except OSError:
         return None
     return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def file_digest(path: Path, kind: str = "sha256") -> str:
+    """Return a file's SHA-256, or another digest that ``hashlib`` knows, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()

@@ -21,8 +21,8 @@ SETTINGS = Settings(
     plan=StudyPlan(0, (5,), {"cosine": "as planned", "regress": "as planned"}, 5),
     machine="2 CPU cores, no accelerator",
     versions={"kd_lightning": "0.1.0", "torch": "2.14.1", "lightning": "2.6.6", "onnxruntime": "1.32.0"},
-    command="python -m kd_lightning compare --config notebook_table.yaml --seeds 5",
-    new_study="python -m kd_lightning compare --config notebook_table.yaml --output new --first_seed 5",
+    command="kd-lightning compare --config notebook_table.yaml --seeds 5",
+    new_study="kd-lightning compare --config notebook_table.yaml --output new --first_seed 5",
     date="2026-01-31",
     seconds=5025.0,
 )

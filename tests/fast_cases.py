@@ -114,7 +114,7 @@ class MarkedTask(Classifier):
 
     def step(self, batch: Batch) -> Step:
         logits = self.network(batch.images)
-        losses = {"ce_loss": functional.cross_entropy(logits, batch.labels, label_smoothing=0.1)}
+        losses = {"labels": functional.cross_entropy(logits, batch.labels, label_smoothing=0.1)}
         return Step(logits, self.losses.weighted(losses), losses, batch.labels)
 
 
@@ -136,7 +136,7 @@ def change(change: Callable[[Any, Trainer], None]) -> Case:
 
 
 def halve_loss(task: Any, trainer: Trainer) -> None:
-    task.losses.named["ce_loss"].weight.fill_(0.125)
+    task.losses.named["labels"].weight.fill_(0.125)
 
 
 def drop_out_less(task: Any, trainer: Trainer) -> None:

@@ -15,7 +15,7 @@ def test_help_lists_every_command_and_imports_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "expected"), [(["fitt"], "there is no command 'fitt'; choose one of fit,"), ([], "usage:")]
+    ("args", "expected"), [(["fitt"], "there is no command 'fitt'; did you mean fit?"), ([], "usage:")]
 )
 def test_a_wrong_or_missing_command_ends_with_status_2(
     args: list[str], expected: str, capsys: pytest.CaptureFixture[str]
@@ -26,9 +26,9 @@ def test_a_wrong_or_missing_command_ends_with_status_2(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_a_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_shows_all_its_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
+        main([command, "--help", "all"])
     assert stop.value.code == 0
     assert "usage:" in capsys.readouterr().out
 

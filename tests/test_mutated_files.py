@@ -56,6 +56,11 @@ def network() -> LightNN:
     return LightNN(num_classes=3, in_channels=1, image_size=8)
 
 
+def safetensors(folder: Path) -> Path:
+    save_weights(folder / "a.safetensors", network(), info_of(network()))
+    return folder / "a.safetensors"
+
+
 def pth(folder: Path) -> Path:
     save_weights(folder / "a.pth", network(), info_of(network()))
     return folder / "a.pth"
@@ -174,6 +179,7 @@ def read_decoded(path: Path) -> None:
 
 KINDS = {
     "pth": Kind(pth, read_weights, (archived, archived, archived)),
+    "safetensors": Kind(safetensors, read_weights),
     "legacy": Kind(legacy, read_weights),
     "ckpt": Kind(checkpoint, read_weights, (archived, archived, archived)),
     "onnx": Kind(exported, read_onnx, (graph, graph, graph)),

@@ -89,7 +89,8 @@ class FiniteValues(Callback):
             found = int(trainer.strategy.reduce(here, reduce_op="min"))
         if found != NONE:
             step, name = divmod(found, len(self._names))
-            what = f"{self._names[name]} is not a finite number in step {step} of epoch {trainer.current_epoch}"
+            loss = f"the loss '{self._names[name]}'".removesuffix(" 'loss'")
+            what = f"{loss} is not a finite number in step {step} of epoch {trainer.current_epoch}"
             raise _diverged(trainer, what) if step else _bad_start(what)
 
 

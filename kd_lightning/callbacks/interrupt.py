@@ -37,12 +37,14 @@ def last_checkpoint(folder: Path) -> Path:
 def what_is_saved(folder: Path | None, saved: str) -> str:
     """Return the end of a sentence: what a run's last checkpoint holds, and the command that goes on from it."""
     if folder is None or not last_checkpoint(folder).is_file():
-        return f"nothing is saved yet; {stopping.AGAIN}"
+        return f"nothing is saved yet; {stopping.AGAIN}" if stopping.is_command() else "nothing is saved yet."
     checkpoint, config = last_checkpoint(folder), folder / "config.yaml"
+    if not stopping.is_command():
+        return f'{saved}. Go on from there with trainer.fit(task, datamodule=data, ckpt_path="{checkpoint}").'
     if not config.is_file():
         goes_on = f"the same command and --ckpt_path {shlex.quote(str(checkpoint))}"
         return f"{saved}. Go on from there with {goes_on}{stopping.then()}"
-    command = ["python", "-m", "kd_lightning", "fit", "--config", str(config), "--ckpt_path", str(checkpoint)]
+    command = ["kd-lightning", "fit", "--config", str(config), "--ckpt_path", str(checkpoint)]
     return f"{saved}. Go on from there with:\n  {shlex.join(command)}{stopping.then()}"
 
 
@@ -61,6 +63,7 @@ class SaveOnInterrupt(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Set the resume hint that is printed when a fit is stopped at once."""
         if stage == "fit":
+            self._requested = 0  # a fit that was stopped may have left it
             self._folder = run_folder(trainer)
             stopping.set_resume_hint(
                 lambda: what_is_saved(self._folder, "what was reached at the end of the last epoch is saved")

@@ -31,6 +31,11 @@ class KeepCheckpoint(ModelCheckpoint):
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(filename=name, enable_version_counter=False, **options)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep no best checkpoint where nothing validates."""
+        if self.monitor is None or any(trainer.num_val_batches):
+            super().on_train_epoch_end(trainer, pl_module)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last epoch's again where a callback has changed the weights since, such as to an average."""
         super().on_train_end(trainer, pl_module)

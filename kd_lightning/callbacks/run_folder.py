@@ -15,8 +15,9 @@ from kd_lightning.callbacks.keep_checkpoint import KeepCheckpoint
 from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.errors import UserError
 from kd_lightning.files import writing
+from kd_lightning.networks.weights import ENDINGS
 
-KINDS = (".yaml", ".pth", ".onnx", ".json", ".ckpt")
+KINDS = (".md", ".yaml", *ENDINGS, ".onnx", ".json", ".ckpt")
 """Kinds of files that a run writes into its folder."""
 
 

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kd_lightning.callbacks.export_onnx import ExportONNX
 from kd_lightning.callbacks.measure_baseline import ACCURACY, MeasureBaseline, no_gain_reason
+from kd_lightning.callbacks.model_card import model_card
 from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.callbacks.summary_text import summary_text
 from kd_lightning.callbacks.trained import images_tested, images_used, is_untrained, training_record
@@ -21,6 +22,7 @@ from kd_lightning.files import TEMP_FOLDER, atomic_write
 from kd_lightning.networks import Network
 from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.read_back import ReadBackError
+from kd_lightning.networks.weights import ENDINGS
 from kd_lightning.strict_json import strict_json
 from kd_lightning.teacher import Teacher, TeacherCache
 from kd_lightning.wording import counted
@@ -28,13 +30,13 @@ from kd_lightning.wording import counted
 if TYPE_CHECKING:
     from kd_lightning.tasks import Task
 
-SHOWN = (".yaml", ".ckpt", ".pth", ".onnx")
+SHOWN = (".md", ".yaml", ".ckpt", *ENDINGS, ".onnx")
 
 SMOKE_TEST = "Smoke test: training, validation and test have run on a few batches each; nothing was written."
 
 
 class RunSummary(Callback):
-    """Write ``summary.json`` and ``summary.txt`` when a fit has been tested.
+    """Write ``summary.json``, ``summary.txt`` and a model card (``README.md``) when a fit has been tested.
 
     Args:
         name: Name of the run: its config's.
@@ -97,7 +99,12 @@ class RunSummary(Callback):
             self.text = SMOKE_TEST
             return
         task = cast("Task", pl_module)
-        summary = self._summary(trainer, task, folder)
+        summary = self._summary(trainer, task)
+        card = model_card(summary, replace(task.model_info(), **self._record), _report(trainer), _files(folder))
+        if card is not None:
+            with atomic_write(folder / "README.md") as path:
+                path.write_text(card, encoding="utf-8")
+        summary |= {"folder": str(folder), "files": {str(path): path.stat().st_size for path in _files(folder)}}
         text = summary_text(summary, _report(trainer))
         with atomic_write(folder / "summary.json") as path:
             path.write_text(strict_json(summary, indent=2) + "\n", encoding="utf-8")
@@ -105,20 +112,21 @@ class RunSummary(Callback):
             path.write_text(text, encoding="utf-8")
         self.text = text
 
-    def _summary(self, trainer: Trainer, task: "Task", folder: Path) -> dict[str, Any]:
+    def _summary(self, trainer: Trainer, task: "Task") -> dict[str, Any]:
         data, used = task.data, self._used | {"test": images_tested(trainer)}
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         export = _report(trainer)
         return {
             "name": self.name,
-            "folder": str(folder),
             "task": type(task).__name__,
             "network": _describe(fused(task.network)),
             "teacher": _teacher(task, metrics),
             "baseline": _baseline(trainer, metrics),
             "no_gain": self._no_gain(trainer, task),
+            "losses": {name: type(loss).__name__ for name, loss in getattr(task, "losses", {}).items()},
             "data": {
                 "name": data.name,
+                "hub_name": data.hub_name,
                 "classes": list(data.class_names),
                 **{f"{name}_images": images for name, images in used.items()},
                 "views": data.seen_views.count,
@@ -134,7 +142,6 @@ class RunSummary(Callback):
             "steps": trainer.global_step,
             "metrics": {**self._fit_metrics, **metrics},
             "seconds": {"training": round(self._trained, 2), "total": round(time.monotonic() - self._started, 2)},
-            "files": {str(path): path.stat().st_size for path in _files(folder)},
             "export": None if export is None else export.to_plain(),
             "device": _device(trainer),
             "versions": {name: version(name) for name in ("torch", "torchvision", "lightning", "onnxruntime")},

@@ -15,7 +15,7 @@ from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.files import plain_name
 from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.read_back import ReadBackError, check_before_training, check_weights
-from kd_lightning.networks.weights import read_weights, save_weights
+from kd_lightning.networks.weights import ENDINGS, read_weights, save_weights
 
 if TYPE_CHECKING:
     from kd_lightning.tasks import Task
@@ -31,14 +31,14 @@ class SaveWeights(Callback):
     tensors and plain values.
 
     Args:
-        filename: Name of the file in the run's folder; it ends in ``.pth``.
+        filename: Name of the file in the run's folder; it ends in ``.pth`` or ``.safetensors``.
 
     Raises:
         UserError: ``filename`` is not a plain file name.
     """
 
     def __init__(self, filename: str = "weights.pth") -> None:
-        self.filename = plain_name(filename, ".pth", "SaveWeights.filename")
+        self.filename = plain_name(filename, ENDINGS, "SaveWeights.filename")
         self.files: list[Path] = []
         self._record: dict[str, Any] = {}
 

@@ -16,7 +16,7 @@ def summary_text(summary: dict[str, Any], report: ExportReport | None) -> str:
         report: The export's report, where there was one.
     """
     lines = ["", f"Summary of {summary['name']} ({summary['folder']})", ""]
-    lines += [f"  {title:{WIDTH}}{text}" for title, text in _rows(summary) if text]
+    lines += [f"  {title:{WIDTH}}{text}" for title, text in summary_rows(summary) if text]
     lines += ["", "  files"]
     lines += [f"    {_size(size):>10}  {path}" for path, size in summary["files"].items()]
     if report is not None:
@@ -24,7 +24,8 @@ def summary_text(summary: dict[str, Any], report: ExportReport | None) -> str:
     return shown_lines("\n".join(lines) + "\n")
 
 
-def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return titles and texts of the summary's lines."""
     data, metrics, teacher, baseline = (summary[name] for name in ("data", "metrics", "teacher", "baseline"))
     words = {"train": "training", "val": "validation", "test": "test images"}
     images = ", ".join(f"{_part(data[f'{name}_images'], data['images'][name])} {words[name]}" for name in words)

@@ -23,7 +23,7 @@ from kd_lightning.compare.study_plan import FILE as PLAN
 from kd_lightning.compare.study_plan import PROGRAM, StudyPlan, ensure_plan, new_study_command
 from kd_lightning.machine import stopping
 from kd_lightning.machine.cpu import cores
-from kd_lightning.report.analysis import analyse
+from kd_lightning.report.analysis import Analysis, analyse
 from kd_lightning.report.error_control import TYPICAL, new_study, seeds_in_words, trial
 from kd_lightning.report.outputs import write_report
 from kd_lightning.report.statistics import MIN_RUNS
@@ -39,11 +39,17 @@ def main(args: Sequence[str]) -> int:
     quieten()
     request = read_request(args[1:])
     stopping.set_resume_hint(lambda: "every finished run is kept, and the same command resumes.")
-    return compare(request, args, Console())
+    console = Console()
+    analysis, page = compare(request, args, console)
+    console.print("", to_terminal(analysis))
+    places = [f"Report: {page}", f"Curves: tensorboard --logdir {request.output / 'logs'}"]
+    lines = [*new_study(analysis.study, analysis.compared), *places]
+    console.print("\n".join(lines), markup=False, soft_wrap=True)
+    return 1 if any(row.failures for row in analysis.study.rows) else 0
 
 
-def compare(request: Request, args: Sequence[str], console: Console) -> int:
-    """Do the missing runs, print the report and write it to the study's folder."""
+def compare(request: Request, args: Sequence[str], console: Console) -> tuple[Analysis, Path]:
+    """Do the missing runs and write the report to the study's folder; return its content and its page."""
     start, study = time.monotonic(), request.study
     rows = plan_rows(request)
     for weights in sorted({row.built.found for row in rows if row.built.found is not None}):
@@ -66,10 +72,7 @@ def compare(request: Request, args: Sequence[str], console: Console) -> int:
             page, *_ = write_report(analysis, request.output)
             if not analysis.goes_on:
                 break
-    console.print("", to_terminal(analysis))
-    places = [f"Report: {page}", f"Curves: tensorboard --logdir {request.output / 'logs'}"]
-    console.print("\n".join([*new_study(done, analysis.compared), *places]), markup=False, soft_wrap=True)
-    return 1 if results.failures else 0
+    return analysis, page
 
 
 def jobs_at_once(rows: Sequence[PlannedRow], study: StudyConfig) -> int:

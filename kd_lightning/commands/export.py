@@ -9,6 +9,7 @@ from jsonargparse import Namespace
 
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.compatibility import check_images
+from kd_lightning.data.published import is_address, local_file
 from kd_lightning.errors import UserError
 from kd_lightning.export import ExportReport, ExportSettings, GateError, QuantizationSettings, export_variants
 from kd_lightning.export.verify import Variant
@@ -24,7 +25,11 @@ With --data the comparison uses that data's test images, and static quantization
 images; without, the comparison uses noise."""
 
 OPTIONS: dict[str, tuple[Any, Any, str]] = {
-    "output": (str | None, None, "Folder of the files; the model's own by default."),
+    "output": (
+        str | None,
+        None,
+        "Folder of the files; by default the model's own, or this one where it is downloaded.",
+    ),
     "variants": (list[Variant] | None, None, "Forms to write; by default fp32, dynamic and, with --data, static."),
     "web": (str | None, None, "Folder of a web page that runs the files in the reader's browser."),
     "runtime": (str | None, None, "Of web: an unpacked onnxruntime-web package; npm fetches it by default."),
@@ -38,7 +43,12 @@ EXAMPLES = 12
 def main(args: Sequence[str]) -> int:
     """Export a model and print what was measured."""
     parser = data_parser("export", DESCRIPTION, required=False)
-    parser.add_argument("--model", type=str, required=True, help="The model: a .pth or .ckpt file.")
+    parser.add_argument(
+        "--model",
+        type=str,
+        required=True,
+        help="The model: a .pth, .safetensors or .ckpt file, or https://HOST/FILE#sha256=CHECKSUM.",
+    )
     parser.add_argument("--network", type=str, help="The class of a network of your own, such as my_networks.TinyNN.")
     for name, (kind, default, text) in OPTIONS.items():
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
@@ -48,12 +58,13 @@ def main(args: Sequence[str]) -> int:
     if options.runtime is not None and options.web is None:
         raise UserError(f"--runtime {options.runtime} belongs to the web page; give its folder with --web, too.")
     use_own_cores()
-    model = Path(options.model)
+    model = local_file(options.model)
     network, info = load_model(model, options.network)
     data: ImageDataModule | None = options.get("data")
     if data is not None:
         check_images(model, info, data)
-    folder = model.parent if options.output is None else Path(options.output)
+    beside = Path() if is_address(options.model) else model.parent
+    folder = beside if options.output is None else Path(options.output)
     try:
         report = export_variants(
             network,

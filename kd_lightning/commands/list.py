@@ -23,7 +23,7 @@ def main(args: Sequence[str]) -> int:
         UserError: There is no such kind, class or config.
     """
     parser = PlainParser(
-        prog="python -m kd_lightning list",
+        prog="kd-lightning list",
         description="Show losses, networks, tasks, data sources, augmentations and configs.",
         epilog=f"{text.MORE} A class of your own has its import path: `list losses my_losses.MyLoss`.",
         allow_abbrev=False,

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch import Trainer
 
+from kd_lightning.callbacks import LogHyperparameters, LogTestPictures
+from kd_lightning.callbacks.curves import Curves
 from kd_lightning.compare.measure import Measure
 from kd_lightning.compare.run_key import own_callbacks
 from kd_lightning.data import ImageDataModule
@@ -42,13 +44,20 @@ class StudyFit(TrainingCLI):
         """Set what a study decides for its runs, as config values: a command line could parse the text differently."""
         trainer = self.own.trainer
         names = {"save_dir": str(self.folder.parent), "name": "", "version": self.folder.name}
-        trainer.logger = _class(TensorBoardLogger, **names, default_hp_metric=False)
+        trainer.logger = _class(Curves, **names)
         trainer.callbacks = [*own_callbacks(trainer.callbacks), _class(Measure)]
         self.own.files = Namespace(weights="weights.pth", onnx=None, dynamic=None, static=None)
         self.own.baseline = None  # a study has its own
         trainer.enable_checkpointing = False
         trainer.enable_progress_bar = False
         trainer.devices = 1
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Leave out what a study logs itself, for all its runs together, or shows on its page."""
+        trainer = super().instantiate_trainer(**kwargs)
+        own = [call for call in trainer.callbacks if not isinstance(call, LogHyperparameters | LogTestPictures)]  # type: ignore[attr-defined]
+        trainer.callbacks[:] = own  # type: ignore[attr-defined]
+        return trainer
 
 
 class BuiltOnly(StudyFit):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kd_lightning.wording import shown
+from kd_lightning.callbacks.hyperparameters import storable
 
 ALWAYS = ("model.optimizer.lr", "data.batch_size", "trainer.max_epochs")
 
@@ -23,7 +23,7 @@ def hyperparameters(configs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
     """Return the numbers, texts and booleans in nested dicts, and classes by their bare names."""
     if not isinstance(values, dict):
-        return {prefix: _storable(values)} if isinstance(values, bool | int | float | str) else {}
+        return {prefix: storable(values)} if isinstance(values, bool | int | float | str) else {}
     result: dict[str, Any] = {}
     for name, value in values.items():
         if name == "class_path":
@@ -31,10 +31,3 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
         else:
             result |= _flat(value, prefix if name == "init_args" else f"{prefix}.{name}".lstrip("."))
     return result
-
-
-def _storable(value: float | str) -> float | str:
-    """Return a value that TensorBoard can store: no integer from 2^53 on, no lone surrogate."""
-    if isinstance(value, str):
-        return shown(value)
-    return str(value) if isinstance(value, int) and abs(value) >= 2**53 else value

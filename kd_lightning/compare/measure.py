@@ -19,9 +19,9 @@ from kd_lightning.tasks import Task
 from kd_lightning.tasks.step import Step
 
 CURVES = {  # the first of these names that a task logs: the cross-entropy can be compared between objectives
-    "train_loss": ("train/ce_loss", "train/loss"),
+    "train_loss": ("train/labels", "train/loss"),
     "train_accuracy": ("train/accuracy",),
-    "val_loss": ("val/ce_loss", "val/loss"),
+    "val_loss": ("val/labels", "val/loss"),
     "val_accuracy": ("val/accuracy",),
 }
 

@@ -1,12 +1,14 @@
 """Processes that train several runs at once; when one dies, only its own run fails."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from types import ModuleType
 
 from kd_lightning.compare.worker import Job, worker_loop
 
@@ -64,7 +66,7 @@ class Pool:
         context = get_context("spawn")  # a fork would inherit the threads of torch
         ours, theirs = context.Pipe()
         process = context.Process(target=worker_loop, args=(theirs, self.threads))
-        with _held_back(signal.SIGINT):  # Ctrl-C is for this process; it can arrive before the new one ignores it
+        with _held_back(signal.SIGINT), _without_main():  # Ctrl-C can arrive before the new process ignores it
             process.start()
         theirs.close()
         self._workers.append(_Worker(process, ours))
@@ -92,6 +94,17 @@ def _held_back(number: signal.Signals) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the program that runs: new processes would run a script again that has no ``__main__`` guard."""
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = before
 
 
 def _how_it_died(code: int) -> str:

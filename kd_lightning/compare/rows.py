@@ -99,8 +99,8 @@ def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> Plan
     settings = teacher_settings(built.own)
     if settings is not None and not learns and settings.weights is None:
         raise UserError(
-            f"the row '{row.title}' learns from a teacher that is not there yet; train it first with `python -m "
-            f"kd_lightning fit --config {settings.config}`, or let the study train it, by `teacher` in its file."
+            f"the row '{row.title}' learns from a teacher that is not there yet; train it first with "
+            f"`kd-lightning fit --config {settings.config}`, or let the study train it, by `teacher` in its file."
         )
     if built.found is not None:
         args += (f"--model.teacher.weights={built.found}",)

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from kd_lightning.callbacks import ExportONNX, QuantizeONNX, SaveWeights
 from kd_lightning.data import ImageDataModule
-from kd_lightning.digest import digest, file_digest
+from kd_lightning.digest import digest
+from kd_lightning.files import file_digest
 from kd_lightning.networks.weights import read_weights
 from kd_lightning.sources import library_version, own_modules, used_by
 
@@ -37,7 +38,7 @@ LEFT_OUT = (ExportONNX, QuantizeONNX, SaveWeights, Checkpoint, ProgressBar)
 SILENT = ("logger", "default_root_dir", "devices", "profiler", "log_every_n_steps")
 """The trainer's options that change no number of a run, besides those that begin with ``enable_``."""
 
-PATHS = ("root", "cache_dir", "mirrors")
+PATHS = ("root", "path", "cache_dir", "mirrors")
 """The data's options that locate it; the fingerprint covers its content."""
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")

@@ -9,9 +9,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from kd_lightning.compare.results import Run
-from kd_lightning.digest import file_digest
 from kd_lightning.errors import UserError
-from kd_lightning.files import atomic_write, writing
+from kd_lightning.files import atomic_write, file_digest, writing
 from kd_lightning.networks.weights import read_weights
 from kd_lightning.wording import shown
 

@@ -180,7 +180,7 @@ def read_request(args: Sequence[str]) -> Request:
         UserError: No study is named, or something in it is wrong.
     """
     own, each_run = split_options(args)
-    parser = Parser(prog="kd_lightning compare", description=DESCRIPTION)
+    parser = Parser(prog="kd-lightning compare", description=DESCRIPTION)
     parser.builds = False  # the parser of `fit` reads a row's options again
     parser.add_argument("-c", "--config", action=StudyFile, help="The study, such as notebook_table.yaml (required).")
     parser.add_class_arguments(StudyConfig)

@@ -20,7 +20,7 @@ FILE = "plan.json"
 FORMAT = 2
 """The form of a plan's file and of the digests in it; files of another form are refused."""
 
-PROGRAM = ("python", "-m", "kd_lightning")
+PROGRAM = ("kd-lightning",)
 
 
 @dataclass(frozen=True)

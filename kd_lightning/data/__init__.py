@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kd_lightning.data.base import ImageDataModule
+    from kd_lightning.data.hugging_face import HuggingFaceDataModule
     from kd_lightning.data.image_folder import ImageFolderDataModule
     from kd_lightning.data.shapes import ShapesDataModule
     from kd_lightning.data.torchvision_sets import (
@@ -19,6 +20,7 @@ __all__ = [
     "CIFAR10DataModule",
     "CIFAR100DataModule",
     "FashionMNISTDataModule",
+    "HuggingFaceDataModule",
     "ImageDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",
@@ -26,7 +28,7 @@ __all__ = [
     "ShapesDataModule",
 ]
 
-MODULES = ("base", "image_folder", "shapes", "torchvision_sets")
+MODULES = ("base", "hugging_face", "image_folder", "shapes", "torchvision_sets")
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from kd_lightning.data.loader import Batch, BatchLoader, LabelledImages, RawBatc
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.data.source import ImageSource
 from kd_lightning.data.views import Views
+from kd_lightning.docstrings import show_options
 from kd_lightning.errors import UserError
 from kd_lightning.wording import counted
 
@@ -50,6 +51,14 @@ class ImageDataModule(ImageSource, LightningDataModule):
         drop_last: Whether the last training batch of an epoch is dropped where it has fewer images than the others;
             every epoch drops other images.
     """
+
+    hub_name: str = ""
+    """Name of the data set on the Hugging Face hub, for model cards; empty where it is not there."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Show also the options that the bases have."""
+        super().__init_subclass__(**options)
+        show_options(cls)
 
     def __init__(
         self,

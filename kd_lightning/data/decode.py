@@ -24,7 +24,7 @@ from kd_lightning.digest import digest
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write, cache_folder, file_state
 from kd_lightning.inference import images
-from kd_lightning.inference.images import BrokenImageError, PixelRange, Pixels
+from kd_lightning.inference.images import BrokenImageError, EncodedImage, ImageFile, PixelRange, Pixels
 from kd_lightning.wording import shown
 
 CODECS = ("jpg", "libjpeg_turbo", "webp", "libtiff", "zlib", "avif")
@@ -50,7 +50,7 @@ class Decoded(NamedTuple):
 
 
 def decode_images(
-    names: Sequence[str],
+    names: Sequence[ImageFile],
     image_size: int,
     channels: int,
     *,
@@ -104,11 +104,11 @@ def decode_images(
     if found.broken and on_broken == "stop":
         raise UserError(_listing(names, found.broken))
     kept = np.delete(np.arange(len(names)), list(found.broken))
-    broken = tuple(BrokenImageError(Path(names[at]), reason) for at, reason in found.broken.items())
+    broken = tuple(BrokenImageError(Path(str(names[at])), reason) for at, reason in found.broken.items())
     return Decoded(images, kept, broken, found.pixel_range)
 
 
-def _listing(names: Sequence[str], broken: dict[int, str]) -> str:
+def _listing(names: Sequence[ImageFile], broken: dict[int, str]) -> str:
     lines = [f"  {shown(names[position])}: {shown(reason)}" for position, reason in list(broken.items())[:NAMED]]
     more = [f"  and {len(broken) - NAMED:,} more"] if len(broken) > NAMED else []
     head = f"{len(broken):,} of {len(names):,} images cannot be read:"
@@ -144,15 +144,21 @@ class _Files:
     """
 
     def __init__(
-        self, names: Sequence[str], shape: tuple[int, int, int], root: Path, pixel_range: PixelRange | None, train: int
+        self,
+        names: Sequence[ImageFile],
+        shape: tuple[int, int, int],
+        root: Path,
+        pixel_range: PixelRange | None,
+        train: int,
     ) -> None:
         self.names, self.shape, self.pixel_range, self.train = names, shape, pixel_range, train
-        states = [file_state(name) for name in names]
+        states = [name if isinstance(name, EncodedImage) else file_state(name) for name in names]
         self.size = sum(state.size for state in states if state is not None)
         self.source = digest(root.resolve(), self.shape, pixel_range)
         place = root.as_posix()  # however the user writes the root, the names below it are the same
-        below = (name.removeprefix(place).lstrip("/") for name in names)
-        self.key = digest(decoder(), train, *(f"{name}\0{state}" for name, state in zip(below, states, strict=True)))
+        below = (str(name).removeprefix(place).lstrip("/") for name in names)
+        texts = (state.state if isinstance(state, EncodedImage) else state for state in states)
+        self.key = digest(decoder(), train, *(f"{name}\0{state}" for name, state in zip(below, texts, strict=True)))
 
     def _decode(self, put: Callable[[int, Pixels], object]) -> Found:
         """Pass the readable files' pixels to ``put``, part by part, each with the position of its first row."""

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from kd_lightning.errors import UserError
-from kd_lightning.inference.images import BrokenImageError, PixelRange, Pixels, read_image
+from kd_lightning.inference.images import BrokenImageError, ImageFile, PixelRange, Pixels, read_image
 from kd_lightning.machine import stopping
 from kd_lightning.machine.cpu import cores
 from kd_lightning.machine.progress import with_progress
@@ -27,7 +27,7 @@ def worker_count(files: int, size: int) -> int:
     return max(1, min(cores(), max(files // FILES_A_WORKER, size // BYTES_A_WORKER)))
 
 
-def decode(names: Sequence[str], image_size: int, channels: int, pixel_range: PixelRange | None = None) -> Part:
+def decode(names: Sequence[ImageFile], image_size: int, channels: int, pixel_range: PixelRange | None = None) -> Part:
     """Return the pixels of the readable files, and position and reason of the others."""
     pixels = np.empty((len(names), image_size, image_size, channels), np.uint8)
     broken: dict[int, str] = {}
@@ -42,7 +42,7 @@ def decode(names: Sequence[str], image_size: int, channels: int, pixel_range: Pi
 class _Parts(Dataset[Part]):
     """The decoded files, some at a time."""
 
-    def __init__(self, requests: Sequence[Sequence[str]], decode: Callable[[Sequence[str]], Part]) -> None:
+    def __init__(self, requests: Sequence[Sequence[ImageFile]], decode: Callable[[Sequence[ImageFile]], Part]) -> None:
         self.requests, self.decode = requests, decode
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class _Parts(Dataset[Part]):
 
 
 def decode_in_order(
-    names: Sequence[str], image_size: int, channels: int, workers: int, pixel_range: PixelRange | None = None
+    names: Sequence[ImageFile], image_size: int, channels: int, workers: int, pixel_range: PixelRange | None = None
 ) -> Iterator[Part]:
     """Yield the decoded files part by part, with a progress bar where it takes more than a second.
 

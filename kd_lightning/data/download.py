@@ -1,4 +1,4 @@
-"""Download of a file of known MD5: from the first source that sends the right bytes, saved atomically."""
+"""Download of a file of known checksum: from the first source that sends the right bytes, saved atomically."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,13 +14,22 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from kd_lightning.digest import file_digest
 from kd_lightning.errors import UserError
-from kd_lightning.files import put_in_place
+from kd_lightning.files import file_digest, put_in_place
 from kd_lightning.wording import shown
 
 CHUNK_BYTES = 1 << 18
 NETWORK_ERRORS = (OSError, HTTPException, ValueError, OverflowError)  # the last two: an invalid address or port
+
+NAMES = {"md5": "MD5", "sha256": "SHA-256"}
+MD5_DIGITS = 32
+
+WAYS_OUT = (
+    "name other sources, best first: --data.mirrors '[https://HOST/FOLDER]'",
+    "train on images of your own: --data ImageFolderDataModule --data.root FOLDER",
+    "see everything work without a download: kd-lightning fit --config quickstart.yaml",
+)
+"""What to do where no source sends a data set."""
 
 
 class Limits(NamedTuple):
@@ -61,26 +70,47 @@ def fetch(name: str, md5: str, folder: Path, sources: Sequence[str], limits: Lim
     Raises:
         UserError: No source sent the right bytes, the folder cannot be written to, or a source is not an http address.
     """
-    target = folder / name
-    with _usable(folder):
-        if has_md5(target, md5):
+    urls = [f"{source.rstrip('/')}/{name}" for source in sources]
+    remedy = "choose another with --data.root"
+    return download(folder / name, md5, urls, ways_out=WAYS_OUT, remedy=remedy, limits=limits)
+
+
+def download(
+    target: Path, checksum: str, urls: Sequence[str], *, ways_out: Sequence[str], remedy: str, limits: Limits = USUAL
+) -> Path:
+    """Return the path of a file after downloading it, as ``fetch`` does, if it is not there with the right bytes.
+
+    Args:
+        target: The file.
+        checksum: MD5 or SHA-256 of its bytes, hexadecimal, in lower case.
+        urls: http or https addresses of the file.
+        ways_out: What to do where none sends it, besides placing the file by hand.
+        remedy: What to do where its folder cannot be used.
+        limits: The limits of each address.
+    """
+    with _usable(target.parent, remedy):
+        if has_checksum(target, checksum):
             return target
-        for source in sources:
-            if not source.startswith(("http://", "https://")):
-                raise UserError(f"mirror {source!r} must start with http:// or https://; correct --data.mirrors.")
+        for url in urls:
+            if not url.startswith(("http://", "https://")):
+                raise UserError(f"mirror {url!r} must start with http:// or https://; correct --data.mirrors.")
         with _one_process_at_a_time(target):
-            if not has_md5(target, md5):
-                _download(target, md5, [f"{source.rstrip('/')}/{name}" for source in sources], limits)
+            if not has_checksum(target, checksum):
+                _download(target, checksum, urls, limits, ways_out)
     return target
 
 
-def has_md5(path: Path, md5: str) -> bool:
+def has_checksum(path: Path, checksum: str) -> bool:
     """Whether there is a file with these bytes."""
-    return path.is_file() and file_digest(path, "md5") == md5
+    return path.is_file() and file_digest(path, _kind(checksum)) == checksum
+
+
+def _kind(checksum: str) -> str:
+    return "md5" if len(checksum) == MD5_DIGITS else "sha256"
 
 
 @contextmanager
-def _usable(folder: Path) -> Iterator[None]:
+def _usable(folder: Path, remedy: str) -> Iterator[None]:
     """Make a folder, and turn errors of reading and writing in it into a ``UserError``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +118,7 @@ def _usable(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"cannot use the folder {folder.absolute()}: {error.strerror or error}; "
-            "make it readable and writable with enough space, or choose another with --data.root."
+            f"make it readable and writable with enough space, or {remedy}."
         ) from error
 
 
@@ -106,33 +136,33 @@ def _one_process_at_a_time(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def _download(target: Path, md5: str, urls: Sequence[str], limits: Limits) -> None:
+def _download(target: Path, checksum: str, urls: Sequence[str], limits: Limits, ways_out: Sequence[str]) -> None:
     part = target.with_name(f"{target.name}.part")
     failures: list[str] = []
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
         for url in urls:
             try:
-                _receive_checked(url, part, md5, limits, progress)
+                _receive_checked(url, part, checksum, limits, progress)
             except SourceError as error:
                 failures.append(shown(f"{url}: {error}"))  # the server chose its words
                 progress.console.print(failures[-1], markup=False, highlight=False, soft_wrap=True)
             else:
                 put_in_place(part, target)
                 return
-    raise UserError(_ways_out(target, md5, failures))
+    raise UserError(_not_downloaded(target, checksum, failures, ways_out))
 
 
-def _receive_checked(url: str, part: Path, md5: str, limits: Limits, progress: Progress) -> None:
+def _receive_checked(url: str, part: Path, checksum: str, limits: Limits, progress: Progress) -> None:
     """Fill ``part`` from a source until its bytes are right; wrong bytes are deleted."""
     continued = _receive(url, part, limits, progress)
-    if continued and not has_md5(part, md5):  # perhaps the older bytes were the wrong ones
+    if continued and not has_checksum(part, checksum):  # perhaps the older bytes were the wrong ones
         part.unlink()
         _receive(url, part, limits, progress)
-    found = file_digest(part, "md5")
-    if found != md5:
+    found = file_digest(part, _kind(checksum))
+    if found != checksum:
         part.unlink()
-        raise SourceError(f"wrong bytes (MD5 {found} instead of {md5})")
+        raise SourceError(f"wrong bytes ({NAMES[_kind(checksum)]} {found} instead of {checksum})")
 
 
 def _receive(url: str, part: Path, limits: Limits, progress: Progress) -> bool:
@@ -200,16 +230,15 @@ def _reason(error: Exception, seconds: float) -> str:
     return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
 
-def _ways_out(target: Path, md5: str, failures: Sequence[str]) -> str:
-    there = f" (the file there is broken: its MD5 is {file_digest(target, 'md5')})" if target.is_file() else ""
+def _not_downloaded(target: Path, checksum: str, failures: Sequence[str], ways_out: Sequence[str]) -> str:
+    kind = _kind(checksum)
+    there = f" (the file there is broken: its {NAMES[kind]} is {file_digest(target, kind)})" if target.is_file() else ""
     return "\n".join(
         [
             f"{target.name} could not be downloaded. Tried:",
             *(f"  {failure}" for failure in failures or ["nothing: the list of mirrors is empty"]),
             "Ways out:",
-            f"  - put the file, with MD5 {md5}, at {target.absolute()}{there}; it is then used without a network",
-            "  - name other sources, best first: --data.mirrors '[https://HOST/FOLDER]'",
-            "  - train on images of your own: --data ImageFolderDataModule --data.root FOLDER",
-            "  - see everything work without a download: python -m kd_lightning fit --config quickstart.yaml",
+            f"  - put the file, with {NAMES[kind]} {checksum}, at {target.absolute()}{there}; it then needs no network",
+            *(f"  - {way_out}" for way_out in ways_out),
         ]
     )

@@ -15,12 +15,13 @@ from kd_lightning.data.source import Split
 from kd_lightning.data.split import stratified_split
 from kd_lightning.errors import UserError
 from kd_lightning.inference.image_files import image_names, left_out_line
+from kd_lightning.inference.images import ImageFile
 
 
 class Files(NamedTuple):
-    """The image files of a split and their class indices, (N,)."""
+    """The images of a split and their class indices, (N,)."""
 
-    names: list[str]
+    names: Sequence[ImageFile]
     labels: Tensor
 
 
@@ -37,7 +38,7 @@ def list_splits(root: Path, folders: Mapping[Split, Path], class_names: Sequence
     """
     left_out = Counter[str]()
     files = {split: _list_files(folder, class_names, left_out) for split, folder in folders.items()}
-    _check_counted_once([name for split in files.values() for name in split.names])
+    _check_counted_once([str(name) for split in files.values() for name in split.names])
     if (line := left_out_line(root, left_out)) is not None:
         rank_zero_warn(line)
     return files

@@ -6,7 +6,7 @@ from math import isfinite
 from typing import NamedTuple
 
 from kd_lightning.errors import UserError
-from kd_lightning.inference.images import NEEDS_RANGE, BrokenImageError, PixelRange, WideValues, wide_values
+from kd_lightning.inference.images import NEEDS_RANGE, BrokenImageError, ImageFile, PixelRange, WideValues, wide_values
 from kd_lightning.machine.cpu import cores
 from kd_lightning.machine.progress import with_progress
 from kd_lightning.wording import counted, shown
@@ -31,7 +31,7 @@ class Found(NamedTuple):
 
 
 def decode_by_range(
-    names: Sequence[str],
+    names: Sequence[ImageFile],
     train: int,
     pixel_range: PixelRange | None,
     decode: Callable[[PixelRange | None], dict[int, str]],
@@ -84,13 +84,13 @@ def usual_range(low: float, high: float, *, floats: bool) -> PixelRange:
     return 0.0, next((white for white in whites if white / 4 < high <= white), high)
 
 
-def common_range(training: Mapping[str, WideValues]) -> PixelRange:
+def common_range(training: Mapping[ImageFile, WideValues]) -> PixelRange:
     """Return the range of the training images.
 
     Raises:
         UserError: Integers and floating-point numbers have different ranges.
     """
-    ranges: dict[PixelRange, str] = {}
+    ranges: dict[PixelRange, ImageFile] = {}
     for floats in {found.floats for found in training.values()}:
         values = {name: found for name, found in training.items() if found.floats is floats}
         ranges.setdefault(usual_range(*_extremes(values.values()), floats=floats), next(iter(values)))
@@ -106,13 +106,13 @@ def _extremes(values: Collection[WideValues]) -> tuple[float, float]:
     return min(found.low for found in values), max(found.high for found in values)
 
 
-def _read(names: Sequence[str]) -> list[WideValues | BrokenImageError]:
+def _read(names: Sequence[ImageFile]) -> list[WideValues | BrokenImageError]:
     """Return the values of each file, or what is wrong with it."""
     with ThreadPoolExecutor(cores()) as pool:
         return list(with_progress(pool.map(_values, names), "Finding the pixel range", len(names), lambda _: 1))
 
 
-def _values(name: str) -> WideValues | BrokenImageError:
+def _values(name: ImageFile) -> WideValues | BrokenImageError:
     try:
         return wide_values(name)
     except BrokenImageError as error:

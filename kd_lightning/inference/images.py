@@ -5,7 +5,9 @@ Needs only NumPy and Pillow, so that an exported model can be used where torch i
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +44,30 @@ class WideValues(NamedTuple):
     floats: bool
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image in a table: the bytes of a file, without the file.
+
+    Attributes:
+        name: Its name in messages.
+        read: Reads its bytes; ``None`` where the table has none.
+        size: Their number, roughly.
+        state: A text that changes with them.
+    """
+
+    name: str
+    read: Callable[[], bytes | None]
+    size: int
+    state: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+ImageFile = str | Path | EncodedImage
+"""What can be read as an image."""
+
+
 class BrokenImageError(UserError):
     """A file that does not hold an image that can be read.
 
@@ -57,7 +83,7 @@ class BrokenImageError(UserError):
 
 
 def read_image(
-    path: str | Path,
+    path: ImageFile,
     image_size: int | None,
     channels: int = 3,
     pixel_range: PixelRange | None = None,
@@ -70,7 +96,7 @@ def read_image(
     are; wider ones (16 bits, 32 bits, floating-point) are scaled by the range that all images of a data set share.
 
     Args:
-        path: The file: PNG, JPEG, WebP, BMP, GIF, TIFF, PPM or AVIF, whatever its ending.
+        path: The file, or its bytes: PNG, JPEG, WebP, BMP, GIF, TIFF, PPM or AVIF, whatever its ending.
         image_size: Height and width ``S`` to resize to, in pixels; ``None`` keeps the image's own.
         channels: ``C``: 3 for red, green and blue, 1 for grey.
         pixel_range: The values of more than 8 bits that become 0 and 255; ``None`` refuses such images.
@@ -81,18 +107,18 @@ def read_image(
             to more than 80 million pixels.
     """
     note = partial((set() if clipped is None else clipped).add, str(path))
-    with _opened(Path(path)) as image:
+    with _opened(path) as image:
         values = _range_of(image, pixel_range)
         return _decode(image, image_size, channels, partial(_eight_bit, pixel_range=values, note=note))
 
 
-def wide_values(path: str | Path) -> WideValues:
+def wide_values(path: ImageFile) -> WideValues:
     """Return the extreme values of an image of more than 8 bits; this reads all of its pixels.
 
     Raises:
         BrokenImageError: As ``read_image`` does.
     """
-    with _opened(Path(path)) as image:
+    with _opened(path) as image:
         if _is_deep_colour(image):
             return WideValues(0, 256 * int(np.asarray(image.convert("RGB")).max()) + 255, False)
         strips = [_finite(np.asarray(image.crop(box))) for box in _strips(image)]
@@ -124,17 +150,27 @@ def _range_of(image: Image.Image, pixel_range: PixelRange | None) -> PixelRange:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(file: ImageFile) -> Iterator[Image.Image]:
     """Open a file and read only its header; any failure becomes a ``BrokenImageError``."""
     try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise OSError("it is not a regular file" if path.exists() else "there is no such file")
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(_source(file), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             yield image
     except Exception as error:  # on broken input the decoders raise nearly anything: struct.error, SyntaxError, ...
-        raise BrokenImageError(path, _reason(path, error)) from error
+        raise BrokenImageError(Path(str(file)), _reason(file, error)) from error
+
+
+def _source(file: ImageFile) -> Path | BytesIO:
+    """Return what Pillow opens."""
+    if isinstance(file, EncodedImage):
+        if not (content := file.read()):
+            raise OSError("there is no image in this row")
+        return BytesIO(content)
+    path = Path(file)
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise OSError("it is not a regular file" if path.exists() else "there is no such file")
+    return path
 
 
 def _decode(image: Image.Image, image_size: int | None, channels: int, narrow: Narrow) -> Pixels:
@@ -191,10 +227,11 @@ def _over_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(file: ImageFile, error: Exception) -> str:
     """Describe in a few words what is wrong with a file."""
     if isinstance(error, UnidentifiedImageError):
-        return "it is not an image of a known format" if path.stat().st_size else "the file is empty"
+        is_empty = not isinstance(file, EncodedImage) and not Path(file).stat().st_size
+        return "the file is empty" if is_empty else "it is not an image of a known format"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"it would decode to more than {MAX_PIXELS // 10**6} million pixels"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

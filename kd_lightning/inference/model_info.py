@@ -10,7 +10,7 @@ MAX_CLASSES, MAX_PIXELS, MAX_CHARACTERS = 100_000, 1024, 1000
 """Limits of a file's metadata: classes, pixels of an image's side, characters of a name."""
 
 MAX_METADATA = 2**24
-"""Characters of a value of an ONNX file's metadata."""
+"""Characters of a value of a file's metadata."""
 
 
 def unnamed(count: int) -> tuple[str, ...]:
@@ -104,19 +104,28 @@ class ModelInfo:
                 yield f"its network has {name}={self.arguments[name]}, but {known[name]} elsewhere"
 
     def to_metadata(self) -> dict[str, str]:
-        """Return the ONNX metadata: one key an attribute, each value as JSON."""
+        """Return the metadata of ONNX and safetensors files: one key an attribute, each value as JSON."""
         return {name: json.dumps(value) for name, value in self.to_plain().items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Self:
-        """Build it from ONNX metadata; raise ``KeyError``, ``TypeError`` or ``ValueError`` as ``from_plain`` does."""
-        names = [item.name for item in fields(cls) if item.name in metadata]
-        if any(len(metadata[name]) > MAX_METADATA for name in names):
-            raise ValueError("its metadata are too long")
-        try:
-            return cls.from_plain({name: json.loads(metadata[name]) for name in names})
-        except RecursionError as error:
-            raise ValueError("its metadata are nested too deeply") from error
+        """Build it from a file's metadata; raise ``KeyError``, ``TypeError`` or ``ValueError`` as ``from_plain``."""
+        return cls.from_plain(read_metadata(metadata))
+
+
+def read_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values that ``ModelInfo.from_plain`` takes, of an untrusted file's metadata.
+
+    Raises:
+        ValueError: A value is not JSON, or too long or too deep.
+    """
+    names = [item.name for item in fields(ModelInfo) if item.name in metadata]
+    if any(len(metadata[name]) > MAX_METADATA for name in names):
+        raise ValueError("its metadata are too long")
+    try:
+        return {name: json.loads(metadata[name]) for name in names}
+    except RecursionError as error:
+        raise ValueError("its metadata are nested too deeply") from error
 
 
 def _text(what: str, value: Any) -> str:

@@ -48,7 +48,7 @@ class Predictor(ABC):
 
 
 class OnnxPredictor(Predictor):
-    """Opens a file that ``python -m kd_lightning export`` wrote and gives the probabilities of images.
+    """Opens a file that ``kd-lightning export`` wrote and gives the probabilities of images.
 
     Args:
         path: The ``.onnx`` file, with the normalization outside or inside its graph.
@@ -69,11 +69,10 @@ class OnnxPredictor(Predictor):
             super().__init__(path, ModelInfo.from_metadata(self.session.get_modelmeta().custom_metadata_map))
             self._input, self.inside = _checked(self.session, self.info)
         except KeyError as error:
-            raise UserError(f"{path} names no classes; make it with `python -m kd_lightning export`.") from error
+            raise UserError(f"{path} names no classes; make it with `kd-lightning export`.") from error
         except (TypeError, ValueError, IndexError) as error:  # a UnicodeDecodeError is a ValueError
             raise UserError(
-                f"the metadata of {path} cannot be right ({shown(error)}); export it again with "
-                "`python -m kd_lightning export`."
+                f"the metadata of {path} cannot be right ({shown(error)}); export it again with `kd-lightning export`."
             ) from error
         self._factor, self._offset = factor_and_offset(self.info)
 
@@ -87,7 +86,7 @@ class OnnxPredictor(Predictor):
         if outputs.shape != (len(images), len(self.info.class_names)):
             raise UserError(
                 f"{self.path} gives outputs of shape {outputs.shape} for {len(images)} images and "
-                f"{len(self.info.class_names)} classes; export it again with `python -m kd_lightning export`."
+                f"{len(self.info.class_names)} classes; export it again with `kd-lightning export`."
             )
         return outputs
 
@@ -110,7 +109,7 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """Open ``path`` on the CPU; raise ``UserError`` where it is missing or damaged."""
     if not path.is_file():
-        raise UserError(f"there is no file {path}; make one with `python -m kd_lightning export`.")
+        raise UserError(f"there is no file {path}; make one with `kd-lightning export`.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
@@ -122,7 +121,7 @@ def open_session(
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no narrower base
         newer = f"or needs a newer onnxruntime than {onnxruntime.__version__}"
-        raise UserError(f"{path} is damaged {newer}; export it again with `python -m kd_lightning export`.") from error
+        raise UserError(f"{path} is damaged {newer}; export it again with `kd-lightning export`.") from error
 
 
 def _checked(session: onnxruntime.InferenceSession, info: ModelInfo) -> tuple[str, bool]:

@@ -43,7 +43,7 @@ def _read(path: Path, name: str) -> Config:
     text = path.read_text(encoding="utf-8", errors="replace")
     comments = re.findall(r"# ?(.*)\n", re.split(r"^(?!#)", text, maxsplit=1, flags=re.MULTILINE)[0])
     runs = "compare" if re.search(r"^(compared:|baseline: *(\{|$))", text, re.MULTILINE) else "fit"
-    command = f"python -m kd_lightning {runs} --config {shlex.quote(name)}"
-    commands = [line for line in comments if line.startswith("python -m ")]
+    command = f"kd-lightning {runs} --config {shlex.quote(name)}"
+    commands = [line for line in comments if line.startswith(("kd-lightning ", "python -m "))]
     others = [line for line in comments if line not in commands]
     return Config(name, [*others, ""][0], [*commands, command][0], text)

@@ -42,7 +42,7 @@ def resolve(path: str) -> Found | None:
     for count in range(len(parts) - 1, 0, -1):
         name = ".".join(parts[:count])
         if (file := _path(name)) is not None:
-            return look_up(_read(file, name), ".".join(parts[count:]))
+            return look_up(read(file, name), ".".join(parts[count:]))
     return None
 
 
@@ -66,7 +66,12 @@ def assigned(body: Sequence[ast.stmt]) -> dict[str, ast.expr]:
 
 
 @cache
-def _read(path: Path, name: str) -> Module:
+def read(path: Path, name: str) -> Module:
+    """Read a file of a module.
+
+    Raises:
+        UserError: It is not valid Python.
+    """
     try:
         statements = list(_statements(ast.parse(path.read_bytes()).body))
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]

@@ -26,17 +26,17 @@ def all_kinds(width: int | None) -> Iterator[str]:
     """
     for kind in (*KINDS, CONFIGS):
         yield from (f"{kind}:", *one_kind(kind, width, indent=2), "")
-    yield from _filled(MORE, width)
+    yield from filled(MORE, width)
 
 
 def one_kind(kind: str, width: int | None, indent: int = 0) -> list[str]:
     """Return the names of a kind with their lines, in columns."""
     if kind == CONFIGS:
-        return _columns([(config.name, config.what) for config in shipped_configs()], width, indent)
+        return columns([(config.name, config.what) for config in shipped_configs()], width, indent)
     sources = [entry.source for entry in entries(KINDS[kind])]
     name, short = max(len(source.name) for source in sources), max(len(source.short) for source in sources)
     rows = [(f"{source.name:{name}}  {source.short:{short}}".rstrip(), source.title) for source in sources]
-    return _columns(rows, width, indent)
+    return columns(rows, width, indent)
 
 
 def one_class(entry: Entry, width: int | None) -> list[str]:
@@ -45,7 +45,7 @@ def one_class(entry: Entry, width: int | None) -> list[str]:
     short = f" ({source.short})" if source.short else ""
     description = re.split(r"\n\s*\n", source.docstring.long_description or "")
     texts = [f"{entry.class_path}{short}: {source.title}", *map(one_line, filter(str.strip, description))]
-    lines = [line for text in texts for line in (*_filled(text, width), "")]
+    lines = [line for text in texts for line in (*filled(text, width), "")]
     if entry.options:
         lines += ["options:", *_options(entry, width), ""]
     lines += ["in a config:", *(f"  {line}" for line in snippet(entry).splitlines()), ""]
@@ -57,22 +57,22 @@ def _options(entry: Entry, width: int | None) -> list[str]:
     for name, kind, default, text in entry.options:
         value = "must be given" if default is REQUIRED else f"default: {plain(default)}"
         rows.append((name, f"{text} ({kind}; {value})"))
-    return _columns(rows, width, indent=2)
+    return columns(rows, width, indent=2)
 
 
-def _columns(rows: Sequence[tuple[str, str]], width: int | None, indent: int) -> list[str]:
+def columns(rows: Sequence[tuple[str, str]], width: int | None, indent: int) -> list[str]:
     """Return names and texts side by side; in a narrow terminal, a text is under its name."""
     left = indent + max(len(name) for name, _ in rows) + 2
     narrow = width is not None and width - left < MIN_WIDTH
     lines = []
     for name, text in rows:
         head = " " * indent + name
-        first, *others = _filled(text, width, indent + 2 if narrow else left) or [""]
+        first, *others = filled(text, width, indent + 2 if narrow else left) or [""]
         lines += [head, first, *others] if narrow else [(head + first[len(head) :]).rstrip(), *others]
     return lines
 
 
-def _filled(text: str, width: int | None, indent: int = 0) -> list[str]:
+def filled(text: str, width: int | None, indent: int = 0) -> list[str]:
     """Return a text in lines of a width; a formula or an address is not cut."""
     before = " " * indent
     if width is None:

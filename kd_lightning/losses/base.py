@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.data.loader import Batch
+from kd_lightning.docstrings import show_options
 from kd_lightning.errors import UserError
-from kd_lightning.losses.docstrings import with_arguments
 from kd_lightning.networks.layers import Outputs, Shapes
 
 Targets = dict[str, Tensor]
@@ -49,7 +49,7 @@ class Loss(nn.Module, ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         """Describe in the docstring also those arguments that only the bases describe."""
         super().__init_subclass__(**options)
-        cls.__doc__ = with_arguments(cls)
+        show_options(cls)
 
     def __init__(self, weight: float = 1.0, warm_up: int = 0) -> None:
         super().__init__()

@@ -43,8 +43,8 @@ class LogitLoss(Loss):
         teacher, classes = require_teacher(self, teacher), student[LOGITS][0]
         if student[LOGITS] != teacher[LOGITS]:
             raise UserError(
-                f"{type(self).__name__} compares logits, but the student gives {student[LOGITS]} and the teacher "
-                f"{teacher[LOGITS]}; choose a teacher for the same classes."
+                f"{type(self).__name__} compares logits, but the teacher has {teacher[LOGITS][0]} classes, the data "
+                f"has {classes}; fine-tune the teacher (docs/teachers.md#fine-tuning), or use losses on layers."
             )
         if self.standardize and classes < 3:
             raise UserError(

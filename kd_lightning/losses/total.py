@@ -7,15 +7,30 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from kd_lightning.errors import UserError
+from kd_lightning.errors import UserError, require_object
 from kd_lightning.losses.base import Loss, Targets
 from kd_lightning.networks.layers import Outputs, Shapes
 
 if TYPE_CHECKING:
     from kd_lightning.data.loader import Batch
 
+CALL = '{"labels": CrossEntropy(), "kd": SoftTargets(temperature=4)}'
+"""An example of losses."""
+
 TAKEN = ("loss", "accuracy", "teacher_accuracy", "teacher_agreement")
 """Names under which a task logs other values."""
+
+
+def check_losses(losses: object) -> None:
+    """Refuse what is not a dict of losses, in Python.
+
+    Raises:
+        UserError: It is a list or one loss, or one of its values is a class or a name.
+    """
+    if not isinstance(losses, Mapping):
+        raise UserError(f"losses is a {type(losses).__name__}, but each loss needs a name: {CALL}.")
+    for name, loss in losses.items():
+        require_object(f"the loss '{name}'", loss, Loss, CALL)
 
 
 class LossSum(nn.ModuleDict):

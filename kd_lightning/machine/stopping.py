@@ -97,6 +97,11 @@ def reinstall_handlers() -> None:
             signal.signal(number, stop_at_once)
 
 
+def is_command() -> bool:
+    """Return whether a command runs, rather than a user's own program."""
+    return bool(_running.process)
+
+
 def listened_to() -> list[signal.Signals]:
     """Return the signals that this process does not ignore, as a background process ignores Ctrl-C."""
     return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]

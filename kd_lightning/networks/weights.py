@@ -8,17 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kd_lightning.data.class_names import CIFAR10_CLASSES
-from kd_lightning.data.normalize import IMAGENET
+from kd_lightning.data.published import local_file
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write
-from kd_lightning.inference.model_info import ModelInfo, unnamed
-from kd_lightning.networks import DeepNN, LightNN, Network
+from kd_lightning.inference.model_info import ModelInfo
+from kd_lightning.networks import Network
+from kd_lightning.networks.bare_files import assumed_info, recognize
 from kd_lightning.networks.building import build_network, find_network
+from kd_lightning.networks.safetensors_file import ENDING, read_safetensors, to_safetensors
 from kd_lightning.networks.torch_file import read_file
 
 INFO_KEY = "model_info"
 """The key of ``ModelInfo`` in ``.pth`` files and checkpoints."""
+
+ENDINGS = (".pth", ENDING)
+"""How the names of files of weights end."""
 
 PLAIN_KEY = "plain_network"
 """The key of the fused, plain network's weights in a checkpoint."""
@@ -36,10 +40,10 @@ PARTS = ("student.", "teacher.")
 def save_weights(
     path: str | Path, network: Network, info: ModelInfo, check: Callable[[Path], None] | None = None
 ) -> None:
-    """Write a ``.pth`` with the weights and all that prediction needs, only tensors and plain values.
+    """Write the weights and all that prediction needs, only tensors and plain values.
 
     Args:
-        path: The file to write.
+        path: The file to write, a ``.pth`` or ``.safetensors``.
         network: The network.
         info: Its description for prediction.
         check: Checks the file before it is saved; where it raises, nothing is saved.
@@ -48,20 +52,25 @@ def save_weights(
         UserError: The file cannot be written.
     """
     state_dict = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    content = io.BytesIO()  # torch would hide the system's errors if it wrote the file itself
-    torch.save({INFO_KEY: info.to_plain(), "state_dict": state_dict}, content)
+    content = to_safetensors(state_dict, info) if Path(path).suffix == ENDING else _to_pth(state_dict, info)
     with atomic_write(path) as temporary:
-        temporary.write_bytes(content.getvalue())  # a view would crash some Python 3.12 where writing fails
+        temporary.write_bytes(content)
         if check is not None:
             check(temporary)
+
+
+def _to_pth(state_dict: Mapping[str, Tensor], info: ModelInfo) -> bytes:
+    content = io.BytesIO()  # torch would hide the system's errors if it wrote the file itself
+    torch.save({INFO_KEY: info.to_plain(), "state_dict": state_dict}, content)
+    return content.getvalue()  # a view would crash some Python 3.12 where writing fails
 
 
 def load_model(path: str | Path, network_class: str | None = None) -> tuple[Network, ModelInfo]:
     """Build the network that a file describes and load its weights.
 
     Args:
-        path: A ``.pth`` or ``.ckpt`` of ours, or a bare state dict of ``DeepNN`` or ``LightNN`` (recognized by its
-            shapes; CIFAR-10's classes and ImageNet's normalization are assumed).
+        path: A ``.pth``, ``.safetensors`` or ``.ckpt`` of ours, or a bare state dict of ``DeepNN`` or ``LightNN``
+            (recognized by its shapes; CIFAR-10's classes and ImageNet's normalization are assumed).
         network_class: Import path of the network's class, where it is not imported yet.
 
     Returns:
@@ -72,7 +81,7 @@ def load_model(path: str | Path, network_class: str | None = None) -> tuple[Netw
     """
     state_dict, info = read_weights(path)
     if info is None:
-        info = _recognize(state_dict, path)
+        info = parse_info(recognize(state_dict, path).to_plain(), path)
     kind = find_network(info.network, network_class, str(path))
     return network_of(kind, info, state_dict, path), info
 
@@ -90,6 +99,11 @@ def load_weights(network: Network, path: str | Path) -> ModelInfo:
     if info is not None and info.network != network.class_path:
         expected, found = type(network).__name__, info.network.rpartition(".")[2]
         raise UserError(f"{path} holds weights of {found}, not of {expected}; name a {expected} file or that network.")
+    if info is not None and len(info.class_names) != network.num_classes:
+        raise UserError(
+            f"{path} was trained on {len(info.class_names)} classes, the data has {network.num_classes}; "
+            "fine-tune it for these, or take another: docs/teachers.md#fine-tuning."
+        )
     _load(network, state_dict, path)
     return info or assumed_info(network.class_path, network.arguments)
 
@@ -97,10 +111,13 @@ def load_weights(network: Network, path: str | Path) -> ModelInfo:
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]:
     """Read a network's state dict and description, without executing code from the file.
 
+    Args:
+        path: The file, or ``https://HOST/FILE#sha256=CHECKSUM``, as wherever weights are read.
+
     Raises:
         UserError: The file is missing, damaged, holds pickled code or has no state dict.
     """
-    content = read_file(Path(path))
+    content = read_content(local_file(path))
     if not isinstance(content, Mapping):
         raise UserError(
             f"{path} holds a {type(content).__name__}, not weights; give a .pth or .ckpt file of a network."
@@ -118,6 +135,18 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelInfo | None]
     if any(value.nbytes > value.untyped_storage().nbytes() for value in state_dict.values()):
         raise UserError(f"{path} names more values than it holds; give a .pth or .ckpt file written by fit.")
     return {name: state_dict[key] for name, key in names.items()}, info
+
+
+def read_content(path: Path) -> Any:
+    """Read a file of weights or a checkpoint; a ``.safetensors`` gives what a ``.pth`` gives.
+
+    Raises:
+        UserError: The file is missing, damaged or holds pickled code.
+    """
+    if path.suffix != ENDING or not path.is_file():
+        return read_file(path)
+    state_dict, info = read_safetensors(path)
+    return {"state_dict": state_dict, **({} if info is None else {INFO_KEY: info})}
 
 
 def network_weights(state_dict: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,40 +175,6 @@ def parse_info(values: Any, path: str | Path) -> ModelInfo:
         raise UserError(
             f"{path} does not describe its network correctly{reason}; write the file again with fit."
         ) from error
-
-
-def _recognize(state_dict: Mapping[str, Tensor], path: str | Path) -> ModelInfo:
-    """Recognize DeepNN or LightNN by the shapes of a bare state dict."""
-    kind, channels = (DeepNN, 32) if "features.7.weight" in state_dict else (LightNN, 16)
-    try:
-        in_channels = state_dict["features.0.weight"].shape[1]
-        image_size = 4 * round((state_dict["classifier.0.weight"].shape[1] / channels) ** 0.5)
-        num_classes = state_dict["classifier.3.weight"].shape[0]
-    except (KeyError, IndexError) as error:
-        raise UserError(
-            f"{path} is a state dict of neither DeepNN nor LightNN; give the .pth that fit wrote."
-        ) from error
-    arguments: dict[str, bool | int | float | str] = {
-        "num_classes": num_classes,
-        "in_channels": in_channels,
-        "image_size": image_size,
-    }
-    assumed = assumed_info(f"{kind.__module__}.{kind.__qualname__}", arguments)
-    return parse_info(assumed.to_plain(), path)
-
-
-def assumed_info(network: str, arguments: Mapping[str, Any]) -> ModelInfo:
-    """Return the assumed description of a bare state dict: CIFAR-10's classes, ImageNet's normalization.
-
-    Args:
-        network: Import path of its network's class.
-        arguments: The network's constructor arguments.
-    """
-    num_classes, in_channels = arguments["num_classes"], arguments["in_channels"]
-    is_cifar10 = (num_classes, in_channels) == (len(CIFAR10_CLASSES), 3)
-    names = CIFAR10_CLASSES if is_cifar10 else unnamed(num_classes)
-    mean, std = (values[:in_channels] for values in IMAGENET)
-    return ModelInfo(network, dict(arguments), names, mean, std, arguments["image_size"])
 
 
 def network_of(

@@ -11,7 +11,7 @@ class Options(argparse.Namespace):
     """The parsed options, as ``predict --help`` explains them; ``threads`` of 0 takes what there is."""
 
     images: list[str]
-    model: Path
+    model: str
     network: str | None
     output: Path | None
     sheet: Path | None
@@ -28,15 +28,20 @@ def parse(args: Sequence[str]) -> Options:
         UserError: An option is unknown, missing or out of range.
     """
     parser = PlainParser(
-        prog="python -m kd_lightning predict",
+        prog="kd-lightning predict",
         description="Classify image files, and all images in folders and the folders in them.",
         epilog="The exit status is 1 where images could not be read; the others are predicted all the same.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="an image file, or a folder of images")
-    add("--model", required=True, type=Path, metavar="FILE", help="an .onnx (needs no torch), .pth or .ckpt of a run")
-    add("--network", metavar="CLASS", help="of a .pth or .ckpt: the class of a network of your own, my_networks.TinyNN")
+    add(
+        "--model",
+        required=True,
+        metavar="FILE",
+        help="an .onnx (needs no torch), or weights; or https://...#sha256=...",
+    )
+    add("--network", metavar="CLASS", help="of weights: the class of a network of your own, my_networks.TinyNN")
     results = _file(".json", ".jsonl", ".csv")
     add("--output", type=results, metavar="FILE", help="write the results too, by the ending as .json, .jsonl, .csv")
     add("--top", type=_count, default=2, metavar="K", help="show the K likeliest classes (default: 2)")

@@ -21,7 +21,8 @@ def predict_image(image_path: str | Path, model_path: str | Path) -> "tuple[str,
 
     Args:
         image_path: The image file.
-        model_path: An ``.onnx``, a ``.pth``, a ``.ckpt``, or a bare state dict of ``DeepNN`` or ``LightNN``.
+        model_path: An ``.onnx``, ``.pth``, ``.safetensors`` or ``.ckpt``, or a bare state dict of ``DeepNN`` or
+            ``LightNN``.
 
     Returns:
         The name of the likeliest class, and the probabilities of all classes, (K,), in the order of the network's
@@ -35,7 +36,7 @@ def predict_image(image_path: str | Path, model_path: str | Path) -> "tuple[str,
     if predictor.clipped:
         warnings.warn(f"{shown(predictor.clipped.pop())} {BEYOND}.", stacklevel=2)
     label = predictor.info.class_names[int(probabilities.argmax())]
-    if is_onnx(model_path):
+    if is_onnx(predictor.path):
         return label, probabilities
     import torch
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kd_lightning.data.published import local_file
 from kd_lightning.errors import UserError
 from kd_lightning.inference.onnx_predictor import OnnxPredictor, Predictor
 
@@ -18,15 +19,17 @@ def open_predictor(path: str | Path, threads: int = 0, network: str | None = Non
     """Open a model file.
 
     Args:
-        path: An ``.onnx``, a ``.pth``, a ``.ckpt``, or a bare state dict of ``DeepNN`` or ``LightNN``.
+        path: An ``.onnx``, ``.pth``, ``.safetensors`` or ``.ckpt``, or a bare state dict of ``DeepNN`` or ``LightNN``;
+            its path, or ``https://HOST/FILE#sha256=CHECKSUM``.
         threads: CPU threads for the network; 0 leaves the number to onnxruntime or torch.
         network: Import path of the network's class, where it is one of the user's own.
 
     Raises:
         UserError: The file is missing or damaged, is for an unknown network, or needs torch where it is not installed.
     """
+    path = local_file(path)
     if is_onnx(path) and network is not None:
-        raise UserError(f"--network {network} is for .pth and .ckpt files, but {path} holds its network; leave it out.")
+        raise UserError(f"--network {network} is for files of weights, but {path} holds its network; leave it out.")
     if is_onnx(path):
         # without spinning: these cores decode the next images
         return OnnxPredictor(path, threads=threads, spin=False, bounded=True)

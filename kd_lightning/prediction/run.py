@@ -75,7 +75,7 @@ def _outputs(stack: ExitStack, predictor: Predictor, files: Sequence[str], optio
     if options.output:
         outputs.append(stack.enter_context(results_file(options.output, names, top, threshold)))
     if options.sheet:
-        sheet = contact_sheet(options.sheet, files, options.model.name, threshold, predictor.info.pixel_range)
+        sheet = contact_sheet(options.sheet, files, Path(predictor.path).name, threshold, predictor.info.pixel_range)
         outputs.append(stack.enter_context(sheet))
     return outputs
 

@@ -16,7 +16,8 @@ class TorchPredictor(Predictor):
     """Opens weights and gives the probabilities of images, on the CPU.
 
     Args:
-        path: What ``kd_lightning.networks.weights.load_model`` takes: ``.pth``, ``.ckpt`` or a bare state dict.
+        path: What ``kd_lightning.networks.weights.load_model`` takes: ``.pth``, ``.safetensors``, ``.ckpt`` or a
+            bare state dict.
         threads: CPU threads for torch, in the whole process; 0 leaves them as they are.
         network: Import path of the network's class, where it is not imported yet.
 

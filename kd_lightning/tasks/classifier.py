@@ -20,4 +20,4 @@ class Classifier(Task):
     """
 
     def __init__(self, network: Network, label_smoothing: float = 0.0, **options: Any) -> None:
-        super().__init__(network, {"ce_loss": CrossEntropy(label_smoothing)}, None, **options)
+        super().__init__(network, {"labels": CrossEntropy(label_smoothing)}, None, **options)

@@ -38,7 +38,7 @@ class CosineDistill(Distill):
         **options: Any,
     ) -> None:
         losses = {
-            "ce_loss": CrossEntropy(weight=ce_loss_weight),
+            "labels": CrossEntropy(weight=ce_loss_weight),
             "hidden_rep_loss": HiddenCosine(student_layer, teacher_layer, weight=hidden_rep_loss_weight),
         }
         super().__init__(network, teacher, losses, **options)

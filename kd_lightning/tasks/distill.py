@@ -5,8 +5,10 @@ from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
+from kd_lightning.errors import require_object
 from kd_lightning.losses import Batch, Loss
 from kd_lightning.losses.pairs import feature_extractor, pair_lines
+from kd_lightning.losses.total import check_losses
 from kd_lightning.networks import Network
 from kd_lightning.tasks.checkpoints import TEACHER_KEY, check_teacher
 from kd_lightning.tasks.task import Task
@@ -39,9 +41,12 @@ class Distill(Task):
         network: Network,
         teacher: Teacher,
         losses: dict[str, Loss],
+        *,
         cache_teacher: bool | Literal["auto"] = "auto",
         **options: Any,
     ) -> None:
+        require_object("teacher", teacher, Teacher, 'Teacher(DeepNN(), weights="teacher.pth")')
+        check_losses(losses)
         teacher.network.to_channels_last()
         extractor = feature_extractor(teacher, teacher.network, losses, lambda loss: loss.teacher_layers)
         super().__init__(network, losses, extractor.shapes, **options)

@@ -67,3 +67,5 @@ class EpochMetrics(nn.Module):
         """Log the metrics of an epoch once: logging in every step would cost more than LightNN's optimizer."""
         for name, metric in self.of(stage).items():
             task.log(name, metric, prog_bar=name == f"{stage}/accuracy")
+        if stage == "train":  # on_step would cost a synchronization with the GPU in every step
+            task.log("learning_rate", float(task.trainer.optimizers[0].param_groups[0]["lr"]), rank_zero_only=True)

@@ -22,6 +22,28 @@ def notebook_optimizer(parameters: Any) -> Adam:
     return Adam(parameters, lr=5e-5, fused=True)
 
 
+def check_factories(optimizer: object, lr_scheduler: object) -> None:
+    """Refuse what cannot create an optimizer or a schedule, such as a name or an optimizer itself.
+
+    Raises:
+        UserError: One is not a function, a class or a ``partial``.
+    """
+    if not callable(optimizer):
+        raise UserError(
+            f"the optimizer is {_described(optimizer)}, but it must create one from parameters; give "
+            "partial(torch.optim.AdamW, lr=3e-3), or the class itself."
+        )
+    if lr_scheduler is not None and not callable(lr_scheduler):
+        raise UserError(
+            f"the lr_scheduler is {_described(lr_scheduler)}, but it must create one from an optimizer; give "
+            "partial(torch.optim.lr_scheduler.StepLR, step_size=10), or a class such as OneCycle itself."
+        )
+
+
+def _described(value: object) -> str:
+    return repr(value) if isinstance(value, str | int | float | dict) else f"an object of {type(value).__name__}"
+
+
 def flattens_weights(optimizer: Optimizer, trainer: Trainer) -> bool:
     """Return whether something calls ``view`` on weights or gradients, which only contiguous memory allows."""
     elementwise = type(optimizer).__module__.startswith("torch.optim.") and not isinstance(optimizer, LBFGS)

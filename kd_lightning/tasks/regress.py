@@ -38,7 +38,7 @@ class FeatureRegressDistill(Distill):
         **options: Any,
     ) -> None:
         losses = {
-            "ce_loss": CrossEntropy(weight=ce_loss_weight),
+            "labels": CrossEntropy(weight=ce_loss_weight),
             "feature_map_loss": FeatureRegression(student_layer, teacher_layer, weight=feature_map_weight),
         }
         super().__init__(network, teacher, losses, **options)

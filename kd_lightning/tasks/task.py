@@ -10,14 +10,23 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from kd_lightning.callbacks.of_task import callbacks_of_task, renew_averages
+from kd_lightning.docstrings import show_options
+from kd_lightning.errors import require_object
 from kd_lightning.losses import Batch, Loss, LossSum, Shapes, Targets
 from kd_lightning.losses.pairs import feature_extractor
+from kd_lightning.losses.total import check_losses
 from kd_lightning.networks import Network
 from kd_lightning.networks.reparameterize import reparameterize_network
 from kd_lightning.tasks.checkpoints import check_checkpoint, describe_checkpoint, model_info
 from kd_lightning.tasks.compiled import CompiledNetworks
 from kd_lightning.tasks.epoch_metrics import EpochMetrics
-from kd_lightning.tasks.optimization import Interval, flattens_weights, notebook_optimizer, schedule_entry
+from kd_lightning.tasks.optimization import (
+    Interval,
+    check_factories,
+    flattens_weights,
+    notebook_optimizer,
+    schedule_entry,
+)
 from kd_lightning.tasks.step import Step
 
 if TYPE_CHECKING:
@@ -52,11 +61,17 @@ class Task(LightningModule):
         images: Images in the data set that the losses are trained on; 0 before it is known.
     """
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Show also the options that the bases have."""
+        super().__init_subclass__(**options)
+        show_options(cls)
+
     def __init__(
         self,
         network: Network,
         losses: dict[str, Loss],
         teacher_shapes: Shapes | None = None,
+        *,
         optimizer: OptimizerCallable = notebook_optimizer,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Interval = "auto",
@@ -65,6 +80,9 @@ class Task(LightningModule):
         reparameterize: int = 0,
     ) -> None:
         super().__init__()
+        require_object("network", network, Network, "LightNN(), or ModuleNetwork(module='my_networks.Net')")
+        check_losses(losses)
+        check_factories(optimizer, lr_scheduler)
         network = reparameterize_network(network, reparameterize) if reparameterize else network
         self.network = network.to_channels_last()
         self.extractor = feature_extractor(network, network, losses, lambda loss: loss.student_layers)

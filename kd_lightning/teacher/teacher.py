@@ -13,7 +13,7 @@ from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.compatibility import check_channels_and_classes, same_normalization
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.digest import digest
-from kd_lightning.errors import UserError
+from kd_lightning.errors import UserError, require_object
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses.base import to_float32
 from kd_lightning.networks import Network
@@ -25,8 +25,9 @@ class Teacher(nn.Module):
 
     Args:
         network: The teacher's network.
-        weights: File with its weights (``.pth`` or ``.ckpt``). Without it, ``fit`` takes those of the newest run
-            that was trained with ``config`` as it is now, and the Python API takes the network as it is.
+        weights: File with its weights (``.pth``, ``.safetensors`` or ``.ckpt``), or the address of one with its
+            SHA-256, ``https://HOST/FILE#sha256=CHECKSUM``. Without it, ``fit`` takes those of the newest run that was
+            trained with ``config`` as it is now, and the Python API takes the network as it is.
         config: Config with which ``fit`` trains the teacher first where there is no such run. It takes the data, the
             random seed and the changed trainer options of the student's run.
         normalization: Mean and std of each channel with which a bare state dict's training images were normalized;
@@ -48,6 +49,8 @@ class Teacher(nn.Module):
         normalization: Normalization | None = None,
     ) -> None:
         super().__init__()
+        require_object("network", network, Network, 'Teacher(DeepNN(), weights="teacher.pth")')
+        weights = None if weights is None else str(weights)  # checkpoints hold no paths
         info = None if weights is None else read_weights(weights)[1]
         if info is not None and info.image_size != network.image_size:
             network = network.rebuilt(image_size=info.image_size)

@@ -11,8 +11,10 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
 from kd_lightning.data import ImageDataModule
+from kd_lightning.data.published import local_file
 from kd_lightning.errors import UserError
 from kd_lightning.training.console import print_rank_zero
+from kd_lightning.training.suggest import FROM_DATA
 from kd_lightning.training.yaml_check import read_yaml
 
 LAUNCHERS = {
@@ -34,9 +36,6 @@ MIN_VALUES = {
     **dict.fromkeys(("gradient_clip_val", "log_every_n_steps", "min_epochs", "min_steps"), 0),
 }
 """Minima of the trainer's options that Lightning does not check."""
-
-FROM_DATA = ("num_classes", "in_channels", "image_size")
-"""Arguments of a network that the data set."""
 
 WHILE_TRAINING = ("dropout",)
 """Arguments of a network that do not change a frozen one."""
@@ -112,10 +111,10 @@ def check_trainer(trainer: Namespace) -> None:
 def check_teacher_file(own: Namespace) -> None:
     """Refuse a named file with the teacher's weights that does not exist."""
     settings = teacher_settings(own)
-    if settings is not None and settings.weights is not None and not Path(settings.weights).is_file():
+    if settings is not None and settings.weights is not None and not local_file(settings.weights).is_file():
         raise UserError(
             f"--model.teacher.weights is {settings.weights}, which is not a file; leave it out, and fit trains the "
-            f"teacher first, or train it with `python -m kd_lightning fit --config {settings.config}`."
+            f"teacher first, or train it with `kd-lightning fit --config {settings.config}`."
         )
 
 

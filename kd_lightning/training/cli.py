@@ -7,7 +7,6 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 
 import kd_lightning.callbacks
@@ -16,7 +15,7 @@ import kd_lightning.losses
 import kd_lightning.networks
 import kd_lightning.tasks.schedules
 import kd_lightning.teacher  # noqa: F401  bare class names are those of imported classes
-from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt, SaveWeights
+from kd_lightning.callbacks import RunSummary, SaveOnInterrupt, SaveWeights
 from kd_lightning.callbacks.measure_baseline import MeasureBaseline
 from kd_lightning.callbacks.measured_weights import MeasuredWeights
 from kd_lightning.callbacks.run_folder import RunFolder
@@ -25,7 +24,6 @@ from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
-from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.tasks import Task
 from kd_lightning.training.checkpoint_files import write_atomic_checkpoints
@@ -36,11 +34,10 @@ from kd_lightning.training.dry_run import EndAtFirstStep, dry_run
 from kd_lightning.training.first import BASELINE_HELP, HELP, find_or_train, require_teacher
 from kd_lightning.training.mistakes import explained
 from kd_lightning.training.parser import Parser
-from kd_lightning.training.run_files import RunFiles, checkpoints
+from kd_lightning.training.run_files import RunFiles
 from kd_lightning.training.save_config import SaveConfig
+from kd_lightning.training.trainer import DEFAULTS, LOGS, fit_callbacks, run_logger
 from kd_lightning.training.which_checkpoint import choose_checkpoint
-
-LOGS = "lightning_logs"
 
 
 class TrainingCLI(LightningCLI):
@@ -130,18 +127,14 @@ class TrainingCLI(LightningCLI):
         """Build the trainer with a TensorBoard folder named after the config, and the callbacks of every fit."""
         trainer = self.config_init[str(self.subcommand)].trainer
         if trainer.logger in (None, True):
-            kwargs["logger"] = TensorBoardLogger(str(self.logs.parent), f"{LOGS}/{self.name}", default_hp_metric=False)
+            kwargs["logger"] = run_logger(self.logs, self.name, with_test=self.subcommand != "fit")
         folder = RunFolder(self.logs / self.name)
         own = trainer.callbacks or []
         kwargs["callbacks"] = [folder, *own, SaveOnInterrupt()]
         if self.subcommand == "fit":
-            validates = self.datamodule.has_val and trainer.limit_val_batches != 0
-            kept = [] if trainer.enable_checkpointing is False else checkpoints(validates)
-            files = self.config_init[str(self.subcommand)].files.callbacks(own)
-            # SaveOnInterrupt comes after callbacks that average weights; RunSummary lists the files of the others
-            kwargs["callbacks"] = [folder, LogContactSheet(), *kept, *files, *own, SaveOnInterrupt(), TrainAhead()]
+            keeps, files = trainer.enable_checkpointing is not False, self.config_init[str(self.subcommand)].files
             baseline = [] if self.baseline is None else [MeasureBaseline(str(self.baseline))]
-            kwargs["callbacks"] += [*baseline, RunSummary(self.name)]
+            kwargs["callbacks"] = fit_callbacks(folder, own, files, keeps, [*baseline, RunSummary(self.name)])
         built = super().instantiate_trainer(**kwargs)
         folder.give_versions(built.loggers)
         write_atomic_checkpoints(built)
@@ -197,7 +190,7 @@ def run(args: Sequence[str] | Namespace, kind: type[TrainingCLI] = TrainingCLI, 
         StoppedByUser: The user stopped it.
     """
     if options.get("run", True):
-        options |= {"parser_kwargs": {"fit": {"description": HELP}}}
+        options |= {"parser_kwargs": {"prog": "kd-lightning", "fit": {"description": HELP}}}
     with explained():
         return kind(
             Task,
@@ -207,7 +200,7 @@ def run(args: Sequence[str] | Namespace, kind: type[TrainingCLI] = TrainingCLI, 
             parser_class=Parser,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults={"devices": 1, "num_sanity_val_steps": 0, "enable_model_summary": False},
+            trainer_defaults=DEFAULTS,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,

@@ -10,7 +10,6 @@ from jsonargparse import ActionConfigFile, Namespace
 from kd_lightning.errors import UserError
 from kd_lightning.training.class_change import drop_replaced
 from kd_lightning.training.yaml_check import read_yaml
-from kd_lightning.wording import did_you_mean
 
 PACKAGE = Path(__file__).parents[1]
 SHIPPED = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
@@ -28,10 +27,10 @@ def find_config(name: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     there = sorted({path.name for folder in folders for path in folder.glob("*.yaml")})
-    near = get_close_matches(name, there)
+    if near := get_close_matches(name if Path(name).suffix else f"{name}.yaml", there, n=2, cutoff=0.7):
+        raise UserError(f"there is no config '{name}'; did you mean {' or '.join(near)}?")
     raise UserError(
-        f"there is no config '{name}'{did_you_mean(near)}, neither here nor in ./configs; `list configs` "
-        "shows the shipped ones."
+        f"there is no config '{name}', here or in ./configs; `kd-lightning list configs` shows the shipped ones."
     )
 
 

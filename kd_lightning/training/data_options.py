@@ -11,7 +11,7 @@ from kd_lightning.training.parser import Parser
 
 def data_parser(command: str, description: str, *, required: bool = True) -> Parser:
     """Return a parser with ``--data``, which takes any data source and its options."""
-    parser = Parser(prog=f"kd_lightning {command}", description=description)
+    parser = Parser(prog=f"kd-lightning {command}", description=description)
     parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True, required=required)
     return parser
 

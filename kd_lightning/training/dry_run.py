@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 
-from kd_lightning.callbacks import LogContactSheet, RunSummary, SaveOnInterrupt
+from kd_lightning.callbacks import LogContactSheet, LogHyperparameters, RunSummary, SaveOnInterrupt
 from kd_lightning.callbacks.run_folder import RunFolder
 from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.data import ImageDataModule
@@ -19,7 +19,8 @@ from kd_lightning.tasks.distill import Distill
 from kd_lightning.training.save_config import SaveConfig
 
 WRITES: tuple[type[Any], ...] = (
-    *(Checkpoint, LogContactSheet, ProgressBar, RunFolder, RunSummary, SaveConfig, SaveOnInterrupt),
+    *(Checkpoint, LogContactSheet, LogHyperparameters, ProgressBar, RunFolder, RunSummary, SaveConfig),
+    SaveOnInterrupt,
 )
 """Callbacks that write before the first step, or when a fit ends in an exception; they refuse nothing then."""
 

@@ -88,7 +88,7 @@ def find_or_train(
         check()
         found |= {run.what: _train(run, logs, train) for run in missing}
     weights = {what: path for what, path in found.items() if path is not None}
-    taught = {} if settings is None or settings.weights is None else {"Teacher": Path(settings.weights)}
+    taught = {} if settings is None or settings.weights is None else {"Teacher": str(settings.weights)}
     for what, path in (taught | weights).items():
         print_weights(what, path)
     return weights
@@ -179,7 +179,7 @@ def require_teacher(parser: LightningArgumentParser, own: Namespace, logs: Path)
     weights = weights or find(teacher_run(parser, own), logs)
     if weights is None:
         raise UserError(
-            f"there is no teacher in {runs} for this config; train it with `python -m kd_lightning fit --config "
+            f"there is no teacher in {runs} for this config; train it with `kd-lightning fit --config "
             f"{settings.config}`, or name its file with --model.teacher.weights."
         )
     return weights
@@ -192,7 +192,7 @@ def _learned_from(checkpoint: str | None) -> str | None:
     return teacher.get("weights") if isinstance(teacher, Mapping) else None
 
 
-def print_weights(what: str, weights: Path) -> None:
+def print_weights(what: str, weights: str | Path) -> None:
     """Print the weights of a teacher or baseline, with their accuracy."""
     _, info = read_weights(weights)
     if info is None:

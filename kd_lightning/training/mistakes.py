@@ -34,6 +34,7 @@ CHECKS = ("lightning", "lightning_utilities", "torch.optim")
 LIBRARIES = ("kd_lightning", "lightning", "lightning_utilities", "torch", "torchmetrics", "jsonargparse", "numpy")
 """Libraries, whose code is not the user's, beside Python's own."""
 
+NO_DEVICE = ("No supported gpu backend found", "can not run on your system since the accelerator is not available")
 NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")
 
 
@@ -79,6 +80,10 @@ def _mistake(error: Exception) -> UserError | None:
     if disk_full_message(error) or lost_process(error) or not _is_about_settings(frames, at):
         return None
     reason = reason or type(error).__name__
+    if at is None and any(words in reason for words in NO_DEVICE):
+        return UserError(
+            "--trainer.accelerator asks for a device that PyTorch does not find here; leave it out, or write cpu."
+        )
     if at is None:
         return UserError(f"the --trainer options do not fit each other or this machine: {reason}.")
     owner = frames[at].f_locals["self"]

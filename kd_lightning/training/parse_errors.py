@@ -1,34 +1,21 @@
 """Turns the parser's reports, which can be pages, into one sentence."""
 
 import re
-import sys
-from collections.abc import Iterator
 from difflib import get_close_matches
 from pkgutil import resolve_name
 from typing import Any
 
 from jsonargparse import ArgumentParser
-from lightning.pytorch import Callback
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kd_lightning.data import ImageDataModule
-from kd_lightning.data.augment import Augmentation
-from kd_lightning.losses import Loss
 from kd_lightning.networks import Network
-from kd_lightning.tasks import Task
-from kd_lightning.training.checks import FROM_DATA
+from kd_lightning.training import class_choices
+from kd_lightning.training.suggest import FROM_DATA
 from kd_lightning.wording import did_you_mean
 
-CHOICES: dict[str, type[Any]] = {
-    "model": Task,
-    "network": Network,
-    "losses": Loss,
-    "data": ImageDataModule,
-    "augment": Augmentation,
-    "callbacks": Callback,
-}
-"""The base class of what a key takes: an unknown class name is answered with the known ones."""
+EXAMPLES = {"save_dir": "lightning_logs", "root": "photos", "monitor": "val/loss", "step_size": "10"}
+"""Values of options that must be given."""
 
 STUDY = ("baseline", "compared", "teacher", "options", "teachers", "seeds", "first_seed", "looks", "onnx")
 """Keys that only a study has; of runs, ``baseline`` names a config and is text."""
@@ -112,12 +99,12 @@ def explain(message: str) -> str:
         or _wrong_name(message, deepest, keys)
         or _wrong_value(message, deepest, keys)
         or "; ".join(line.strip(" -") for line in message.splitlines() if line.strip())
-    ).removesuffix(".")
+    ).rstrip(".")
     if keys[:1] == ["baseline"] or re.search(rf"has no '({'|'.join(STUDY)})\b", sentence):
         sentence += "; a study, which has a baseline, is run by `compare`"
     if close := re.search(r"[{\[' ]([A-Za-z_]\w*):([A-Za-z_][\w.]*)", sentence):
         sentence += f"; YAML needs a space after each colon: `{close[1]}: {close[2]}`"
-    return f"{sentence}."
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def _option(message: str, keys: list[str], value: str = "") -> str:
@@ -176,10 +163,10 @@ def _missing(message: str, keys: list[str]) -> str | None:
         return None
     if not keys:
         names = re.sub(r"\b(fit|validate|test)\.", "--", missing[1])
-        return f"{names} must be given, best in a config: `--config teacher.yaml` and the like"
+        return f"{names} must be given, best in a config: `--config quickstart.yaml` and the like"
     name = missing[1].partition(",")[0]
     where = _option(message, [*keys, f"{name}=None"]).rpartition(".")[0]
-    return f"{missing[1]} must be given in --{where}"
+    return f"{missing[1]} must be given in --{where}, as in --{where}.{name} {EXAMPLES.get(name, name.upper())}"
 
 
 def _wrong_value(message: str, deepest: str, keys: list[str]) -> str | None:
@@ -208,34 +195,10 @@ def _wrong_name(message: str, deepest: str, keys: list[str]) -> str | None:
             groups = {name: found.groupdict().get(name) or "" for name in ("option", "value", "other", "more")}
             value = groups["value"] or groups["other"] or _given(deepest) or groups["more"]
             option = groups["option"] or (_option(message, keys, value) if keys else "")
-            choices = _choices(keys[-1], _literals(deepest)) if keys else ""
+            choices = class_choices.choices(keys[-1], _literals(deepest), value) if keys else ""
             return sentence.format(option=option, value=value, more=groups["more"].strip(), choices=choices)
     return None
 
 
 def _literals(types: str) -> list[str]:
     return [text.strip("'\"") for texts in re.findall(r"Literal\[([^\]]+)\]", types) for text in texts.split(", ")]
-
-
-def _choices(option: str, words: list[str]) -> str:
-    base = CHOICES.get(option.rpartition(".")[2])
-    names = sorted({kind.__name__ for kind in _concrete(base)}) if base else []
-    choices = list(dict.fromkeys([*words, *names]))
-    known = f"choose one of {', '.join(choices)}, or " if choices else ""
-    return f"; {known}give an import path such as my_package.MyClass"
-
-
-def _concrete(kind: type[Any]) -> Iterator[type[Any]]:
-    """Yield the concrete subclasses of a class that a config can name: this project's public ones and the user's."""
-    for sub in kind.__subclasses__():
-        yield from _concrete(sub)
-        if _is_offered(sub) and not getattr(sub, "__abstractmethods__", None) and not sub.__name__.startswith("_"):
-            yield sub
-
-
-def _is_offered(kind: type[Any]) -> bool:
-    """Return whether a class is the user's, or one of ours that its package exports."""
-    module = kind.__module__
-    if module.startswith("kd_lightning."):
-        return hasattr(sys.modules[module.rpartition(".")[0]], kind.__name__)
-    return not module.startswith(("lightning.", "pytorch_lightning.", "torch"))

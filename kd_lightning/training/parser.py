@@ -9,6 +9,7 @@ import yaml
 from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+import kd_lightning.data.hugging_face
 import kd_lightning.data.image_folder
 import kd_lightning.data.shapes
 import kd_lightning.data.torchvision_sets  # noqa: F401  bare class names are those of imported classes

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks.weights import read_weights
+from kd_lightning.networks.weights import ENDINGS, read_weights
 from kd_lightning.training.config_files import newest_first
 from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.yaml_check import read_yaml
@@ -77,9 +77,9 @@ def find_run(runs: Path, accepted: Accepted, what: str, remedy: str = "") -> Pat
 
 
 def newest_weights(runs: Path) -> Iterator[Path]:
-    """Yield a ``.pth`` of each run ``version_N`` in a folder that has one, the newest first."""
+    """Yield a file of weights of each run ``version_N`` in a folder that has one, the newest first."""
     for run in newest_first(runs):
-        yield from sorted(run.glob("[!.]*.pth"))[:1]
+        yield from sorted(path for path in run.glob("[!.]*") if path.suffix in ENDINGS)[:1]
 
 
 def _difference(weights: Path, accepted: Accepted) -> str:

@@ -17,7 +17,7 @@ class RunFiles:
     the files that are named here.
 
     Args:
-        weights: The weights, a ``.pth``.
+        weights: The weights, a ``.pth``, or a ``.safetensors``, which the Hugging Face hub expects.
         onnx: The network in fp32, a ``.onnx``; ``null`` exports nothing.
         dynamic: The same with int8 weights in its linear layers; ``null`` leaves it out.
         static: The same with int8 throughout, calibrated on training images; ``null`` leaves it out.
@@ -43,9 +43,9 @@ class RunFiles:
         return callbacks
 
 
-def checkpoints(validates: bool) -> list[Callback]:
+def checkpoints() -> list[Callback]:
     """Return the callbacks that keep the last epoch, and the best one where there are validation images."""
-    callbacks: list[Callback] = [KeepCheckpoint("last", save_on_train_epoch_end=True)]
-    if validates:
-        callbacks.append(KeepCheckpoint("best", monitor="val/accuracy", mode="max"))
-    return callbacks
+    return [
+        KeepCheckpoint("last", save_on_train_epoch_end=True),
+        KeepCheckpoint("best", monitor="val/accuracy", mode="max"),
+    ]

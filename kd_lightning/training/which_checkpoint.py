@@ -5,8 +5,9 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from kd_lightning.data.published import local_file
 from kd_lightning.errors import UserError
-from kd_lightning.networks.torch_file import read_file
+from kd_lightning.networks.weights import read_content
 from kd_lightning.training.config_files import first_config, newest_first
 from kd_lightning.training.console import print_rank_zero
 
@@ -30,10 +31,10 @@ def choose_checkpoint(own: Namespace, command: str, runs: Path) -> Path | None:
         if command != "fit":
             raise UserError(f"{command} measures a checkpoint, but none is given; {_advice(runs, own)}.")
         return None
-    path = newest_checkpoint(runs, given) if given in ("best", "last") else Path(given)
+    path = newest_checkpoint(runs, given) if given in ("best", "last") else local_file(given)
     if path is None:
         raise UserError(f"there is no {given} checkpoint; {_advice(runs, own)}.")
-    content = read_file(path)
+    content = read_content(path)
     own.ckpt_path = str(path)
     print_rank_zero(f"Checkpoint: {path}")
     holds = content if isinstance(content, Mapping) else {}
@@ -61,4 +62,4 @@ def _advice(runs: Path, own: Namespace) -> str:
         return f"add --ckpt_path {newest}, the newest"
     config = first_config(own)
     train = "fit" if config is None else f"fit --config {config}"
-    return f"no run in {runs} has one yet: train with `python -m kd_lightning {train}`, or add --ckpt_path FILE"
+    return f"no run in {runs} has one yet: train with `kd-lightning {train}`, or add --ckpt_path FILE"

@@ -21,7 +21,8 @@ TINY = [
     "--trainer.enable_progress_bar=false",
 ]
 WEIGHTS = "--trainer.callbacks=[SaveWeights, lightning.pytorch.callbacks.ModelCheckpoint]"
-RESULTS = {"config.yaml", "summary.json", "summary.txt", "weights.pth", "best.ckpt", "last.ckpt", "epoch=0-step=1.ckpt"}
+RESULTS = {"README.md", "config.yaml", "summary.json", "summary.txt", "weights.pth"}
+RESULTS |= {"best.ckpt", "last.ckpt", "epoch=0-step=1.ckpt"}
 LOGGERS = {
     "one of the user's": (["--trainer.logger=test_run_folder.NoFolder"], "lightning_logs/student/version_0"),
     "CSV": (["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs"], "logs/lightning_logs/version_0"),

@@ -110,7 +110,7 @@ def test_data_and_networks_do_without_the_ending_of_their_names(capsys: pytest.C
 def test_a_config_is_shown_with_what_runs_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "configs", "quickstart"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "run it: python -m kd_lightning fit --config quickstart.yaml"
+    assert lines[-1] == "run it: kd-lightning fit --config quickstart.yaml"
     config = next(config for config in shipped_configs() if config.name == "quickstart.yaml")
     assert lines[:-2] == config.text.splitlines()
 
@@ -122,8 +122,8 @@ def test_a_config_of_ones_own_is_run_by_its_kinds_command(
     Path("mine.yaml").write_text("model: Classifier\x1b[2J\n")
     assert main(["list", "configs", "my study"]) == main(["list", "configs", "mine.yaml"]) == 0
     shown = capsys.readouterr().out
-    assert "run it: python -m kd_lightning compare --config 'my study.yaml'\n" in shown
-    assert "run it: python -m kd_lightning fit --config mine.yaml\n" in shown
+    assert "run it: kd-lightning compare --config 'my study.yaml'\n" in shown
+    assert "run it: kd-lightning fit --config mine.yaml\n" in shown
     assert "model: Classifier\\x1b[2J\n" in shown
 
 
@@ -157,7 +157,7 @@ def test_unreadable_parts_of_a_class_are_shown_unchanged(own_losses: None, capsy
         (["losses", "listed_losses.Linear"], "listed_losses.Linear is not a subclass of Loss"),
         (["losses", "listed_broken.Own"], "listed_broken.py is not valid Python (invalid syntax"),
         (["configs", "nothing"], "there is no config 'nothing.yaml'"),
-        (["losses", "kd", "more"], "unrecognized arguments: more; `python -m kd_lightning list --help`"),
+        (["losses", "kd", "more"], "unrecognized arguments: more; `kd-lightning list --help`"),
     ],
 )
 def test_an_unknown_name_is_one_sentence(
@@ -190,6 +190,6 @@ def test_a_reader_that_closes_the_pipe_ends_it_quietly() -> None:
 
 
 def test_the_kinds_are_those_that_the_parser_offers_choices_of() -> None:
-    from kd_lightning.training.parse_errors import CHOICES
+    from kd_lightning.training.class_choices import CHOICES
 
     assert {kind.base for kind in KINDS.values()} == {base.__name__ for base in CHOICES.values()} - {"Callback"}

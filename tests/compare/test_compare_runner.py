@@ -20,6 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from plain_module import PlainNet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+import kd_lightning
 from kd_lightning.cli import main
 from kd_lightning.commands import compare as command
 from kd_lightning.compare import measure
@@ -183,6 +184,25 @@ def test_finished_runs_are_reused_for_more_seeds_and_other_teachers(in_process: 
     in_process.clear()
     compare("--teachers=per_seed", seeds=2)
     assert in_process == ["teacher 1", "cosine 1"]  # seed 0 has its own already
+
+
+def test_python_runs_a_study_and_the_command_resumes_it(in_process: list[str]) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    write_configs()
+    write_study("same")
+    options = {name.removeprefix("--"): value for name, value in (word.split("=") for word in TINY)}
+    study = kd_lightning.compare("study.yaml", seeds=3, output=Path("out"), options=options)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [(row.name, row.role, row.runs, row.verdict) for row in study.rows] == [
+        ("student", "baseline", 3, None),
+        ("same", "student", 3, "inconclusive"),
+    ]
+    assert study.rows[1].difference == 0
+    in_process.clear()
+    shown = analyse(compare(seeds=3)).rows
+    assert in_process == []
+    assert [row.mean for row in study.rows] == [found.measures["test_accuracy"].mean for found in shown]  # type: ignore[union-attr]
 
 
 def test_rows_and_seeds_added_after_the_plan_have_no_verdict_and_change_none(
@@ -493,7 +513,7 @@ def test_options_of_runs_are_separated_from_those_of_the_study() -> None:
     assert (request.name, request.study.seeds) == ("notebook_table", 3)
     assert [row.reported for row in request.study.rows] == [71.77, 66.32, 65.00, 65.98]
     first_line = (CONFIGS / "notebook_table.yaml").read_text().splitlines()[0]
-    assert read_request(first_line.removeprefix("# python -m kd_lightning compare ").split()).study.seeds == 5
+    assert read_request(first_line.removeprefix("# kd-lightning compare ").split()).study.seeds == 5
     with pytest.raises(UserError, match="needs a study"):
         read_request(["--seeds=3"])
 
@@ -521,9 +541,7 @@ def test_a_study_without_a_teacher_takes_the_newest_that_fit_has_trained(
     write_study("cosine")
     args = ["compare", "--config=study.yaml", "--seeds=1", "--output=out", *TINY]
     assert main(args) == 2
-    words = (
-        "the row 'cosine' learns from a teacher that is not there yet; train it first with `python -m kd_lightning fit"
-    )
+    words = "the row 'cosine' learns from a teacher that is not there yet; train it first with `kd-lightning fit"
     assert words in capsys.readouterr().err
     assert main(["fit", "--config=teacher.yaml", *TINY]) == 0
     study = compare(seeds=1)

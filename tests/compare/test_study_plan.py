@@ -87,10 +87,8 @@ def test_a_new_study_gets_seeds_that_were_never_used_and_a_folder_of_its_own(tmp
     args = shlex.split("compare --config a.yaml --seeds=3 --trainer.max_epochs 2 --output a --looks [3]")
     words = shlex.split(new_study_command(args, plan, tmp_path / "a"))
     kept = ["--config", "a.yaml", "--trainer.max_epochs", "2"]
-    assert words == [
-        *("python", "-m", "kd_lightning", "compare", *kept, "--output", str(tmp_path / "a_3"), "--first_seed", "17")
-    ]
-    request = read_request(["--config=levers.yaml", "--looks=[3, 5]", *words[8:], "--looks", "null", "--seeds", "9"])
+    assert words == ["kd-lightning", "compare", *kept, "--output", str(tmp_path / "a_3"), "--first_seed", "17"]
+    request = read_request(["--config=levers.yaml", "--looks=[3, 5]", *words[6:], "--looks", "null", "--seeds", "9"])
     assert (request.study.planned_looks, request.study.first_seed) == ((9,), 17)
 
 

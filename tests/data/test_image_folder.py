@@ -36,7 +36,7 @@ def write_split(folder: Path, counts: dict[str, int], start: int = 0) -> None:
 
 
 def module(root: Path, **options: object) -> ImageFolderDataModule:
-    return ImageFolderDataModule(str(root), image_size=8, **options)  # type: ignore[arg-type]
+    return ImageFolderDataModule(str(root), image_size=8, **options)
 
 
 def numbers(data: LabelledImages, rows: torch.Tensor) -> set[tuple[int, int]]:

@@ -101,7 +101,7 @@ class Kept(Classifier):
 
     def __init__(self, like: Classifier) -> None:
         super().__init__(like.network, optimizer=lambda p: SGD(p, lr=0.0, fused=True), fast=like.fast)
-        self.metrics = KeepLogits(["ce_loss"], like.network.num_classes, with_teacher=False)
+        self.metrics = KeepLogits(["labels"], like.network.num_classes, with_teacher=False)
 
 
 def logits(fast: bool, dropout: bool, augment: list[Any], **options: Any) -> Tensor:

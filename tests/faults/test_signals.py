@@ -147,7 +147,7 @@ def accuracies(folder: Path) -> list[float]:
 
 def resumed(folder: Path, ended: Ended) -> list[str]:
     """Return the command that goes on with a stopped fit: the printed one, from the newest checkpoint, or the first."""
-    printed_command = re.search(r"python -m kd_lightning (fit .*)", ended.printed + ended.errors)
+    printed_command = re.search(r"kd-lightning (fit .*)", ended.printed + ended.errors)
     if printed_command:
         return printed_command[1].split()
     checkpoints = sorted(folder.glob("lightning_logs/student/version_*/checkpoints/last.ckpt"))

@@ -38,7 +38,7 @@ def test_pixels_are_normalized_as_in_training() -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^there is no file .*none\.onnx; make one with `python -m .* export`\.$"):
+    with pytest.raises(UserError, match=r"^there is no file .*none\.onnx; make one with `kd-lightning export`\.$"):
         OnnxPredictor(tmp_path / "none.onnx")
 
 

@@ -21,7 +21,7 @@ from kd_lightning.listing.snippet import snippet
 from kd_lightning.losses import Loss
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Task
-from kd_lightning.training.checks import FROM_DATA
+from kd_lightning.training.suggest import FROM_DATA
 
 ALL = [entry for kind in KINDS.values() for entry in entries(kind)]
 LOSSES = entries(KINDS["losses"])

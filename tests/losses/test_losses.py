@@ -135,7 +135,7 @@ def test_a_loss_without_its_teacher_or_with_one_of_other_classes_is_refused() ->
     for loss in (SoftTargets(), PKT("body")):
         with pytest.raises(UserError, match="learns from a teacher"):
             loss.build(STUDENT, None)
-    with pytest.raises(UserError, match="compares logits"):
+    with pytest.raises(UserError, match="compares logits, but the teacher has 4 classes, the data has 5; fine-tune"):
         SoftTargets().build({LOGITS: (5,)}, {LOGITS: (4,)})
 
 

@@ -36,7 +36,7 @@ class Breaks(Classifier):
         counter = next(values for name, values in self.network.named_buffers() if "num_batches" in name)
         broken = (counter == self.breaks + 1) if self.training else torch.tensor(False)
         loss = torch.where(broken, torch.nan, step.loss)
-        return step._replace(loss=loss, losses={"ce_loss": loss})
+        return step._replace(loss=loss, losses={"labels": loss})
 
 
 def fit(task: Classifier, *callbacks: Callback) -> None:
@@ -47,7 +47,7 @@ def fit(task: Classifier, *callbacks: Callback) -> None:
 @pytest.mark.parametrize("fast", [False, True])
 def test_the_step_the_term_and_the_rate_are_named_and_the_checkpoint_before_stays(fast: bool, tmp_path: Path) -> None:
     last = ModelCheckpoint(tmp_path, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    message = rf"ce_loss is not .* in step 19 of epoch 1, at a learning rate of 0.5, .* is {last.dirpath}/last.ckpt\."
+    message = rf"labels' is not .* in step 19 of epoch 1, at a learning rate of 0.5, .* is {last.dirpath}/last.ckpt\."
     with pytest.raises(UserError, match=message):
         fit(Breaks(19, fast=fast), last)
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
@@ -66,13 +66,13 @@ def test_losses_that_wait_to_be_checked_stop_a_fit_before_its_next_checkpoint(
 
     monkeypatch.setattr(FiniteValues, "on_train_start", patient)
     every = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=4, save_top_k=-1)
-    with pytest.raises(UserError, match="ce_loss is not a finite number in step 19 of epoch 1"):
+    with pytest.raises(UserError, match="labels' is not a finite number in step 19 of epoch 1"):
         fit(Breaks(19, fast=False), every)
     assert {path.stem for path in tmp_path.iterdir()} == {"step=4", "step=8", "step=12", "step=16"}
 
 
 def test_a_captured_step_names_the_step_too(captured_on_cpu: object) -> None:
-    with pytest.raises(UserError, match="ce_loss is not a finite number in step 19 of epoch 1"):
+    with pytest.raises(UserError, match="labels' is not a finite number in step 19 of epoch 1"):
         fit(Breaks(19, fast=True))
 
 
@@ -107,17 +107,17 @@ class BreaksEvaluation(Classifier):
     def step(self, batch: Batch) -> Step:
         """Break what is evaluated."""
         step = super().step(batch)
-        return step if self.training else step._replace(losses={"ce_loss": step.loss + torch.inf})
+        return step if self.training else step._replace(losses={"labels": step.loss + torch.inf})
 
 
 def test_losses_on_validation_and_test_images_are_checked_before_anything_is_chosen_by_them(tmp_path: Path) -> None:
     best = ModelCheckpoint(tmp_path, filename="best", monitor="val/accuracy", mode="max")
     trainer = quick_trainer(enable_checkpointing=True, callbacks=[best])
     task, data = BreaksEvaluation(TinyNetwork()), TinyDataModule()
-    with pytest.raises(UserError, match="val/ce_loss is not a finite number after step 3, at"):
+    with pytest.raises(UserError, match="val/labels is not a finite number after step 3, at"):
         trainer.fit(task, datamodule=data)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(UserError, match="test/ce_loss is not a finite number, so the measured network"):
+    with pytest.raises(UserError, match="test/labels is not a finite number, so the measured network"):
         quick_trainer().test(task, datamodule=data)
 
 
@@ -126,7 +126,7 @@ def test_a_run_that_diverges_leaves_no_results(temp_folder: Path, capsys: pytest
     trainer = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--files.onnx=null"]
     assert main(["fit", "--config=student.yaml", *data, *trainer, "--model.optimizer.lr=1e10"]) == 2
     error = capsys.readouterr().err
-    what = r"error: ce_loss is not a finite number in step \d of epoch 0, at a learning rate of 1e\+10, and nothing is"
+    what = r"error: the loss 'labels' is not a finite number in step \d of epoch 0, at a learning rate of 1e\+10, and"
     assert re.match(what, error), error
     assert error.count("\n") == 1
     names = {path.name for path in Path("lightning_logs/student/version_0").rglob("*")}

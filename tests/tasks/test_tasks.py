@@ -63,12 +63,12 @@ def test_cosine_distillation_has_the_tutorials_terms_and_weights() -> None:
     student_map = layer(task.network, "features")(batch.images)
     teacher_map = layer(task.teacher.network, "features")(batch.images)
     losses = task.step(batch).losses
-    assert torch.allclose(losses["ce_loss"], functional.cross_entropy(task.network(batch.images), batch.labels))
+    assert torch.allclose(losses["labels"], functional.cross_entropy(task.network(batch.images), batch.labels))
     assert torch.allclose(
         losses["hidden_rep_loss"], cosine_loss(student_map, pooled_direction(teacher_map, student_map.shape[1:]))
     )
     assert {name: float(loss.weight) for name, loss in task.losses.named.items()} == {
-        "ce_loss": 0.75,
+        "labels": 0.75,
         "hidden_rep_loss": 0.25,
     }
 
@@ -80,7 +80,7 @@ def test_feature_regression_compares_the_regressed_map_with_the_teachers() -> No
     expected = functional.mse_loss(regressed, layer(task.teacher.network, "features")(batch.images))
     assert torch.allclose(task.step(batch).losses["feature_map_loss"], expected)
     assert {name: float(loss.weight) for name, loss in task.losses.named.items()} == {
-        "ce_loss": 0.75,
+        "labels": 0.75,
         "feature_map_loss": 0.25,
     }
 

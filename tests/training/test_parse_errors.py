@@ -21,7 +21,7 @@ MISTAKES = {
     "--trainer.callbacks=[{class_path: SaveWeights, init_args: {file: x}}]": "SaveWeights has filename (did you",
     "--trainer.callbacks=[{class_path: ExportONNX, init_args: {max_drop: x}}]": f".max_drop is x, but {NUMBER}.",
     "--trainer.callbacks=[EarlyStopping]": "monitor must be given in --trainer.callbacks",
-    "--model=torch.nn.Linear": "--model is torch.nn.Linear, which is not a subclass of Task; choose one of ",
+    "--model=torch.nn.Linear": "--model is torch.nn.Linear, which is not a subclass of Task; `kd-lightning li",
     "--model.lr_scheduler=ReduceLROnPlateau": "but several classes have that name; give one of torch.optim.lr",
     "--model.optimizer=torch.optim.Nope": "there is no 'torch.optim.Nope' for --model.optimizer (module 'torch.optim' ",
     "--model.network=nowhere.Net": "there is no 'nowhere.Net' for --model.network (No module named 'nowhere'); ",
@@ -37,6 +37,11 @@ MISTAKES = {
     "--data.augment=[{class_path:RandomCrop, init_args: {}}]": "after each colon: `class_path: RandomCrop`.",
     "--model.network={class_path:LightNN}": "; YAML needs a space after each colon: `class_path: LightNN`",
     "--data.augment=[{class_path: RandomCrop, init_args: {padding: x}}]": f"--data.augment.padding is x, but {WHOLE}.",
+    "--trainer.logger=CSVLogger": "save_dir must be given in --trainer.logger, as in --trainer.logger.save_dir light",
+    "--trainer.logger=CsvLogger": "there is no 'CsvLogger' for --trainer.logger; did you mean CSVLogger?",
+    "--trainer.callbacks=EarlyStop": "there is no 'EarlyStop' for --trainer.callbacks; did you mean EarlyStopping?",
+    "--model.optimizer=adamw": "there is no 'adamw' for --model.optimizer; did you mean AdamW?",
+    "--model.network=wideresnet": "there is no 'wideresnet' for --model.network; did you mean WideResNet?",
     "--data.normalize=x": "there is no 'x' for --data.normalize; choose one of imagenet, auto, or ",
     "--data.normalize={mean: a, std: b}": "--data.normalize.mean is a, but it must be a list.",
 }
@@ -67,7 +72,7 @@ OF_LOSSES = {
     "model: {init_args: {losses: {kd: {class_path: SoftTargtes}}}}": "no 'SoftTargtes' for --model.losses.kd; ",
     "--model.losses.kdd.temperature=2": "--model.losses.kdd.temperature has no class yet; fix its name, or give its ",
     "model: {init_args: {losses: {kdd: {init_args: {weight: 3}}}}}": "--model.losses.kdd is {'init_args': {'weight': ",
-    "--model.losses.more=SpatialCosine": "student must be given in --model.losses.more.",
+    "--model.losses.more=SpatialCosine": "student must be given in --model.losses.more, as in --",
     "--model.loses.kd.weight=2": "there is no option --model.loses.kd.weight; Distill has losses, cache_teacher, ",
     "--model.teacher.weigts=x": "there is no option --model.teacher.weigts; Teacher has weights, config, network, ",
 }
@@ -130,15 +135,15 @@ def test_an_option_of_a_loss_is_set_by_the_losss_name(parser: LightningArgumentP
 
 
 CONFIGS = {
-    "trainer: {max_epocs: 3}": "a config of this command has no 'trainer.max_epocs'.",
-    "modell: {class_path: Classifier}": "a config of this command has no 'modell.class_path'.",
+    "trainer: {max_epocs: 3}": "in mine.yaml: there is no option --trainer.max_epocs; did you mean --",
+    "modell: {class_path: Classifier}": "in mine.yaml: there is no option --modell; did you mean --model?",
     "trainer: {max_epochs: three}": f"--trainer.max_epochs is three, but {WHOLE} or null.",
-    "model: {class_path: Classifier, init_args: {networ: LightNN}}": "there is no option --model.networ; ",
+    "model: {class_path: Classifier, init_args: {networ: LightNN}}": "in mine.yaml: there is no option --model.",
     "{model: {class_path: Distill, init_args: {network: LightNN}}, data: ShapesDataModule}": "teacher, losses must be ",
     "trainer: {max_epochs: 3}": "--data, --model must be given, best in a config: ",
 }
 STUDIES = {
-    "{baseline: {config: student.yaml}, compared: [], sedes: 3}": "there is no 'sedes' in a study; ",
+    "{baseline: {config: student.yaml}, compared: [], sedes: 3}": "in mine.yaml: there is no option --sedes; did you ",
     "{baseline: {confg: student.yaml}, compared: []}": "there is no 'confg' in 'baseline'.",
     "{baseline: student.yaml, compared: []}": "'baseline' is student.yaml, but it must be a mapping, ",
 }

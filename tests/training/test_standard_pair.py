@@ -81,7 +81,7 @@ def test_the_first_batches_of_the_standard_pair_have_the_losses_that_papers_defi
     labels = write_cifar100(Path("data"), monkeypatch, train=6, test=2)["train"]
     seen, means = fit("cifar100_resnet32x4.yaml")
     expected = cross_entropy(numbers(seen.network(seen.batch.images)), seen.batch.labels.tolist())
-    assert means["train/ce_loss"] == means["train/loss"] == pytest.approx(expected, rel=1e-5)
+    assert means["train/labels"] == means["train/loss"] == pytest.approx(expected, rel=1e-5)
 
     seen, means = fit("cifar100_resnet8x4_kd.yaml")
     teacher, _ = load_model("lightning_logs/cifar100_resnet32x4/version_0/resnet32x4.pth")

@@ -24,7 +24,7 @@ from kd_lightning.training.cli import run
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_says_how_to_run_it_and_does(config: str, temp_folder: Path) -> None:
     first_line = (CONFIG_FOLDER / config).read_text().splitlines()[0]
-    assert first_line == f"# python -m kd_lightning fit --config {config}"
+    assert first_line == f"# kd-lightning fit --config {config}"
     if config not in WHOLE:
         assert main([*first_line.split()[4:], *TINY, "--trainer.fast_dev_run=true"]) == 0
 
@@ -100,7 +100,7 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
     assert main(["fit", "--config=student.yaml", *TINY, NO_EXPORT, f"--trainer.callbacks={callbacks}"]) == 128 + number
     printed = capsys.readouterr().out
     assert f"Stopped by {saved}. Go on from there with:\n" in printed
-    command = re.search(r"python -m kd_lightning (fit .*)", printed)
+    command = re.search(r"kd-lightning (fit .*)", printed)
     assert command is not None
     assert not list(Path("lightning_logs/student/version_0").glob("*.pth"))
     resumed = run([*command[1].split(), NO_EXPORT])
@@ -119,7 +119,7 @@ def test_a_stopped_run_has_saved_what_callbacks_do_after_its_last_step(
     callbacks = f"--trainer.callbacks=[SaveWeights, {average}, {stop}]"
     command = ["fit", "--config=student.yaml", *TINY, NO_EXPORT, callbacks]
     assert main(command) == 130
-    again = re.search(r"python -m kd_lightning (fit .*)", capsys.readouterr().out)
+    again = re.search(r"kd-lightning (fit .*)", capsys.readouterr().out)
     assert again is not None
     resumed = run([*again[1].split(), NO_EXPORT, f"--trainer.callbacks=[SaveWeights, {average}]"])
     for mine, other in zip(undisturbed.model.parameters(), resumed.model.parameters(), strict=True):
@@ -151,7 +151,7 @@ def test_ctrl_c_between_steps_that_lightning_does_not_see_stops_there_and_goes_o
         patch.setattr(StepsAhead, "_advance_progress", interrupted)
         patch.setattr(fast_ahead, "monotonic", lambda: next(clock))
         assert main(["fit", "--config=student.yaml", *TINY, *options]) == 130
-    command = re.search(r"python -m kd_lightning (fit .*)", capsys.readouterr().out)
+    command = re.search(r"kd-lightning (fit .*)", capsys.readouterr().out)
     assert command is not None
     resumed = run([*command[1].split(), NO_EXPORT])
     assert resumed.trainer.global_step == undisturbed.trainer.global_step == 2 * 66

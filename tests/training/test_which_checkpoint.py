@@ -17,7 +17,7 @@ def test_test_and_validate_name_the_newest_checkpoint_instead_of_measuring_an_un
     for options in (["validate"], ["test", "--ckpt_path=best"], ["fit", "--ckpt_path=last"]):
         assert main([options[0], *command, *options[1:]]) == 2
         error = capsys.readouterr().err
-        assert "no run in lightning_logs/student has one yet: train with `python -m kd_lightning fit --conf" in error
+        assert "no run in lightning_logs/student has one yet: train with `kd-lightning fit --conf" in error
     for number in (2, 10):
         folder = Path(f"lightning_logs/student/version_{number}/checkpoints")
         folder.mkdir(parents=True)

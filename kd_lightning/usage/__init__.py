@@ -1,0 +1,1 @@
+"""What a command takes: its short help, and the mistakes that are found before torch is imported."""
