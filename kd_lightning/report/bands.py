@@ -24,9 +24,18 @@ class Band(NamedTuple):
     bottom: float
 
 
-def banded(names: Sequence[str], draw: Callable[[Sequence[Band], Axes], None], marks: float = MARKS) -> Panel:
-    """Return a panel with a band for each name; ``draw`` gets the bands, and ``marks`` is their height in inches."""
-    tops, labels = [0.0], [label(name) for name in names]
+def banded(
+    names: Sequence[str], draw: Callable[[Sequence[Band], Axes], None], marks: float = MARKS, width: int = 26
+) -> Panel:
+    """Return a panel with a band for each name.
+
+    Args:
+        names: The names, which are broken into lines.
+        draw: Draws the marks of all bands.
+        marks: Height of a band's marks, in inches.
+        width: The most characters in a line of a name.
+    """
+    tops, labels = [0.0], [label(name, width) for name in names]
     for text in labels:
         tops.append(tops[-1] + LINE * len(text.split("\n")) + marks)
     bands = [

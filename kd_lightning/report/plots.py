@@ -135,7 +135,7 @@ def classes_plot(analysis: Analysis) -> list[Panel]:
     shown = shown_classes(analysis.study)
     names = [analysis.study.class_names[index] for index in shown]
     draw = partial(_draw_classes, analysis, known, shown)
-    return [banded(names, draw, 0.12 * len(known) + 0.14)] if known else []
+    return [banded(names, draw, 0.12 * len(known) + 0.14, width=44)] if known else []
 
 
 def _draw_classes(
