@@ -118,7 +118,7 @@ def test_the_trainer_gives_a_run_what_fit_gives_it(temp_folder: Path, capsys: py
     folder = Path("lightning_logs/mine/version_0")
     assert trainer.folder == folder
     logged = {path.name for path in folder.rglob("*") if not path.name.startswith("events.")}
-    written = {"weights.pth", "summary.json", "summary.txt", "hparams.yaml"}
+    written = {"README.md", "weights.pth", "summary.json", "summary.txt", "hparams.yaml"}
     assert logged == written | {"checkpoints", "best.ckpt", "last.ckpt"}
     assert {"training images", "val/accuracy"} <= shown_in_tensorboard(folder)
     values = trainer.summary.values
