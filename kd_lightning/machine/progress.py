@@ -16,8 +16,8 @@ from kd_lightning.wording import duration
 
 Part = TypeVar("Part")
 
-SECONDS = 0.2
-"""Seconds between two drawings: each takes about a millisecond."""
+SECONDS = 0.5
+"""Seconds between two drawings: each takes one or two milliseconds."""
 
 
 LONG = 10
