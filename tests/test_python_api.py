@@ -124,7 +124,7 @@ def test_the_trainer_gives_a_run_what_fit_gives_it(temp_folder: Path, capsys: py
     values = trainer.summary.values
     assert values["metrics"]["test/accuracy"] == measured["test/accuracy"]
     assert values == json.loads((folder / "summary.json").read_text())
-    assert f"Summary of mine ({folder})" in capsys.readouterr().out
+    assert f"Files in {folder}" in capsys.readouterr().out
     assert "Summary of mine" in repr(trainer.summary)
     assert trainer.summary._repr_html_().startswith("<pre>")
 

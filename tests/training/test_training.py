@@ -182,7 +182,7 @@ def test_without_validation_images_a_run_still_ends_with_all_its_files(temp_fold
 
 MISTAKES = {
     "no config": (["--config=nope.yaml"], "there is no config 'nope.yaml'"),
-    "a study": (["--config=notebook_table.yaml"], "is run by `compare`"),
+    "a study": (["--config=notebook_table.yaml"], "is a study: run it with `kd-lightning compare"),
     "no YAML": (["--config=broken.yaml"], "broken.yaml is not valid YAML in line"),
     "no devices": (
         ["--config=student.yaml", *TINY, "--trainer.devices=0"],

@@ -52,7 +52,7 @@ def test_the_help_of_a_group_is_its_options(group: str) -> None:
         "data": "ShapesDataModule",
         "augmentations": "HorizontalFlip",
         "trainer": "--trainer.max_epochs\n    Stop training once this number of epochs is reached.",
-        "files": "--files.weights\n    The weights, a `.pth`. (default: weights.pth)",
+        "files": "--files.weights\n    The weights, a `.pth`, or a `.safetensors`,",
     }
     assert expected[group] in (short_help(["fit", "--help", group], 80) or "")
 
