@@ -30,6 +30,7 @@ options:
   --data.augment LIST              as in '[RandomCrop, HorizontalFlip]'
   --seed_everything N              the random seed (default: 0)
   --ckpt_path FILE                 go on from a checkpoint: a file, or last
+  --quiet                          print only the summary
 
 more:
   --help GROUP   one of model, losses, networks, data, augmentations, trainer,
