@@ -55,7 +55,7 @@ label, probabilities = predict_image("photo.jpg", {python_file})
 {training}
 """
 
-UNIMPORTANT = ("views", "time", "device")
+UNIMPORTANT = ("views", "caution", "time", "device")
 """Rows of the summary that say nothing about the network."""
 
 

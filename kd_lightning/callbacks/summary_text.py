@@ -50,6 +50,7 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("teacher", "" if teacher is None else _teacher_line(teacher, metrics)),
         ("baseline", "" if baseline is None else _baseline_line(baseline)),
         ("gain", "" if baseline is None else _gain(summary)),
+        ("caution", worse_teacher(teacher, baseline)),
         ("time", f"{training} of training, {total} in all"),
         ("device", summary["device"]),
     ]
@@ -94,6 +95,17 @@ def _gain(summary: dict[str, Any]) -> str:
         return ""
     gain = f"{100 * (accuracy - baseline):+.2f} points over the student without a teacher"
     return f"{gain}, in one run each (compare tests whether a gain is significant)"
+
+
+def worse_teacher(teacher: dict[str, Any] | None, baseline: dict[str, Any] | None) -> str:
+    """Return a caution where the teacher is worse than the student without it; empty elsewhere."""
+    teachers, own = (None if network is None else network["test_accuracy"] for network in (teacher, baseline))
+    if teachers is None or own is None or teachers >= own:
+        return ""
+    return (
+        f"the teacher is worse ({_percent(teachers)}) than the student without it ({_percent(own)}); train it "
+        "longer, or fine-tune another (docs/teachers.md#fine-tuning)"
+    )
 
 
 def _network(network: dict[str, Any]) -> str:

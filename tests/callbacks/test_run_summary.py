@@ -12,6 +12,7 @@ from tiny import TinyDataModule, TinyNetwork
 from training_example import NO_EXPORT, TINY, fit
 
 from kd_lightning.callbacks import ExportONNX, RunSummary, SaveWeights, export_onnx
+from kd_lightning.callbacks.summary_text import worse_teacher
 from kd_lightning.cli import main
 from kd_lightning.data.augment import RandomCrop
 from kd_lightning.export import ExportReport, GateError, Row
@@ -136,3 +137,11 @@ def test_the_summary_shows_the_views_and_whether_teacher_outputs_are_cached(
     assert content["data"]["views"] == views
     found = content["teacher"]["cached"]
     assert kept == (None if found is None else (found["rows"], found["bytes"]))
+
+
+@pytest.mark.parametrize(("teacher", "caution"), [(0.4333, "(43.33 %)"), (0.75, ""), (0.9, "")])
+def test_a_teacher_that_is_worse_than_the_student_without_it_is_named(teacher: float, caution: str) -> None:
+    found = worse_teacher({"test_accuracy": teacher}, {"test_accuracy": 0.75})
+    assert found.startswith(f"the teacher is worse {caution} than the student without it (75.00 %)" if caution else "")
+    assert bool(found) == bool(caution)
+    assert worse_teacher({"test_accuracy": None}, {"test_accuracy": 0.75}) == worse_teacher(None, None) == ""
