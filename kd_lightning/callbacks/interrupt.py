@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kd_lightning.callbacks.run_folder import run_folder
 from kd_lightning.machine import stopping
-from kd_lightning.machine.terminal import command_text
+from kd_lightning.machine.terminal import PROGRAM, command_text
 from kd_lightning.wording import counted
 
 
@@ -45,7 +45,7 @@ def what_is_saved(folder: Path | None, saved: str) -> str:
     if not config.is_file():
         goes_on = f"the same command and --ckpt_path {shlex.quote(str(checkpoint))}"
         return f"{saved}. Go on from there with {goes_on}{stopping.then()}"
-    command = ["kd-lightning", "fit", "--config", str(config), "--ckpt_path", str(checkpoint)]
+    command = [PROGRAM, "fit", "--config", str(config), "--ckpt_path", str(checkpoint)]
     return f"{saved}. Go on from there with:\n{command_text(command)}{stopping.then()}"
 
 

@@ -20,9 +20,10 @@ from kd_lightning.compare.runner import Results, Runner, run_names
 from kd_lightning.compare.store import claimed
 from kd_lightning.compare.study import Request, StudyConfig, read_request
 from kd_lightning.compare.study_plan import FILE as PLAN
-from kd_lightning.compare.study_plan import PROGRAM, StudyPlan, ensure_plan, new_study_command
+from kd_lightning.compare.study_plan import StudyPlan, ensure_plan, new_study_command
 from kd_lightning.machine import stopping
 from kd_lightning.machine.cpu import cores
+from kd_lightning.machine.terminal import PROGRAM
 from kd_lightning.report.analysis import Analysis, analyse
 from kd_lightning.report.error_control import TYPICAL, new_study, seeds_in_words, trial
 from kd_lightning.report.outputs import write_report
@@ -96,7 +97,7 @@ def _settings(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, arg
         plan=plan,
         machine=machine(jobs_at_once(rows, study), study.threads_each),
         versions=versions(),
-        command=shlex.join([*PROGRAM, *args]),
+        command=shlex.join([PROGRAM, *args]),
         new_study=new_study_command(args, plan, request.output),
     )
 

@@ -15,12 +15,11 @@ from typing import Any, Self
 from kd_lightning.compare.study import StudyConfig
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write
+from kd_lightning.machine.terminal import PROGRAM
 
 FILE = "plan.json"
 FORMAT = 2
 """The form of a plan's file and of the digests in it; files of another form are refused."""
-
-PROGRAM = ("kd-lightning",)
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def new_study_command(args: Sequence[str], plan: StudyPlan, folder: Path) -> str
         kept += [word] if chosen else []
     first, other = next_study(plan, folder)
     looks = ["--looks", "null"] if len(plan.looks) > 1 else []
-    return shlex.join([*PROGRAM, *kept, "--output", str(other), "--first_seed", str(first), *looks])
+    return shlex.join([PROGRAM, *kept, "--output", str(other), "--first_seed", str(first), *looks])
 
 
 def _begun(folder: Path) -> bool:

@@ -16,6 +16,9 @@ MIN_WIDTH = 40
 FILE_WIDTH = 80
 """Columns of text in files."""
 
+PROGRAM = "kd-lightning"
+"""How commands to copy begin."""
+
 _quiet = False
 
 
@@ -32,6 +35,8 @@ def is_redrawable() -> bool:
 def fitted(text: str, width: int | None = None, hang: int = 4) -> str:
     """Return a text whose lines are broken between words; a path or `a command` that is longer stands on its own line.
 
+    A command at the end of a line, after a colon, can still be copied: it follows as ``command_text`` writes it.
+
     Args:
         text: Lines; each keeps its indent.
         width: Columns; the terminal's by default.
@@ -42,6 +47,9 @@ def fitted(text: str, width: int | None = None, hang: int = 4) -> str:
 
 
 def _broken(line: str, width: int, hang: int) -> str:
+    sentence, _, arguments = line.partition(f": {PROGRAM} ")
+    if arguments:
+        return f"{fitted(f'{sentence}:', width, hang)}\n{command_text([PROGRAM, *shlex.split(arguments)], width)}"
     indent = " " * (len(line) - len(line.lstrip()) + hang)
     uncut = re.sub(r"`[^`]*`|(?<=\d) (?=%|[a-zA-Z]{1,3}\b)", lambda found: found[0].replace(" ", "\0"), line)
     parts = wrap(uncut, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

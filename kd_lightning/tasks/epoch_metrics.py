@@ -68,4 +68,4 @@ class EpochMetrics(nn.Module):
         for name, metric in self.of(stage).items():
             task.log(name, metric, prog_bar=name == f"{stage}/accuracy")
         if stage == "train":  # on_step would cost a synchronization with the GPU in every step
-            task.log("learning_rate", float(task.trainer.optimizers[0].param_groups[0]["lr"]), rank_zero_only=True)
+            task.log("learning_rate", float(task.trainer.optimizers[0].param_groups[0]["lr"]), sync_dist=True)

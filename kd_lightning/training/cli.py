@@ -24,7 +24,7 @@ from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
-from kd_lightning.machine.terminal import quiet_restored, set_quiet
+from kd_lightning.machine.terminal import PROGRAM, quiet_restored, set_quiet
 from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.tasks import Task
 from kd_lightning.training.checkpoint_files import write_atomic_checkpoints
@@ -203,7 +203,7 @@ def run(args: Sequence[str] | Namespace, kind: type[TrainingCLI] = TrainingCLI, 
         StoppedByUser: The user stopped it.
     """
     if options.get("run", True):
-        options |= {"parser_kwargs": {"prog": "kd-lightning", "fit": {"description": HELP}}}
+        options |= {"parser_kwargs": {"prog": PROGRAM, "fit": {"description": HELP}}}
     with explained(), quiet_restored():
         return kind(
             Task,

@@ -9,11 +9,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from kd_lightning.callbacks import ExportONNX, SaveWeights
 from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.errors import UserError
-from kd_lightning.machine.terminal import command_text
+from kd_lightning.machine.terminal import PROGRAM, command_text
 from kd_lightning.training.config_files import config_folders
 from kd_lightning.training.yaml_check import read_yaml
-
-PROGRAM = "kd-lightning"
 
 
 def next_steps(trainer: Trainer, config: Path | None) -> str:

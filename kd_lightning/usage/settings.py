@@ -52,7 +52,7 @@ class Place:
         """Take new settings.
 
         Args:
-            given: The settings; what is no mapping, such as a file's name, is not read.
+            given: The settings; anything but a mapping, such as a file's name, is not read.
             at: The option that they belong to.
             own_only: Whether all classes with bare names are this project's.
 
@@ -121,7 +121,7 @@ class ClassPlace(Place):
             super().add({**options, **(inner if isinstance(inner, Mapping) else {})}, at, own_only)
 
     def check(self, name: str, at: str) -> None:
-        """Refuse a name that is no option of the class."""
+        """Refuse a name that is not an option of the class."""
         if self.known is not None and name not in self.known:
             hidden = FROM_DATA if self.kind == "networks" else ()
             raise UnknownOptionError(at, name, self.owner, tuple(known for known in self.known if known not in hidden))

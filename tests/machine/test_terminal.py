@@ -41,6 +41,13 @@ def test_a_command_of_any_width_is_what_a_shell_takes_it_for(width: int) -> None
     assert ("\\" in text) == (width < 80)
 
 
+def test_a_command_after_a_sentence_can_be_copied() -> None:
+    words = ["kd-lightning", "compare", "--config", "my study.yaml", "--output", "lightning_logs/study_2"]
+    sentence, text = fitted(f"A new study has new seeds: {shlex.join(words)}", 60).split("\n", 1)
+    assert sentence == "A new study has new seeds:"
+    assert shlex.split(text.replace("\\\n", "")) == words
+
+
 @pytest.mark.parametrize(("given", "width"), [({}, 80), ({"COLUMNS": "120"}, 120), ({"COLUMNS": "10"}, 40)])
 def test_the_width_is_80_without_a_terminal_and_what_the_environment_says(given: dict[str, str], width: int) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | given
