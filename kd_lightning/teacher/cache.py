@@ -19,7 +19,7 @@ from kd_lightning.teacher.table import Storage, TableFile, choose_storage
 from kd_lightning.teacher.targets import Tables
 from kd_lightning.wording import duration
 
-__all__ = ["CacheRequest", "NotCacheableError", "TeacherCache", "cache_outputs", "check_views", "is_cached"]
+__all__ = ["CacheRequest", "NotCacheableError", "TeacherCache", "cache_outputs", "check_views"]
 
 KEPT_FROM = 10.0
 """Seconds of computation from which tables are saved for later runs."""
@@ -89,13 +89,6 @@ def cache_outputs(request: CacheRequest, processes: int = 1, print_line: Callabl
         tables = {key: table.to(home, copy=key in known) for key, table in tables.items()}
     request.targets.use_tables(tables, cached_rows.images)
     return TeacherCache(len(cached_rows), size, storage)
-
-
-@torch.no_grad()
-def is_cached(request: CacheRequest) -> bool:
-    """Return whether an earlier run has saved all that ``cache_outputs`` would compute."""
-    cached_rows = CachedRows(request)
-    return all(file.path.is_file() for file in _files(request, cached_rows.first(), len(cached_rows)).values())
 
 
 def _files(request: CacheRequest, first: Tables, rows: int) -> Files:

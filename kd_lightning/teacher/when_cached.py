@@ -9,14 +9,7 @@ from lightning.pytorch import Trainer
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
-from kd_lightning.teacher.cache import (
-    CacheRequest,
-    NotCacheableError,
-    TeacherCache,
-    cache_outputs,
-    check_views,
-    is_cached,
-)
+from kd_lightning.teacher.cache import CacheRequest, NotCacheableError, TeacherCache, cache_outputs, check_views
 from kd_lightning.teacher.targets import TeacherTargets
 from kd_lightning.teacher.teacher import Teacher
 
@@ -61,11 +54,6 @@ class Caching:
         if self.wanted == "auto" and images < len(data.train_rows()[1]) * (data.seen_views.count or 1):
             views = f" in {data.seen_views.count} views" if data.views else ""
             raise NotCacheableError(f"this fit runs it on fewer images than there are{views}")
-
-    def is_done(self) -> bool:
-        """Return whether an earlier run has saved all targets; call it after ``check``."""
-        with self.trainer.precision_plugin.forward_context():
-            return is_cached(self._request())
 
     def run(self) -> TeacherCache | None:
         """Cache the targets, or print why not.

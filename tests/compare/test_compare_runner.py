@@ -224,8 +224,8 @@ def test_rows_and_seeds_added_after_the_plan_have_no_verdict_and_change_none(
     added = [by.outcome for _, by in analyse(compare(seeds=3)).compared]
     assert added == ["inconclusive", "inconclusive", "no verdict (it was not in the study's plan)"]
     printed = capsys.readouterr().out
-    assert "No verdict on fail: it was not in the study's plan.\nA new study has new seeds, and verdicts: " in printed
-    assert " --output out_2 --first_seed 4 --seeds 5\n" in printed
+    assert "No verdict on fail: it was not in the study's plan.\nA new study has new seeds, and verdicts:\n" in printed
+    assert " --output out_2 --first_seed 4 --seeds 5\n" in printed.replace(" \\\n   ", "")
     changed = analyse(compare("--trainer.max_epochs=1", seeds=1)).compared
     assert all("it is not what was planned" in by.outcome for _, by in changed[:2])
 
