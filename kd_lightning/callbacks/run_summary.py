@@ -196,4 +196,4 @@ def _device(trainer: Trainer) -> str:
     root = trainer.strategy.root_device
     if root.type == "cuda":
         return f"{trainer.world_size} x {torch.cuda.get_device_name(root)}"
-    return f"{root.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return f"{root.type} ({platform.machine()}, {counted(torch.get_num_threads(), 'thread')})"

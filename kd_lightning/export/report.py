@@ -74,7 +74,7 @@ class ExportReport:
     def machine(self) -> str:
         """The CPU, its int8 instructions, the threads and the runtime of the measured speeds."""
         flags = ", ".join(int8_flags()) or "no int8 instructions known"
-        return f"{cpu_name()} ({flags}), {cores()} threads, onnxruntime {onnxruntime.__version__}"
+        return f"{cpu_name()} ({flags}), {counted(cores(), 'thread')}, onnxruntime {onnxruntime.__version__}"
 
     @property
     def recommended(self) -> Row | None:
