@@ -56,6 +56,13 @@ NOT_LIGHT = ("docstring_parser", "jsonargparse", "lightning", "matplotlib", "sci
 """Libraries that an installation without PyTorch lacks, which is enough to predict by ONNX files."""
 
 
+def script() -> int:
+    """Run the program ``kd-lightning``: it finds the user's own modules in the working folder, after installed ones."""
+    if not sys.flags.safe_path:
+        sys.path.append(os.getcwd())
+    return main()
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, or 2 for a mistake that the user can fix.
 

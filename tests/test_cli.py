@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,14 @@ def test_the_program_runs_as_a_module_and_prints_its_version() -> None:
         [sys.executable, "-m", "kd_lightning", "--version"], capture_output=True, text=True, check=True
     )
     assert process.stdout.count(".") == 2
+
+
+def test_the_program_finds_modules_in_the_working_folder_but_none_in_place_of_installed_ones(temp_folder: Path) -> None:
+    Path("own_losses.py").write_text('from kd_lightning.losses import DIST\n\n\nclass Own(DIST):\n    """My own."""\n')
+    Path("difflib.py").write_text("raise SystemExit(3)\n")
+    program = Path(sys.executable).with_name("kd-lightning")
+    done = subprocess.run([program, "list", "losses", "own_losses.Own"], capture_output=True, text=True, check=True)
+    assert "My own." in done.stdout
 
 
 @pytest.mark.parametrize("command", ["fit --config quickstart.yaml", "list", "export --model x.pth", "stats --help"])
