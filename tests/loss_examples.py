@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.losses import (
+    CATKD,
     CRD,
     CTKD,
     DIST,
@@ -91,10 +92,13 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "ickd": lambda: ICKD("body", "deep"),
     "mgd": lambda: MGD("body", "deep"),
     "mgd_of_positions": lambda: MGD("body", masked="positions", share=0.6),
+    "class_attention": lambda: CATKD("flat", resolution=1, normalize=False),
     "contrast": lambda: CRD("body", dimensions=4, negatives=6, temperature=0.5),
     "contrast_of_vectors": lambda: CRD("flat", dimensions=4, negatives=6, temperature=0.5),
 }
-"""Every loss, in each variant of its code, for ``STUDENT`` and ``TEACHER``, and for ``Layers`` of these shapes."""
+"""Every loss, in each variant of its code, for ``STUDENT`` and ``TEACHER``, and for ``Layers`` of these shapes.
+
+SimKD has a network of its own."""
 
 
 class Layers(Network):
@@ -137,6 +141,7 @@ def batch(count: int = 4, classes: int = 5) -> Batch:
 def built(loss: Loss, student: Shapes | None = None, teacher: Shapes | None = None) -> Loss:
     torch.manual_seed(0)
     loss.build(student or STUDENT, teacher or TEACHER)
+    loss.attach(Layers(), Layers(body=6, deep=6, flat=7), None)
     loss.start(16, LABELS)
     return loss.double()
 

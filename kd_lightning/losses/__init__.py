@@ -3,6 +3,7 @@
 from kd_lightning.data.loader import Batch
 from kd_lightning.losses.attention import AttentionTransfer
 from kd_lightning.losses.base import Loss, Targets
+from kd_lightning.losses.cat import CATKD
 from kd_lightning.losses.crd import CRD
 from kd_lightning.losses.cross_entropy import CrossEntropy
 from kd_lightning.losses.ctkd import CTKD
@@ -24,6 +25,7 @@ from kd_lightning.losses.review import ReviewKD
 from kd_lightning.losses.rkd import RKD
 from kd_lightning.losses.rld import RLD
 from kd_lightning.losses.similarity import SimilarityPreserving
+from kd_lightning.losses.simkd import SimKD
 from kd_lightning.losses.soft_targets import SoftTargets
 from kd_lightning.losses.spatial_cosine import SpatialCosine
 from kd_lightning.losses.srd import SRD
@@ -33,6 +35,7 @@ from kd_lightning.losses.vid import VID
 from kd_lightning.networks.layers import Outputs, Shapes
 
 __all__ = [
+    "CATKD",
     "CRD",
     "CTKD",
     "DIST",
@@ -63,6 +66,7 @@ __all__ = [
     "Outputs",
     "ReviewKD",
     "Shapes",
+    "SimKD",
     "SimilarityPreserving",
     "SoftTargets",
     "SpatialCosine",

@@ -323,6 +323,12 @@ def mgd(loss: Any, student: Tensor, teacher: Tensor) -> Any:
     return ((made - teacher) ** 2).sum() / count
 
 
+def class_attention(loss: Any, student: Tensor, teacher: Tensor) -> Any:
+    maps = (vectors @ layer.weight.T.to(vectors) for vectors, layer in zip((student, teacher), loss._last, strict=True))
+    own, other = maps
+    return (own - other).square().mean()
+
+
 def of_layers(formula: Callable[[Any, Tensor, Tensor], Tensor], teacher: str = "body", halve: bool = False) -> Formula:
     return lambda loss, own, other: formula(
         loss, halved(own.maps["body"]) if halve else own.maps["body"], other.maps[teacher]
@@ -349,6 +355,7 @@ ON_LAYERS: dict[str, Formula] = {
     "ickd": of_layers(ickd, "deep"),
     "mgd": of_layers(mgd, "deep", halve=True),
     "mgd_of_positions": of_layers(mgd),
+    "class_attention": lambda loss, own, other: class_attention(loss, own.maps["flat"], other.maps["flat"]),
 }
 
 
