@@ -8,12 +8,20 @@ from torch import Tensor, nn
 
 from kd_lightning.data.loader import Batch
 from kd_lightning.losses import (
+    CATKD,
     CRD,
+    CTKD,
     DIST,
     DKD,
+    ICKD,
+    MGD,
+    MLKD,
     NKD,
+    NST,
+    OFD,
     PKT,
     RKD,
+    RLD,
     SRD,
     TTM,
     VID,
@@ -55,6 +63,12 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "ttm_standardized": lambda: TTM(gamma=0.5, standardize=True),
     "wttm": WTTM,
     "wttm_standardized": lambda: WTTM(gamma=0.5, standardize=True),
+    "rld": lambda: RLD(temperature=3.0, alpha=1.5),
+    "rld_standardized": lambda: RLD(temperature=1.5, beta=2.0, standardize=True),
+    "mlkd": lambda: MLKD([2.0, 3.0], batch_factor=0.5),
+    "mlkd_standardized": lambda: MLKD([1.5], class_factor=0.5, standardize=True),
+    "ctkd": lambda: CTKD(lowest=0.2, span=1.0, curriculum=0),
+    "ctkd_standardized": lambda: CTKD(span=2.0, curriculum=0, standardize=True),
     "hidden_cosine": lambda: HiddenCosine("body"),
     "feature_regression": lambda: FeatureRegression("body"),
     "feature_regression_1x1": lambda: FeatureRegression("body", projector="1x1"),
@@ -72,10 +86,19 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "vid_averaged": lambda: VID("body", "deep"),
     "srd": lambda: SRD("body"),
     "srd_averaged": lambda: SRD("body", "deep"),
+    "ofd": lambda: OFD(["body", "deep"]),
+    "ofd_averaged": lambda: OFD("body", "deep"),
+    "nst": lambda: NST("body", "deep"),
+    "ickd": lambda: ICKD("body", "deep"),
+    "mgd": lambda: MGD("body", "deep"),
+    "mgd_of_positions": lambda: MGD("body", masked="positions", share=0.6),
+    "class_attention": lambda: CATKD("flat", resolution=1, normalize=False),
     "contrast": lambda: CRD("body", dimensions=4, negatives=6, temperature=0.5),
     "contrast_of_vectors": lambda: CRD("flat", dimensions=4, negatives=6, temperature=0.5),
 }
-"""Every loss, in each variant of its code, for ``STUDENT`` and ``TEACHER``, and for ``Layers`` of these shapes."""
+"""Every loss, in each variant of its code, for ``STUDENT`` and ``TEACHER``, and for ``Layers`` of these shapes.
+
+SimKD has a network of its own."""
 
 
 class Layers(Network):
@@ -118,6 +141,7 @@ def batch(count: int = 4, classes: int = 5) -> Batch:
 def built(loss: Loss, student: Shapes | None = None, teacher: Shapes | None = None) -> Loss:
     torch.manual_seed(0)
     loss.build(student or STUDENT, teacher or TEACHER)
+    loss.attach(Layers(), Layers(body=6, deep=6, flat=7), None)
     loss.start(16, LABELS)
     return loss.double()
 

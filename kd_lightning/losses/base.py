@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kd_lightning.data.loader import Batch
 from kd_lightning.docstrings import show_options
 from kd_lightning.errors import UserError
+from kd_lightning.networks.base import Network
 from kd_lightning.networks.layers import Outputs, Shapes
 
 Targets = dict[str, Tensor]
@@ -78,6 +79,19 @@ class Loss(nn.Module, ABC):
 
         Raises:
             UserError: The shapes do not match.
+        """
+
+    def attach(self, student: Network, teacher: Network, order: Tensor | None) -> None:
+        """Keep what the loss reads of the networks themselves, such as the weights of a last layer.
+
+        Args:
+            student: The student, re-parameterized where it is trained so.
+            teacher: The teacher's network.
+            order: The places of the data's classes in the teacher's outputs, (num_classes,); ``None`` where they are
+                the same.
+
+        Raises:
+            UserError: They are not what the loss needs.
         """
 
     def start(self, images: int, labels: Tensor | None) -> None:

@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from kd_lightning.losses.logits import (
     LogitLoss,
     divergences,
+    label_or_not,
     log_probabilities,
     require_positive,
     without_label,
@@ -33,16 +33,10 @@ def dkd_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: floa
         A scalar, 0 or more.
     """
     networks = student, teacher
-    own, other = (_label_or_not(log_probabilities(logits, temperature), labels) for logits in networks)
+    own, other = (label_or_not(log_probabilities(logits, temperature), labels) for logits in networks)
     own_rest, other_rest = (log_probabilities(without_label(logits, labels), temperature) for logits in networks)
     parts = alpha * divergences(own, other) + beta * divergences(own_rest, other_rest)  # (B,)
     return temperature**2 * parts.mean()
-
-
-def _label_or_not(logs: Tensor, labels: Tensor) -> Tensor:
-    """Return the logarithms of ``p_y`` and of ``1 - p_y``, (B, C) -> (B, 2)."""
-    label = logs.gather(1, labels.unsqueeze(1))
-    return torch.cat([label, without_label(logs, labels).logsumexp(1, keepdim=True)], dim=1)
 
 
 class DKD(LogitLoss):

@@ -133,6 +133,12 @@ def without_label(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.gather(1, classes + (classes >= labels.unsqueeze(1)))
 
 
+def label_or_not(logs: Tensor, labels: Tensor) -> Tensor:
+    """Return the logarithms of ``p_y`` and of ``1 - p_y`` of logarithms of probabilities, (B, C) -> (B, 2)."""
+    label = logs.gather(1, labels.unsqueeze(1))
+    return torch.cat([label, without_label(logs, labels).logsumexp(1, keepdim=True)], dim=1)
+
+
 def require_positive(loss: Loss, name: str, value: float) -> float:
     """Return ``value`` if it is positive and finite.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError, require_object
 from kd_lightning.losses.base import Loss, Targets
+from kd_lightning.networks.base import Network
 from kd_lightning.networks.layers import Outputs, Shapes
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ class LossSum(nn.ModuleDict):
             with of_loss(name):
                 loss.build(student, teacher)
             self[f"{name}-loss" if hasattr(self, name) else name] = loss
+
+    def attach(self, student: Network, teacher: Network, order: Tensor | None) -> None:
+        """Show the networks to the losses that read their weights; see ``Loss.attach``."""
+        for name, loss in self.named.items():
+            with of_loss(name):
+                loss.attach(student, teacher, order)
 
     def start(self, images: int, labels: Tensor | None) -> None:
         """Create what the losses keep of each image; see ``Loss.start``."""

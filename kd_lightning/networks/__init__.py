@@ -6,6 +6,7 @@ from kd_lightning.networks.module import ModuleNetwork
 from kd_lightning.networks.resnet import ResNet
 from kd_lightning.networks.resnet9 import ResNet9
 from kd_lightning.networks.shufflenet import ShuffleNetV1, ShuffleNetV2
+from kd_lightning.networks.simkd import SimKDStudent
 from kd_lightning.networks.timm import TimmNetwork
 from kd_lightning.networks.torchvision import TorchvisionNetwork
 from kd_lightning.networks.tutorial import DeepNN, LightNN
@@ -23,6 +24,7 @@ __all__ = [
     "ResNet9",
     "ShuffleNetV1",
     "ShuffleNetV2",
+    "SimKDStudent",
     "TimmNetwork",
     "TorchvisionNetwork",
     "WideResNet",

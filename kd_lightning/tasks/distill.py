@@ -92,6 +92,7 @@ class Distill(Task):
         if stage == "fit":
             self.caching().check_views()
         done = self.teacher.adapt(self.data)
+        self.losses.attach(self.network, self.teacher.network, self.teacher.order)
         if done and stage == "fit":
             self.print(f"Teacher: {' and '.join(done)}.")
 

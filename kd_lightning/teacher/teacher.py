@@ -99,6 +99,11 @@ class Teacher(nn.Module):
             done.append("has its classes put in the data's order")
         return done
 
+    @property
+    def order(self) -> Tensor | None:
+        """The places of the data's classes in the outputs of ``network``; ``None`` where they are the same."""
+        return self._order
+
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return the teacher's logits, (B, num_classes), for the student's normalized images (B, C, H, W)."""

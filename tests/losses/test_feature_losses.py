@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 import torch
 from loss_examples import STUDENT, TEACHER, batch, built, compared, outputs, value
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses import (
+    MGD,
+    NST,
+    OFD,
     PKT,
     RKD,
     SRD,
@@ -24,7 +27,7 @@ from kd_lightning.losses import (
     rkd,
 )
 from kd_lightning.losses.rkd import AngleLoss, angle_cosines, relational_loss, relative_distances
-from kd_lightning.networks.layers import LOGITS, Shapes
+from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
 RELATIONS = (PKT, RKD, SimilarityPreserving)
 VECTORS: Shapes = {"pool": (4,), LOGITS: (5,)}
@@ -144,6 +147,49 @@ def test_vid_begins_with_variances_of_five_and_may_fall_below_zero() -> None:
         loss.raw_variances.fill_(-8.0)
         maps = outputs(STUDENT).maps["body"]
         assert loss.compare(maps, loss.mean(maps)) < -3
+
+
+def test_ofd_wants_a_student_to_be_below_the_mean_of_the_teachers_negative_values_so_far() -> None:
+    shapes: Shapes = {"pool": (2,), LOGITS: (5,)}
+    loss: Any = OFD("pool")
+    loss.build(shapes, shapes)
+    loss.projectors[0] = nn.Identity()
+    teacher = torch.tensor([[-1.0, 4.0], [-3.0, 2.0], [6.0, 3.0]])
+    student = torch.tensor([[-2.5, 0.0], [-1.0, 2.0], [1.0, 3.0]], requires_grad=True)
+
+    def pulls(teacher: Tensor) -> Any:
+        seen = Outputs(teacher, {"pool": teacher})
+        result = loss(Outputs(student, {"pool": student}), loss.teacher_target(seen), batch(3))
+        return (torch.autograd.grad(result, student)[0] * 3 / 2).tolist()
+
+    assert pulls(teacher) == [[0, -4], [1, 0], [-5, 0]]  # margins are -2 and 0
+    assert loss.margins0.tolist() == [-2, 0]
+    pulls(-teacher)
+    assert loss.margins0.tolist() == pytest.approx([-10 / 3, -3])
+    loss.eval()
+    pulls(10 * teacher)
+    assert loss.margins0.tolist() == pytest.approx([-10 / 3, -3])
+
+
+def test_nst_refuses_maps_of_one_place() -> None:
+    with pytest.raises(UserError, match="maps of 4x1x1 and 4x1x1 have one place"):
+        built(NST("pool"), {"pool": (4, 1, 1), LOGITS: (5,)}, {"pool": (4, 1, 1), LOGITS: (5,)})
+
+
+def test_mgd_masks_its_share_in_training_and_nothing_in_validation() -> None:
+    shapes: Shapes = {"body": (40, 5, 5), LOGITS: (5,)}
+    for masked, size in (("channels", (40, 1, 1)), ("positions", (1, 5, 5))):
+        loss: Any = built(MGD("body", masked=masked, share=0.25), shapes, shapes)  # type: ignore[arg-type]
+        mask = loss._mask(torch.ones(30, 40, 5, 5))
+        assert mask.shape == (30, *size)
+        assert mask.mean().item() == pytest.approx(0.75, abs=0.07)
+        assert {*mask.unique().tolist()} == {0, 1}
+        own, target = outputs(shapes), loss.teacher_target(outputs(shapes, seed=1))
+        assert loss(own, target, batch()) != loss(own, target, batch())
+        loss.eval()
+        assert loss(own, target, batch()) == loss(own, target, batch())
+    with pytest.raises(UserError, match="share of MGD is 1"):
+        MGD("body", share=1)
 
 
 def test_srd_of_one_vector_is_finite_without_gradient_and_equal_in_training_and_validation() -> None:

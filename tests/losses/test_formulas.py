@@ -96,6 +96,57 @@ def dist(temperature: float, beta: float, gamma: float) -> Callable[[Tensor, Ten
     return formula
 
 
+def rld(temperature: float, alpha: float, beta: float) -> Callable[[Tensor, Tensor], Tensor]:
+    def formula(own: Tensor, other: Tensor) -> Tensor:
+        parts = []
+        for z, t, y in zip(own, other, labels_of(own).argmax(1), strict=True):
+            sure, wanted = softmax(z[None], temperature)[:, y], softmax(t[None], temperature).max(1).values
+            first = divergence(torch.stack([sure, 1 - sure], 1), torch.stack([wanted, 1 - wanted], 1))
+            below = t < t[y]
+            second = divergence(*(softmax(given[None, below], temperature) for given in (z, t)))
+            parts.append(temperature**2 * (alpha * first + beta * second))
+        return torch.cat(parts)
+
+    return formula
+
+
+def mlkd(temperatures: list[float], b: float, c: float, standardize: bool = False) -> Formula:
+    def formula(_: Any, student: Outputs, teacher: Outputs) -> Tensor:
+        logits = student.logits, teacher.logits
+        total = torch.zeros((), dtype=torch.float64)
+        for each in temperatures:
+            first = soft_targets(each)(*(map(z_scores, logits) if standardize else logits)).mean()
+            p, q = (softmax(given, each) for given in logits)
+            images = torch.einsum("ic,jc->ij", p, p) - torch.einsum("ic,jc->ij", q, q)
+            classes = torch.einsum("bi,bj->ij", p, p) - torch.einsum("bi,bj->ij", q, q)
+            total = total + first + b * (images**2).sum() / len(p) + c * (classes**2).sum() / p.shape[1]
+        return total
+
+    return formula
+
+
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, values: Tensor, factor: Tensor) -> Tensor:
+        context.factor = factor
+        return values.clone()
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Any:
+        return -context.factor * gradient, None
+
+
+def ctkd(lowest: float, span: float, standardize: bool = False) -> Formula:
+    def formula(loss: Any, student: Outputs, teacher: Outputs) -> Tensor:
+        logits = map(z_scores, (student.logits, teacher.logits)) if standardize else (student.logits, teacher.logits)
+        raw: Tensor = Reversed.apply(loss.raw, loss.reversal)
+        temperature = lowest + span / (1 + (-raw).exp())
+        own, other = (softmax(given / temperature) for given in logits)
+        return temperature**2 * divergence(own, other).mean()
+
+    return formula
+
+
 def ttm(gamma: float, weighted: bool) -> Callable[[Tensor, Tensor], Tensor]:
     def formula(own: Tensor, other: Tensor) -> Tensor:
         powers = softmax(other) ** gamma
@@ -122,6 +173,12 @@ ON_LOGITS: dict[str, Formula] = {
     "ttm_standardized": of_logits(ttm(0.5, weighted=False), True),
     "wttm": of_logits(ttm(0.2, weighted=True)),
     "wttm_standardized": of_logits(ttm(0.5, weighted=True), True),
+    "rld": of_logits(rld(3.0, 1.5, 8.0)),
+    "rld_standardized": of_logits(rld(1.5, 1.0, 2.0), True),
+    "mlkd": mlkd([2.0, 3.0], 0.5, 1.0),
+    "mlkd_standardized": mlkd([1.5], 1.0, 0.5, True),
+    "ctkd": ctkd(0.2, 1.0),
+    "ctkd_standardized": ctkd(1.0, 2.0, True),
 }
 
 
@@ -155,10 +212,14 @@ def regression(loss: Any, student: Tensor, teacher: Tensor) -> Any:
     return (convolved(student, loss.projector) - teacher).square().mean()
 
 
+def projected(maps: Tensor, projector: Any) -> Any:
+    """Return maps after a convolution and its BatchNorm in training."""
+    weight, bias = (values[:, None, None] for values in (projector[1].weight, projector[1].bias))
+    return normalized(convolved(maps, projector[0]), 1e-5) * weight + bias
+
+
 def normalized_regression(loss: Any, student: Tensor, teacher: Tensor) -> Any:
-    weight, bias = (values[:, None, None] for values in (loss.projector[1].weight, loss.projector[1].bias))
-    made = normalized(convolved(student, loss.projector[0]), 1e-5) * weight + bias
-    return (made.relu() - teacher).square().mean()
+    return (projected(student, loss.projector).relu() - teacher).square().mean()
 
 
 def spatial_cosine(loss: Any, student: Tensor, teacher: Tensor) -> Tensor:
@@ -216,6 +277,58 @@ def srd(loss: Any, student: Tensor, teacher: Tensor) -> Tensor:
     return ((own - other) ** 4).sum().log()
 
 
+def ofd(projector: Any, student: Tensor, teacher: Tensor) -> Any:
+    margins = torch.stack([own[own < 0].mean() for own in teacher.transpose(0, 1)])[:, None, None]
+    made = projected(student, projector)
+    wanted = torch.where(teacher > margins, teacher, margins)
+    skipped = (made <= wanted) & (wanted <= 0)
+    return ((made - wanted) ** 2)[~skipped].sum() / len(teacher)
+
+
+def ofd_of_stages(loss: Any, student: Outputs, teacher: Outputs) -> Any:
+    first, second = (
+        ofd(loss.projectors[n], student.maps[name], teacher.maps[name]) for n, name in ((0, "body"), (1, "deep"))
+    )
+    return first / 2 + second
+
+
+def ofd_averaged(loss: Any, student: Tensor, teacher: Tensor) -> Any:
+    return ofd(loss.projectors[0], student, teacher)
+
+
+def nst(_: Any, student: Tensor, teacher: Tensor) -> Tensor:
+    own, other = (maps.flatten(2) / maps.flatten(2).square().sum(2, keepdim=True).sqrt() for maps in (student, teacher))
+    pairs = ((own, own), (other, other), (own, other))
+    s, t, both = ((torch.einsum("bip,bjp->bij", *pair) ** 2).mean() for pair in pairs)
+    return s + t - 2 * both
+
+
+def ickd(loss: Any, student: Tensor, teacher: Tensor) -> Tensor:
+    made = projected(student, loss.projector)
+    found = []
+    for maps in (made, teacher):
+        products = torch.einsum("bihw,bjhw->bij", maps, maps)
+        found.append(products / products.square().sum(2, keepdim=True).sqrt())
+    return ((found[0] - found[1]) ** 2).sum() / (len(teacher) * teacher.shape[1])
+
+
+def mgd(loss: Any, student: Tensor, teacher: Tensor) -> Any:
+    aligned = convolved(student, loss.align)
+    torch.manual_seed(7)  # as before the loss draws
+    count, channels, height, width = aligned.shape
+    shape = (count, channels, 1, 1) if loss.masked == "channels" else (count, 1, height, width)
+    kept = torch.rand(shape, dtype=torch.float32) >= loss.share
+    assert 0 < kept.float().mean() < 1
+    made = convolved(convolved(aligned * kept, loss.generator[0]).relu(), loss.generator[2])
+    return ((made - teacher) ** 2).sum() / count
+
+
+def class_attention(loss: Any, student: Tensor, teacher: Tensor) -> Any:
+    maps = (vectors @ layer.weight.T.to(vectors) for vectors, layer in zip((student, teacher), loss._last, strict=True))
+    own, other = maps
+    return (own - other).square().mean()
+
+
 def of_layers(formula: Callable[[Any, Tensor, Tensor], Tensor], teacher: str = "body", halve: bool = False) -> Formula:
     return lambda loss, own, other: formula(
         loss, halved(own.maps["body"]) if halve else own.maps["body"], other.maps[teacher]
@@ -236,6 +349,13 @@ ON_LAYERS: dict[str, Formula] = {
     "vid_averaged": of_layers(vid, "deep", halve=True),
     "srd": of_layers(srd),
     "srd_averaged": of_layers(srd, "deep", halve=True),
+    "ofd": ofd_of_stages,
+    "ofd_averaged": of_layers(ofd_averaged, "deep", halve=True),
+    "nst": of_layers(nst, "deep", halve=True),
+    "ickd": of_layers(ickd, "deep"),
+    "mgd": of_layers(mgd, "deep", halve=True),
+    "mgd_of_positions": of_layers(mgd),
+    "class_attention": lambda loss, own, other: class_attention(loss, own.maps["flat"], other.maps["flat"]),
 }
 
 
@@ -243,6 +363,7 @@ def assert_is_formula(loss: Loss, formula: Formula, student: Outputs, teacher: O
     values = [student.logits, *student.maps.values()]
     trained = [*(value.requires_grad_() for value in values), *loss.parameters()]
     count, classes = student.logits.shape
+    torch.manual_seed(7)
     result = loss(student, loss.teacher_target(teacher), batch(count, classes))
     expected = formula(loss, student, teacher)
     assert result.item() == pytest.approx(expected.item(), rel=1e-6)

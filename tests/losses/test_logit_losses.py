@@ -1,7 +1,7 @@
 """Losses on logits: what their papers state of them, and their edges."""
 
 from collections.abc import Callable
-from math import sqrt
+from math import cos, pi, sqrt
 
 import pytest
 import torch
@@ -10,7 +10,21 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses import DIST, DKD, NKD, TTM, WTTM, CrossEntropy, LogitLoss, LogitRegression, Loss, SoftTargets
+from kd_lightning.losses import (
+    CTKD,
+    DIST,
+    DKD,
+    MLKD,
+    NKD,
+    RLD,
+    TTM,
+    WTTM,
+    CrossEntropy,
+    LogitLoss,
+    LogitRegression,
+    Loss,
+    SoftTargets,
+)
 from kd_lightning.losses.logits import standardized
 from kd_lightning.losses.pairs import pair_lines
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
@@ -48,7 +62,10 @@ def test_dist_is_constant_where_its_correlations_are() -> None:
     assert not gradient(over_images, *logits(count=1)).any()
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name.startswith("dist") or "standardized" in name])
+STANDARDIZED = [name for name in LOSSES if "standardized" in name and "mlkd" not in name]  # MLKD has parts that are not
+
+
+@pytest.mark.parametrize("name", [*STANDARDIZED, "dist"])
 @pytest.mark.parametrize("level", [0.0, 7.3])
 def test_constant_logits_get_no_gradient_where_they_would_get_a_huge_one(name: str, level: float) -> None:
     teacher = logits()[1].float()
@@ -95,6 +112,10 @@ def test_standardized_logits_are_invariant_to_scale_and_offset_and_are_bounded()
         (lambda: SoftTargets(temperature=float("inf")), "temperature of SoftTargets is inf, but it must be above 0.$"),
         (lambda: DIST(temperature=float("nan")), "temperature of DIST is nan"),
         (lambda: WTTM(gamma=-0.1), "gamma of WTTM is -0.1"),
+        (lambda: MLKD([]), "temperatures of MLKD is empty; name"),
+        (lambda: MLKD([4.0, 0.0]), "a temperature of MLKD is 0"),
+        (lambda: CTKD(curriculum=-1), "curriculum of CTKD is -1"),
+        (lambda: CTKD(span=0.0), "span of CTKD is 0"),
     ],
 )
 def test_two_classes_cannot_be_standardized_and_a_temperature_is_above_zero(
@@ -104,8 +125,34 @@ def test_two_classes_cannot_be_standardized_and_a_temperature_is_above_zero(
         make().build({LOGITS: (2,)}, {LOGITS: (2,)})
 
 
-@pytest.mark.parametrize("kind", [DKD, NKD])
-def test_the_auto_weight_of_a_decoupled_loss_depends_on_the_number_of_classes(kind: type[DKD | NKD]) -> None:
+def test_rld_is_dkd_where_the_teacher_is_right_and_leaves_out_what_contradicts_the_label_where_it_is_wrong() -> None:
+    student, teacher = logits()
+    teacher[range(4), range(4)] = 9.0
+    assert torch.allclose(gradient(RLD(), student, teacher), gradient(DKD(), student, teacher), rtol=1e-5)
+    teacher[0] = torch.tensor([1.0, 3.0, 1.0, 0.0, -1.0])
+    pulls = gradient(RLD(alpha=0.0), student, teacher)[0]
+    assert (pulls[:3] == 0).all()  # the label, the class above it, and the one that is level with it
+    assert (pulls[3:] != 0).all()
+    teacher[0] = torch.tensor([-9.0, 3.0, 1.0, 0.0, -1.0])
+    assert not gradient(RLD(alpha=0.0), student, teacher)[0].any()
+
+
+def test_the_temperature_of_ctkd_is_trained_against_the_student_as_far_as_its_curriculum_has_come() -> None:
+    student, teacher = (given.detach() for given in logits())
+    loss, pulls = CTKD(curriculum=4), list[float]()
+    for epoch in range(6):
+        loss.set_epoch(epoch)
+        pulls.append(torch.autograd.grad(of_logits(loss, student, teacher), loss.raw)[0].item())
+    shares = [(1 - cos(pi * number / 4)) / 2 for number in (1, 2, 3, 4, 4, 4)]
+    assert pulls == pytest.approx([pulls[-1] * share for share in shares])
+    before = of_logits(loss, student, teacher).item()
+    loss.raw.data -= 0.1 * pulls[-1]
+    assert of_logits(loss, student, teacher).item() > before
+    assert CTKD().temperature().item() == pytest.approx(15.62, abs=0.005)
+
+
+@pytest.mark.parametrize("kind", [DKD, NKD, RLD])
+def test_the_auto_weight_of_a_decoupled_loss_depends_on_the_number_of_classes(kind: type[DKD | NKD | RLD]) -> None:
     for classes, expected in ((2, 0.1), (10, 0.3), (100, 1.0), (1000, 1.0)):
         shapes: Shapes = {LOGITS: (classes,)}
         chosen, given = kind(warm_up=4), kind(weight=1.5, warm_up=4)
@@ -117,7 +164,7 @@ def test_the_auto_weight_of_a_decoupled_loss_depends_on_the_number_of_classes(ki
         assert (pair_lines({"kd": chosen}, shapes, shapes), pair_lines({"kd": given}, shapes, shapes)) == (shown, [])
 
 
-def pull(kind: type[DKD | NKD], classes: int) -> tuple[float, float]:
+def pull(kind: type[DKD | NKD | RLD], classes: int) -> tuple[float, float]:
     """The gradient of a loss at the logits as a multiple of the labels', without its weight and with it."""
     draw = torch.Generator().manual_seed(0)
     labels = torch.arange(600) % classes
@@ -133,9 +180,9 @@ def pull(kind: type[DKD | NKD], classes: int) -> tuple[float, float]:
     return one / two, loss.full_weight * one / two
 
 
-@pytest.mark.parametrize("kind", [DKD, NKD])
+@pytest.mark.parametrize("kind", [DKD, NKD, RLD])
 def test_the_weight_for_ten_classes_gives_about_the_gradient_of_the_published_one_for_a_hundred(
-    kind: type[DKD | NKD],
+    kind: type[DKD | NKD | RLD],
 ) -> None:
     (plain, weighted), (published, same) = pull(kind, 10), pull(kind, 100)
     assert same == published

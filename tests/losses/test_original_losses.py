@@ -1,6 +1,7 @@
 """Losses against what their authors' code computes, values and gradients, where a loss can easily differ from it."""
 
 from collections.abc import Callable, Sequence
+from math import erf, exp, pi, sqrt
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses import AttentionTransfer, FeatureRegression, ReviewKD
+from kd_lightning.losses import OFD, AttentionTransfer, FeatureRegression, ReviewKD
 from kd_lightning.losses.projectors import regressor
 from kd_lightning.networks import Network, ResNet, ShuffleNetV1, WideResNet
 from kd_lightning.networks.layers import LOGITS, FeatureExtractor, Outputs
@@ -217,3 +218,19 @@ def test_conv_reg_is_a_convolution_that_fits_the_sizes_with_normalization_and_re
 def test_conv_reg_of_a_map_that_is_too_small_is_refused() -> None:
     with pytest.raises(UserError, match=r"ConvReg needs a student's map .* not 4x4 beside 7x7"):
         regressor((3, 4, 4), (6, 7, 7))
+
+
+def test_margins_of_ofd_are_those_that_its_authors_estimate_by_the_batch_norm_before_the_relu() -> None:
+    norm = nn.BatchNorm2d(4).double()
+    nn.init.constant_(norm.weight, 0.7)
+    norm.bias.data = torch.tensor([-0.5, 0.0, 0.3, 1.0]).double()
+    maps = norm(drawn(200, 4, 16, 16)).detach()
+    below = [0.5 * (1 + erf(-m / 0.7 / sqrt(2))) for m in norm.bias.tolist()]
+    estimated = [
+        m - 0.7 * exp(-((m / 0.7) ** 2) / 2) / sqrt(2 * pi) / share
+        for m, share in zip(norm.bias.tolist(), below, strict=True)
+    ]
+    loss: Any = OFD("body")
+    loss.build(*2 * ({"body": (4, 16, 16), LOGITS: (5,)},))
+    loss.double()(Outputs(maps, {"body": maps}), {"body": maps}, batch())
+    assert loss.margins0.tolist() == pytest.approx(estimated, rel=0.03)
