@@ -8,6 +8,7 @@ from kd_lightning.losses.cross_entropy import CrossEntropy
 from kd_lightning.losses.dist import DIST
 from kd_lightning.losses.dkd import DKD
 from kd_lightning.losses.feature_regression import FeatureRegression
+from kd_lightning.losses.hard_targets import HardTargets
 from kd_lightning.losses.hidden_cosine import HiddenCosine
 from kd_lightning.losses.layers import LayerLoss
 from kd_lightning.losses.logit_regression import LogitRegression
@@ -40,6 +41,7 @@ __all__ = [
     "Batch",
     "CrossEntropy",
     "FeatureRegression",
+    "HardTargets",
     "HiddenCosine",
     "LayerLoss",
     "LogitLoss",

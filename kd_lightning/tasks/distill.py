@@ -97,7 +97,8 @@ class Distill(Task):
 
     def prepare(self) -> None:
         """Print what the losses compare; cache the teacher's targets where that is exact and pays, or print why not."""
-        for line in pair_lines(self.losses.named, self.extractor.shapes, self.targets.shapes):
+        pairs = pair_lines(self.losses.named, self.extractor.shapes, self.targets.shapes)
+        for line in (*pairs, *self.extractor.layout_lines(), *self.targets.network.layout_lines()):
             self.print(f"Losses: {line}.")
         self.teacher_cache = self.caching().run()
 
