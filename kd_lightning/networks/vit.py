@@ -125,9 +125,7 @@ class ViT(Network):
         require_option(self, "depth", depth, depth >= 1, "1 or more")
         require_option(self, "width", width, width > 0 and width % HEAD_WIDTH == 0, f"a multiple of {HEAD_WIDTH}")
         if self.arguments["distillation_token"] and not self.arguments["class_token"]:
-            raise UserError(
-                "--model.network.distillation_token is true, but class_token is false; ViT needs both."
-            )
+            raise UserError("--model.network.distillation_token is true, but class_token is false; ViT needs both.")
 
     def _initialize(self) -> None:
         """Draw weights and tokens as timm does: normal, of standard deviation 0.02; biases begin at 0."""

@@ -1,22 +1,25 @@
 """Every loss between transformers and convolutions, whose maps differ in their order."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from loss_examples import LOSSES, batch
+from torch import Tensor
 from torch.nn import functional
 
 from kd_lightning.losses import CrossEntropy, HardTargets, LayerLoss, Loss
-from kd_lightning.networks import LightNN, ModuleNetwork, ViT
+from kd_lightning.networks import LightNN, ModuleNetwork, Network, ViT
 from kd_lightning.tasks import Classifier, Distill
 from kd_lightning.teacher import Teacher
 
-SIZES = {"num_classes": 5, "in_channels": 3, "image_size": 16}
-TIMM = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 1, "reg_tokens": 4}
+SIZES: dict[str, Any] = {"num_classes": 5, "in_channels": 3, "image_size": 16}
+TIMM: dict[str, Any] = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 1, "reg_tokens": 4}
 OURS = partial(ViT, **SIZES, depth=2, width=64)
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[[], Network]] = {
     "light": partial(LightNN, **SIZES),
     "vit": partial(OURS, class_token=False),
     "deit": partial(OURS, distillation_token=True),
@@ -54,7 +57,7 @@ def test_gradients_of_every_loss_reach_the_student(name: str, student: str, teac
 def test_a_distillation_token_learns_from_the_teacher_and_the_class_token_from_the_labels() -> None:
     task = distill("deit", "light", {"labels": CrossEntropy(), "hard": HardTargets(weight=0.5)})
     network = task.network
-    heads = {}
+    heads: dict[str, Tensor] = {}
     for name in ("head", "head_dist"):
         network.get_submodule(name).register_forward_hook(lambda _, __, value, name=name: heads.update({name: value}))
     step = task.step(BATCH)
@@ -72,4 +75,8 @@ def test_without_a_loss_on_the_teachers_logits_labels_train_both_heads() -> None
         distill("deit", "light", {"labels": CrossEntropy(), "maps": LOSSES["feature_regression"]()}),
     ):
         task.step(BATCH).loss.backward()
-        assert all(task.network.get_submodule(name).weight.grad.any() for name in ("head", "head_dist"))
+        gradients = {name: values.grad for name, values in task.network.named_parameters()}
+        for name in ("head.weight", "head_dist.weight"):
+            gradient = gradients[name]
+            assert gradient is not None
+            assert gradient.any()

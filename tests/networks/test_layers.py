@@ -87,7 +87,7 @@ def test_maps_with_their_channels_last_become_maps() -> None:
     assert extract.layout_lines() == ["'body' of OfTokens gives 4x4x3, read as a map of 4x4 with its channels last"]
     cube = OfTokens(12, is_map=True)
     assert extractor(cube, ["body"]).layout_lines() == []  # of 3x3x3: torch's order, unless the network says otherwise
-    cube.output_fmt = "NHWC"
+    cube.output_fmt = "NHWC"  # type: ignore[assignment]
     assert len(extractor(cube, ["body"]).layout_lines()) == 1
 
 
@@ -100,7 +100,7 @@ def test_tokens_that_can_be_two_maps_need_the_networks_word() -> None:
         "in an attribute num_prefix_tokens of the network how many others it has."
     )
     for known, shape in ((5, (3, 2, 2)), (0, (3, 3, 3)), (1, (3, 3, 3))):
-        network.num_prefix_tokens = known
+        network.num_prefix_tokens = known  # type: ignore[assignment]
         assert extractor(network, ["body"]).shapes["body"] == shape
 
 
