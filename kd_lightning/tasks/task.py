@@ -87,6 +87,7 @@ class Task(LightningModule):
         check_factories(optimizer, lr_scheduler)
         network = reparameterize_network(network, reparameterize) if reparameterize else network
         connect_heads(network, losses)
+        network.normalization = None  # it learns the data's
         self.network = network.to_channels_last()
         self.extractor = feature_extractor(network, network, losses, lambda loss: loss.student_layers)
         self.losses = LossSum(losses, self.extractor.shapes, teacher_shapes)
