@@ -10,6 +10,7 @@ from kd_lightning.losses.ctkd import CTKD
 from kd_lightning.losses.dist import DIST
 from kd_lightning.losses.dkd import DKD
 from kd_lightning.losses.feature_regression import FeatureRegression
+from kd_lightning.losses.hard_targets import HardTargets
 from kd_lightning.losses.hidden_cosine import HiddenCosine
 from kd_lightning.losses.ickd import ICKD
 from kd_lightning.losses.layers import LayerLoss
@@ -57,6 +58,7 @@ __all__ = [
     "Batch",
     "CrossEntropy",
     "FeatureRegression",
+    "HardTargets",
     "HiddenCosine",
     "LayerLoss",
     "LogitLoss",

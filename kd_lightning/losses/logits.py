@@ -27,6 +27,7 @@ class LogitLoss(Loss):
 
     Attributes:
         is_auto: Whether the weight is ``weight_by_classes``.
+        student_layers: The layer whose logits are compared, the network's ``distillation_head``; none for its logits.
 
     Raises:
         UserError: Two classes are to be standardized, or an option is out of its range.
@@ -60,7 +61,8 @@ class LogitLoss(Loss):
 
     def forward(self, student: Outputs, target: Targets, batch: Batch) -> Tensor:
         """Return the mean over the batch, a scalar."""
-        own, other = student.logits, target[LOGITS]
+        [own] = [student.maps[layer] for layer in self.student_layers] or [student.logits]
+        other = target[LOGITS]
         if self.standardize:
             own, other = standardized(own), standardized(other)
         return self.compare(own, other, batch.labels)

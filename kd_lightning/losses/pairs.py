@@ -43,6 +43,15 @@ def feature_extractor(
     return found
 
 
+def connect_heads(network: Network, losses: Mapping[str, Loss]) -> None:
+    """Let losses on a teacher's logits train the network's distillation head, if it has one, and labels the other."""
+    head = network.distillation_head
+    on_logits = [loss for loss in losses.values() if isinstance(loss, LogitLoss)]
+    for loss in on_logits:
+        loss.student_layers = () if head is None else (head,)
+    network.separate_heads = head is not None and bool(on_logits)
+
+
 def pair_lines(losses: Mapping[str, Loss], student: Shapes, teacher: Shapes) -> list[str]:
     """Return a line with the shapes of each pair of layers that a loss compares; a loss's last line has its parameters.
 

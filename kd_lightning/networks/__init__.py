@@ -11,6 +11,7 @@ from kd_lightning.networks.timm import TimmNetwork
 from kd_lightning.networks.torchvision import TorchvisionNetwork
 from kd_lightning.networks.tutorial import DeepNN, LightNN
 from kd_lightning.networks.vgg import VGG
+from kd_lightning.networks.vit import ViT
 from kd_lightning.networks.wide_resnet import WideResNet
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "SimKDStudent",
     "TimmNetwork",
     "TorchvisionNetwork",
+    "ViT",
     "WideResNet",
 ]

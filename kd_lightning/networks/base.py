@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from kd_lightning.data.normalize import Normalization
 from kd_lightning.networks.trial import evaluate, trial_images
 
 
@@ -32,9 +33,17 @@ class Network(nn.Module, ABC):
     Attributes:
         needs_contiguous: Whether it needs contiguous memory: it cannot run with channels_last, as it calls ``view``.
         came_with_weights: Whether its weights were loaded; its re-parameterized form then begins with them.
+        normalization: Of the images that its library's weights were trained on; ``None`` where there are none, and once
+            it is trained here.
+        distillation_head: The layer whose logits learn from a teacher's, where the network has one as DeiT has.
+        separate_heads: Whether its logits in training are those of its other last layer alone, which learns from the
+            labels.
     """
 
     needs_contiguous = False
+    normalization: Normalization | None = None
+    distillation_head: str | None = None
+    separate_heads = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Wrap ``forward``: its input gets the memory format that it needs, and only its logits are returned."""

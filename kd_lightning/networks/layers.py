@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import logits_of
+from kd_lightning.networks.token_maps import Layout, possible_layouts
 from kd_lightning.networks.trial import in_mode, require_logits, trial_images
 from kd_lightning.wording import counted
 
@@ -70,7 +71,8 @@ class FeatureExtractor:
     """Runs a network and returns the outputs of some of its layers, in training and in evaluation mode.
 
     Forward hooks on the layers exist only while a pass runs: the network stays unchanged. For a layer whose output is
-    the logits themselves, the network's own logits are returned, in the order of its classes.
+    the logits themselves, the network's own logits are returned, in the order of its classes. Tokens (B, N, C) of a
+    transformer, and maps (B, H, W, C), are returned as maps (B, C, H, W): see ``possible_layouts``.
 
     Args:
         network: The model that turns images into logits.
@@ -80,10 +82,11 @@ class FeatureExtractor:
 
     Attributes:
         shapes: The shape of each layer's output, and of the logits, without the batch dimension.
+        layouts: How the outputs that are no maps (B, C, H, W) become such, by the layer's name.
 
     Raises:
-        LayerError: A layer does not exist, does not run exactly once in a pass, does not give a tensor of the batch, or
-            runs without gradients.
+        LayerError: A layer does not exist, does not run exactly once in a pass, does not give a tensor of the batch,
+            runs without gradients, or gives tokens of which it is not clear which are the positions of a map.
         UserError: The network does not return logits.
     """
 
@@ -98,10 +101,12 @@ class FeatureExtractor:
             find_layer(root, name)
         self._overwritten: set[str] = set()
         self._logits = set(self.names)
+        self._layouts: dict[str, Layout | None] = {}
         self.shapes = self._try(trial_images(network, 1, image_shape), training=False)  # as in prediction
         self._try(trial_images(network, 2, image_shape), training=False)
         if any(values.requires_grad for values in network.parameters()):  # a teacher is never in training mode
             self._try(trial_images(network, 2, image_shape), training=True)
+        self.layouts = {name: layout for name, layout in self._layouts.items() if layout}
 
     def __call__(self, images: Tensor) -> Outputs:
         """Return logits and maps of images (B, C, H, W).
@@ -113,7 +118,15 @@ class FeatureExtractor:
         for name in _changed(seen):
             raise self._error(name, "is overwritten by a later layer in some passes and not in others")
         maps = {name: layer.value for name, layer in seen.items()}
-        return Outputs(logits, maps | {name: logits.view(maps[name].shape) for name in self._logits})
+        maps |= {name: logits.view(maps[name].shape) for name in self._logits}
+        return Outputs(logits, maps | {name: layout.to_map(maps[name]) for name, layout in self.layouts.items()})
+
+    def layout_lines(self) -> list[str]:
+        """Return a line for each layer whose output becomes a map."""
+        return [
+            f"'{name}' of {self.kind} gives {layout.given_text}, read as {layout}"
+            for name, layout in self.layouts.items()
+        ]
 
     def _run(self, images: Tensor) -> tuple[Tensor, dict[str, Seen]]:
         """Return the logits, and each layer's output."""
@@ -143,7 +156,22 @@ class FeatureExtractor:
         self._overwritten |= set(_changed(seen))
         is_logits = {name for name, layer in seen.items() if any(_is_same(layer.value, given) for given in output)}
         self._logits &= is_logits - self._overwritten
-        return {LOGITS: tuple(logits.shape[1:])} | {name: tuple(layer.value.shape[1:]) for name, layer in seen.items()}
+        shapes = {name: self._map_shape(name, tuple(layer.value.shape[1:])) for name, layer in seen.items()}
+        return {LOGITS: tuple(logits.shape[1:])} | shapes
+
+    def _map_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the map that a layer's output becomes, or that of the output; note how it becomes one."""
+        found = possible_layouts(shape, self.root)
+        if len(found) > 1:
+            raise self._error(
+                name,
+                f"gives {shape[0]} tokens, which are {' or '.join(map(str, found))}",
+                "say in an attribute num_prefix_tokens of the network how many others it has",
+            )
+        layout = found[0] if found else None
+        if self._layouts.setdefault(name, layout) != layout:
+            raise self._error(name, "gives other tokens in training than in evaluation", "name another layer")
+        return layout.shape if layout else shape
 
     def _require_one_tensor(self, name: str, seen: list[Seen], count: int) -> None:
         where = "in a training pass" if self.network.training else "in a pass"

@@ -6,9 +6,12 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
+from kd_lightning.data.normalize import Normalization
 from kd_lightning.errors import UserError
+from kd_lightning.networks.blocks import require_option
 from kd_lightning.networks.libraries import WrappedNetwork
 
 
@@ -25,10 +28,12 @@ class TimmNetwork(WrappedNetwork):
         pretrained: Whether to begin with timm's weights, which are downloaded once. The last layer begins untrained
             where the number of classes differs. The weights were trained on larger images, with a normalization that
             depends on the model.
+        resize: Height and width in pixels to which the network resizes images, on the device, 0 for none. Of 32 pixels
+            a transformer with patches of 16 sees four; pretrained ones want 224.
 
     Raises:
         UserError: timm is not installed or has no such classifier; the classifier does not take images of that size; it
-            has no weights, or they cannot be downloaded.
+            has no weights, or they cannot be downloaded; or ``resize`` is below the images' size.
     """
 
     def __init__(
@@ -38,11 +43,25 @@ class TimmNetwork(WrappedNetwork):
         image_size: int = 32,
         name: str = "mobilenetv4_conv_small",
         pretrained: bool = False,
+        resize: int = 0,
     ) -> None:
         # a file of the trained network has all weights, so its arguments omit the pretrained ones
-        super().__init__(num_classes, in_channels, image_size, name=name)
-        build = partial(_build, name, pretrained, num_classes, in_channels, image_size)
+        super().__init__(num_classes, in_channels, image_size, name=name, resize=resize)
+        fits = resize == 0 or resize >= image_size
+        require_option(self, "resize", resize, fits, f"0, or the images' {image_size} pixels or more")
+        self.resize = resize
+        build = partial(_build, name, pretrained, num_classes, in_channels, resize or image_size)
         self.build_body(f"{name} of timm", build, pretrained)
+        given = self.body.pretrained_cfg if pretrained else {}
+        if len(given.get("mean", ())) == in_channels:
+            self.normalization = Normalization(tuple(given["mean"]), tuple(given["std"]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
+        if self.resize:  # a CPU cannot interpolate in half precision
+            large = functional.interpolate(images.float(), size=(self.resize, self.resize), mode="bilinear")
+            images = large.to(images.dtype)
+        return self.body(images)  # type: ignore[no-any-return]
 
 
 def _build(name: str, pretrained: bool, num_classes: int, in_channels: int, image_size: int) -> nn.Module:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kd_lightning.data.normalize import IMAGENET, Normalization
 from kd_lightning.errors import UserError
 from kd_lightning.networks.libraries import WrappedNetwork
 
@@ -62,6 +63,7 @@ class TorchvisionNetwork(WrappedNetwork):
             )
         build = partial(_build, name, num_classes, image_size, weights, small_images)
         self.build_body(f"{name} of torchvision", build, pretrained=weights is not None)
+        self.normalization = None if weights is None else Normalization(*IMAGENET)
 
 
 def _build(name: str, num_classes: int, image_size: int, weights: str | None, small_images: bool) -> nn.Module:

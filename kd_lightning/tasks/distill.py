@@ -10,6 +10,7 @@ from kd_lightning.losses import Batch, Loss
 from kd_lightning.losses.pairs import feature_extractor, pair_lines
 from kd_lightning.losses.total import check_losses
 from kd_lightning.networks import Network
+from kd_lightning.tasks.balance import BALANCE_KEY, Balance, load_balance
 from kd_lightning.tasks.checkpoints import TEACHER_KEY, check_teacher
 from kd_lightning.tasks.task import Task
 from kd_lightning.teacher import Teacher, TeacherCache, TeacherOutput, TeacherTargets
@@ -27,6 +28,9 @@ class Distill(Task):
         cache_teacher: Whether the teacher's targets are cached: computed once, then looked up. This is exact where the
             views of the training images can be counted: without augmentation, with flips only, or with
             ``--data.views``. ``auto`` caches wherever that is exact, saves time and fits into memory or on the disk.
+        balance: How many times as hard as the labels each loss on the teacher pulls: its weight makes its gradient, in
+            the first batches, that many times as long as the labels'. The weights found are printed, and take the place
+            of those given. Above 0; off by default.
         options: Further arguments, those of ``Task``.
 
     Attributes:
@@ -43,6 +47,7 @@ class Distill(Task):
         losses: dict[str, Loss],
         *,
         cache_teacher: bool | Literal["auto"] = "auto",
+        balance: float | None = None,
         **options: Any,
     ) -> None:
         require_object("teacher", teacher, Teacher, 'Teacher(DeepNN(), weights="teacher.pth")')
@@ -50,6 +55,7 @@ class Distill(Task):
         teacher.network.to_channels_last()
         extractor = feature_extractor(teacher, teacher.network, losses, lambda loss: loss.teacher_layers)
         super().__init__(network, losses, extractor.shapes, **options)
+        self.balance = None if balance is None else Balance(balance, losses)
         self._beside = teacher, TeacherTargets(extractor, self.losses)  # a tuple is not searched for submodules
         self.cache_teacher = cache_teacher
         self.teacher_cache: TeacherCache | None = None
@@ -91,6 +97,8 @@ class Distill(Task):
         self.targets.drop_tables()  # a fit that was stopped may have left some
         if stage == "fit":
             self.caching().check_views()
+            if self.balance is not None:
+                self.balance.weights = {}  # each fit measures its own
         done = self.teacher.adapt(self.data)
         self.losses.attach(self.network, self.teacher.network, self.teacher.order)
         if done and stage == "fit":
@@ -98,9 +106,12 @@ class Distill(Task):
 
     def prepare(self) -> None:
         """Print what the losses compare; cache the teacher's targets where that is exact and pays, or print why not."""
-        for line in pair_lines(self.losses.named, self.extractor.shapes, self.targets.shapes):
+        pairs = pair_lines(self.losses.named, self.extractor.shapes, self.targets.shapes)
+        for line in (*pairs, *self.extractor.layout_lines(), *self.targets.network.layout_lines()):
             self.print(f"Losses: {line}.")
         self.teacher_cache = self.caching().run()
+        if self.balance is not None:
+            self.print(f"Balance: {self.balance.run(self)}.")
 
     def on_train_end(self) -> None:
         """Drop the cached targets."""
@@ -110,8 +121,10 @@ class Distill(Task):
         """Save the teacher's file and the digest of its weights."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[TEACHER_KEY] = {"weights": self.teacher.weights, "digest": self.teacher.digest}
+        checkpoint[BALANCE_KEY] = None if self.balance is None else self.balance.save()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse also a checkpoint that learned from another teacher."""
         super().on_load_checkpoint(checkpoint)
         check_teacher(self, self.teacher, checkpoint)
+        load_balance(self, self.balance, checkpoint.get(BALANCE_KEY))

@@ -13,7 +13,7 @@ from kd_lightning.callbacks.of_task import callbacks_of_task, renew_averages
 from kd_lightning.docstrings import show_options
 from kd_lightning.errors import require_object
 from kd_lightning.losses import Batch, Loss, LossSum, Shapes, Targets
-from kd_lightning.losses.pairs import feature_extractor
+from kd_lightning.losses.pairs import connect_heads, feature_extractor
 from kd_lightning.losses.total import check_losses
 from kd_lightning.machine.terminal import print_fitted
 from kd_lightning.networks import Network
@@ -86,6 +86,8 @@ class Task(LightningModule):
         check_losses(losses)
         check_factories(optimizer, lr_scheduler)
         network = reparameterize_network(network, reparameterize) if reparameterize else network
+        connect_heads(network, losses)
+        network.normalization = None  # it learns the data's
         self.network = network.to_channels_last()
         self.extractor = feature_extractor(network, network, losses, lambda loss: loss.student_layers)
         self.losses = LossSum(losses, self.extractor.shapes, teacher_shapes)

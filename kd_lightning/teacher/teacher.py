@@ -75,7 +75,8 @@ class Teacher(nn.Module):
         """Accept images as a student's data serves them, and return logits in the order of its classes.
 
         Where the teacher's file has another normalization or image size than the data, images are normalized again and
-        resized; where it has the same classes in another order, its logits are reordered.
+        resized; where it has the same classes in another order, its logits are reordered. A network without a file
+        counts as trained on images of its size, in the normalization of its library's weights.
 
         Returns:
             The changes, a clause each.
@@ -85,7 +86,7 @@ class Teacher(nn.Module):
         """
         self._size = self._scale = self._order = None
         if self.info is None or self.weights is None:
-            return []
+            return self._adapt_without_file(data)
         check_channels_and_classes(f"the teacher {self.weights}", self.info, data)
         done, here = [], data.normalization
         if not same_normalization(self.info, data):
@@ -103,6 +104,16 @@ class Teacher(nn.Module):
     def order(self) -> Tensor | None:
         """The places of the data's classes in the outputs of ``network``; ``None`` where they are the same."""
         return self._order
+
+    def _adapt_without_file(self, data: ImageDataModule) -> list[str]:
+        done, own, here = [], self.network.normalization, data.normalization
+        if own is not None and own != here:
+            self._scale = _rescaling((here.mean, here.std), (own.mean, own.std))
+            done.append("normalizes images as those were that its weights were trained on")
+        if self.network.image_size != data.image_size:
+            self._size = self.network.image_size
+            done.append(f"sees images of {self._size} pixels")
+        return done
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

@@ -156,11 +156,17 @@ def ttm(gamma: float, weighted: bool) -> Callable[[Tensor, Tensor], Tensor]:
     return formula
 
 
+def hard_targets(own: Tensor, other: Tensor) -> Tensor:
+    chosen = other == other.max(1, keepdim=True).values
+    return -softmax(own)[chosen].log()
+
+
 ON_LOGITS: dict[str, Formula] = {
     "labels": of_labels(0.0),
     "smoothed_labels": of_labels(0.1),
     "soft_targets": of_logits(soft_targets(3.0)),
     "soft_targets_standardized": of_logits(soft_targets(1.5), True),
+    "hard_targets": of_logits(hard_targets),
     "logit_regression": of_logits(lambda own, other: (own - other) ** 2),
     "logit_regression_standardized": of_logits(lambda own, other: (own - other) ** 2, True),
     "dkd": of_logits(dkd(3.0, 1.5, 8.0)),

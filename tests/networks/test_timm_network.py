@@ -1,20 +1,25 @@
 """timm's classifiers."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+from tiny import TinyDataModule
 from torch.nn import functional
 from weights_example import info_of
 
+from kd_lightning.data.normalize import Normalization
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import TimmNetwork
 from kd_lightning.networks.layers import FeatureExtractor
 from kd_lightning.networks.weights import load_model, save_weights
+from kd_lightning.tasks import Classifier
+from kd_lightning.teacher import Teacher
 
 
 def test_a_file_of_a_network_of_timm_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,3 +91,39 @@ def test_weights_that_cannot_be_loaded_are_refused(monkeypatch: pytest.MonkeyPat
 def test_classifiers_that_timm_does_not_have_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         TimmNetwork(**options)
+
+
+def test_small_images_are_resized_in_front_of_the_network(tmp_path: Path) -> None:
+    network = TimmNetwork(4, 3, 16, "test_vit", resize=64).to_channels_last().eval()
+    images = torch.randn(2, 3, 16, 16)
+    large = functional.interpolate(images, size=(64, 64), mode="bilinear")
+    assert torch.equal(network(images), network.body(large))
+    extract = FeatureExtractor(network, ["blocks.3"], network.layer_root(), network.image_shape)
+    assert extract.shapes["blocks.3"] == (64, 4, 4)
+    save_weights(tmp_path / "net.pth", network, replace(info_of(network), image_size=16))
+    assert torch.equal(load_model(tmp_path / "net.pth")[0](images), network(images))
+    with pytest.raises(
+        UserError, match=r"--model\.network\.resize is 8; TimmNetwork needs 0, or the images' 16 pixels"
+    ):
+        TimmNetwork(4, 3, 16, "test_vit", resize=8)
+
+
+def test_a_pretrained_teacher_without_a_file_sees_images_as_its_weights_were_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **options: make(name, **options))
+    network = TimmNetwork(4, 3, 32, "test_vit", pretrained=True)
+    own = network.normalization
+    assert own == Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    teacher, data = Teacher(network), TinyDataModule()
+    data.setup("fit")
+    assert teacher.adapt(data) == [
+        "normalizes images as those were that its weights were trained on",
+        "sees images of 32 pixels",
+    ]
+    pixels = torch.randint(0, 256, (2, 3, 8, 8)).float()
+    large = functional.interpolate(own.apply(pixels), size=32, mode="bilinear", antialias=True)
+    torch.testing.assert_close(teacher(data.normalization.apply(pixels)), network(large), rtol=1e-4, atol=1e-5)
+    Classifier(network)
+    assert network.normalization is None
