@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from kd_lightning.prediction.one_image import predict_image
     from kd_lightning.tasks import Classifier, CosineDistill, Distill, FeatureRegressDistill, Task
     from kd_lightning.tasks.schedules import OneCycle
-    from kd_lightning.teacher import Teacher
+    from kd_lightning.teacher import FileTeacher, Teacher, Teachers
     from kd_lightning.training.trainer import make_trainer
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "Distill",
     "FashionMNISTDataModule",
     "FeatureRegressDistill",
+    "FileTeacher",
     "HuggingFaceDataModule",
     "ImageDataModule",
     "ImageFolderDataModule",
@@ -73,6 +74,7 @@ __all__ = [
     "SimKDStudent",
     "Task",
     "Teacher",
+    "Teachers",
     "TimmNetwork",
     "TorchvisionNetwork",
     "UserError",
@@ -88,8 +90,10 @@ __all__ = [
 ]
 
 _MODULES = {
+    "FileTeacher": "teacher",
     "OneCycle": "tasks.schedules",
     "Teacher": "teacher",
+    "Teachers": "teacher",
     "UserError": "errors",
     "make_trainer": "training.trainer",
     "predict_image": "prediction.one_image",

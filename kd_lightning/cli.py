@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "list": (
         "kd_lightning.commands.list",
-        "show losses, networks, tasks, data, augmentations, configs; or one in detail",
+        "show losses, networks, teachers, tasks, data, configs; or one in detail",
     ),
     "benchmark": (
         "kd_lightning.commands.benchmark",

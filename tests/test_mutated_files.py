@@ -29,6 +29,8 @@ from kd_lightning.inference.onnx_predictor import OnnxPredictor
 from kd_lightning.networks import LightNN
 from kd_lightning.networks.weights import save_weights
 from kd_lightning.prediction.torch_predictor import TorchPredictor
+from kd_lightning.teacher import FileTeacher
+from kd_lightning.teacher.outputs_file import write_outputs
 from kd_lightning.teacher.table import TableFile
 from kd_lightning.training.config_files import SHIPPED, ConfigFile
 from kd_lightning.training.parser import Parser
@@ -141,6 +143,20 @@ def run_array(folder: Path) -> Path:
     return run(folder).with_suffix(".npy")
 
 
+def outputs(name: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        path, logits = folder / name, torch.arange(60.0).view(20, 3)
+        about = {"classes": ["a", "b", "c"], "labels": [0] * 20, "digest": "0a", "image_size": 8}
+        write_outputs(path, [logits], (20, 3), about)
+        if path.suffix == ".npy":
+            np.save(path, logits.numpy())
+        elif path.suffix == ".csv":
+            np.savetxt(path, logits.numpy(), delimiter=",", header="a,b,c", comments="")
+        return path
+
+    return write
+
+
 def read_weights(path: Path) -> None:
     TorchPredictor(path).probabilities(np.zeros((1, 8, 8, 1), np.uint8))
 
@@ -191,6 +207,9 @@ KINDS = {
     "webp": Kind(image("a.webp", "RGBA"), lambda path: read_image(path, 16)),
     "table": Kind(table, read_table),
     "decoded": Kind(decoded, read_decoded),
+    "npz": Kind(outputs("a.npz"), lambda path: FileTeacher(str(path))),
+    "npy": Kind(outputs("a.npy"), lambda path: FileTeacher(str(path))),
+    "csv": Kind(outputs("a.csv"), lambda path: FileTeacher(str(path)), (text,)),
     "run": Kind(run, read_run, (text,)),
     "run array": Kind(run_array, lambda path: read_run(path.with_suffix(".json"))),
 }

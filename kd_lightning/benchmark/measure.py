@@ -15,6 +15,7 @@ from kd_lightning.benchmark.loops import WARMUP, bare_loop, usual_loop, usual_ta
 from kd_lightning.benchmark.noise import Noise
 from kd_lightning.benchmark.watch import EpochClock, Watch
 from kd_lightning.data import ImageDataModule
+from kd_lightning.errors import UserError
 from kd_lightning.fast.callback import is_wanted
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
@@ -149,7 +150,15 @@ class Bench:
 
 
 def measure(bench: Bench, rounds: int) -> Measured:
-    """Time the usual loop and ours in turn, then the parts of each."""
+    """Time the usual loop and ours in turn, then the parts of each.
+
+    Raises:
+        UserError: The teacher is a file.
+    """
+    if isinstance(bench.task, Distill) and not bench.task.teacher.networks:
+        raise UserError(
+            "benchmark times steps over noise, for which a file has no outputs; name a teacher with a network."
+        )
     option, distils = bench.task.fast, isinstance(bench.task, Distill)
     usual = partial(usual_loop, usual_task(bench.task, bench.device), bench.noise, bench.steps, bench.workers)
     live = _why_live(bench.noise) if distils else None

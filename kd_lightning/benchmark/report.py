@@ -22,7 +22,7 @@ def to_plain(bench: Bench, found: Measured) -> dict[str, Any]:
         "name": bench.name,
         "task": type(task).__name__,
         "network": type(network).__name__,
-        "teacher": type(task.teacher.network).__name__ if isinstance(task, Distill) else None,
+        "teacher": task.teacher.title if isinstance(task, Distill) else None,
         "batch_size": bench.data.batch_size,
         "image_shape": [network.image_size, network.image_size, network.in_channels],
         "images": bench.images,

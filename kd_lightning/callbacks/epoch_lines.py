@@ -163,7 +163,7 @@ def start_line(task: "Task") -> str:
     size = counted(sum(values.numel() for values in network.parameters()), "parameter")
     images = counted(len(data.train_rows()[1]), "training image")
     learner = "Network" if teacher is None else "Student"
-    of_teacher = "" if teacher is None else f" from {type(teacher.network).__name__}"
+    of_teacher = "" if teacher is None else f" from {teacher.title}"
     return (
         f"{learner}: {type(network).__name__} ({size}) learns {losses}{of_teacher} on {data.name} "
         f"({data.num_classes} classes, {images})"

@@ -13,7 +13,7 @@ from kd_lightning.wording import shown
 
 if TYPE_CHECKING:
     from kd_lightning.tasks import Task
-    from kd_lightning.teacher import Teacher
+    from kd_lightning.teacher import AnyTeacher
 
 Value = bool | int | float | str
 
@@ -36,11 +36,12 @@ def hyperparameters(task: "Task") -> dict[str, Value]:
     Args:
         task: The task of a fit whose optimizer is made.
     """
-    teacher: Teacher | None = getattr(task, "teacher", None)  # Distill has one
+    teacher: AnyTeacher | None = getattr(task, "teacher", None)  # Distill has one
     found = {"task": type(task).__name__, **_options("task", task)}
     found |= _network("network", task.network)
     if teacher is not None:
-        found |= _network("teacher", teacher.network)
+        for name, network in teacher.named_networks().items():
+            found |= _network(f"teacher.{name}" if name else "teacher", network)
         found |= {"teacher.weights": shown(teacher.weights or "none")}
         found |= _plain("teacher", {} if teacher.info is None else {"epochs": teacher.info.epochs})
     for name, loss in task.losses.named.items():

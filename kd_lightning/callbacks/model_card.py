@@ -112,8 +112,10 @@ def _what(summary: dict[str, Any], info: ModelInfo) -> str:
         f"A `{network['name']}` with {network['parameters']:,} parameters that classifies {colours} images of "
         f"{info.image_size} x {info.image_size} pixels into {len(info.class_names)} classes."
     ]
-    if teacher is not None:
+    if teacher is not None and teacher["parameters"]:
         sentences += [f"It learned from a teacher, a `{teacher['name']}` with {teacher['parameters']:,} parameters."]
+    elif teacher is not None:
+        sentences += ["It learned from a teacher's outputs for the training images."]
     if teacher is not None and str(teacher["weights"]).startswith("http"):
         sentences += [f"The teacher's weights are <{in_markdown(teacher['weights'])}>."]
     return " ".join([*sentences, f"Its losses: {losses}."] if losses else sentences)

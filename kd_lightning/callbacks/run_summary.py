@@ -25,7 +25,7 @@ from kd_lightning.networks.fusable import fused
 from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.networks.weights import ENDINGS
 from kd_lightning.strict_json import strict_json
-from kd_lightning.teacher import Teacher, TeacherCache
+from kd_lightning.teacher import AnyTeacher, TeacherCache
 from kd_lightning.wording import counted
 
 if TYPE_CHECKING:
@@ -174,13 +174,14 @@ def _describe(network: Network) -> dict[str, Any]:
 
 
 def _teacher(task: "Task", metrics: dict[str, float]) -> dict[str, Any] | None:
-    teacher: Teacher | None = getattr(task, "teacher", None)  # Distill has one
+    teacher: AnyTeacher | None = getattr(task, "teacher", None)  # Distill has one
     if teacher is None:
         return None
     kept: TeacherCache | None = getattr(task, "teacher_cache", None)
     cached = None if kept is None else {"rows": kept.rows, "bytes": kept.size, "place": kept.storage.value}
     return {
-        **_describe(teacher.network),
+        "name": teacher.title,
+        "parameters": sum(_describe(network)["parameters"] for network in teacher.networks),
         "weights": teacher.weights,
         "test_accuracy": metrics.get("test/teacher_accuracy"),
         "cached": cached,

@@ -75,6 +75,8 @@ def _validation(metrics: dict[str, float]) -> str:
 
 
 def _teacher_line(teacher: dict[str, Any], metrics: dict[str, float]) -> str:
+    if not teacher["parameters"]:
+        return f"{teacher['name']}, which has no outputs for the test images"
     agreement = _percent(metrics.get("test/teacher_agreement"))
     accuracy = _percent(teacher["test_accuracy"])
     return f"{_network(teacher)}: {accuracy} on the test images; the student agrees with it on {agreement}"

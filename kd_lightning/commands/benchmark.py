@@ -14,7 +14,7 @@ from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.files import atomic_write
 from kd_lightning.machine.cpu import use_own_cores
 from kd_lightning.strict_json import strict_json
-from kd_lightning.training.checks import teacher_settings
+from kd_lightning.training.checks import teachers_of
 from kd_lightning.training.cli import TrainingCLI, run
 from kd_lightning.training.console import quieten
 from kd_lightning.training.mistakes import explained
@@ -42,9 +42,8 @@ class BenchmarkCLI(TrainingCLI):
         for name, minimum in (("steps", 1), ("rounds", 1), ("workers", 0), ("images", 1)):
             if self.config[name] is not None and self.config[name] < minimum:
                 raise UserError(f"--{name} is {self.config[name]}, but it must be {minimum} or more.")
-        teacher = teacher_settings(self.config)
-        if teacher is not None:
-            teacher.weights = None
+        for part in teachers_of(self.config):
+            part.settings.weights = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build a trainer on one device that prints and writes nothing."""

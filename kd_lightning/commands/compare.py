@@ -53,7 +53,7 @@ def compare(request: Request, args: Sequence[str], console: Console) -> tuple[An
     """Do the missing runs and write the report to the study's folder; return its content and its page."""
     start, study = time.monotonic(), request.study
     rows = plan_rows(request)
-    for weights in sorted({row.built.found for row in rows if row.built.found is not None}):
+    for weights in sorted({path for row in rows for path in row.built.found.values()}):
         print_weights("Teacher", weights)
     read_data(rows)
     digests = row_digests(rows, study.teachers, study.threads_each)

@@ -18,12 +18,14 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.machine.cpu import use_own_cores
 from kd_lightning.machine.terminal import print_fitted
 from kd_lightning.networks.weights import load_model
+from kd_lightning.teacher import Teacher
+from kd_lightning.teacher.write_logits import write_logits
 from kd_lightning.training.data_options import data_parser, parse
 
 DESCRIPTION = """Write a trained model as ONNX files and compare each with the model.
 
 With --data the comparison uses that data's test images, and static quantization can be calibrated on its training
-images; without, the comparison uses noise."""
+images; without, the comparison uses noise. With --logits only the model's logits are written."""
 
 OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "output": (
@@ -33,6 +35,12 @@ OPTIONS: dict[str, tuple[Any, Any, str]] = {
     ),
     "variants": (list[Variant] | None, None, "Forms to write; by default fp32, dynamic and, with --data, static."),
     "web": (str | None, None, "Folder of a web page that runs the files in the reader's browser."),
+    "logits": (
+        str | None,
+        None,
+        "Write, in place of ONNX files, the model's logits for the training images of --data to this .npz, from which "
+        "a student learns by the teacher FileTeacher.",
+    ),
     "runtime": (str | None, None, "Of web: an unpacked onnxruntime-web package; npm fetches it by default."),
 }
 """Type, default and help of the options beside those of ``ExportSettings`` and ``QuantizationSettings``."""
@@ -62,6 +70,8 @@ def main(args: Sequence[str]) -> int:
     model = local_file(options.model)
     network, info = load_model(model, options.network)
     data: ImageDataModule | None = options.get("data")
+    if options.logits is not None:
+        return _write_logits(options, Teacher(network, str(model)), data)
     if data is not None:
         check_images(model, info, data)
     beside = Path() if is_address(options.model) else model.parent
@@ -82,6 +92,20 @@ def main(args: Sequence[str]) -> int:
     print(report.to_text())
     if options.web is not None:
         print_fitted(f"web page: {_write_page(options, report, info, data)}")
+    return 0
+
+
+def _write_logits(options: Namespace, teacher: Teacher, data: ImageDataModule | None) -> int:
+    """Write the logits for the training images."""
+    for name in ("output", "variants", "web"):
+        if options[name] is not None:
+            raise UserError(f"--{name} is for ONNX files, but --logits writes only {options.logits}; leave it out.")
+    if data is None:
+        raise UserError("--logits writes logits for training images; name them with --data.")
+    if Path(options.logits).suffix != ".npz":
+        raise UserError(f"--logits is {options.logits}, but the file must end in .npz.")
+    images, done = write_logits(teacher, data, Path(options.logits))
+    print_fitted("\n".join([*(f"The model {change}." for change in done), f"{options.logits}: logits for {images}."]))
     return 0
 
 

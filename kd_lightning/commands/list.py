@@ -24,7 +24,7 @@ def main(args: Sequence[str]) -> int:
     """
     parser = PlainParser(
         prog="kd-lightning list",
-        description="Show losses, networks, tasks, data sources, augmentations and configs.",
+        description="Show losses, networks, teachers, tasks, data sources, augmentations and configs.",
         epilog=f"{text.MORE} A class of your own has its import path: `list losses my_losses.MyLoss`.",
         allow_abbrev=False,
     )

@@ -81,7 +81,7 @@ def _estimate(row: PlannedRow) -> Estimate | None:
     images = torch.zeros(data.batch_size, data.in_channels, data.image_size, data.image_size, device=task.device)
     evaluated = len(data.test_rows()[1]) + (trainer.max_epochs or 0) * (len(data.val_rows()[1]) if data.has_val else 0)
     seconds = steps * of_step + evaluated / data.batch_size * _seconds(task, images)
-    if not isinstance(task, Distill) or caches is False or not _is_cacheable(task, caches):
+    if not isinstance(task, Distill) or caches is False or not task.teacher.networks or not _is_cacheable(task, caches):
         return Estimate(seconds)
     of_teacher, views = _seconds(task.teacher, images), len(data.train_rows()[1]) * (data.seen_views.count or 1)
     saved = steps * min(of_teacher * trainer.accumulate_grad_batches, of_step)

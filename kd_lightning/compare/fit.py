@@ -12,7 +12,7 @@ from kd_lightning.compare.measure import Measure
 from kd_lightning.compare.run_key import own_callbacks
 from kd_lightning.data import ImageDataModule
 from kd_lightning.errors import UserError
-from kd_lightning.training.checks import check_trainer, teacher_settings
+from kd_lightning.training.checks import TeacherPart, check_trainer, teachers_of
 from kd_lightning.training.cli import TrainingCLI
 from kd_lightning.training.first import find, teacher_run
 from kd_lightning.training.parser import plain
@@ -65,18 +65,17 @@ class BuiltOnly(StudyFit):
 
     Args:
         learns: Whether the run learns from the study's teacher, which is built without weights until it is trained.
-            Another one is found as ``fit`` finds it.
+            Others are found as ``fit`` finds them.
         options: ``StudyFit``'s.
 
     Attributes:
-        parsed: The resolved config as requested, as plain values, with the teacher that was found.
-        found: That teacher's weights.
+        parsed: The resolved config as requested, as plain values, with the teachers that were found.
+        found: The weights of those teachers, by the option that names them.
     """
-
-    found: Path | None = None
 
     def __init__(self, *args: Any, learns: bool, **options: Any) -> None:
         self.learns = learns
+        self.found: dict[str, Path] = {}
         super().__init__(*args, **options)
 
     def before_instantiate_classes(self) -> None:
@@ -84,14 +83,20 @@ class BuiltOnly(StudyFit):
         if self.own.ckpt_path is not None:
             raise UserError("a study's runs begin at their first step; leave ckpt_path out of its configs.")
         check_trainer(self.own.trainer)
-        settings = teacher_settings(self.own)
-        if settings is not None and not self.learns and settings.weights is None:
-            self.found = find(teacher_run(self._parser("fit"), self.own), self.logs)
-            settings.weights = None if self.found is None else str(self.found)
+        self.learns &= [part.name for part in teachers_of(self.own)] == ["Teacher"]
+        for part in teachers_of(self.own):
+            if not self.learns and part.settings.weights is None:
+                self._find(part)
         self.parsed = plain(self._parser("fit"), self.own)
         self.apply_study_settings()
-        if settings is not None and self.learns:
-            settings.weights = None
+        if self.learns:
+            teachers_of(self.own)[0].settings.weights = None
+
+    def _find(self, part: TeacherPart) -> None:
+        found = find(teacher_run(self._parser("fit"), self.own, part), self.logs)
+        if found is not None:
+            self.found[f"{part.option}.weights"] = found
+            part.settings.weights = str(found)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run nothing."""

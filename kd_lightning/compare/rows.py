@@ -19,7 +19,7 @@ from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.distill import Distill
-from kd_lightning.training.checks import teacher_settings
+from kd_lightning.training.checks import teachers_of
 from kd_lightning.training.cli import run
 from kd_lightning.training.config_files import find_config
 
@@ -96,15 +96,15 @@ def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> Plan
         raise UserError(f"in the row '{row.title}', {error}") from error
     assert isinstance(built, BuiltOnly)
     _refuse_parts(row.title, built.parsed)
-    settings = teacher_settings(built.own)
-    if settings is not None and not learns and settings.weights is None:
-        raise UserError(
-            f"the row '{row.title}' learns from a teacher that is not there yet; train it first with "
-            f"`kd-lightning fit --config {settings.config}`, or let the study train it, by `teacher` in its file."
-        )
-    if built.found is not None:
-        args += (f"--model.teacher.weights={built.found}",)
-    return PlannedRow(row, role, args, built.parsed, built, settings is not None and learns)
+    for part in teachers_of(built.own):
+        if part.settings.weights is None and not built.learns:
+            raise UserError(
+                f"the row '{row.title}' learns from a teacher that is not there yet; train it first with "
+                f"`kd-lightning fit --config {part.settings.config}`, or let the study train it, by `teacher` in its "
+                "file, for rows with one teacher."
+            )
+    args += tuple(f"{option}={found}" for option, found in built.found.items())
+    return PlannedRow(row, role, args, built.parsed, built, built.learns)
 
 
 def _refuse_parts(title: str, config: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ def _check_teacher(row: RowConfig, task: Task, teacher: Network) -> None:
     """Refuse a row whose teacher has another network than the one that the study trains."""
     if not isinstance(task, Distill):
         return  # a task of the user's own, which checks its teacher itself
-    expected = task.teacher.network
+    [expected] = task.teacher.networks
     shapes, found = ({key: value.shape for key, value in net.state_dict().items()} for net in (expected, teacher))
     if type(expected) is not type(teacher) or shapes != found:
         raise UserError(

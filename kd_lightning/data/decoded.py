@@ -2,7 +2,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -90,6 +90,14 @@ class DecodedDataModule(ImageDataModule):
     def pixel_range(self) -> PixelRange | None:
         """Values of black and white in files of more than 8 bits; this decodes all splits."""
         return self._decoded.pixel_range
+
+    @property
+    def file_names(self) -> Sequence[str] | None:
+        """Names of the training images' files, in their order; ``None`` where they are no files."""
+        kept, names = self._decoded.kept, self._files["train"].names
+        if not isinstance(names[0], str | Path):
+            return None
+        return [str(names[place]) for place in kept[kept < len(names)]]
 
     @property
     def broken(self) -> tuple[BrokenImageError, ...]:

@@ -1,6 +1,7 @@
 """A labelled set of images: its splits, and the rows of each that train, validate and test."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -80,6 +81,11 @@ class ImageSource(ABC):
     @property
     def pixel_range(self) -> PixelRange | None:
         """Values of black and white in image files of more than 8 bits; ``None`` where the source has none of these."""
+        return None
+
+    @property
+    def file_names(self) -> Sequence[str] | None:
+        """Names of the training images' files, in their order; ``None`` where the source has none."""
         return None
 
     @property

@@ -102,7 +102,7 @@ def no_capture_reason(task: Task) -> str | None:
 
 
 def _of_memory(task: Task) -> Iterator[str]:
-    if isinstance(task, Distill) and any(table.device != task.device for table in task.targets.tables.values()):
+    if isinstance(task, Distill) and not task.targets.on_device(task.device):
         yield "the teacher's cached targets do not fit on the GPU"
     if task.trainer.train_dataloader.data.images.device != task.device:  # type: ignore[union-attr]
         yield "the images do not fit on the GPU"

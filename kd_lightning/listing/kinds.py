@@ -30,6 +30,7 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "losses": Kind("kd_lightning.losses", "Loss", "model.losses.NAME"),
     "networks": Kind("kd_lightning.networks", "Network", "model.network", "Network"),
+    "teachers": Kind("kd_lightning.teacher", "AnyTeacher", "model.teacher"),
     "tasks": Kind("kd_lightning.tasks", "Task", "model"),
     "data": Kind("kd_lightning.data", "ImageDataModule", "data", "DataModule"),
     "augmentations": Kind("kd_lightning.data.augment", "Augmentation", "data.augment"),

@@ -10,6 +10,10 @@ from kd_lightning.listing.kinds import Entry
 EXAMPLES: dict[str, Any] = {
     "network": "LightNN",
     "teacher": {"class_path": "Teacher", "init_args": {"network": "DeepNN", "config": "teacher.yaml"}},
+    "members": {
+        name: {"class_path": "Teacher", "init_args": {"network": network, "config": f"{name}.yaml"}}
+        for name, network in (("big", "ResNet9"), ("deep", "DeepNN"))
+    },
     "losses": {"labels": "CrossEntropy", "kd": "SoftTargets"},
     "student": "features",
     "root": "photos",

@@ -84,6 +84,8 @@ class Loss(nn.Module, ABC):
     def attach(self, student: Network, teacher: Network, order: Tensor | None) -> None:
         """Keep what the loss reads of the networks themselves, such as the weights of a last layer.
 
+        It is called where the loss has ``teacher_layers``.
+
         Args:
             student: The student, re-parameterized where it is trained so.
             teacher: The teacher's network.

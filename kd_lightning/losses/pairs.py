@@ -10,6 +10,7 @@ from kd_lightning.losses.base import Loss
 from kd_lightning.losses.layers import LayerLoss
 from kd_lightning.losses.logits import LogitLoss
 from kd_lightning.losses.projectors import shape_text
+from kd_lightning.losses.total import TeacherShapes
 from kd_lightning.networks import Network
 from kd_lightning.networks.layers import LOGITS, FeatureExtractor, LayerError, Shapes
 
@@ -52,7 +53,7 @@ def connect_heads(network: Network, losses: Mapping[str, Loss]) -> None:
     network.separate_heads = head is not None and bool(on_logits)
 
 
-def pair_lines(losses: Mapping[str, Loss], student: Shapes, teacher: Shapes) -> list[str]:
+def pair_lines(losses: Mapping[str, Loss], student: Shapes, teacher: TeacherShapes) -> list[str]:
     """Return a line with the shapes of each pair of layers that a loss compares; a loss's last line has its parameters.
 
     A weight that depends on the number of classes has a line, too.
@@ -60,14 +61,15 @@ def pair_lines(losses: Mapping[str, Loss], student: Shapes, teacher: Shapes) -> 
     Args:
         losses: The losses by name.
         student: The shape of each of the student's layers.
-        teacher: The shape of each of the teacher's.
+        teacher: The shape of each of the teacher's, or by the loss's name of its teacher's.
     """
     lines = []
     for name, loss in losses.items():
         if isinstance(loss, LogitLoss) and loss.is_auto:
             lines.append(f"{name}: weight {loss.full_weight:g}, for {student[LOGITS][0]} classes")
+        of_teacher = teacher(name) if callable(teacher) else teacher
         pairs = [
-            f"{name}: {own} {shape_text(student[own])} -> {other} {shape_text(teacher[other])}"
+            f"{name}: {own} {shape_text(student[own])} -> {other} {shape_text(of_teacher[other])}"
             for own, other in zip(loss.student_layers, loss.teacher_layers, strict=False)
         ]
         lines += [*pairs[:-1], *(f"{last}{_trained(loss)}" for last in pairs[-1:])]

@@ -1,7 +1,8 @@
 """The weighted sum of named losses: what a task minimizes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from math import nan
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 CALL = '{"labels": CrossEntropy(), "kd": SoftTargets(temperature=4)}'
 """An example of losses."""
+
+TeacherShapes = Shapes | Callable[[str], Shapes]
+"""The shapes of what losses see of a teacher; or a function that returns those of a loss's teacher by its name."""
+
+UNKNOWN: Targets = {}
+"""The target, by identity, of a loss whose teacher has no outputs for a batch's images."""
 
 TAKEN = ("loss", "accuracy", "teacher_accuracy", "teacher_agreement")
 """Names under which a task logs other values."""
@@ -40,7 +47,7 @@ class LossSum(nn.ModuleDict):
     Args:
         losses: The losses by name.
         student: The shape of each of the student's layers, and of its logits.
-        teacher: The same of the teacher; ``None`` without one.
+        teacher: The same of the teacher, or by the loss's name of its teacher; ``None`` without one.
 
     Attributes:
         named: The losses by name. Keys of the state dict are the names, with ``-loss`` where a module has an attribute
@@ -50,21 +57,27 @@ class LossSum(nn.ModuleDict):
         UserError: There is no loss, a name cannot be logged, or a loss does not fit the shapes.
     """
 
-    def __init__(self, losses: Mapping[str, Loss], student: Shapes, teacher: Shapes | None = None) -> None:
+    def __init__(self, losses: Mapping[str, Loss], student: Shapes, teacher: TeacherShapes | None = None) -> None:
         super().__init__()
         _check_names(losses)
         self.named = dict(losses)
         self._is_checked = False
         for name, loss in losses.items():
             with of_loss(name):
-                loss.build(student, teacher)
+                loss.build(student, teacher(name) if callable(teacher) else teacher)
             self[f"{name}-loss" if hasattr(self, name) else name] = loss
 
-    def attach(self, student: Network, teacher: Network, order: Tensor | None) -> None:
-        """Show the networks to the losses that read their weights; see ``Loss.attach``."""
+    def attach(self, student: Network, teacher_of: Callable[[str], tuple[Network, Tensor | None]]) -> None:
+        """Show the networks to the losses that read layers of a teacher; see ``Loss.attach``.
+
+        Args:
+            student: The student.
+            teacher_of: Returns the network of a loss's teacher by the loss's name, and its order of the classes.
+        """
         for name, loss in self.named.items():
-            with of_loss(name):
-                loss.attach(student, teacher, order)
+            if loss.teacher_layers:
+                with of_loss(name):
+                    loss.attach(student, *teacher_of(name))
 
     def start(self, images: int, labels: Tensor | None) -> None:
         """Create what the losses keep of each image; see ``Loss.start``."""
@@ -77,18 +90,16 @@ class LossSum(nn.ModuleDict):
         for loss in self.named.values():
             loss.set_epoch(loss.warm_up if epoch is None else epoch)
 
-    def teacher_targets(self, teacher: Outputs) -> dict[str, Targets]:
-        """Return what each loss needs of the teacher's outputs, by its name."""
-        return {name: loss.teacher_target(teacher.only(loss.teacher_layers)) for name, loss in self.named.items()}
-
     def forward(
         self, student: Outputs, targets: Mapping[str, Targets], batch: "Batch"
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum, and each loss by its name, without its weight.
 
+        A loss whose target is ``UNKNOWN`` is left out, and the sum is then not a number.
+
         Args:
             student: The student's outputs.
-            targets: What ``teacher_targets`` returned for the same images; empty without a teacher.
+            targets: What each loss's ``teacher_target`` returned for the same images; empty without a teacher.
             batch: Images, labels and rows.
 
         Raises:
@@ -97,12 +108,15 @@ class LossSum(nn.ModuleDict):
         values, is_training = dict[str, Tensor](), torch.is_grad_enabled()
         shared = [] if self._is_checked or not is_training else _shared(student, targets, batch)
         for name, loss in self.named.items():
-            values[name] = loss(student.only(loss.student_layers), targets.get(name, {}), batch)
+            if (target := targets.get(name, {})) is UNKNOWN:
+                continue
+            values[name] = loss(student.only(loss.student_layers), target, batch)
             if not self._is_checked:
                 _check_value(name, loss, values[name])
                 _check_unchanged(name, shared)
         self._is_checked |= is_training
-        return self.weighted(values), values
+        is_whole = len(values) == len(self.named)
+        return self.weighted(values) if is_whole else student.logits.new_full((), nan), values
 
     def weighted(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of losses by name, a scalar."""

@@ -16,7 +16,7 @@ from kd_lightning.networks.weights import INFO_KEY, PLAIN_KEY, network_weights, 
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.task import Task
-    from kd_lightning.teacher import Teacher
+    from kd_lightning.teacher import AnyTeacher
 
 IMAGES_KEY = "images"
 """Key under which checkpoints keep the number of images that the losses were trained on."""
@@ -89,7 +89,13 @@ def _check_weights(task: "Task", path: str, checkpoint: Mapping[str, Any]) -> No
         )
 
 
-def check_teacher(task: "Task", teacher: "Teacher", checkpoint: Mapping[str, Any]) -> None:
+def teacher_record(teacher: "AnyTeacher") -> dict[str, Any]:
+    """Return what a checkpoint says of its teacher: its digest, and the file and the digest of each of its parts."""
+    files = {option: {"weights": weights, "digest": own} for option, (weights, own) in teacher.files().items()}
+    return {"weights": teacher.weights, "digest": teacher.digest, "files": files}
+
+
+def check_teacher(task: "Task", teacher: "AnyTeacher", checkpoint: Mapping[str, Any]) -> None:
     """Refuse a checkpoint that learned from another teacher.
 
     Raises:
@@ -98,9 +104,16 @@ def check_teacher(task: "Task", teacher: "Teacher", checkpoint: Mapping[str, Any
     learned = checkpoint.get(TEACHER_KEY, {})
     if task._trainer is None or learned.get("digest", teacher.digest) == teacher.digest:
         return
-    path, found, learned_from = task.trainer.ckpt_path, teacher.weights, learned.get("weights")
-    if learned_from == found:
-        raise UserError(f"the teacher {found} has been replaced since {path} learned from it; put it back.")
-    raise UserError(
-        f"{path} learned from the teacher {learned_from}, not from {found}; add --model.teacher.weights {learned_from}."
-    )
+    path, before = task.trainer.ckpt_path, learned.get("files", {"--model.teacher.weights": learned})
+    for option, (found, own) in teacher.files().items():
+        of_part = before.get(option, {})
+        learned_from = of_part.get("weights")
+        if of_part.get("digest") == own:
+            continue
+        if learned_from == found:
+            raise UserError(f"the teacher {found} has been replaced since {path} learned from it; put it back.")
+        if learned_from is not None:
+            raise UserError(
+                f"{path} learned from the teacher {learned_from}, not from {found}; add {option} {learned_from}."
+            )
+    raise UserError(f"{path} learned from other teachers, or another average of them; give --model.teacher as it was.")

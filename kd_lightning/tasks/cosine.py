@@ -5,7 +5,7 @@ from typing import Any
 from kd_lightning.losses import CrossEntropy, HiddenCosine
 from kd_lightning.networks import Network
 from kd_lightning.tasks.distill import Distill
-from kd_lightning.teacher import Teacher
+from kd_lightning.teacher import AnyTeacher
 
 
 class CosineDistill(Distill):
@@ -30,7 +30,7 @@ class CosineDistill(Distill):
     def __init__(
         self,
         network: Network,
-        teacher: Teacher,
+        teacher: AnyTeacher,
         ce_loss_weight: float = 0.75,
         hidden_rep_loss_weight: float = 0.25,
         student_layer: str = "features",

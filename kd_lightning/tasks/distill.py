@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import require_object
 from kd_lightning.losses import Batch, Loss
-from kd_lightning.losses.pairs import feature_extractor, pair_lines
+from kd_lightning.losses.pairs import pair_lines
 from kd_lightning.losses.total import check_losses
 from kd_lightning.networks import Network
 from kd_lightning.tasks.balance import BALANCE_KEY, Balance, load_balance
-from kd_lightning.tasks.checkpoints import TEACHER_KEY, check_teacher
+from kd_lightning.tasks.checkpoints import TEACHER_KEY, check_teacher, teacher_record
 from kd_lightning.tasks.task import Task
-from kd_lightning.teacher import Teacher, TeacherCache, TeacherOutput, TeacherTargets
+from kd_lightning.teacher import AnyTeacher, FileTargets, TeacherCache, TeacherOutput, Teachers, TeacherTargets
 from kd_lightning.teacher.when_cached import Caching
 
 
@@ -22,7 +22,8 @@ class Distill(Task):
 
     Args:
         network: The student.
-        teacher: The teacher; it stays frozen.
+        teacher: The teacher, which stays frozen: one (``Teacher``), several (``Teachers``; in Python also a list), or a
+            file of outputs (``FileTeacher``).
         losses: The losses by name, the one on labels included. The names are those of curves and options, as in
             ``--model.losses.kd.temperature 2``.
         cache_teacher: Whether the teacher's targets are cached: computed once, then looked up. This is exact where the
@@ -43,25 +44,26 @@ class Distill(Task):
     def __init__(
         self,
         network: Network,
-        teacher: Teacher,
+        teacher: AnyTeacher,
         losses: dict[str, Loss],
         *,
         cache_teacher: bool | Literal["auto"] = "auto",
         balance: float | None = None,
         **options: Any,
     ) -> None:
-        require_object("teacher", teacher, Teacher, 'Teacher(DeepNN(), weights="teacher.pth")')
+        if isinstance(teacher, list | tuple):
+            teacher = Teachers({f"teacher_{number}": one for number, one in enumerate(teacher, 1)})
+        require_object("teacher", teacher, AnyTeacher, 'Teacher(DeepNN(), weights="teacher.pth")')
         check_losses(losses)
-        teacher.network.to_channels_last()
-        extractor = feature_extractor(teacher, teacher.network, losses, lambda loss: loss.teacher_layers)
-        super().__init__(network, losses, extractor.shapes, **options)
+        targets = teacher.targets(losses)
+        super().__init__(network, losses, targets.shapes_of, **options)
         self.balance = None if balance is None else Balance(balance, losses)
-        self._beside = teacher, TeacherTargets(extractor, self.losses)  # a tuple is not searched for submodules
+        self._beside = teacher, targets  # a tuple is not searched for submodules
         self.cache_teacher = cache_teacher
         self.teacher_cache: TeacherCache | None = None
 
     @property
-    def teacher(self) -> Teacher:
+    def teacher(self) -> AnyTeacher:
         """The teacher: it moves with the task, but is not a submodule for callbacks and checkpoints."""
         return self._beside[0]
 
@@ -76,8 +78,8 @@ class Distill(Task):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def networks(self) -> tuple[Network, ...]:
-        """Return the networks that run in a step: student and teacher."""
-        return (*super().networks(), self.teacher.network)
+        """Return the networks that run in a step: student and teachers."""
+        return (*super().networks(), *self.teacher.networks)
 
     def step_modules(self) -> tuple[nn.Module, ...]:
         """Return all modules that run in a step, the teacher included."""
@@ -95,21 +97,24 @@ class Distill(Task):
         """Check that student, teacher and data match."""
         super().setup(stage)
         self.targets.drop_tables()  # a fit that was stopped may have left some
-        if stage == "fit":
+        if stage == "fit" and self.teacher.networks:
             self.caching().check_views()
-            if self.balance is not None:
-                self.balance.weights = {}  # each fit measures its own
-        done = self.teacher.adapt(self.data)
-        self.losses.attach(self.network, self.teacher.network, self.teacher.order)
+        if stage == "fit" and self.balance is not None:
+            self.balance.weights = {}  # each fit measures its own
+        done = self.teacher.adapt(self.data, stage)
+        self.losses.attach(self.network, self.teacher.network_of)
         if done and stage == "fit":
             self.print(f"Teacher: {' and '.join(done)}.")
 
     def prepare(self) -> None:
         """Print what the losses compare; cache the teacher's targets where that is exact and pays, or print why not."""
-        pairs = pair_lines(self.losses.named, self.extractor.shapes, self.targets.shapes)
-        for line in (*pairs, *self.extractor.layout_lines(), *self.targets.network.layout_lines()):
+        pairs = pair_lines(self.losses.named, self.extractor.shapes, self.targets.shapes_of)
+        for line in (*pairs, *self.extractor.layout_lines(), *self.targets.layout_lines()):
             self.print(f"Losses: {line}.")
-        self.teacher_cache = self.caching().run()
+        if isinstance(self.targets, FileTargets):
+            self.teacher_cache = self.targets.open(self.device, self.trainer.world_size)
+        else:
+            self.teacher_cache = self.caching().run()
         if self.balance is not None:
             self.print(f"Balance: {self.balance.run(self)}.")
 
@@ -118,9 +123,9 @@ class Distill(Task):
         self.targets.drop_tables()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the teacher's file and the digest of its weights."""
+        """Save the files of the teacher, or teachers, and the digests of their weights."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint[TEACHER_KEY] = {"weights": self.teacher.weights, "digest": self.teacher.digest}
+        checkpoint[TEACHER_KEY] = teacher_record(self.teacher)
         checkpoint[BALANCE_KEY] = None if self.balance is None else self.balance.save()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -13,6 +13,9 @@ from kd_lightning.tasks.step import Step
 
 Stage = Literal["train", "val", "test"]
 
+OF_TEACHER = ("teacher_accuracy", "teacher_agreement")
+"""Metrics of a teacher."""
+
 
 class EpochMetrics(nn.Module):
     """Collect the losses and accuracies of an epoch, separately for training, validation and test.
@@ -30,9 +33,10 @@ class EpochMetrics(nn.Module):
     def __init__(self, losses: Iterable[str], num_classes: int, with_teacher: bool) -> None:
         super().__init__()
         self.loss_names = (*losses, "loss")
+        self._unknown: set[str] = set()
         self.note: Callable[[dict[str, Tensor]], None] | None = None
         accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-        of_teacher = ("teacher_accuracy", "teacher_agreement") if with_teacher else ()
+        of_teacher = OF_TEACHER if with_teacher else ()
         for stage, more in (("train", ()), ("val", ()), ("test", of_teacher)):
             means = {f"{stage}/{name}": ImageMean() for name in self.loss_names}
             counts = {f"{stage}/{name}": accuracy.clone() for name in ("accuracy", *more)}
@@ -51,7 +55,10 @@ class EpochMetrics(nn.Module):
     def add(self, stage: Stage, step: Step) -> Step:
         """Add a step, and return it."""
         logits, loss, losses, labels, teacher_logits = step.map(Tensor.detach)
-        metrics, losses = self.of(stage), {**losses, "loss": loss}
+        metrics = self.of(stage)
+        losses = {**losses, "loss": loss} if len(losses) + 1 == len(self.loss_names) else losses
+        known = {"accuracy", *losses, *(OF_TEACHER if teacher_logits is not None else ())}
+        self._unknown = {name for name in map(str, metrics) if name.partition("/")[2] not in known}
         for name, value in losses.items():
             metrics[f"{stage}/{name}"].update(value, len(labels))
         if stage == "train" and self.note is not None:
@@ -64,8 +71,12 @@ class EpochMetrics(nn.Module):
         return step
 
     def log(self, stage: Stage, task: LightningModule) -> None:
-        """Log the metrics of an epoch once: logging in every step would cost more than LightNN's optimizer."""
+        """Log the metrics of an epoch once: logging in every step would cost more than LightNN's optimizer.
+
+        What the last step did not know, as without a teacher's outputs for these images, is left out.
+        """
         for name, metric in self.of(stage).items():
-            task.log(name, metric, prog_bar=name == f"{stage}/accuracy")
+            if name not in self._unknown:
+                task.log(name, metric, prog_bar=name == f"{stage}/accuracy")
         if stage == "train":  # on_step would cost a synchronization with the GPU in every step
             task.log("learning_rate", float(task.trainer.optimizers[0].param_groups[0]["lr"]), sync_dist=True)

@@ -5,7 +5,7 @@ from typing import Any
 from kd_lightning.losses import CrossEntropy, FeatureRegression
 from kd_lightning.networks import Network
 from kd_lightning.tasks.distill import Distill
-from kd_lightning.teacher import Teacher
+from kd_lightning.teacher import AnyTeacher
 
 
 class FeatureRegressDistill(Distill):
@@ -30,7 +30,7 @@ class FeatureRegressDistill(Distill):
     def __init__(
         self,
         network: Network,
-        teacher: Teacher,
+        teacher: AnyTeacher,
         ce_loss_weight: float = 0.75,
         feature_map_weight: float = 0.25,
         student_layer: str = "features",

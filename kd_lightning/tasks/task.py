@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from kd_lightning.callbacks.of_task import callbacks_of_task, renew_averages
 from kd_lightning.docstrings import show_options
 from kd_lightning.errors import require_object
-from kd_lightning.losses import Batch, Loss, LossSum, Shapes, Targets
+from kd_lightning.losses import Batch, Loss, LossSum, Targets
 from kd_lightning.losses.pairs import connect_heads, feature_extractor
-from kd_lightning.losses.total import check_losses
+from kd_lightning.losses.total import TeacherShapes, check_losses
 from kd_lightning.machine.terminal import print_fitted
 from kd_lightning.networks import Network
 from kd_lightning.networks.reparameterize import reparameterize_network
@@ -45,7 +45,8 @@ class Task(LightningModule):
     Args:
         network: The network to train.
         losses: The losses by name; the names are those of curves and options.
-        teacher_shapes: The shapes of what the losses see of a teacher; ``None`` where there is none.
+        teacher_shapes: The shapes of what the losses see of a teacher, or a function that returns them by the loss's
+            name; ``None`` where there is none.
         optimizer: Creates the optimizer of the trained parameters.
         lr_scheduler: Creates the learning rate schedule; none by default.
         lr_interval: Whether the schedule is updated every ``epoch`` or every ``step``; ``auto``: OneCycle, OneCycleLR
@@ -72,7 +73,7 @@ class Task(LightningModule):
         self,
         network: Network,
         losses: dict[str, Loss],
-        teacher_shapes: Shapes | None = None,
+        teacher_shapes: TeacherShapes | None = None,
         *,
         optimizer: OptimizerCallable = notebook_optimizer,
         lr_scheduler: LRSchedulerCallable | None = None,

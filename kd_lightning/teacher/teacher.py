@@ -1,12 +1,11 @@
 """The teacher: a frozen network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from kd_lightning.data.base import ImageDataModule
@@ -15,12 +14,17 @@ from kd_lightning.data.normalize import Normalization
 from kd_lightning.digest import digest
 from kd_lightning.errors import UserError, require_object
 from kd_lightning.inference.model_info import ModelInfo
-from kd_lightning.losses.base import to_float32
+from kd_lightning.losses.base import Loss, to_float32
+from kd_lightning.losses.pairs import feature_extractor
 from kd_lightning.networks import Network
+from kd_lightning.networks.layers import FeatureExtractor
 from kd_lightning.networks.weights import load_weights, read_weights
+from kd_lightning.teacher.base import AnyTeacher
+from kd_lightning.teacher.extractors import AVERAGE, Extractors
+from kd_lightning.teacher.targets import TeacherTargets
 
 
-class Teacher(nn.Module):
+class Teacher(AnyTeacher):
     """A trained network that students learn from: always frozen and in evaluation mode.
 
     Args:
@@ -29,7 +33,7 @@ class Teacher(nn.Module):
             SHA-256, ``https://HOST/FILE#sha256=CHECKSUM``. Without it, ``fit`` takes those of the newest run that was
             trained with ``config`` as it is now, and the Python API takes the network as it is.
         config: Config with which ``fit`` trains the teacher first where there is no such run. It takes the data, the
-            random seed and the changed trainer options of the student's run.
+            random seed and the changed trainer options of the student's run. It may have a teacher of its own.
         normalization: Mean and std of each channel with which a bare state dict's training images were normalized;
             ImageNet's by default. Other files contain it.
 
@@ -71,7 +75,30 @@ class Teacher(nn.Module):
         self.requires_grad_(False)
         self.train(False)
 
-    def adapt(self, data: ImageDataModule) -> list[str]:
+    def named_networks(self) -> dict[str, Network]:
+        """Return the network, without a name."""
+        return {AVERAGE: self.network}
+
+    def network_of(self, loss: str) -> tuple[Network, Tensor | None]:
+        """Return the network, and the places of the data's classes in its outputs, ``None`` where they are the same."""
+        return self.network, self._order
+
+    def extractor(self, losses: Mapping[str, Loss]) -> FeatureExtractor:
+        """Extract the layers that losses read."""
+        self.network.to_channels_last()
+        return feature_extractor(self, self.network, losses, lambda loss: loss.teacher_layers)
+
+    def targets(self, losses: Mapping[str, Loss]) -> TeacherTargets:
+        """Return what gives losses their targets, computed by the network."""
+        return TeacherTargets(Extractors({AVERAGE: self.extractor(losses)}), losses)
+
+    def identity(self, data: ImageDataModule) -> tuple[object, ...]:
+        """Return the network, its weights, and what ``adapt`` depends on."""
+        network, info = self.network, self.info
+        seen = () if info is None else (info.mean, info.std, info.class_names, data.class_names)
+        return (network.class_path, network.arguments, *seen, *chain(*network.state_dict().items()))
+
+    def adapt(self, data: ImageDataModule, stage: str = "fit") -> list[str]:
         """Accept images as a student's data serves them, and return logits in the order of its classes.
 
         Where the teacher's file has another normalization or image size than the data, images are normalized again and
@@ -100,11 +127,6 @@ class Teacher(nn.Module):
             done.append("has its classes put in the data's order")
         return done
 
-    @property
-    def order(self) -> Tensor | None:
-        """The places of the data's classes in the outputs of ``network``; ``None`` where they are the same."""
-        return self._order
-
     def _adapt_without_file(self, data: ImageDataModule) -> list[str]:
         done, own, here = [], self.network.normalization, data.normalization
         if own is not None and own != here:
@@ -126,10 +148,6 @@ class Teacher(nn.Module):
             images = large.to(images.dtype)  # a CPU cannot interpolate in half precision
         logits: Tensor = self.network(images)
         return logits if self._order is None else logits.index_select(1, self._order.to(logits.device))
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode, whatever ``mode`` is."""
-        return super().train(False)
 
 
 def _assumed(info: ModelInfo) -> str:

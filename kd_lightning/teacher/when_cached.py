@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from typing import Literal
 
 from lightning.pytorch import Trainer
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
+from kd_lightning.teacher.base import AnyTeacher
 from kd_lightning.teacher.cache import CacheRequest, NotCacheableError, TeacherCache, cache_outputs, check_views
 from kd_lightning.teacher.targets import TeacherTargets
-from kd_lightning.teacher.teacher import Teacher
 
 
 class Caching:
@@ -29,7 +28,7 @@ class Caching:
         self,
         wanted: bool | Literal["auto"],
         targets: TeacherTargets,
-        teacher: Teacher,
+        teacher: AnyTeacher,
         trainer: Trainer,
         print_line: Callable[[str], None],
     ) -> None:
@@ -85,8 +84,5 @@ class Caching:
             self.print_line(f"Teacher: runs in every step; {reason}.")
 
     def _request(self) -> CacheRequest:
-        network, info = self.teacher.network, self.teacher.info
-        seen = () if info is None else (info.mean, info.std, info.class_names, self.data.class_names)
-        identity = (network.class_path, network.arguments, *seen, *chain(*network.state_dict().items()))
-        device, convert = next(network.parameters()).device, self.trainer.precision_plugin.convert_input
-        return CacheRequest(self.targets, self.data, identity, device, convert)
+        device, convert = self.trainer.strategy.root_device, self.trainer.precision_plugin.convert_input
+        return CacheRequest(self.targets, self.data, self.teacher.identity(self.data), device, convert)

@@ -4,7 +4,7 @@ import inspect
 import os
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jsonargparse import Namespace
@@ -41,10 +41,30 @@ WHILE_TRAINING = ("dropout",)
 """Arguments of a network that do not change a frozen one."""
 
 
-def teacher_settings(config: Namespace) -> Namespace | None:
-    """Return the teacher's part of a command's config, where it has one."""
+class TeacherPart(NamedTuple):
+    """A teacher's part of a config.
+
+    Attributes:
+        name: ``Teacher``, or with its own name where there are several.
+        option: The option that names it.
+        settings: Its arguments.
+    """
+
+    name: str
+    option: str
+    settings: Namespace
+
+
+def teachers_of(config: Namespace) -> list[TeacherPart]:
+    """Return the teachers that a command's config names, without one that is a file of outputs."""
     teacher = _arguments(config.model).get("teacher")
-    return teacher.init_args if isinstance(teacher, Namespace) else None
+    own = _arguments(teacher) if isinstance(teacher, Namespace) else Namespace()
+    if "network" in own:
+        return [TeacherPart("Teacher", "--model.teacher", own)]
+    return [
+        TeacherPart(f"Teacher {name}", f"--model.teacher.members.{name}", member.init_args)
+        for name, member in (own.get("members") or {}).items()
+    ]
 
 
 def check_config(own: Namespace, command: str) -> None:
@@ -109,13 +129,13 @@ def check_trainer(trainer: Namespace) -> None:
 
 
 def check_teacher_file(own: Namespace) -> None:
-    """Refuse a named file with the teacher's weights that does not exist."""
-    settings = teacher_settings(own)
-    if settings is not None and settings.weights is not None and not local_file(settings.weights).is_file():
-        raise UserError(
-            f"--model.teacher.weights is {settings.weights}, which is not a file; leave it out, and fit trains the "
-            f"teacher first, or train it with `kd-lightning fit --config {settings.config}`."
-        )
+    """Refuse a named file with a teacher's weights that does not exist."""
+    for _, option, settings in teachers_of(own):
+        if settings.weights is not None and not local_file(settings.weights).is_file():
+            raise UserError(
+                f"{option}.weights is {settings.weights}, which is not a file; leave it out, and fit trains the "
+                f"teacher first, or train it with `kd-lightning fit --config {settings.config}`."
+            )
 
 
 def print_dropped_settings(own: Namespace) -> None:
@@ -144,15 +164,14 @@ def check_processes(trainer: Trainer) -> None:
 
 def check_against_data(model: Namespace, data: ImageDataModule) -> None:
     """Refuse a network's argument that the data has overridden with another value."""
-    networks = {"network": _arguments(model).get("network")}
-    if isinstance(teacher := _arguments(model).get("teacher"), Namespace):
-        networks["teacher.network"] = _arguments(teacher).get("network")
+    networks = {"--model.network": _arguments(model).get("network")}
+    networks |= {f"{option}.network": own.get("network") for _, option, own in teachers_of(Namespace(model=model))}
     for option, network in networks.items():
         given = _arguments(network) if isinstance(network, Namespace) else Namespace()
         for name in (name for name in FROM_DATA if name in given):
             if given[name] not in (_default(network.class_path, name), getattr(data, name)):
                 raise UserError(
-                    f"--model.{option}.{name} is {given[name]}, but the data has {getattr(data, name)}, for which "
+                    f"{option}.{name} is {given[name]}, but the data has {getattr(data, name)}, for which "
                     "networks are built; leave the option out, or give other data."
                 )
 
@@ -166,28 +185,22 @@ def _default(class_path: str, name: str) -> Any:
     return None if parameter is None else parameter.default
 
 
-def check_network(settings: Namespace, config: Namespace) -> None:
-    """Refuse a teacher's config that trains another network than the teacher's, or that needs itself.
+def check_network(part: TeacherPart, config: Namespace) -> None:
+    """Refuse a teacher's config that trains another network than the teacher's.
 
     Args:
-        settings: The teacher's part of the config of a distillation.
+        part: The teacher's part of the config of a distillation.
         config: The config that trains it.
 
     Raises:
         UserError: It does.
     """
-    trained, name = _arguments(config.model).get("network"), settings.config
+    trained, settings, option = _arguments(config.model).get("network"), part.settings, part.option
     if isinstance(trained, Namespace) and _described(trained) != _described(settings.network):
         raise UserError(
-            f"the teacher is to be {_described(settings.network)}, but {name} trains {_described(trained)}; name a "
-            "config that trains it with --model.teacher.config, its weights with --model.teacher.weights, or the other "
-            "network with --model.teacher.network."
-        )
-    teacher = teacher_settings(config)
-    if teacher is not None and teacher.config == name:
-        raise UserError(
-            f"{name} trains a teacher with {name} first, without end; name another config with --model.teacher.config, "
-            "or weights with --model.teacher.weights."
+            f"the {part.name.lower()} is to be {_described(settings.network)}, but {settings.config} trains "
+            f"{_described(trained)}; name a config that trains it with {option}.config, its weights with "
+            f"{option}.weights, or the other network with {option}.network."
         )
 
 

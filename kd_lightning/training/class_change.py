@@ -22,6 +22,10 @@ def drop_replaced(before: Any, given: Any) -> None:
     for part in ("model", "teacher", "data"):
         if part in before and part in given:
             drop_replaced(before[part], given[part])
+    members, changed = before.get("members"), given.get("members")
+    if isinstance(members, dict) and isinstance(changed, dict):
+        for name in members.keys() & changed.keys():
+            drop_replaced(members[name], changed[name])
     if "network" in before and _replaces(given.get("network"), before["network"]):
         before.pop("network")
     if isinstance(given.get("augment"), list) and before.get("augment") != given["augment"]:

@@ -15,11 +15,13 @@ from kd_lightning.data.augment import Augmentation
 from kd_lightning.losses import Loss
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Task
+from kd_lightning.teacher import AnyTeacher
 from kd_lightning.training.suggest import meant_classes, names_of
 
 CHOICES: dict[str, type[Any]] = {
     "model": Task,
     "network": Network,
+    "teacher": AnyTeacher,
     "losses": Loss,
     "data": ImageDataModule,
     "augment": Augmentation,
@@ -27,7 +29,14 @@ CHOICES: dict[str, type[Any]] = {
 }
 """The base class of what a key takes: an unknown class name is answered with the known ones."""
 
-LISTED = {"model": "tasks", "network": "networks", "losses": "losses", "data": "data", "augment": "augmentations"}
+LISTED = {
+    "model": "tasks",
+    "network": "networks",
+    "teacher": "teachers",
+    "losses": "losses",
+    "data": "data",
+    "augment": "augmentations",
+}
 """The kinds that ``list`` shows."""
 
 ENDINGS = {"network": "Network", "data": "DataModule"}

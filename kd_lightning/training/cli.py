@@ -28,16 +28,17 @@ from kd_lightning.machine.terminal import PROGRAM, quiet_restored, set_quiet
 from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.tasks import Task
 from kd_lightning.training.checkpoint_files import write_atomic_checkpoints
-from kd_lightning.training.checks import check_built, check_config, teacher_settings
+from kd_lightning.training.checks import check_against_data, check_built, check_config, teachers_of
 from kd_lightning.training.config_files import first_config, own_run, run_name
 from kd_lightning.training.console import measured_text, print_rank_zero
 from kd_lightning.training.dry_run import EndAtFirstStep, dry_run
-from kd_lightning.training.first import BASELINE_HELP, HELP, find_or_train, require_teacher
+from kd_lightning.training.first import BASELINE_HELP, HELP, find_or_train, require_teachers
 from kd_lightning.training.mistakes import explained
 from kd_lightning.training.next_steps import next_steps
 from kd_lightning.training.parser import Parser
 from kd_lightning.training.run_files import RunFiles
 from kd_lightning.training.save_config import SaveConfig
+from kd_lightning.training.suggest import FROM_DATA
 from kd_lightning.training.trainer import DEFAULTS, LOGS, fit_callbacks, run_logger, with_epoch_lines
 from kd_lightning.training.which_checkpoint import choose_checkpoint
 
@@ -105,15 +106,13 @@ class TrainingCLI(LightningCLI):
         set_quiet(self.own.quiet)
         self.measured_weights = choose_checkpoint(self.own, str(self.subcommand), self.runs)
         check_config(self.own, str(self.subcommand))
-        teacher = teacher_settings(self.own)
-        needs_no_training = self.subcommand != "fit" or self.own.ckpt_path is not None  # a checkpoint's teacher exists
-        if teacher is not None and teacher.weights is None and needs_no_training:
-            teacher.weights = str(require_teacher(self._parser("fit"), self.own, self.logs))
+        if self.subcommand != "fit" or self.own.ckpt_path is not None:  # a checkpoint's teacher exists
+            require_teachers(self._parser("fit"), self.own, self.logs)
         if self.subcommand == "fit":
             with isolate_rng(include_cuda=False):  # as if no other run came first
                 found = find_or_train(self._parser("fit"), self.own, self.logs, self.check_first_step, train)
-            if teacher is not None and "Teacher" in found:
-                teacher.weights = str(found["Teacher"])
+            for part in teachers_of(self.own):
+                part.settings.weights = str(found[part.name]) if part.name in found else part.settings.weights
             self.baseline = found.get("Baseline")
 
     def check_first_step(self) -> None:
@@ -127,8 +126,19 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer, and check whether they fit the config."""
+        self.set_sizes_of_members()
         super().instantiate_classes()
         check_built(self.own, self.trainer, self.datamodule)
+
+    def set_sizes_of_members(self) -> None:
+        """Set the networks' sizes of several teachers, whose names no link of the parser knows."""
+        members = [part.settings.network for part in teachers_of(self.own) if part.name != "Teacher"]
+        if members:
+            data = self._parser(self.subcommand).instantiate(Namespace(data=self.own.data)).data
+            check_against_data(self.own.model, data)
+            for network in members:
+                given = network.get("init_args") or Namespace()
+                given.update(Namespace({name: getattr(data, name) for name in FROM_DATA if name in given}))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with a TensorBoard folder named after the config, and the callbacks of every fit."""

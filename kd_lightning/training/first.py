@@ -13,7 +13,7 @@ from kd_lightning.machine import stopping
 from kd_lightning.networks.torch_file import read_file
 from kd_lightning.networks.weights import read_weights
 from kd_lightning.tasks.checkpoints import TEACHER_KEY
-from kd_lightning.training.checks import check_network, teacher_settings
+from kd_lightning.training.checks import TeacherPart, check_network, teachers_of
 from kd_lightning.training.config_files import first_config, run_name
 from kd_lightning.training.console import print_rank_zero
 from kd_lightning.training.parser import plain
@@ -44,16 +44,18 @@ class FirstRun:
     """A run that another one needs first.
 
     Attributes:
-        what: ``Teacher`` or ``Baseline``.
+        what: ``Teacher``, with its name where there are several, or ``Baseline``.
         name: Its config.
         config: That config, resolved, with the other run's data and seed, and its changed trainer options.
         accepted: The settings of finished runs that serve as well.
+        remedy: The end of a line that explains why a run does not serve.
     """
 
     what: str
     name: str
     config: Namespace
     accepted: Accepted
+    remedy: str = ""
 
 
 def find_or_train(
@@ -63,7 +65,7 @@ def find_or_train(
     check: Callable[[], None],
     train: Callable[[Namespace], Path],
 ) -> dict[str, Path]:
-    """Return the weights of a fit's ``Teacher``, where no file is named, and of its ``Baseline``.
+    """Return the weights of a fit's teachers, of which no file is named, and of its ``Baseline``, by their names.
 
     They are those of the newest finished run that serves, or else of one that is trained now. A smoke test trains none.
 
@@ -77,8 +79,8 @@ def find_or_train(
     Raises:
         UserError: A config is missing or wrong, or trains another network than the teacher's.
     """
-    settings, smoke_test = teacher_settings(own), own.trainer.fast_dev_run
-    runs = [teacher_run(parser, own)] if settings is not None and settings.weights is None else []
+    teachers, smoke_test = teachers_of(own), own.trainer.fast_dev_run
+    runs = [teacher_run(parser, own, part) for part in teachers if part.settings.weights is None]
     runs += [_baseline_run(parser, own)] if own.baseline is not None and not smoke_test else []
     found = {run.what: find(run, logs) for run in runs}
     missing = [run for run in runs if found[run.what] is None]
@@ -86,16 +88,17 @@ def find_or_train(
         print_rank_zero("There is no teacher yet; the smoke test takes an untrained one.")
     elif missing:
         check()
-        found |= {run.what: _train(run, logs, train) for run in missing}
+        for number, run in enumerate(missing):
+            found[run.what] = (find(run, logs) if number else None) or _train(run, logs, train)  # or in a chain before
     weights = {what: path for what, path in found.items() if path is not None}
-    taught = {} if settings is None or settings.weights is None else {"Teacher": str(settings.weights)}
-    for what, path in (taught | weights).items():
+    given = {part.name: str(part.settings.weights) for part in teachers if part.settings.weights is not None}
+    for what, path in (given | weights).items():
         print_weights(what, path)
     return weights
 
 
-def teacher_run(parser: LightningArgumentParser, own: Namespace) -> FirstRun:
-    """Return the run that trains a distillation's teacher.
+def teacher_run(parser: LightningArgumentParser, own: Namespace, part: TeacherPart) -> FirstRun:
+    """Return the run that trains a teacher of a distillation.
 
     A finished run serves where each of its settings equals the teacher's config or this run's options. Its images must
     be this run's; its random seed may be any.
@@ -103,16 +106,35 @@ def teacher_run(parser: LightningArgumentParser, own: Namespace) -> FirstRun:
     Args:
         parser: Of ``fit``.
         own: The resolved config of the distillation.
+        part: The teacher's part of it.
 
     Raises:
         UserError: The config trains another network, or needs itself.
     """
-    settings = teacher_settings(own)
-    assert settings is not None
-    alone, config = _configs(parser, own, settings.config)
-    check_network(settings, alone)
+    name = part.settings.config
+    alone, config = _configs(parser, own, name)
+    check_network(part, alone)
+    _check_chain(parser, alone, (name,))
     accepted = accepted_by(plain(parser, config), plain(parser, alone)) | {"seed_everything": None}
-    return FirstRun("Teacher", settings.config, config, accepted)
+    remedy = f"; {part.option}.weights takes its file all the same"
+    return FirstRun(part.name, name, config, accepted, remedy)
+
+
+def _check_chain(parser: LightningArgumentParser, config: Namespace, names: tuple[str, ...]) -> None:
+    """Refuse a teacher whose teacher, or that one's, is trained by a config that needs the first one.
+
+    Args:
+        parser: Of ``fit``.
+        config: The last config of the chain.
+        names: The names of all.
+    """
+    for name in [part.settings.config for part in teachers_of(config) if part.settings.weights is None]:
+        if name in names:
+            raise UserError(
+                f"{names[-1]} trains a teacher with {name} first, without end ({' -> '.join((*names, name))}); name "
+                "another config with --model.teacher.config, or weights with --model.teacher.weights."
+            )
+        _check_chain(parser, parser.parse_args(["--config", name]), (*names, name))
 
 
 def _baseline_run(parser: LightningArgumentParser, own: Namespace) -> FirstRun:
@@ -149,13 +171,11 @@ def _configs(parser: LightningArgumentParser, own: Namespace, name: str) -> tupl
 
 def find(run: FirstRun, logs: Path) -> Path | None:
     """Return the weights of the newest finished run that serves."""
-    is_teacher = run.what == "Teacher"
-    remedy = "; --model.teacher.weights takes its file all the same" if is_teacher else ""
-    found = find_run(logs / run_name(Path(run.name)), run.accepted, run.what, remedy)
-    if found is not None and is_teacher:
+    found = find_run(logs / run_name(Path(run.name)), run.accepted, run.what, run.remedy)
+    if found is not None and run.what != "Baseline":
         seed = read_yaml(found.with_name("config.yaml"))["seed_everything"]
         if seed != run.config.seed_everything:
-            print_rank_zero(f"Teacher: {found} was trained with seed {seed}; a teacher serves all random seeds.")
+            print_rank_zero(f"{run.what}: {found} was trained with seed {seed}; a teacher serves all random seeds.")
     return found
 
 
@@ -166,30 +186,36 @@ def _train(run: FirstRun, logs: Path, train: Callable[[Namespace], Path]) -> Pat
         return train(run.config)
 
 
-def require_teacher(parser: LightningArgumentParser, own: Namespace, logs: Path) -> Path:
-    """Return the teacher's weights for a command that does not train it; prefer the checkpoint's own teacher.
+def require_teachers(parser: LightningArgumentParser, own: Namespace, logs: Path) -> None:
+    """Set the weights of the teachers for a command that does not train them; prefer the checkpoint's own teachers.
 
     Raises:
-        UserError: There are none.
+        UserError: One has none.
     """
-    settings = teacher_settings(own)
-    assert settings is not None
-    runs, known = logs / run_name(Path(settings.config)), _learned_from(own.ckpt_path)
+    for part in teachers_of(own):
+        if part.settings.weights is None:
+            part.settings.weights = str(_required(parser, own, part, logs))
+
+
+def _required(parser: LightningArgumentParser, own: Namespace, part: TeacherPart, logs: Path) -> Path:
+    settings = part.settings
+    runs, known = logs / run_name(Path(settings.config)), _learned_from(own.ckpt_path, f"{part.option}.weights")
     weights = next((path for path in newest_weights(runs) if str(path) == known), None)
-    weights = weights or find(teacher_run(parser, own), logs)
+    weights = weights or find(teacher_run(parser, own, part), logs)
     if weights is None:
         raise UserError(
-            f"there is no teacher in {runs} for this config; train it with `kd-lightning fit --config "
-            f"{settings.config}`, or name its file with --model.teacher.weights."
+            f"there is no {part.name.lower()} in {runs} for this config; train it with `kd-lightning fit --config "
+            f"{settings.config}`, or name its file with {part.option}.weights."
         )
     return weights
 
 
-def _learned_from(checkpoint: str | None) -> str | None:
-    """Return the teacher's path in a checkpoint; it is untrusted, and only compared with paths of our own runs."""
+def _learned_from(checkpoint: str | None, option: str) -> str | None:
+    """Return a teacher's path in a checkpoint; it is untrusted, and only compared with paths of our own runs."""
     content = None if checkpoint is None else read_file(Path(checkpoint))
-    teacher = content.get(TEACHER_KEY) if isinstance(content, Mapping) else None
-    return teacher.get("weights") if isinstance(teacher, Mapping) else None
+    for key in (TEACHER_KEY, "files", option, "weights"):
+        content = content.get(key) if isinstance(content, Mapping) else None
+    return content if isinstance(content, str) else None
 
 
 def print_weights(what: str, weights: str | Path) -> None:

@@ -9,6 +9,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.networks.weights import ENDINGS, read_weights
 from kd_lightning.training.config_files import newest_first
 from kd_lightning.training.console import print_rank_zero
+from kd_lightning.training.suggest import FROM_DATA
 from kd_lightning.training.yaml_check import read_yaml
 from kd_lightning.wording import shortened
 
@@ -30,8 +31,14 @@ def accepted_by(*configs: Mapping[str, Any]) -> dict[str, Sequence[Any] | None]:
     """Return the accepted values of each option: those of any of some configs of ``fit``, given as plain values."""
     several = [settings(config) for config in configs]
     accepted = {name: [values.get(name) for values in several] for name in dict.fromkeys(chain(*several))}
-    taught = "model.teacher.weights"  # a run's own config names the file that was found
-    return {name: None if name == taught and values[0] is None else values for name, values in accepted.items()}
+    return {name: None if _is_found(name, values[0]) else values for name, values in accepted.items()}
+
+
+def _is_found(name: str, value: Any) -> bool:
+    """Return whether a run's own config names what was found: a teacher's file, or its network's sizes of the data."""
+    is_size = name.endswith(tuple(f".network.{size}" for size in FROM_DATA))
+    is_file = name.endswith(".weights") and value is None
+    return name.startswith("model.teacher.") and (is_size or is_file)
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ TOP: dict[str, tuple[str, ...]] = {
     "data": (*EVERYWHERE, "data", "output"),
     "stats": (*EVERYWHERE, "data"),
     "export": (
-        *(*EVERYWHERE, "data", "model", "network", "output", "variants", "web", "runtime", "preprocess"),
+        *(*EVERYWHERE, "data", "model", "network", "output", "variants", "web", "logits", "runtime", "preprocess"),
         *("max_difference", "max_drop", "measure_speed", "layers", "reduce_range", "calibration_images"),
     ),
 }

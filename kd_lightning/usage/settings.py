@@ -14,7 +14,13 @@ from kd_lightning.training.suggest import FROM_DATA, meant_classes, names_of, un
 from kd_lightning.usage import names
 from kd_lightning.wording import shown
 
-INSIDE = {"network": "networks", "teacher": "teacher", "losses": "losses", "augment": "augmentations"}
+INSIDE = {
+    "network": "networks",
+    "teacher": "teachers",
+    "members": "teachers",
+    "losses": "losses",
+    "augment": "augmentations",
+}
 """The options that take classes of this project, and their kinds."""
 
 OF_CLASS = ("class_path", "init_args", "dict_kwargs", "help")
@@ -80,8 +86,25 @@ class Place:
 
 
 @dataclass
-class Losses(Place):
-    """The losses of a task, by names of the user's choice."""
+class Named(Place):
+    """Classes by names of the user's choice.
+
+    Attributes:
+        kind: Their kind.
+    """
+
+    kind: str = ""
+
+    def part(self, name: str) -> Place:
+        """Return the place of one."""
+        return self.parts.setdefault(name, ClassPlace(kind=self.kind))
+
+
+@dataclass
+class Losses(Named):
+    """The losses of a task."""
+
+    kind: str = "losses"
 
     def add(self, given: Any, at: str, own_only: bool) -> None:
         """Take losses; refuse a list of them, or one without a name."""
@@ -91,17 +114,13 @@ class Losses(Place):
             raise UserError(f"--{at} is {what}, but each loss needs a name of your choice, as in '{names}'.")
         super().add(given, at, own_only)
 
-    def part(self, name: str) -> Place:
-        """Return a loss's place."""
-        return self.parts.setdefault(name, ClassPlace(kind="losses"))
-
 
 @dataclass
 class ClassPlace(Place):
     """The place of a class and its options.
 
     Attributes:
-        kind: Its kind, as ``list`` names it, or ``teacher``.
+        kind: Its kind, as ``list`` names it.
     """
 
     kind: str = ""
@@ -132,7 +151,7 @@ class ClassPlace(Place):
         Raises:
             UserError: No class has it.
         """
-        if self.kind == "teacher" and isinstance(given, str) and find_class(f"kd_lightning.networks.{given}"):
+        if self.kind == "teachers" and isinstance(given, str) and find_class(f"kd_lightning.networks.{given}"):
             raise UserError(f"--{at} is {given}, but {given} is the teacher's network: write --{at}.network {given}.")
         source = self.find(given)
         if source is None and self.kind in KINDS and own_only and self.is_no_class(given):
@@ -140,7 +159,8 @@ class ClassPlace(Place):
         self.known, self.owner = names.options_of(source), source.name if source else ""
         inside = {name: kind for name, kind in INSIDE.items() if name in (self.known or ())}
         kept = {name: self.parts[name] for name in inside if name in self.parts}
-        self.parts = {name: Losses() if name == "losses" else ClassPlace(kind=kind) for name, kind in inside.items()}
+        several = {"losses": Losses(), "members": Named(kind="teachers")}
+        self.parts = {name: several.get(name) or ClassPlace(kind=kind) for name, kind in inside.items()}
         self.parts |= kept
 
     def find(self, given: Any) -> ClassSource | None:
@@ -149,8 +169,7 @@ class ClassPlace(Place):
             return None
         if given.startswith("kd_lightning."):
             return find_class(given)
-        package = "kd_lightning.teacher" if self.kind == "teacher" else KINDS[self.kind].package
-        return find_class(f"{package}.{given}") if given.isidentifier() else None
+        return find_class(f"{KINDS[self.kind].package}.{given}") if given.isidentifier() else None
 
     def is_no_class(self, given: Any) -> bool:
         """Return whether a text can only be meant as a class, but is none, and not a file's name."""

@@ -99,6 +99,7 @@ examples:
   kd-lightning export --model weights.pth
   kd-lightning export --model weights.pth --data CIFAR10DataModule
   kd-lightning export --model weights.pth --data ShapesDataModule --web page
+  kd-lightning export --model weights.pth --data ShapesDataModule --logits t.npz
 
 options:
   --model FILE              the model, a .pth or .ckpt of a run
@@ -111,6 +112,7 @@ options:
   --calibration_images N    training images that set the static int8 ranges
   --measure_speed false     do not measure the files' speed
   --web FOLDER              a web page, too, that runs the files in a browser
+  --logits FILE             a .npz of logits to learn from, and nothing else
 
 more:
   --help all     every option there is, and each one's type"""

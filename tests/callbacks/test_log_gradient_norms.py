@@ -18,7 +18,7 @@ from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.losses import CrossEntropy, FeatureRegression, Loss, SoftTargets, Targets
 from kd_lightning.networks.layers import Outputs
 from kd_lightning.tasks import Classifier, Distill
-from kd_lightning.teacher import Teacher
+from kd_lightning.teacher import AnyTeacher, Teacher
 
 
 class Memory(Loss):
@@ -54,7 +54,7 @@ class WithDropout(TinyNetwork):
         self.features.append(nn.Dropout(0.2))
 
 
-def distill(network: TinyNetwork, teacher: Teacher | None = None, **options: Any) -> Distill:
+def distill(network: TinyNetwork, teacher: AnyTeacher | None = None, **options: Any) -> Distill:
     losses: dict[str, Loss] = {
         "labels": CrossEntropy(weight=0.1),
         "kd": SoftTargets(warm_up=2),

@@ -134,7 +134,7 @@ def test_the_mistakes_are_the_most_confident_with_what_the_teacher_said(
     batch = data.normalization.apply(images.permute(0, 3, 1, 2)[rows])
     with torch.no_grad():
         shares = task.network(batch).softmax(1)
-        teacher = task.teacher.network(batch).softmax(1)
+        teacher = task.teacher.networks[0](batch).softmax(1)
     predicted, labels = shares.argmax(1), labels[rows]
     counts = torch.zeros(4, 4, dtype=torch.int64)
     for label, guess in zip(labels, predicted, strict=True):

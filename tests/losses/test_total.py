@@ -50,7 +50,9 @@ def summed(**losses: Loss) -> tuple[Tensor, dict[str, Tensor]]:
     total = LossSum(losses, STUDENT, TEACHER).double()
     student = outputs(STUDENT, seed=2)
     student = Outputs(student.logits.requires_grad_() * 1, {name: values * 1 for name, values in student.maps.items()})
-    return total(student, total.teacher_targets(outputs(TEACHER, seed=1)), batch())  # type: ignore[no-any-return]
+    teacher = outputs(TEACHER, seed=1)
+    targets = {name: loss.teacher_target(teacher.only(loss.teacher_layers)) for name, loss in losses.items()}
+    return total(student, targets, batch())  # type: ignore[no-any-return]
 
 
 def test_a_sum_has_each_loss_without_its_weight_and_all_with_theirs() -> None:

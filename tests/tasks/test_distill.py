@@ -190,7 +190,7 @@ def test_the_tutorials_objectives_read_layers_of_any_network() -> None:
     task = CosineDistill(
         TinyNetwork(width=2), Teacher(TinyNetwork()), student_layer="features", teacher_layer="features.2"
     )
-    assert task.targets.shapes["features.2"] == (4, 4, 4)
+    assert task.targets.shapes_of("hidden_rep_loss")["features.2"] == (4, 4, 4)
 
 
 def test_a_weight_that_rises_resumes_in_the_middle_of_an_epoch(tmp_path: Path) -> None:

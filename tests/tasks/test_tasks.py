@@ -61,7 +61,7 @@ def test_cosine_distillation_has_the_tutorials_terms_and_weights() -> None:
     task = CosineDistill(light(), Teacher(deep())).eval()
     batch = make_batch()
     student_map = layer(task.network, "features")(batch.images)
-    teacher_map = layer(task.teacher.network, "features")(batch.images)
+    teacher_map = layer(task.teacher.networks[0], "features")(batch.images)
     losses = task.step(batch).losses
     assert torch.allclose(losses["labels"], functional.cross_entropy(task.network(batch.images), batch.labels))
     assert torch.allclose(
@@ -77,7 +77,7 @@ def test_feature_regression_compares_the_regressed_map_with_the_teachers() -> No
     task = FeatureRegressDistill(light(), Teacher(deep())).eval()
     batch = make_batch()
     regressed = layer(task, "losses.feature_map_loss.projector")(layer(task.network, "features")(batch.images))
-    expected = functional.mse_loss(regressed, layer(task.teacher.network, "features")(batch.images))
+    expected = functional.mse_loss(regressed, layer(task.teacher.networks[0], "features")(batch.images))
     assert torch.allclose(task.step(batch).losses["feature_map_loss"], expected)
     assert {name: float(loss.weight) for name, loss in task.losses.named.items()} == {
         "labels": 0.75,

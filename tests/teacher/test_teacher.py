@@ -28,7 +28,6 @@ from kd_lightning.losses import (
     SoftTargets,
     Targets,
 )
-from kd_lightning.losses.pairs import feature_extractor
 from kd_lightning.networks.weights import save_weights
 from kd_lightning.tasks import Distill
 from kd_lightning.teacher import Teacher, TeacherTargets, cache, cache_outputs, table
@@ -93,15 +92,16 @@ def test_images_for_a_bare_state_dict_are_normalized_as_the_user_says(tmp_path: 
 
 
 def targets_of(teacher: Teacher, losses: dict[str, Loss]) -> TeacherTargets:
-    extractor = feature_extractor(teacher, teacher.network, losses, lambda loss: loss.teacher_layers)
-    return TeacherTargets(extractor, LossSum(losses, extractor.shapes, extractor.shapes))
+    targets = teacher.targets(losses)
+    LossSum(losses, teacher.extractor(losses).shapes, targets.shapes_of)  # builds them
+    return targets
 
 
 def test_a_teacher_gets_images_of_the_size_that_its_file_says(tmp_path: Path) -> None:
     teacher, data = teacher_of_a_file(tmp_path, size=16), tiny_data()
     assert teacher.adapt(data)[1:] == ["sees images of 16 pixels"]
     assert teacher.network.image_size == 16
-    assert targets_of(teacher, {"maps": FeatureRegression("features")}).shapes["features"] == (4, 8, 8)
+    assert targets_of(teacher, {"maps": FeatureRegression("features")}).shapes_of("maps")["features"] == (4, 8, 8)
     large = functional.interpolate(pixels(data).float(), size=16, mode="bilinear", antialias=True)
     expected = teacher.network(OTHER.apply(large))
     assert torch.allclose(teacher(data.normalization.apply(pixels(data))), expected, rtol=0, atol=1e-5)
