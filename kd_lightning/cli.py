@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 
 from kd_lightning.errors import UserError
 from kd_lightning.files import disk_full_message
@@ -59,7 +60,7 @@ NOT_LIGHT = ("docstring_parser", "jsonargparse", "lightning", "matplotlib", "sci
 def script() -> int:
     """Run the program ``kd-lightning``: it finds the user's own modules in the working folder, after installed ones."""
     if not sys.flags.safe_path:
-        sys.path.append(os.getcwd())
+        sys.path.append(str(Path.cwd()))
     return main()
 
 
