@@ -11,7 +11,7 @@ from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.machine.progress import Bar, can_draw
 from kd_lightning.machine.terminal import print_fitted
 from kd_lightning.networks.fusable import fused
-from kd_lightning.wording import counted, exact_duration, shown
+from kd_lightning.wording import counted, exact_duration, labels_in_words, shown
 
 if TYPE_CHECKING:
     from kd_lightning.tasks import Task
@@ -161,7 +161,8 @@ def start_line(task: "Task") -> str:
     weights = {name: f"{loss.full_weight:g} " for name, loss in task.losses.named.items() if loss.full_weight != 1}
     losses = " + ".join(f"{weights.get(name, '')}{type(loss).__name__}" for name, loss in task.losses.named.items())
     size = counted(sum(values.numel() for values in network.parameters()), "parameter")
-    images = counted(len(data.train_rows()[1]), "training image")
+    count, unlabelled = len(data.train_rows()[1]), data.num_unlabelled
+    images = counted(count, "training image") + labels_in_words(count, unlabelled)
     learner = "Network" if teacher is None else "Student"
     of_teacher = "" if teacher is None else f" from {type(teacher.network).__name__}"
     return (

@@ -5,7 +5,7 @@ from typing import Any
 
 from kd_lightning.export import ExportReport
 from kd_lightning.machine.terminal import fitted
-from kd_lightning.wording import epochs_in_words, exact_duration, shown, shown_lines
+from kd_lightning.wording import epochs_in_words, exact_duration, labels_in_words, shown, shown_lines
 
 WIDTH = 10
 
@@ -38,6 +38,7 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """Return titles and texts of the summary's lines."""
     data, metrics, teacher, baseline = (summary[name] for name in ("data", "metrics", "teacher", "baseline"))
     words = {"train": "training", "val": "validation", "test": "test images"}
+    words["train"] += labels_in_words(data["images"]["train"], data["unlabelled"])
     images = ", ".join(f"{_part(data[f'{name}_images'], data['images'][name])} {words[name]}" for name in words)
     trained = epochs_in_words(summary["epochs"], summary["limits"])
     training, total = (exact_duration(summary["seconds"][name]) for name in ("training", "total"))

@@ -90,7 +90,8 @@ class LossSum(nn.ModuleDict):
         values, is_training = dict[str, Tensor](), torch.is_grad_enabled()
         shared = [] if self._is_checked or not is_training else _shared(student, targets, batch)
         for name, loss in self.named.items():
-            values[name] = loss(student.only(loss.student_layers), targets.get(name, {}), batch)
+            seen = student.only(loss.student_layers), targets.get(name, {}), batch
+            values[name] = loss(*labelled(*seen)) if loss.sees_labelled else loss(*seen)
             if not self._is_checked:
                 _check_value(name, loss, values[name])
                 _check_unchanged(name, shared)
@@ -100,6 +101,17 @@ class LossSum(nn.ModuleDict):
     def weighted(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of losses by name, a scalar."""
         return torch.stack([self.named[name].weight * value for name, value in values.items()]).sum()
+
+
+def labelled(student: Outputs, target: Targets, batch: "Batch") -> tuple[Outputs, Targets, "Batch"]:
+    """Return what a loss sees of a batch, without its unlabelled images, which are the last."""
+    count = len(batch.labels)
+    if count == len(batch.images):
+        return student, target, batch
+    maps, target = ({name: values[:count] for name, values in parts.items()} for parts in (student.maps, target))
+    views = None if batch.views is None else batch.views[:count]
+    rest = batch._replace(images=batch.images[:count], rows=batch.rows[:count], views=views)
+    return Outputs(student.logits[:count], maps), target, rest
 
 
 @contextmanager

@@ -52,10 +52,13 @@ class EpochMetrics(nn.Module):
         """Add a step, and return it."""
         logits, loss, losses, labels, teacher_logits = step.map(Tensor.detach)
         metrics, losses = self.of(stage), {**losses, "loss": loss}
+        images = len(labels) or loss.numel()  # batches without a label count alike
         for name, value in losses.items():
-            metrics[f"{stage}/{name}"].update(value, len(labels))
+            metrics[f"{stage}/{name}"].update(value, images)
         if stage == "train" and self.note is not None:
             self.note(losses)
+        if not len(labels):
+            return step
         classes = labels.argmax(1) if labels.ndim == 2 else labels
         metrics[f"{stage}/accuracy"].update(logits, classes)
         if teacher_logits is not None and f"{stage}/teacher_accuracy" in metrics:
@@ -66,6 +69,8 @@ class EpochMetrics(nn.Module):
     def log(self, stage: Stage, task: LightningModule) -> None:
         """Log the metrics of an epoch once: logging in every step would cost more than LightNN's optimizer."""
         for name, metric in self.of(stage).items():
+            if name == "train/accuracy" and not metric.update_called:  # no training image has a label
+                continue
             task.log(name, metric, prog_bar=name == f"{stage}/accuracy")
         if stage == "train":  # on_step would cost a synchronization with the GPU in every step
             task.log("learning_rate", float(task.trainer.optimizers[0].param_groups[0]["lr"]), sync_dist=True)
