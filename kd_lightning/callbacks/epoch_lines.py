@@ -11,7 +11,7 @@ from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.machine.progress import Bar, can_draw
 from kd_lightning.machine.terminal import print_fitted
 from kd_lightning.networks.fusable import fused
-from kd_lightning.wording import counted, exact_duration, labels_in_words, shown
+from kd_lightning.wording import counted, exact_duration, shown
 
 if TYPE_CHECKING:
     from kd_lightning.tasks import Task
@@ -162,7 +162,9 @@ def start_line(task: "Task") -> str:
     losses = " + ".join(f"{weights.get(name, '')}{type(loss).__name__}" for name, loss in task.losses.named.items())
     size = counted(sum(values.numel() for values in network.parameters()), "parameter")
     count, unlabelled = len(data.train_rows()[1]), data.num_unlabelled
-    images = counted(count, "training image") + labels_in_words(count, unlabelled)
+    images = counted(count, "training image")
+    if unlabelled:
+        images = f"{count - unlabelled:,} labelled and {unlabelled:,} unlabelled training images"
     learner = "Network" if teacher is None else "Student"
     of_teacher = "" if teacher is None else f" from {type(teacher.network).__name__}"
     return (

@@ -47,7 +47,7 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("data", f"{data['name']}: {len(data['classes'])} classes, {images}"),
         ("views", _views(data["views"], teacher)),
         ("accuracy", f"{_percent(metrics.get('test/accuracy'))} on the test images"),
-        ("", _validation(metrics)),
+        ("", _validation(metrics, "labelled training" if data["unlabelled"] else "training")),
         ("teacher", "" if teacher is None else _teacher_line(teacher, metrics)),
         ("baseline", "" if baseline is None else _baseline_line(baseline)),
         ("gain", "" if baseline is None else _gain(summary)),
@@ -70,8 +70,8 @@ def _views(count: int | None, teacher: dict[str, Any] | None) -> str:
     return f"{seen}, teacher outputs cached ({kept['bytes'] / 1e6:,.1f} MB {kept['place']})"
 
 
-def _validation(metrics: dict[str, float]) -> str:
-    parts = [("validation", "val/accuracy"), ("training", "train/accuracy")]
+def _validation(metrics: dict[str, float], training: str) -> str:
+    parts = [("validation", "val/accuracy"), (training, "train/accuracy")]
     return ", ".join(f"{_percent(metrics[key])} on the {name} images" for name, key in parts if key in metrics)
 
 
