@@ -17,6 +17,11 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing if number == 1 else f'{thing}s'}"
 
 
+def labels_in_words(images: int, unlabelled: int) -> str:
+    """Return how many of some images have a label, in brackets; nothing where all have one."""
+    return f" ({images - unlabelled:,} labelled, {unlabelled:,} unlabelled)" if unlabelled else ""
+
+
 def epochs_in_words(epochs: float, limits: str) -> str:
     """Return how long a training was, as ``1 epoch`` or ``0.03 epochs (cut short by limit_train_batches 2)``."""
     number = "1 epoch" if epochs == 1 else f"{epochs:,.4g} epochs" if epochs < 1000 else f"{epochs:,.0f} epochs"

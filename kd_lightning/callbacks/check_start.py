@@ -48,7 +48,7 @@ class CheckStart(Callback):
 
 
 def _check_trained(task: "Task") -> None:
-    """Refuse a network without parameters to train, and mixed images for losses that are undefined for them."""
+    """Refuse a network without parameters to train, and images that the losses are undefined for."""
     if not any(values.requires_grad for values in task.network.parameters()):
         raise UserError(f"{type(task.network.layer_root()).__name__} has no parameters to train; give another network.")
     mixing = ", ".join(type(step).__name__ for step in task.data.augment if step.mixes_labels)
@@ -58,6 +58,30 @@ def _check_trained(task: "Task") -> None:
                 f"the loss '{name}' ({type(loss).__name__}) is undefined for mixed images, but --data.augment has "
                 f"{mixing}; leave that out, or use another loss, such as SoftTargets."
             )
+    if task.data.num_unlabelled:
+        _check_unlabelled(task, mixing)
+
+
+def _check_unlabelled(task: "Task", mixing: str) -> None:
+    """Refuse unlabelled images that are mixed with others, that no loss learns from, or beside losses on labels."""
+    if mixing:
+        raise UserError(
+            f"{mixing} in --data.augment mixes labels, but {counted(task.data.num_unlabelled, 'training image')} have "
+            "none; leave it out, or train without unlabelled images."
+        )
+    on_labels = [name for name, loss in task.losses.named.items() if loss.sees_labelled]
+    if len(on_labels) == len(task.losses.named):
+        raise UserError(
+            f"all losses of this {type(task).__name__} need labels ({', '.join(on_labels)}), so none learns from the "
+            f"{counted(task.data.num_unlabelled, 'unlabelled image')}; add one that learns from a teacher, such as "
+            "SoftTargets, or leave --data.unlabelled out."
+        )
+    if on_labels and task.data.num_unlabelled == len(task.data.train_rows()[1]):
+        name = on_labels[0]
+        raise UserError(
+            f"the loss '{name}' ({type(task.losses.named[name]).__name__}) needs labels, but no training image has "
+            "one; leave it out of model.losses, or give --data.root a folder train with labelled images."
+        )
 
 
 def _check_length(schedule: Any, steps: float) -> None:

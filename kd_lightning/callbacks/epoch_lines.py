@@ -161,7 +161,10 @@ def start_line(task: "Task") -> str:
     weights = {name: f"{loss.full_weight:g} " for name, loss in task.losses.named.items() if loss.full_weight != 1}
     losses = " + ".join(f"{weights.get(name, '')}{type(loss).__name__}" for name, loss in task.losses.named.items())
     size = counted(sum(values.numel() for values in network.parameters()), "parameter")
-    images = counted(len(data.train_rows()[1]), "training image")
+    count, unlabelled = len(data.train_rows()[1]), data.num_unlabelled
+    images = counted(count, "training image")
+    if unlabelled:
+        images = f"{count - unlabelled:,} labelled and {unlabelled:,} unlabelled training images"
     learner = "Network" if teacher is None else "Student"
     of_teacher = "" if teacher is None else f" from {teacher.title}"
     return (

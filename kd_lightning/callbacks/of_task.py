@@ -3,6 +3,7 @@
 from lightning.pytorch import Callback, Trainer
 
 from kd_lightning.callbacks.averages import Averages, renew_averages
+from kd_lightning.callbacks.cautions import Cautions
 from kd_lightning.callbacks.check_start import CheckStart
 from kd_lightning.callbacks.finite_values import FiniteValues
 from kd_lightning.callbacks.keep_memory import KeepMemory
@@ -12,7 +13,7 @@ from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 
 __all__ = ["callbacks_of_task", "renew_averages"]
 
-KINDS: tuple[type[Callback], ...] = (CheckStart, Averages, LossWeights, FiniteValues, KeepMemory, Resume)
+KINDS: tuple[type[Callback], ...] = (CheckStart, Averages, LossWeights, FiniteValues, KeepMemory, Cautions, Resume)
 
 
 def callbacks_of_task(trainer: Trainer) -> list[Callback]:

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 SHOWN = (".md", ".yaml", ".ckpt", *ENDINGS, ".onnx")
 
+UNEQUAL_STEPS = (
+    "an epoch of this run passes over unlabelled images, too, so that the student without a teacher had fewer steps "
+    "(compare tests configs of equal trainer.max_steps)"
+)
+
 SMOKE_TEST = "Smoke test: training, validation and test have run on a few batches each; nothing was written."
 
 
@@ -130,6 +135,7 @@ class RunSummary(Callback):
                 "classes": list(data.class_names),
                 **{f"{name}_images": images for name, images in used.items()},
                 "views": data.seen_views.count,
+                "unlabelled": data.num_unlabelled,
                 "images": {
                     "train": len(data.train_rows()[1]),
                     "val": len(data.val_rows()[1]) if data.has_val else 0,
@@ -150,6 +156,8 @@ class RunSummary(Callback):
     def _no_gain(self, trainer: Trainer, task: "Task") -> str:
         own = replace(task.model_info(), **self._record)
         infos = [callback.network.info for callback in callbacks_of(trainer, MeasureBaseline)]
+        if infos and task.data.num_unlabelled:
+            return UNEQUAL_STEPS
         return next((no_gain_reason(own, info) for info in infos if info is not None), "")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from kd_lightning.export import ExportReport
 from kd_lightning.machine.terminal import fitted
-from kd_lightning.wording import epochs_in_words, exact_duration, shown, shown_lines
+from kd_lightning.wording import epochs_in_words, exact_duration, labels_in_words, shown, shown_lines
 
 WIDTH = 10
 
@@ -38,6 +38,7 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """Return titles and texts of the summary's lines."""
     data, metrics, teacher, baseline = (summary[name] for name in ("data", "metrics", "teacher", "baseline"))
     words = {"train": "training", "val": "validation", "test": "test images"}
+    words["train"] += labels_in_words(data["images"]["train"], data["unlabelled"])
     images = ", ".join(f"{_part(data[f'{name}_images'], data['images'][name])} {words[name]}" for name in words)
     trained = epochs_in_words(summary["epochs"], summary["limits"])
     training, total = (exact_duration(summary["seconds"][name]) for name in ("training", "total"))
@@ -46,7 +47,7 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("data", f"{data['name']}: {len(data['classes'])} classes, {images}"),
         ("views", _views(data["views"], teacher)),
         ("accuracy", f"{_percent(metrics.get('test/accuracy'))} on the test images"),
-        ("", _validation(metrics)),
+        ("", _validation(metrics, "labelled training" if data["unlabelled"] else "training")),
         ("teacher", "" if teacher is None else _teacher_line(teacher, metrics)),
         ("baseline", "" if baseline is None else _baseline_line(baseline)),
         ("gain", "" if baseline is None else _gain(summary)),
@@ -69,8 +70,8 @@ def _views(count: int | None, teacher: dict[str, Any] | None) -> str:
     return f"{seen}, teacher outputs cached ({kept['bytes'] / 1e6:,.1f} MB {kept['place']})"
 
 
-def _validation(metrics: dict[str, float]) -> str:
-    parts = [("validation", "val/accuracy"), ("training", "train/accuracy")]
+def _validation(metrics: dict[str, float], training: str) -> str:
+    parts = [("validation", "val/accuracy"), (training, "train/accuracy")]
     return ", ".join(f"{_percent(metrics[key])} on the {name} images" for name, key in parts if key in metrics)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from kd_lightning.data import ImageDataModule
-from kd_lightning.data.contact_sheet import training_sheet
+from kd_lightning.data.contact_sheet import training_sheet, with_unlabelled_class
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.source import Split
 from kd_lightning.files import atomic_write
@@ -55,9 +55,11 @@ def describe(data: ImageDataModule) -> list[str]:
 
 def _counts(parts: dict[Split, tuple[LabelledImages, torch.Tensor]], class_names: Sequence[str]) -> list[str]:
     """Return a table of the number of images of each class in each split."""
-    columns = [torch.bincount(images.labels[rows], minlength=len(class_names)) for images, rows in parts.values()]
-    table = [[int(column[index]) for column in columns] for index in range(len(class_names))]
+    names, _ = with_unlabelled_class(class_names, parts["train"][0].labels)
+    labels = [with_unlabelled_class(class_names, images.labels)[1][rows] for images, rows in parts.values()]
+    columns = [torch.bincount(part, minlength=len(names)) for part in labels]
+    table = [[int(column[index]) for column in columns] for index in range(len(names))]
     totals = [int(column.sum()) for column in columns]
-    named = zip([*class_names, "all"], [*table, totals], strict=True)
+    named = zip([*names, "all"], [*table, totals], strict=True)
     head = f"{'class':<24}" + "".join(f"{name:>10}" for name in parts)
     return [head, *(f"{shown(name):<24}" + "".join(f"{count:>10,}" for count in row) for name, row in named)]

@@ -17,7 +17,7 @@ from kd_lightning.compare.study import Request
 from kd_lightning.data import ImageDataModule
 from kd_lightning.machine.cpu import cores, cpu_name
 from kd_lightning.sources import package_version
-from kd_lightning.wording import counted, shown
+from kd_lightning.wording import counted, labels_in_words, shown
 
 PACKAGES = ("kd_lightning", "torch", "torchvision", "lightning", "onnxruntime")
 
@@ -83,10 +83,11 @@ def machine(jobs: int, threads: int) -> str:
 def protocol(data: ImageDataModule) -> str:
     """Describe which images train and validate, and when the test images are evaluated."""
     train, test = len(data.train_rows()[1]), len(data.test_rows()[1])
+    labels = labels_in_words(train, data.num_unlabelled)
     if not data.has_val:
-        parts = f"All {train:,} training images train, none validate"
+        parts = f"All {train:,} training images{labels} train, none validate"
     else:
-        parts = f"{train:,} images train, {len(data.val_rows()[1]):,} validate"
+        parts = f"{train:,} images{labels} train, {len(data.val_rows()[1]):,} validate"
     return f"{parts}; the {test:,} test images are looked at once a run, at its last epoch."
 
 

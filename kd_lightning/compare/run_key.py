@@ -38,7 +38,7 @@ LEFT_OUT = (ExportONNX, QuantizeONNX, SaveWeights, Checkpoint, ProgressBar)
 SILENT = ("logger", "default_root_dir", "devices", "profiler", "log_every_n_steps")
 """The trainer's options that change no number of a run, besides those that begin with ``enable_``."""
 
-PATHS = ("root", "path", "cache_dir", "mirrors")
+PATHS = ("root", "path", "unlabelled", "cache_dir", "mirrors")
 """The data's options that locate it; the fingerprint covers its content."""
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")

@@ -14,6 +14,7 @@ from kd_lightning.data.class_names import check_class_names
 from kd_lightning.data.loader import Batch, BatchLoader, LabelledImages, RawBatch, RowSampler, resident
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.data.source import ImageSource
+from kd_lightning.data.unlabelled import MixedLoader, MixedSampler, batch_counts, check_share
 from kd_lightning.data.views import Views
 from kd_lightning.docstrings import show_options
 from kd_lightning.errors import UserError
@@ -50,6 +51,9 @@ class ImageDataModule(ImageSource, LightningDataModule):
             on a GPU two and a half million.
         drop_last: Whether the last training batch of an epoch is dropped where it has fewer images than the others;
             every epoch drops other images.
+        labelled_share: Share of each training batch that is labelled, in (0, 1), where other training images have no
+            label; an eighth where it is not given. An epoch is then one pass over the labelled or the unlabelled
+            images, whichever takes more batches; the others are passed over several times.
     """
 
     hub_name: str = ""
@@ -71,6 +75,7 @@ class ImageDataModule(ImageSource, LightningDataModule):
         shuffle_seed: int | None = None,
         eval_batch_size: int | None = None,
         drop_last: bool = False,
+        labelled_share: float | None = None,
     ) -> None:
         LightningDataModule.__init__(self)
         ImageSource.__init__(self, val_size, normalize, split_seed)
@@ -81,6 +86,8 @@ class ImageDataModule(ImageSource, LightningDataModule):
             raise UserError(
                 f"val_size {val_size} must be a share in [0, 1) or a number of images; set --data.val_size."
             )
+        check_share(labelled_share)
+        self.labelled_share = labelled_share
         self.batch_size = batch_size
         self.augment = list(augment)
         self.views = views
@@ -129,7 +136,13 @@ class ImageDataModule(ImageSource, LightningDataModule):
         """Serve the training images, shuffled."""
         data, rows = self.train_rows()
         fixed = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        sampler = self._sampler("training", rows, shuffle=True, seed=self.seed, fixed=fixed)
+        options: dict[str, Any] = {"seed": self.seed, "fixed": fixed, **self._shares("training", rows)}
+        if self.num_unlabelled:
+            labels = data.labels[rows]
+            counts = batch_counts(labels, self.batch_size, self.labelled_share)
+            mixed = MixedSampler(rows, labels=labels, counts=counts, **options)
+            return MixedLoader(resident(data, self._device), mixed)
+        sampler = RowSampler(rows, shuffle=True, **options)
         return BatchLoader(resident(data, self._device), sampler, self.batch_size, self.drop_last)
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
@@ -143,22 +156,22 @@ class ImageDataModule(ImageSource, LightningDataModule):
         return self._eval_loader("test", *self.test_rows())
 
     def _eval_loader(self, kind: str, data: LabelledImages, rows: Tensor) -> BatchLoader:
-        sampler = self._sampler(kind, rows, shuffle=False)
+        sampler = RowSampler(rows, shuffle=False, **self._shares(kind, rows))
         return BatchLoader(resident(data, self._device), sampler, self._eval_batch_size())
 
-    def _sampler(self, kind: str, rows: Tensor, **options: Any) -> RowSampler:
+    def _shares(self, kind: str, rows: Tensor) -> dict[str, Any]:
         """Share rows among the processes; one without rows would never join their synchronization."""
         if not len(rows):
             raise UserError(f"there is no {kind} image; give --data some.")
         if self.trainer is None:
-            return RowSampler(rows, **options)
+            return {}
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         if len(rows) < world_size:
             raise UserError(
                 f"{world_size} processes cannot share {counted(len(rows), f'{kind} image')}; "
                 "set --trainer.devices to a smaller number, or give more images."
             )
-        return RowSampler(rows, rank=rank, world_size=world_size, **options)
+        return {"rank": rank, "world_size": world_size}
 
     @property
     def _device(self) -> torch.device:
@@ -174,8 +187,9 @@ class ImageDataModule(ImageSource, LightningDataModule):
         images, labels, rows = batch.images.permute(0, 3, 1, 2), batch.labels, batch.rows
         views = None
         if self.trainer is not None and self.trainer.training:
-            drawn = self.seen_views.drawn(rows, self.augmentation_epoch)
-            images, labels = self.pipeline(images, labels, rows, self.augmentation_epoch, drawn)
+            epoch = self.augmentation_epoch if batch.epochs is None else batch.epochs + (self.seed << 32)
+            drawn = self.seen_views.drawn(rows, epoch)
+            images, labels = self.pipeline(images, labels, rows, epoch, drawn)
             views = self.seen_views.numbers(rows, drawn)
         elif self.trainer is not None and self.trainer.validating and self.validates_on_training_set:
             plain = self.seen_views.plain

@@ -10,6 +10,7 @@ from torchvision.utils import make_grid
 
 from kd_lightning.data.augment import Pipeline
 from kd_lightning.data.base import ImageDataModule
+from kd_lightning.data.unlabelled import UNLABELLED
 from kd_lightning.drawing import FAINT, INK, PAPER, cut, font
 
 MARGIN, GAP, NAMES, HEAD = 16, 2, 150, 26
@@ -20,7 +21,16 @@ FONT_SIZE = 14
 def training_sheet(data: ImageDataModule) -> Image.Image:
     """Draw the contact sheet of a data source's training images, as stored and as augmented."""
     (images, labels), rows = data.train_rows()
-    return contact_sheet(images, labels, data.class_names, data.pipeline, rows)
+    names, labels = with_unlabelled_class(data.class_names, labels)
+    return contact_sheet(images, labels, names, data.pipeline, rows)
+
+
+def with_unlabelled_class(class_names: Sequence[str], labels: Tensor) -> tuple[Sequence[str], Tensor]:
+    """Return class names and labels with one more class, ``unlabelled``, where there are such images."""
+    lacks = labels == UNLABELLED
+    if not lacks.any():
+        return class_names, labels
+    return (*class_names, "unlabelled"), labels.where(~lacks, len(class_names))
 
 
 def contact_sheet(

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.decode import Decoded, decode_images
-from kd_lightning.data.folder_files import Files, part
+from kd_lightning.data.folder_files import Files, part, with_unlabelled
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.data.pixel_range import check_range
 from kd_lightning.data.source import Split
 from kd_lightning.data.split import lacking, repeated
+from kd_lightning.data.unlabelled import UNLABELLED
 from kd_lightning.errors import UserError
 from kd_lightning.inference.images import BrokenImageError, ImageFile, PixelRange, Pixels
 from kd_lightning.wording import shown
@@ -41,6 +42,8 @@ class DecodedDataModule(ImageDataModule):
         on_broken: Whether images that cannot be read ``stop`` the run before it starts, all of them listed, or are left
             out (``skip``).
         cache_dir: Folder of the cache; ``kd_lightning`` in the user's cache folder where it is not given.
+        unlabelled: Folder of further training images, which have no label: all images in it and in the folders in it.
+            Losses that need no label learn from them, too.
         pixel_range: Values of black and white in files of more than 8 bits, such as ``[0, 4095]`` for 12 bits in 16;
             what lies outside is clipped. Found and printed where it is not given.
         normalize: ``auto`` (the exact statistics of the training images), ``imagenet`` (3 channels), or a mean and std
@@ -58,6 +61,7 @@ class DecodedDataModule(ImageDataModule):
         test_size: float = 0.2,
         on_broken: Literal["stop", "skip"] = "stop",
         cache_dir: str | None = None,
+        unlabelled: str | None = None,
         pixel_range: tuple[float, float] | None = None,
         normalize: Literal["imagenet", "auto"] | Normalization = "auto",
         **kwargs: Any,
@@ -76,6 +80,7 @@ class DecodedDataModule(ImageDataModule):
         self.test_size = test_size
         self.on_broken: Literal["stop", "skip"] = on_broken
         self.cache_dir = cache_dir
+        self.unlabelled = None if unlabelled is None else Path(unlabelled)
         self._given_range = pixel_range
 
     @abstractmethod
@@ -118,7 +123,7 @@ class DecodedDataModule(ImageDataModule):
         files = self.list_images()
         if "test" not in files:
             files["train"], files["test"] = part(files["train"], self.test_size, self.split_seed)
-        return files
+        return files if self.unlabelled is None else with_unlabelled(files, self.unlabelled)
 
     @property
     def _names(self) -> list[ImageFile]:
@@ -164,7 +169,9 @@ class DecodedDataModule(ImageDataModule):
         for split, data in splits.items():
             if not len(data.labels):
                 raise UserError(f"no {split} image in {self.place_of(split)} can be read; fix them or remove them all.")
-        if (sentence := lacking("training", splits["train"].labels, self.class_names)) is not None:
+        labels = splits["train"].labels
+        labels = labels[labels != UNLABELLED]
+        if len(labels) and (sentence := lacking("training", labels, self.class_names)) is not None:
             if self.broken:
                 raise UserError(f"none of their files can be read: {sentence} Fix them or remove the folders.")
             rank_zero_warn(sentence)

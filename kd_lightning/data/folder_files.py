@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +13,14 @@ from torch import Tensor
 from kd_lightning.data.folder_layout import check_level
 from kd_lightning.data.source import Split
 from kd_lightning.data.split import stratified_split
+from kd_lightning.data.unlabelled import UNLABELLED
 from kd_lightning.errors import UserError
 from kd_lightning.inference.image_files import image_names, left_out_line
 from kd_lightning.inference.images import ImageFile
 
 
 class Files(NamedTuple):
-    """The images of a split and their class indices, (N,)."""
+    """The images of a split and their class indices, (N,); ``UNLABELLED`` for those without a label."""
 
     names: Sequence[ImageFile]
     labels: Tensor
@@ -71,6 +72,36 @@ def _check_counted_once(names: Sequence[str]) -> None:
             raise UserError(
                 f"{folder} and {other} are the same folder, whose images would count for both; remove one of them."
             )
+
+
+def with_unlabelled(files: Mapping[Split, Files], folder: Path) -> dict[Split, Files]:
+    """Return the images of all splits, with those of a folder as further training images, which have no label.
+
+    Raises:
+        UserError: The folder cannot be read, holds no images, or holds images of a split.
+    """
+    left_out = Counter[str]()
+    names = image_names(folder, left_out)
+    line = left_out_line(folder, left_out)
+    if not names:
+        raise UserError(f"--data.unlabelled {folder} holds no images; {line or 'add some or leave the option out.'}")
+    if line is not None:
+        rank_zero_warn(line)
+    known = _folders(name for split in files.values() for name in split.names if isinstance(name, str))
+    if both := known & _folders(names):
+        raise UserError(
+            f"--data.unlabelled {folder} holds {min(both)}, whose images count for a class or a split already; give a "
+            "folder of other images."
+        )
+    labelled = files.get("train", Files([], torch.zeros(0, dtype=torch.int64)))
+    labels = torch.cat([labelled.labels, torch.full((len(names),), UNLABELLED)])
+    result: dict[Split, Files] = {"train": Files([*labelled.names, *names], labels)}
+    return result | {split: listed for split, listed in files.items() if split != "train"}
+
+
+def _folders(names: Iterable[str]) -> set[str]:
+    """Return the folders of files, without links."""
+    return {os.path.realpath(folder) for folder in {name.rpartition("/")[0] for name in names}}
 
 
 def part(files: Files, size: float, seed: int) -> tuple[Files, Files]:

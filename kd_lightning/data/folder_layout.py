@@ -31,25 +31,28 @@ class Layout(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def find_layout(root: Path) -> Layout:
+def find_layout(root: Path, unlabelled: Path | None = None) -> Layout:
     """Find splits and classes.
 
     Args:
         root: Holds ``train/CLASS``, and ``val/CLASS`` and ``test/CLASS`` where there are such images, each in any usual
             spelling; or only ``CLASS``.
+        unlabelled: The folder of training images without labels, which may lie in ``root``. With it ``train`` may be
+            missing; the classes are then those of ``test``.
 
     Raises:
         UserError: It holds something else, or images that would be ignored.
     """
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; give the folder of your images with --data.root.")
-    folders = _split_folders(root)
-    names = _folders_in(folders["train"])
+    folders = _split_folders(root, unlabelled)
+    first = folders.get("train") or folders["test"]
+    names = _folders_in(first, unlabelled)
     if len(names) < 2 or all(map(split_of, names)):  # the second: splits in train/
         raise UserError(_expected(root))
     check_class_names(names)
     for folder in folders.values():
-        _check_classes(folder, names, folders["train"])
+        _check_classes(folder, names, first, unlabelled)
     return Layout(folders, tuple(names))
 
 
@@ -85,11 +88,11 @@ def check_level(classes: Mapping[Path, Sequence[str]]) -> None:
         )
 
 
-def _split_folders(root: Path) -> dict[Split, Path]:
+def _split_folders(root: Path, unlabelled: Path | None) -> dict[Split, Path]:
     """Return the folder of each split that is there; a folder of class folders is ``train``."""
     found: dict[Split, str] = {}
     others = []
-    for name in _folders_in(root):
+    for name in _folders_in(root, unlabelled):
         split = split_of(name)
         if split is None:
             others.append(name)
@@ -97,18 +100,19 @@ def _split_folders(root: Path) -> dict[Split, Path]:
             raise UserError(f"{root} holds {found[split]} and {name}, which both mean {split}; keep one of them.")
         else:
             found[split] = name
-    if "train" not in found:
+    if "train" not in found and (unlabelled is None or "test" not in found):
         if found:
             raise UserError(_expected(root))
         _look_beside(root)
         return {"train": root}
+    beside = found.get("train") or found["test"]
     if others:
         raise UserError(
-            f"{root} holds {_listed(others)} beside {found['train']}, which would not be seen; name splits train, val "
-            "and test, and take other folders away."
+            f"{root} holds {_listed(others)} beside {beside}, which would not be seen; name splits train, val and "
+            "test, and take other folders away."
         )
     if images := _images_in(root):
-        rank_zero_warn(f"{shown(root)} holds {_listed(images)} beside {found['train']}; images there are not used.")
+        rank_zero_warn(f"{shown(root)} holds {_listed(images)} beside {beside}; images there are not used.")
     return {split: root / found[split] for split in SPELLINGS if split in found}
 
 
@@ -127,15 +131,15 @@ def _look_beside(root: Path) -> None:
         )
 
 
-def _check_classes(folder: Path, names: Sequence[str], train: Path) -> None:
+def _check_classes(folder: Path, names: Sequence[str], first: Path, unlabelled: Path | None) -> None:
     """Raise if a split holds images that belong to no class, or a class without training images."""
     if images := _images_in(folder):
         raise UserError(f"{folder} holds {_listed(images)} in no class folder; move images into class folders or away.")
-    unknown = sorted(set(_folders_in(folder)) - set(names))
+    unknown = sorted(set(_folders_in(folder, unlabelled)) - set(names))
     if unknown:
         raise UserError(
-            f"{folder} holds {_listed(unknown)}, but {train} has no class of that name; "
-            "rename the folder or add training images."
+            f"{folder} holds {_listed(unknown)}, but {first} has no class of that name; "
+            "rename the folder or add images there."
         )
 
 
@@ -143,8 +147,10 @@ def _images_in(folder: Path) -> list[str]:
     return [name for name in _entries(folder) if not name.endswith("/") and is_image(f"{folder.as_posix()}/{name}")]
 
 
-def _folders_in(folder: Path) -> list[str]:
-    return [name.removesuffix("/") for name in _entries(folder) if name.endswith("/") and name not in OUR_OWN]
+def _folders_in(folder: Path, but: Path | None = None) -> list[str]:
+    """Return the names of the folders in a folder, without our own and, where it is given, another one."""
+    names = [name.removesuffix("/") for name in _entries(folder) if name.endswith("/") and name not in OUR_OWN]
+    return names if but is None else [name for name in names if (folder / name).resolve() != but.resolve()]
 
 
 def _entries(folder: Path) -> list[str]:

@@ -26,17 +26,20 @@ class RawBatch(NamedTuple):
 
     Attributes:
         images: Raw pixels ``(B, H, W, C)``, uint8.
-        labels: Class indices ``(B,)``, int64.
+        labels: Class indices ``(B,)``, int64; of the first images alone where the others have none.
         rows: Row numbers of the images in their data set, ``(B,)``, int64.
+        epochs: The epoch of each image's augmentation, ``(B,)``, int64, where images of a batch differ in it.
     """
 
     images: Tensor
     labels: Tensor
     rows: Tensor
+    epochs: Tensor | None = None
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "RawBatch":
         """Return the batch on a device."""
-        return RawBatch(*(part.to(device, non_blocking=non_blocking) for part in self))
+        parts = (None if part is None else part.to(device, non_blocking=non_blocking) for part in self)
+        return RawBatch(*parts)  # type: ignore[arg-type]
 
 
 class Batch(NamedTuple):
@@ -44,7 +47,8 @@ class Batch(NamedTuple):
 
     Attributes:
         images: Normalized images ``(B, C, H, W)``, float, in channels-last memory.
-        labels: Class indices ``(B,)``, int64, or class probabilities ``(B, num_classes)`` where labels are mixed.
+        labels: Class indices ``(B,)``, int64, or class probabilities ``(B, num_classes)`` where labels are mixed. Where
+            a batch has unlabelled images they follow the labelled ones, and only these have labels, ``(L,)``.
         rows: Row numbers of the images in their data set, ``(B,)``, int64.
         views: Number of each image's view, ``(B,)``, int64, where the views of the training images can be counted and
             the images are training images.
@@ -107,13 +111,13 @@ class RowSampler:
         """Return this process's rows in the order of the epoch, ``(len(self),)``."""
         if not self.shuffle:
             return self.rows[self.rank :: self.world_size]
-        generator = torch.Generator().manual_seed(_mixed_seed(self.seed, 0 if self.fixed else self.epoch))
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, 0 if self.fixed else self.epoch))
         shuffled = self.rows[torch.randperm(len(self.rows), generator=generator)]
         missing = -len(shuffled) % self.world_size
         return torch.cat([shuffled, shuffled[:missing]])[self.rank :: self.world_size]
 
 
-def _mixed_seed(seed: int, epoch: int) -> int:
+def mixed_seed(seed: int, epoch: int) -> int:
     """Give every pair of seed and epoch a generator seed of its own."""
     return (seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + 1) % 2**63
 

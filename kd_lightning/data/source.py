@@ -12,6 +12,7 @@ from torch import Tensor
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.normalize import IMAGENET, Normalization, channel_statistics
 from kd_lightning.data.split import lacking, stratified_split
+from kd_lightning.data.unlabelled import UNLABELLED
 from kd_lightning.errors import UserError
 from kd_lightning.inference.images import BrokenImageError, PixelRange
 from kd_lightning.wording import counted
@@ -53,7 +54,10 @@ class ImageSource(ABC):
 
     @abstractmethod
     def load(self, split: Split) -> LabelledImages | None:
-        """Read one split of the source; ``None`` where it has none of that name (only ``val`` may be missing)."""
+        """Read one split of the source; ``None`` where it has none of that name (only ``val`` may be missing).
+
+        The label of a training image without one is -1.
+        """
 
     @property
     def num_classes(self) -> int:
@@ -120,6 +124,12 @@ class ImageSource(ABC):
         return (self.split("train"), rows) if own is None else (own, torch.arange(len(own.labels)))
 
     @property
+    def num_unlabelled(self) -> int:
+        """Number of training images without a label."""
+        data, rows = self.train_rows()
+        return int((data.labels[rows] == UNLABELLED).sum())
+
+    @property
     def validates_on_training_set(self) -> bool:
         """Whether the validation images are rows of the set that the training images are in."""
         return self.has_val and self.val_rows()[0] is self.train_rows()[0]
@@ -137,11 +147,14 @@ class ImageSource(ABC):
             UserError: There is to be validation, and there are no images for it.
         """
         labels, own = self.split("train").labels, self._load_once("val")
-        rows = stratified_split(labels, self.val_size if own is None else 0, self.split_seed)
+        labelled, unlabelled = (has.nonzero().flatten() for has in (labels != UNLABELLED, labels == UNLABELLED))
+        first, second = stratified_split(labels[labelled], self.val_size if own is None else 0, self.split_seed)
+        rows = torch.cat([labelled[first], unlabelled]), labelled[second]
         validated = labels[rows[1]] if own is None else own.labels
         if self.has_val and not len(validated):
+            kind = "labelled training image" if len(unlabelled) else "training image"
             raise UserError(
-                f"--data.val_size {self.val_size:g} of {counted(len(labels), 'training image')} leaves none for "
+                f"--data.val_size {self.val_size:g} of {counted(len(labelled), kind)} leaves none for "
                 "validation; set --data.val_size to 0, which validates on nothing, or to more, or give more images."
             )
         if self.has_val and (sentence := lacking("validation", validated, self.class_names)) is not None:

@@ -30,6 +30,8 @@ def stratified_split(labels: Tensor, size: float, seed: int) -> tuple[Tensor, Te
     Raises:
         UserError: The second part would take all images of a class.
     """
+    if not len(labels):
+        return labels, labels
     share = size if size < 1 else size / len(labels)
     if share >= 1:
         raise UserError(f"a split of {size:g} images was requested, but there are only {len(labels)}; request fewer.")

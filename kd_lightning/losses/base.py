@@ -37,14 +37,17 @@ class Loss(nn.Module, ABC):
         weight: The weight of the current epoch, a 0-d buffer that is filled in place, so that a captured step sees its
             changes.
         short: Its short name in papers and tables, such as ``kd``; empty where there is none.
+        needs_labels: Whether it reads the images' labels. It then sees only the labelled images of a batch; any other
+            loss sees all of them, also where some have no label.
         needs_hard_labels: Whether it needs one label, or one row, per image, and so cannot train on mixed images
-            (Mixup, CutMix). Training with these is then refused before it starts.
+            (Mixup, CutMix). Training with these is then refused before it starts. It sees only labelled images.
     """
 
     student_layers: Sequence[str] = ()
     teacher_layers: Sequence[str] = ()
     weight: Tensor
     short: ClassVar[str] = ""
+    needs_labels: ClassVar[bool] = False
     needs_hard_labels: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -101,7 +104,7 @@ class Loss(nn.Module, ABC):
 
         Args:
             images: Number of images in the data set that the batches' rows index.
-            labels: Their class indices, (images,); ``None`` outside of training.
+            labels: Their class indices, (images,), -1 for those without a label; ``None`` outside of training.
         """
 
     def teacher_target(self, teacher: Outputs) -> Targets:
@@ -111,6 +114,11 @@ class Loss(nn.Module, ABC):
             teacher: The teacher's outputs, only of ``teacher_layers``.
         """
         return {}
+
+    @property
+    def sees_labelled(self) -> bool:
+        """Whether it sees only the labelled images of a batch."""
+        return self.needs_labels or self.needs_hard_labels
 
     @abstractmethod
     def forward(self, student: Outputs, target: Targets, batch: Batch) -> Tensor:

@@ -102,7 +102,7 @@ class CRD(LayerLoss):
     """
 
     short = "crd"
-    needs_hard_labels = True
+    needs_labels = needs_hard_labels = True
     want = "pooled"
     student_memory: Tensor
     teacher_memory: Tensor
@@ -170,12 +170,13 @@ class CRD(LayerLoss):
         self.batches.zero_()
 
     def _sort(self, labels: Tensor) -> None:
-        counts = torch.bincount(labels, minlength=len(self.ends) - 1)
+        unlabelled = int((labels < 0).sum())  # the first ones in the order of the labels
+        counts = torch.bincount(labels[labels >= 0], minlength=len(self.ends) - 1)
         if (counts > 0).sum() < 2:
             raise UserError(
                 "CRD compares images with those of other classes, but all training images are of one class; give more."
             )
-        self.by_class = labels.argsort(stable=True).to(self.by_class)
+        self.by_class = labels.argsort(stable=True)[unlabelled:].to(self.by_class)
         self.ends[1:] = counts.cumsum(0)
 
     def forward(self, student: Outputs, target: Targets, batch: Batch) -> Tensor:

@@ -28,6 +28,7 @@ class CrossEntropy(Loss):
     """
 
     short = "ce"
+    needs_labels = True
 
     def __init__(self, label_smoothing: float = 0.0, weight: float = 1.0, warm_up: int = 0) -> None:
         super().__init__(weight, warm_up)

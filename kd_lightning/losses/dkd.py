@@ -69,7 +69,7 @@ class DKD(LogitLoss):
     """
 
     short = "dkd"
-    needs_hard_labels = True
+    needs_labels = needs_hard_labels = True
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ class NKD(LogitLoss):
     """
 
     short = "nkd"
-    needs_hard_labels = True
+    needs_labels = needs_hard_labels = True
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """The weighted sum of named losses: what a task minimizes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from math import nan
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,9 @@ UNKNOWN: Targets = {}
 
 TAKEN = ("loss", "accuracy", "teacher_accuracy", "teacher_agreement")
 """Names under which a task logs other values."""
+
+
+Watch = Callable[[Mapping[str, Targets], Mapping[str, Tensor]], None]
 
 
 def check_losses(losses: object) -> None:
@@ -62,6 +65,7 @@ class LossSum(nn.ModuleDict):
         _check_names(losses)
         self.named = dict(losses)
         self._is_checked = False
+        self._watch: Watch | None = None
         for name, loss in losses.items():
             with of_loss(name):
                 loss.build(student, teacher(name) if callable(teacher) else teacher)
@@ -84,6 +88,10 @@ class LossSum(nn.ModuleDict):
         for name, loss in self.named.items():
             with of_loss(name):
                 loss.start(images, labels)
+
+    def watch_first(self, watch: Watch) -> None:
+        """Call a function once, in the next training step, with the losses' targets and values."""
+        self._watch = watch
 
     def set_epoch(self, epoch: int | None) -> None:
         """Set the weights of an epoch, counted from 0; ``None``: the weights after all warm-ups."""
@@ -110,10 +118,15 @@ class LossSum(nn.ModuleDict):
         for name, loss in self.named.items():
             if (target := targets.get(name, {})) is UNKNOWN:
                 continue
-            values[name] = loss(student.only(loss.student_layers), target, batch)
+            seen = student.only(loss.student_layers), target, batch
+            with nullcontext() if self._is_checked or loss.sees_labelled else _of_unlabelled(name, loss, batch):
+                values[name] = loss(*labelled(*seen)) if loss.sees_labelled else loss(*seen)
             if not self._is_checked:
                 _check_value(name, loss, values[name])
                 _check_unchanged(name, shared)
+        if is_training and self._watch is not None:
+            self._watch(targets, values)
+            self._watch = None
         self._is_checked |= is_training
         is_whole = len(values) == len(self.named)
         return self.weighted(values) if is_whole else student.logits.new_full((), nan), values
@@ -123,6 +136,17 @@ class LossSum(nn.ModuleDict):
         return torch.stack([self.named[name].weight * value for name, value in values.items()]).sum()
 
 
+def labelled(student: Outputs, target: Targets, batch: "Batch") -> tuple[Outputs, Targets, "Batch"]:
+    """Return what a loss sees of a batch, without its unlabelled images, which are the last."""
+    count = len(batch.labels)
+    if count == len(batch.images):
+        return student, target, batch
+    maps, target = ({name: values[:count] for name, values in parts.items()} for parts in (student.maps, target))
+    views = None if batch.views is None else batch.views[:count]
+    rest = batch._replace(images=batch.images[:count], rows=batch.rows[:count], views=views)
+    return Outputs(student.logits[:count], maps), target, rest
+
+
 @contextmanager
 def of_loss(name: str) -> Iterator[None]:
     """Prefix a ``UserError`` in the block with the loss it is about."""
@@ -130,6 +154,21 @@ def of_loss(name: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"the loss '{name}': {error}") from None
+
+
+@contextmanager
+def _of_unlabelled(name: str, loss: Loss, batch: "Batch") -> Iterator[None]:
+    """Explain what a loss raises that has read the labels of a batch of which some have none."""
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        if len(batch.labels) == len(batch.images):
+            raise
+        raise UserError(
+            f"the loss '{name}' ({type(loss).__name__}) fails on a batch of {len(batch.images)} images of which the "
+            f"first {len(batch.labels)} have labels ({_first_line(error)}); if it reads labels, set needs_labels = "
+            "True in its class."
+        ) from error
 
 
 def _check_names(losses: Mapping[str, Loss]) -> None:
@@ -170,3 +209,7 @@ def _check_unchanged(name: str, shared: list[tuple[str, Tensor, int]]) -> None:
                 f"the loss '{name}' changes {what} in place, which other losses see, too; let it work on a copy, as "
                 "by `.clone()`."
             )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")

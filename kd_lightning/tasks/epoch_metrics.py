@@ -33,7 +33,6 @@ class EpochMetrics(nn.Module):
     def __init__(self, losses: Iterable[str], num_classes: int, with_teacher: bool) -> None:
         super().__init__()
         self.loss_names = (*losses, "loss")
-        self._unknown: set[str] = set()
         self.note: Callable[[dict[str, Tensor]], None] | None = None
         accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
         of_teacher = OF_TEACHER if with_teacher else ()
@@ -57,12 +56,13 @@ class EpochMetrics(nn.Module):
         logits, loss, losses, labels, teacher_logits = step.map(Tensor.detach)
         metrics = self.of(stage)
         losses = {**losses, "loss": loss} if len(losses) + 1 == len(self.loss_names) else losses
-        known = {"accuracy", *losses, *(OF_TEACHER if teacher_logits is not None else ())}
-        self._unknown = {name for name in map(str, metrics) if name.partition("/")[2] not in known}
+        images = len(labels) or loss.numel()  # batches without a label count alike
         for name, value in losses.items():
-            metrics[f"{stage}/{name}"].update(value, len(labels))
+            metrics[f"{stage}/{name}"].update(value, images)
         if stage == "train" and self.note is not None:
             self.note(losses)
+        if not len(labels):
+            return step
         classes = labels.argmax(1) if labels.ndim == 2 else labels
         metrics[f"{stage}/accuracy"].update(logits, classes)
         if teacher_logits is not None and f"{stage}/teacher_accuracy" in metrics:
@@ -73,10 +73,10 @@ class EpochMetrics(nn.Module):
     def log(self, stage: Stage, task: LightningModule) -> None:
         """Log the metrics of an epoch once: logging in every step would cost more than LightNN's optimizer.
 
-        What the last step did not know, as without a teacher's outputs for these images, is left out.
+        What no step knew, as accuracy without labels or a loss without a teacher's outputs, is left out.
         """
         for name, metric in self.of(stage).items():
-            if name not in self._unknown:
+            if metric.update_called:
                 task.log(name, metric, prog_bar=name == f"{stage}/accuracy")
         if stage == "train":  # on_step would cost a synchronization with the GPU in every step
             task.log("learning_rate", float(task.trainer.optimizers[0].param_groups[0]["lr"]), sync_dist=True)

@@ -10,7 +10,8 @@ class Step(NamedTuple):
     """The result of a task's step for a batch, or for N equally large batches together.
 
     Attributes:
-        logits: The trained network's logits, (B, num_classes); of N batches (N * B, num_classes).
+        logits: The trained network's logits of the labelled images, (B, num_classes); of N batches (N * B,
+            num_classes).
         loss: The minimized loss, a scalar; of N batches (N,), and so are ``losses``.
         losses: The losses by name, without their weights.
         labels: Class indices (B,), or class probabilities (B, num_classes); of N batches N * B of them.

@@ -113,7 +113,9 @@ class Task(LightningModule):
         with self._compiled.used(self.networks(), len(batch.rows)) if is_compiled else nullcontext():
             student, (targets, teacher_logits) = self.extractor(batch.images), self.teacher_outputs(batch)
         loss, losses = self.losses(student, targets, batch)
-        return Step(student.logits, loss, losses, batch.labels, teacher_logits)
+        count = len(batch.labels)  # unlabelled images are the last
+        teacher_logits = None if teacher_logits is None else teacher_logits[:count]
+        return Step(student.logits[:count], loss, losses, batch.labels, teacher_logits)
 
     def teacher_outputs(self, batch: Batch) -> tuple[Mapping[str, Targets], Tensor | None]:
         """Return what each loss needs of a teacher, by its name, and the teacher's logits, if it runs."""

@@ -35,6 +35,9 @@ BASELINE_HELP = (
 HOW_SEEN = ("augment", "batch_size", "drop_last", "normalize", "shuffle_seed", "split_seed", "val_size")
 """The data's options that set how images are trained on, not which images they are."""
 
+NOT_FOR_LABELS = ("views", "unlabelled", "labelled_share")
+"""The data's options that serve only a network with a teacher."""
+
 NOT_TAKEN = ("callbacks", "logger", "limit_test_batches")
 """Trainer options that are this run's alone; the other run is tested on all images, as later runs may reuse it."""
 
@@ -150,10 +153,10 @@ def _configs(parser: LightningArgumentParser, own: Namespace, name: str) -> tupl
     """Return a config with this run's images, and with all that it takes over from this run.
 
     The number of augmented views is not taken over: it lets a teacher's outputs be cached, and a network that learns
-    from labels would lose by it.
+    from labels would lose by it. Unlabelled images are of no use to one.
     """
     data = plain(parser, own)["data"]
-    images = {key: value for key, value in data.get("init_args", {}).items() if key not in (*HOW_SEEN, "views")}
+    images = {key: value for key, value in data.get("init_args", {}).items() if key not in (*HOW_SEEN, *NOT_FOR_LABELS)}
     option = yaml.safe_dump({**data, "init_args": images}, default_flow_style=True, width=MAX_BYTES)
     alone = parser.parse_args(["--config", name, f"--data={option}"])
     config = alone.clone()

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 from fast_example import assert_same, train
-from loss_examples import LOSSES, Layers
+from loss_examples import LABELS, LOSSES, Layers
 from recorded_graph import Captures
+from tiny import PartlyLabelled
 from torch.optim import SGD
 
 from kd_lightning.data.augment import CutMix, HorizontalFlip, Mixup, RandomCrop
+from kd_lightning.data.loader import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.tasks import Distill
 from kd_lightning.teacher import Teacher
@@ -47,6 +49,33 @@ def test_every_loss_is_the_same_live_cached_and_captured(captured_on_cpu: Captur
                 found = float(other[0].callback_metrics[name])
                 assert found == pytest.approx(float(expected), rel=1e-5, abs=1e-5), name
     assert captured_on_cpu.replays > 2
+
+
+def test_losses_train_on_labelled_and_unlabelled_images_live_cached_and_captured(captured_on_cpu: Captures) -> None:
+    data: dict[str, Any] = {**DATA, "count": 60, "batch_size": 8, "labelled_share": 0.25}
+    data |= {"augment": [RandomCrop(padding=1), HorizontalFlip()], "views": 3}
+    names = ("labels", "soft_targets", "dkd", "contrast", "spatial_cosine", "similarity")
+    live = train(partial(distill, cache_teacher=False, names=names), False, data, source=PartlyLabelled)
+    other = train(partial(distill, cache_teacher=True, names=names), True, data, source=PartlyLabelled)
+    assert captured_on_cpu.replays > 2
+    assert_same(live, other, exact=False)
+
+
+def test_every_loss_sees_the_labelled_images_of_a_batch_or_reads_no_label() -> None:
+    torch.manual_seed(0)
+    images, rows = torch.randn(6, 3, 8, 8), torch.arange(6)
+    task = distill(False, False)
+    task.start_losses(16, LABELS)
+    task.eval()
+    labels = LABELS[:4]
+    mixed = task.step(Batch(images, labels, rows)).losses
+    first, whole = (task.step(Batch(images[:n], LABELS[:n].flip(0), rows[:n])).losses for n in (4, 6))
+    labelled = task.step(Batch(images[:4], labels, rows[:4])).losses
+    for name, loss in task.losses.named.items():
+        expected = labelled[name] if loss.sees_labelled else whole[name]
+        torch.testing.assert_close(mixed[name], expected, msg=name)
+        reads = not torch.equal(first[name], labelled[name])
+        assert not reads or loss.sees_labelled, name
 
 
 @pytest.mark.parametrize(("name", "mixing"), [("contrast", Mixup()), ("dkd", CutMix())], ids=["mixup", "cutmix"])
