@@ -181,7 +181,9 @@ def measure(bench: Bench, rounds: int) -> Measured:
     for loop in loops:
         loop.parts = {} if loop.fast else _parts(loop, bench)
     if bench.processes > 1:  # last: this process then stays connected to the others
+        threads = torch.get_num_threads()
         loops.append(measure_processes(bench, rounds))
+        torch.set_num_threads(threads)  # Lightning gives each process its share of the cores
     return found
 
 
