@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kd_lightning.losses.base import to_float32
@@ -42,6 +41,8 @@ class Synchronized(_BatchNorm):
 
 def across_processes(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return each channel's mean and variance in all processes, (C,) each, of values (B, C, ...)."""
+    from torch.distributed.nn.functional import all_reduce  # some builds of torch lack it
+
     over = [0, *range(2, values.ndim)]
     own = torch.stack([values.mean(over), values.var(over, correction=0)])  # (2, C)
     parts = own.new_zeros(process_count(), *own.shape)

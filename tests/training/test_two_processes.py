@@ -35,7 +35,7 @@ def test_two_processes_of_half_a_batch_learn_and_test_as_one_of_a_whole_batch(te
     options = [*TINY, *OPTIONS, "--data.batch_size=16", "--trainer.devices=2"]
     command = [sys.executable, str(TESTS / "two_processes.py"), "fit", "--config=cosine.yaml", *options]
     printed = subprocess.run(command, check=True, timeout=900, capture_output=True, text=True).stdout
-    assert printed.count("2 processes") == 1
+    assert printed.count("Training: 2 processes, 16 images each, 32 a step.") == 1
     one, two = (Path("lightning_logs/cosine") / version for version in ("version_0", "version_1"))
     (expected, _), (found, _) = (read_weights(*folder.glob("*.pth")) for folder in (one, two))
     for name, values in expected.items():
