@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import log
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from kd_lightning.data.loader import Batch
@@ -12,6 +12,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.losses.base import Targets, to_float32
 from kd_lightning.losses.layers import LayerLoss, Shape, Size
 from kd_lightning.losses.logits import require_positive
+from kd_lightning.machine.processes import gathered, process_count, process_rank
 from kd_lightning.networks.layers import LOGITS, Outputs, Shapes
 
 DRAW_RANGE = 2**62
@@ -54,17 +55,10 @@ def rows_of_other_classes(labels: Tensor, count: int, by_class: Tensor, ends: Te
     """
     first, last = ends[labels].unsqueeze(1), ends[labels + 1].unsqueeze(1)  # (B, 1)
     own = last - first
-    drawn = torch.randint(DRAW_RANGE, (len(labels), count), device=labels.device) % (len(by_class) - own)
+    processes, rank = process_count(), process_rank()  # its images are every so many of the whole step's
+    all_drawn = torch.randint(DRAW_RANGE, (len(labels) * processes, count), device=labels.device)
+    drawn = all_drawn[rank::processes] % (len(by_class) - own)
     return by_class[drawn + own * (drawn >= first)]  # skips the image's own class
-
-
-def gathered(values: Tensor) -> Tensor:
-    """Return the values (B, ...) of all processes that train together, (processes * B, ...), the same in each."""
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
-        return values
-    parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, values.contiguous())
-    return torch.cat(parts)
 
 
 class CRD(LayerLoss):

@@ -4,6 +4,7 @@ from math import inf
 
 from torch import Tensor, linalg
 
+from kd_lightning.losses.across_images import AcrossImages
 from kd_lightning.losses.logits import LogitLoss, log_probabilities, require_positive
 
 MIN_LENGTH = 1e-6
@@ -43,7 +44,7 @@ def _directions(rows: Tensor) -> Tensor:
     return centred / lengths.masked_fill(lengths < MIN_LENGTH, inf)
 
 
-class DIST(LogitLoss):
+class DIST(AcrossImages, LogitLoss):
     """One minus the correlation of the softened probabilities: over the classes of an image, and the images of a class.
 
     ``T^2 (beta (1 - mean_b rho(p_s[b], p_t[b])) + gamma (1 - mean_c rho(p_s[:, c], p_t[:, c])))`` (Huang et al.,
@@ -76,11 +77,13 @@ class DIST(LogitLoss):
         standardize: bool = False,
         weight: float = 2.0,
         warm_up: int = 0,
+        gather: bool = False,
     ) -> None:
         super().__init__(standardize, weight, warm_up)
+        self.gather = gather
         self.temperature = require_positive(self, "temperature", temperature)
         self.beta, self.gamma = beta, gamma
 
     def compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """Return the mean over images and over classes, a scalar."""
-        return dist_loss(student, teacher, self.temperature, self.beta, self.gamma)
+        return dist_loss(self.whole(student), self.whole(teacher), self.temperature, self.beta, self.gamma)

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from kd_lightning.losses.across_images import AcrossImages
 from kd_lightning.losses.layers import LayerLoss
 from kd_lightning.losses.similarity import directions
 
@@ -40,7 +41,7 @@ def pkt_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (other * (other.log() - own.log())).mean()
 
 
-class PKT(LayerLoss):
+class PKT(AcrossImages, LayerLoss):
     """The divergence between the probabilities that student and teacher give two images of a batch to be neighbours.
 
     Passalis and Tefas, ECCV 2018, https://arxiv.org/abs/1803.10837: ``mean_(i, j) q_t log(q_t / q_s)``, where q is ``(1
@@ -60,9 +61,17 @@ class PKT(LayerLoss):
     short = "pkt"
     want = "vector"
 
-    def __init__(self, student: str, teacher: str | None = None, weight: float = 30000.0, warm_up: int = 0) -> None:
+    def __init__(
+        self,
+        student: str,
+        teacher: str | None = None,
+        weight: float = 30000.0,
+        warm_up: int = 0,
+        gather: bool = False,
+    ) -> None:
         super().__init__(student, teacher, weight, warm_up)
+        self.gather = gather
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the mean over pairs of images, a scalar, 0 or more."""
-        return pkt_loss(student, teacher)
+        return pkt_loss(self.whole(student), self.whole(teacher))

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
+from kd_lightning.losses.across_images import AcrossImages
 from kd_lightning.losses.layers import LayerLoss
 
 MIN_DISTANCE = 1e-4
@@ -110,7 +111,7 @@ def relational_loss(student: Tensor, teacher: Tensor, distance: float, angle: fl
     return pairs + angle * triples / len(own) ** 3
 
 
-class RKD(LayerLoss):
+class RKD(AcrossImages, LayerLoss):
     """The Huber losses between the distances and the angles of a batch's images in student and teacher.
 
     Park et al., CVPR 2019, https://arxiv.org/abs/1904.05068: ``25 mean_(i, j) huber(d_ij / mean d) + 50 mean_(i, j, k)
@@ -144,8 +145,10 @@ class RKD(LayerLoss):
         angle: float = 50.0,
         weight: float = 1.0,
         warm_up: int = 0,
+        gather: bool = False,
     ) -> None:
         super().__init__(student, teacher, weight, warm_up)
+        self.gather = gather
         for name, factor in (("distance", distance), ("angle", angle)):
             if not factor >= 0:
                 raise UserError(f"{name} of RKD is {factor}, but it must be 0 or more.")
@@ -153,4 +156,4 @@ class RKD(LayerLoss):
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the weighted sum of both, a scalar, 0 or more."""
-        return relational_loss(student, teacher, self.distance, self.angle)
+        return relational_loss(self.whole(student), self.whole(teacher), self.distance, self.angle)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, linalg
 from torch.nn import functional
 
+from kd_lightning.losses.across_images import AcrossImages
 from kd_lightning.losses.layers import LayerLoss
 
 MIN_LENGTH = 1e-6
@@ -32,7 +33,7 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return functional.mse_loss(own, other)
 
 
-class SimilarityPreserving(LayerLoss):
+class SimilarityPreserving(AcrossImages, LayerLoss):
     """The mean squared difference between the image similarities of student and teacher within a batch.
 
     Tung and Mori, ICCV 2019, https://arxiv.org/abs/1907.09682: ``|G_s - G_t|^2 / B^2``, where G is ``f f^T`` of the
@@ -49,9 +50,17 @@ class SimilarityPreserving(LayerLoss):
     short = "sp"
     want = "vector"
 
-    def __init__(self, student: str, teacher: str | None = None, weight: float = 3000.0, warm_up: int = 0) -> None:
+    def __init__(
+        self,
+        student: str,
+        teacher: str | None = None,
+        weight: float = 3000.0,
+        warm_up: int = 0,
+        gather: bool = False,
+    ) -> None:
         super().__init__(student, teacher, weight, warm_up)
+        self.gather = gather
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the mean over pairs of images, a scalar."""
-        return similarity_loss(student, teacher)
+        return similarity_loss(self.whole(student), self.whole(teacher))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.losses.across_images import AcrossImages
 from kd_lightning.losses.base import to_float32
 from kd_lightning.losses.layers import LayerLoss, Shape, same_shape
 
@@ -54,7 +55,7 @@ def log_power_loss(projected_map: Tensor, teacher_map: Tensor, exponent: float) 
     return differences.abs().pow(exponent).sum().clamp_min(MIN_SUM).log()
 
 
-class SRD(LayerLoss):
+class SRD(AcrossImages, LayerLoss):
     """The logarithm of the summed fourth powers between the normalized maps of teacher and projected student.
 
     Miles and Mikolajczyk, AAAI 2024, https://arxiv.org/abs/2303.11098: ``log sum |BN(W f_s) - BN(f_t)|^4``, where BN
@@ -86,8 +87,10 @@ class SRD(LayerLoss):
         exponent: float = 4.0,
         weight: float = 2.0,
         warm_up: int = 0,
+        gather: bool = False,
     ) -> None:
         super().__init__(student, teacher, weight, warm_up)
+        self.gather = gather
         if not exponent >= 1:
             raise UserError(f"exponent of SRD is {exponent}, but it must be 1 or more.")
         self.exponent = exponent
@@ -99,4 +102,4 @@ class SRD(LayerLoss):
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the logarithm of the sum, a scalar."""
-        return log_power_loss(self.projector(student), teacher, self.exponent)
+        return log_power_loss(self.whole(self.projector(student)), self.whole(teacher), self.exponent)

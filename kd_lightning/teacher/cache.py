@@ -1,7 +1,7 @@
 """The cache of a frozen teacher's targets: computed once where the augmented views of an image can be counted."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from time import monotonic
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from torch import Tensor
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.digest import ROWS_AT_ONCE, digest
 from kd_lightning.errors import UserError
+from kd_lightning.machine.processes import largest, process_count
 from kd_lightning.machine.progress import with_progress
 from kd_lightning.teacher.cached_rows import CachedRows, CacheRequest
 from kd_lightning.teacher.table import Storage, TableFile, choose_storage
@@ -54,13 +55,18 @@ def check_views(data: ImageDataModule) -> None:
 
 
 @torch.no_grad()
-def cache_outputs(request: CacheRequest, processes: int = 1, print_line: Callable[[str], None] = print) -> TeacherCache:
+def cache_outputs(
+    request: CacheRequest, processes: int = 1, print_line: Callable[[str], None] = print, *, writes: bool = True
+) -> TeacherCache:
     """Compute the teacher's targets in one pass, or read those of an earlier run with the same teacher and images.
+
+    Processes that train together share the pass; each keeps all targets, because it is served other images every epoch.
 
     Args:
         request: What they depend on.
-        processes: Processes that train on this machine; each has a cache of its own.
+        processes: Processes that train on this machine.
         print_line: Prints a line.
+        writes: Whether this process writes this machine's files.
 
     Returns:
         The size and the place of the cache.
@@ -72,23 +78,32 @@ def cache_outputs(request: CacheRequest, processes: int = 1, print_line: Callabl
     first = cached_rows.first()
     files = _files(request, first, len(cached_rows))
     size = sum(len(cached_rows) * rows[0].numel() * rows.dtype.itemsize for rows in first.values())
-    storage = choose_storage(size, device, processes)
+    storage = _agreed_storage(choose_storage(size, device, processes), device)
     if storage is None:
         raise NotCacheableError(f"its targets take {size / 1e9:.1f} GB, more than memory and disk have to spare")
     known = {}
     for key, file in files.items():
         table = file.read()
-        if table is not None and _agree(table[cached_rows.compared].to(device), first[key]):
+        lacks = table is None or not _agree(table[cached_rows.compared].to(device), first[key])
+        lacks = bool(largest(lacks, device))  # in any process: all share the pass
+        if table is not None and not lacks:
             known[key] = table
     missing = {key: file for key, file in files.items() if key not in known}
     since = "it runs once and not in every step" if missing else "since an earlier run"
     print_line(f"Teacher: cached for {cached_rows.described}, {size / 1e6:,.1f} MB {storage.value}; {since}.")
-    tables = {**known, **(_computed(_shown(cached_rows, print_line), missing, storage, device) if missing else {})}
+    found = _computed(_shown(cached_rows, print_line), missing, storage, device, writes) if missing else {}
+    tables = {**known, **found}
     home = device if storage is Storage.DEVICE else torch.device("cpu")
     if storage is not Storage.DISK:  # tables of earlier runs are memory-mapped
         tables = {key: table.to(home, copy=key in known) for key, table in tables.items()}
     request.targets.use_tables(tables, cached_rows.images)
     return TeacherCache(len(cached_rows), size, storage)
+
+
+def _agreed_storage(storage: Storage | None, device: torch.device) -> Storage | None:
+    """Return the slowest storage that one of the processes needs; ``None`` where one has no room."""
+    kinds: list[Storage | None] = [*Storage, None]
+    return kinds[largest(kinds.index(storage), device)]
 
 
 def _files(request: CacheRequest, first: Tables, rows: int) -> Files:
@@ -116,7 +131,8 @@ def _shown(cached_rows: CachedRows, print_line: Callable[[str], None]) -> Iterat
     """Yield all rows in parts; where that takes long, print the expected time and show the progress."""
     started = monotonic()
     for number, part in enumerate(with_progress(cached_rows, "Running the teacher", len(cached_rows), _rows_in)):
-        seconds = (monotonic() - started) * (len(cached_rows) / _rows_in(part) - 1) if number == 0 else 0.0
+        parts = len(cached_rows) / _rows_in(part) / process_count()  # of this process
+        seconds = (monotonic() - started) * (parts - 1) if number == 0 else 0.0
         if seconds > KEPT_FROM:
             print_line(f"Teacher: runs on {len(cached_rows):,} images, which takes about {duration(seconds)}.")
         yield part
@@ -126,10 +142,10 @@ def _rows_in(part: Tables) -> int:
     return len(next(iter(part.values())))
 
 
-def _computed(parts: Iterable[Tables], files: Files, storage: Storage, device: torch.device) -> Tables:
+def _computed(parts: Iterator[Tables], files: Files, storage: Storage, device: torch.device, writes: bool) -> Tables:
     """Run the teacher; write tables to files where they took long or do not fit into memory."""
     if storage is Storage.DISK:
-        return _written(parts, files)
+        return _written(parts, files, device, writes)
     home = device if storage is Storage.DEVICE else torch.device("cpu")
     tables = {key: torch.empty(file.shape, dtype=file.dtype, device=home) for key, file in files.items()}
     started, end = monotonic(), 0
@@ -138,7 +154,7 @@ def _computed(parts: Iterable[Tables], files: Files, storage: Storage, device: t
         for key, table in tables.items():
             table[end : end + count] = part[key]
         end += count
-    if monotonic() - started > KEPT_FROM:
+    if writes and monotonic() - started > KEPT_FROM:
         try:
             for key, file in files.items():
                 file.write(tables[key].split(ROWS_AT_ONCE))
@@ -147,16 +163,20 @@ def _computed(parts: Iterable[Tables], files: Files, storage: Storage, device: t
     return tables
 
 
-def _written(parts: Iterable[Tables], files: Files) -> Tables:
+def _written(parts: Iterator[Tables], files: Files, device: torch.device, writes: bool) -> Tables:
     """Write tables part by part, and return them memory-mapped."""
+    failed: UserError | None = None
     try:
         with ExitStack() as stack:
-            writers = {key: stack.enter_context(file.writer()) for key, file in files.items()}
+            writers = {key: stack.enter_context(file.writer()) for key, file in files.items() if writes}
             for part in parts:
                 for key, write in writers.items():
                     write(part[key])
     except UserError as error:
-        raise NotCacheableError(f"its targets do not fit into memory and not onto the disk: {error}") from error
+        failed = error
+        deque(parts, maxlen=0) if process_count() > 1 else None  # others wait for this process's share
+    if largest(failed is not None, device):
+        raise NotCacheableError(f"its targets do not fit into memory and not onto the disk: {failed}") from failed
     tables = {}
     for key, file in files.items():
         table = file.read()

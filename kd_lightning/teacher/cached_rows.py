@@ -1,12 +1,13 @@
 """The images and views that a cached teacher runs on, in the order of its tables."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kd_lightning.data.base import ImageDataModule
+from kd_lightning.machine.processes import gathered, process_count, process_rank
 from kd_lightning.teacher.targets import Tables, TeacherTargets
 
 COMPARED = 64
@@ -37,7 +38,8 @@ class CacheRequest(NamedTuple):
 class CachedRows:
     """The rows of tables in their order: all images in one view, then in the next.
 
-    Where random views are counted, a last block holds the images as they are, for those that validate.
+    Where random views are counted, a last block holds the images as they are, for those that validate. Of several
+    processes each runs the teacher on its share, and all yield all parts.
 
     Args:
         request: The images, and the teacher that runs on them.
@@ -83,10 +85,14 @@ class CachedRows:
     def _block(self, number: int) -> Iterator[Tables]:
         """Yield the rows of a view; those of images that are never seen in it are zeros."""
         seen = torch.zeros(self.images, dtype=torch.bool).index_fill_(0, self._wanted(number), True)
-        for rows in torch.arange(self.images).split(IMAGES_AT_ONCE):
+        parts, processes = torch.arange(self.images).split(IMAGES_AT_ONCE), process_count()
+        for start in range(0, len(parts), processes):
+            together = parts[start : start + processes]
+            rows = together[min(process_rank(), len(together) - 1)]
             chosen = seen[rows]
             found = self._part(rows[chosen] if chosen.any() else rows[:1], number)
-            yield {key: _among_zeros(values, chosen) for key, values in found.items()}
+            own = {key: _among_zeros(values, chosen) for key, values in found.items()}
+            yield from _of_all(own, list(map(len, together)))
 
     def _part(self, rows: Tensor, number: int) -> Tables:
         targets, data, _, device, convert = self.request
@@ -96,6 +102,21 @@ class CachedRows:
         shown = self.views.show(pixels, of_images, rows.to(device), number)
         found = targets.distinct(convert(data.normalization.apply(shown)))
         return {key: target.permute(0, 2, 3, 1) if target.ndim == 4 else target for key, target in found.items()}
+
+
+def _of_all(own: Tables, sizes: Sequence[int]) -> Iterator[Tables]:
+    """Yield a part of each process, of the first ones where there are fewer parts; ``sizes`` are their rows."""
+    if process_count() == 1:
+        yield own
+        return
+    parts = {key: gathered(_padded(values)).split(IMAGES_AT_ONCE) for key, values in own.items()}
+    for place, size in enumerate(sizes):
+        yield {key: values[place][:size] for key, values in parts.items()}
+
+
+def _padded(values: Tensor) -> Tensor:
+    """Return rows with zeros after them, (IMAGES_AT_ONCE, ...): processes exchange equally many."""
+    return torch.cat([values, values.new_zeros(IMAGES_AT_ONCE - len(values), *values.shape[1:])])
 
 
 def _among_zeros(values: Tensor, chosen: Tensor) -> Tensor:

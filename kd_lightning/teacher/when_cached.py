@@ -49,7 +49,8 @@ class Caching:
         """Raise ``NotCacheableError`` where the targets cannot be cached, or that does not pay."""
         check_views(self.data)
         data, trainer = self.data, self.trainer
-        images = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches * data.batch_size
+        batches = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches
+        images = batches * data.batch_size * trainer.world_size
         if self.wanted == "auto" and images < len(data.train_rows()[1]) * (data.seen_views.count or 1):
             views = f" in {data.seen_views.count} views" if data.views else ""
             raise NotCacheableError(f"this fit runs it on fewer images than there are{views}")
@@ -68,7 +69,9 @@ class Caching:
         with self._explained():
             self.check()
             with self.trainer.precision_plugin.forward_context():
-                return cache_outputs(self._request(), self.trainer.world_size, self.print_line)
+                trainer = self.trainer
+                here, writes = trainer.world_size // trainer.num_nodes, trainer.local_rank == 0
+                return cache_outputs(self._request(), here, self.print_line, writes=writes)
         return None
 
     @contextmanager

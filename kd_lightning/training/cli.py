@@ -39,6 +39,7 @@ from kd_lightning.training.parser import Parser
 from kd_lightning.training.run_files import RunFiles
 from kd_lightning.training.save_config import SaveConfig
 from kd_lightning.training.suggest import FROM_DATA
+from kd_lightning.training.sync_batch_norm import with_sync
 from kd_lightning.training.trainer import DEFAULTS, LOGS, fit_callbacks, run_logger, with_epoch_lines
 from kd_lightning.training.which_checkpoint import choose_checkpoint
 
@@ -152,6 +153,7 @@ class TrainingCLI(LightningCLI):
             keeps, files = trainer.enable_checkpointing is not False, self.config_init[str(self.subcommand)].files
             baseline = [] if self.baseline is None else [MeasureBaseline(str(self.baseline))]
             kwargs["callbacks"] = fit_callbacks(folder, own, files, keeps, [*baseline, RunSummary(self.name)])
+        kwargs |= with_sync(vars(trainer))
         kwargs |= with_epoch_lines(kwargs["callbacks"], own, trainer.enable_progress_bar is not False, self.own.quiet)
         built = super().instantiate_trainer(**kwargs)
         folder.give_versions(built.loggers)

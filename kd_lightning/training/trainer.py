@@ -32,6 +32,7 @@ from kd_lightning.machine.cpu import use_own_cores
 from kd_lightning.training.checkpoint_files import write_atomic_checkpoints
 from kd_lightning.training.console import print_rank_zero, quieten
 from kd_lightning.training.run_files import RunFiles, checkpoints
+from kd_lightning.training.sync_batch_norm import with_sync
 from kd_lightning.training.which_checkpoint import newest_checkpoint
 from kd_lightning.wording import did_you_mean
 
@@ -238,7 +239,7 @@ def make_trainer(name: str, *, files: Mapping[str, str | None] | None = None, **
     keeps = options.get("enable_checkpointing") is not False
     callbacks = fit_callbacks(folder, own, RunFiles(**(files or {})), keeps, [RunSummary(name)])  # type: ignore[arg-type]
     lines = with_epoch_lines(callbacks, own, options.get("enable_progress_bar") is not False)
-    trainer = RunTrainer(logs / name, **(DEFAULTS | options | lines))
+    trainer = RunTrainer(logs / name, **(DEFAULTS | options | with_sync(options) | lines))
     folder.give_versions(trainer.loggers)
     write_atomic_checkpoints(trainer)
     return trainer

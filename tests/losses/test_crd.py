@@ -148,28 +148,3 @@ def test_layers_and_data_that_cannot_be_contrasted_are_refused() -> None:
         CRD("tokens").build({"tokens": (9, 3), LOGITS: (5,)}, {"tokens": (9, 3), LOGITS: (5,)})
     with pytest.raises(UserError, match="all training images are of one class"):
         crd().start(3, torch.tensor([2, 2, 2]))
-
-
-def test_processes_share_one_z_and_update_their_memories_with_the_batches_of_all(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    single, theirs = crd(), torch.tensor([5, 6, 7, 9])
-    expected, own = single.student_memory.clone(), both(single)[0].detach()
-    torch.manual_seed(1)
-    loss_of(single)
-
-    def all_gather(parts: list[Tensor], values: Tensor) -> None:
-        parts[0].copy_(values)
-        parts[1].copy_(theirs if values.dtype == torch.int64 else values + (values.shape == (1, 2)))
-
-    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
-    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
-    monkeypatch.setattr("torch.distributed.all_gather", all_gather)
-    loss = crd()
-    torch.manual_seed(1)
-    loss_of(loss)
-    for rows in (ROWS, theirs):
-        expected[rows] = moved(expected[rows], own, 0.5)
-    assert torch.allclose(loss.student_memory, expected)
-    shared = (single.levels.exp() + (single.levels + 1).exp()) / 2
-    assert loss.levels.exp().tolist() == pytest.approx(shared.tolist(), rel=1e-6)
