@@ -127,8 +127,8 @@ def _runner(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, conso
     runs = f"{'up to ' if earlier else ''}{total} runs, {jobs} at once"
     print_on(console, f"{request.name}: {runs}; each is kept in {request.output}")
     progress = Progress(total, jobs, console)
-    pool = Pool(jobs, threads)
-    runner = Runner(rows, seeds, request.output, shared_teacher=shared, pool=pool, progress=progress)
+    engine = Pool(jobs, threads)
+    runner = Runner(rows, seeds, request.output, shared_teacher=shared, engine=engine, progress=progress)
     missing = runner.missing()
     with console.status("timing a few steps of each row"):
         estimates = estimate_rows([row for row in rows if row.title in missing], threads)

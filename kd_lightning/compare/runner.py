@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from kd_lightning.compare.engines import Engine
 from kd_lightning.compare.hyperparameters import hyperparameters
-from kd_lightning.compare.pool import Pool
 from kd_lightning.compare.progress import Progress
 from kd_lightning.compare.results import Run
 from kd_lightning.compare.rows import PlannedRow
@@ -48,7 +48,7 @@ class Runner:
         seeds: Its seeds.
         folder: The study's folder.
         shared_teacher: Whether the first seed's teacher teaches all seeds.
-        pool: The processes that run them.
+        engine: What does the runs.
         progress: Prints how far it is.
     """
 
@@ -59,7 +59,7 @@ class Runner:
         folder: Path,
         *,
         shared_teacher: bool,
-        pool: Pool,
+        engine: Engine,
         progress: Progress,
     ) -> None:
         self.rows = {row.title: row for row in rows}
@@ -67,7 +67,7 @@ class Runner:
             {name: relevant(row.config, learns=row.learns) for name, row in self.rows.items()}
         )
         self.folder = folder
-        self.pool = pool
+        self.engine = engine
         self.progress = progress
         self.results = Results()
         self._teacher = next((row.title for row in rows if row.role == "teacher"), "")
@@ -90,11 +90,11 @@ class Runner:
         """Run the missing runs of some seeds; one that fails does not end the others."""
         later = [name for name in self._waiting if name.seed not in seeds]
         self._waiting = [name for name in self._waiting if name.seed in seeds]
-        with self.progress.status, closing(self.pool):
-            while self._waiting or self.pool.running:
+        with self.progress.status, closing(self.engine):
+            while self._waiting or self.engine.running:
                 for name in list(self._waiting):
                     self._start(name)
-                for job, failure in self.pool.wait(seconds=1.0):
+                for job, failure in self.engine.wait(seconds=1.0):
                     self._ended(job, failure)
                 self.progress.show(self._rows_waiting())
         self._waiting = later
@@ -108,14 +108,14 @@ class Runner:
             self._fail(name, f"its teacher (seed {teacher.seed}) failed")
         elif teacher is not None and teacher not in self.results.files:
             return
-        elif any(job.result == self._result(name) for job in self.pool.running):
+        elif any(job.result == self._result(name) for job in self.engine.running):
             return  # a row with the same config runs already
         elif (found := finished_run(self._result(name))) is not None:
             self._waiting.remove(name)
             self._reuse(name, found)
-        elif self.pool.has_room:
+        elif self.engine.has_room:
             self._waiting.remove(name)
-            self.pool.start(self._job(name))
+            self.engine.start(self._job(name))
             self.progress.started(*name)
 
     def _teacher_of(self, name: RunName) -> RunName | None:
@@ -131,7 +131,7 @@ class Runner:
     def _result(self, name: RunName) -> Path:
         """Return the file of a run's results, named by the key of all that it depends on."""
         if name not in self._files:
-            key = self.rows[name.row].key(name.seed, self._weights(name), self.pool.threads)
+            key = self.rows[name.row].key(name.seed, self._weights(name), self.engine.threads)
             self._files[name] = self.folder / "runs" / f"{key}.json"
         return self._files[name]
 
