@@ -26,6 +26,10 @@ CURVES = {  # the first of these names that a task logs: the cross-entropy can b
 }
 
 
+MEASURED = "measured_by_study"
+"""The key of a run's measures in its checkpoints."""
+
+
 class Measure(Callback):
     """Measures a run on one device: curves and time while it trains, then the test images."""
 
@@ -40,21 +44,31 @@ class Measure(Callback):
         self._started = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the metrics of the previous epoch."""
-        if trainer.current_epoch > 0:
-            self._note(trainer)
+        """Note the metrics of the previous epoch, unless they came from a checkpoint."""
+        if trainer.current_epoch > len(self._curves):
+            self._curves.append(self._logged(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock and note the last epoch."""
-        self._seconds = time.monotonic() - self._started
-        self._note(trainer)
+        self._seconds += time.monotonic() - self._started
+        if trainer.callback_metrics:
+            self._curves.append(self._logged(trainer))
 
-    def _note(self, trainer: Trainer) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what was measured up to the end of this epoch."""
+        seconds = self._seconds + time.monotonic() - self._started
+        checkpoint[MEASURED] = {"curves": [*self._curves, self._logged(trainer)], "seconds": seconds}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on with what an interrupted run has measured."""
+        self._curves, self._seconds = list(checkpoint[MEASURED]["curves"]), checkpoint[MEASURED]["seconds"]
+
+    def _logged(self, trainer: Trainer) -> dict[str, float]:
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         found = {
             curve: next((logged[name] for name in names if name in logged), None) for curve, names in CURVES.items()
         }
-        self._curves.append({curve: value for curve, value in found.items() if value is not None})
+        return {curve: value for curve, value in found.items() if value is not None}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count parameters and multiply-adds."""

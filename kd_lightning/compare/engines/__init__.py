@@ -1,8 +1,9 @@
 """What a study needs of the engine that does its runs: start a run; which have ended, and how."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from kd_lightning.compare.worker import Job
+if TYPE_CHECKING:
+    from kd_lightning.compare.worker import Job
 
 
 class Engine(Protocol):
@@ -19,17 +20,17 @@ class Engine(Protocol):
     threads: int
 
     @property
-    def running(self) -> list[Job]:
+    def running(self) -> "list[Job]":
         """The jobs that were started and that ``wait`` has not returned."""
 
     @property
     def has_room(self) -> bool:
         """Whether another job can be started now."""
 
-    def start(self, job: Job) -> None:
+    def start(self, job: "Job") -> None:
         """Start a job, and do not wait for it; its failure, to be started too, is what ``wait`` returns."""
 
-    def wait(self, seconds: float) -> list[tuple[Job, str | None]]:
+    def wait(self, seconds: float) -> "list[tuple[Job, str | None]]":
         """Return the jobs that end within a time, each with its failure in one sentence, or ``None``."""
 
     def close(self) -> None:
