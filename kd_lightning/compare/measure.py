@@ -1,5 +1,6 @@
 """Measures of a run for a comparison, taken while Lightning runs it."""
 
+import platform
 import time
 from typing import Any
 
@@ -12,9 +13,10 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from kd_lightning.compare.results import Curves, Run
 from kd_lightning.data.loader import Batch
+from kd_lightning.machine.cpu import cpu_name
 from kd_lightning.networks import Network
 from kd_lightning.networks.fusable import fused
-from kd_lightning.sources import package_version
+from kd_lightning.sources import library_version, package_version
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.step import Step
 
@@ -74,6 +76,7 @@ class Measure(Callback):
         """Count parameters and multiply-adds."""
         assert isinstance(pl_module, Task)
         network = fused(pl_module.network)
+        self._measured["made_on"] = made_on(pl_module.device)
         self._measured["parameters"] = sum(values.numel() for values in network.parameters())
         self._measured["multiply_adds"] = multiply_adds(network)
 
@@ -116,6 +119,14 @@ class Measure(Callback):
         curves = {name: tuple(epoch.get(name, float("nan")) for epoch in self._curves) for name in names}
         taken = Curves(epochs, **curves)
         return Run(seed=seed, training_seconds=self._seconds, curves=taken, **self._measured)
+
+
+def made_on(device: torch.device) -> dict[str, str]:
+    """Return what a run's last digits depend on besides its config, and its host."""
+    cpu = f"{cpu_name()} ({torch.backends.cpu.get_cpu_capability()})"
+    used = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+    libraries = {name: library_version(name) for name in ("torch", "lightning")}
+    return {"host": platform.node(), "device": used, "threads": str(torch.get_num_threads()), **libraries}
 
 
 def multiply_adds(network: Network) -> int:

@@ -73,6 +73,7 @@ class Runner:
         self._teacher = next((row.title for row in rows if row.role == "teacher"), "")
         self._only_teacher = seeds[0] if shared_teacher else None
         self._files: dict[RunName, Path] = {}
+        self._running: set[Path] = set()
         self._waiting = run_names(rows, seeds, shared_teacher=shared_teacher)
 
     def missing(self) -> list[str]:
@@ -90,31 +91,39 @@ class Runner:
         """Run the missing runs of some seeds; one that fails does not end the others."""
         later = [name for name in self._waiting if name.seed not in seeds]
         self._waiting = [name for name in self._waiting if name.seed in seeds]
+        ended: list[tuple[Job, str | None]] = []
         with self.progress.status, closing(self.engine):
-            while self._waiting or self.engine.running:
-                for name in list(self._waiting):
-                    self._start(name)
-                for job, failure in self.engine.wait(seconds=1.0):
+            while self._waiting or self.engine.running or ended:
+                self._start_more()  # before what has ended is read, so that no process waits for that
+                for job, failure in ended:
                     self._ended(job, failure)
                 self.progress.show(self._rows_waiting())
+                ended = self.engine.wait(seconds=0.0 if ended else 1.0)
         self._waiting = later
         return self.results
 
+    def _start_more(self) -> None:
+        for name in list(self._waiting):
+            if not self.engine.has_room:
+                break
+            self._start(name)
+
     def _start(self, name: RunName) -> None:
-        """Start a run if its teacher is ready and there is room, or reuse its results if it is finished."""
+        """Start a run if its teacher is ready, or reuse its results if it is finished."""
         teacher = self._teacher_of(name)
         if teacher in self.results.failures:
             self._waiting.remove(name)
             self._fail(name, f"its teacher (seed {teacher.seed}) failed")
         elif teacher is not None and teacher not in self.results.files:
             return
-        elif any(job.result == self._result(name) for job in self.engine.running):
+        elif self._result(name) in self._running:
             return  # a row with the same config runs already
         elif (found := finished_run(self._result(name))) is not None:
             self._waiting.remove(name)
             self._reuse(name, found)
-        elif self.engine.has_room:
+        else:
             self._waiting.remove(name)
+            self._running.add(self._result(name))
             self.engine.start(self._job(name))
             self.progress.started(*name)
 
@@ -142,6 +151,7 @@ class Runner:
         return Job(*name, row.run_args(name.seed, self._weights(name)), folder, self._result(name), hparams)
 
     def _ended(self, job: Job, failure: str | None) -> None:
+        self._running.discard(job.result)
         name, found = RunName(job.row, job.seed), finished_run(job.result)
         if failure is None and found is not None:
             self.results.files[name] = job.result

@@ -1,6 +1,7 @@
 """What the training commands print."""
 
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,12 +76,13 @@ def quieten() -> None:
         "lightning.pytorch.utilities.rank_zero",
         "lightning.fabric.utilities.rank_zero",
         "lightning.fabric.utilities.seed",
+        "lightning.pytorch.trainer.connectors.signal_connector",
     ):
         logging.getLogger(name).addFilter(_is_about_the_run)
 
 
 def _is_about_the_run(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
+    message = re.sub(r"^\[rank: \d+\] ", "", record.getMessage())
     return not message.startswith(
         (
             "GPU available",
@@ -96,5 +98,6 @@ def _is_about_the_run(record: logging.LogRecord) -> bool:
             "Restored all states",
             "Restoring states",
             "Running in `fast_dev_run`",
+            "SLURM auto-requeueing enabled",  # our own handler comes first
         )
     )
