@@ -31,7 +31,7 @@ class OnNode:
         quieten()
         failure = attempt(job, resumes=True)
         if failure is not None:
-            with atomic_write(failure_file(self.folder, job)) as temporary:
+            with atomic_write(failure_file(self.folder, job.key)) as temporary:
                 temporary.write_text(failure, encoding="utf-8")
 
     def checkpoint(self, job: Job) -> "DelayedSubmission":
@@ -41,6 +41,6 @@ class OnNode:
         return DelayedSubmission(self, job)
 
 
-def failure_file(folder: Path, job: Job) -> Path:
-    """Return the file that says why a run failed."""
-    return folder / f"{job.key}.failed"
+def failure_file(folder: Path, key: str) -> Path:
+    """Return the file that says why the run of a key failed."""
+    return folder / f"{key}.failed"

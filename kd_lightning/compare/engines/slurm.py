@@ -95,7 +95,7 @@ class SlurmEngine:
         for place, job in self._submitted.items():
             if all(path.exists() for path in (job.result, weights_file(job.result), classes_file(job.result))):
                 yield place, None
-            elif (failed := failure_file(self.folder, job)).exists():
+            elif (failed := failure_file(self.folder, job.key)).exists():
                 yield place, shown(failed.read_text(encoding="utf-8", errors="replace"))
             elif place in over:
                 yield place, f"{over[place].failure} ({self.folder / 'logs'} has what it printed)"
@@ -122,7 +122,7 @@ class SlurmEngine:
 
         array = f"kd-{uuid4().hex[:12]}"
         for job in jobs:
-            for path in (job.result, failure_file(self.folder, job)):
+            for path in (job.result, failure_file(self.folder, job.key)):
                 path.unlink(missing_ok=True)
         with atomic_write(self._record(array)) as temporary:
             temporary.write_text(json.dumps([job.key for job in jobs]), encoding="utf-8")
@@ -158,6 +158,9 @@ class SlurmEngine:
     def _record(self, array: str) -> Path:
         return self.folder / f"{array}.json"
 
+    def _failed(self, key: str) -> bool:
+        return failure_file(self.folder, key).exists()
+
     def _find_earlier(self) -> dict[str, Place]:
         """Return where SLURM has the jobs of earlier processes, by their runs' keys; remove the records of others."""
         records = list(self.folder.glob("kd-*.json"))
@@ -166,7 +169,8 @@ class SlurmEngine:
             raise UserError("squeue does not answer, so the jobs that this study has submitted are not found; retry.")
         found: dict[str, Place] = {}
         for path in records:
-            places = {key: Place(path.stem, number) for number, key in enumerate(json.loads(path.read_bytes()))}
+            keys = json.loads(path.read_bytes())
+            places = {key: Place(path.stem, number) for number, key in enumerate(keys) if not self._failed(key)}
             alive = {key: place for key, place in places.items() if listed.get(place, Listed()).is_alive}
             found |= alive
             if not alive:
