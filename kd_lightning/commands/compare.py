@@ -133,16 +133,17 @@ def _runner(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, conso
     jobs = min(total, jobs_at_once(rows, study))
     runs = f"{'up to ' if earlier else ''}{total} runs, {jobs} at once"
     print_on(console, f"{request.name}: {runs}; each is kept in {request.output}")
-    progress = Progress(total, jobs, console)
+    here = study.engine == "local"
+    progress = Progress(total, jobs if here else None, console)
     engine = _engine(request, jobs)
     runner = Runner(rows, seeds, request.output, shared_teacher=shared, engine=engine, progress=progress)
     missing = runner.missing()
     with console.status("timing a few steps of each row"):
-        timed = [row for row in rows if row.title in missing] if study.engine == "local" else []
+        timed = [row for row in rows if row.title in missing] if here else []
         estimates = estimate_rows(timed, threads)
     progress.expected = {name: found.run for name, found in estimates.items()}
     teachers = 1 if shared or study.teacher is None else len(seeds)
-    print_on(console, expectation(estimates, missing, teachers, jobs))
+    print_on(console, expectation(estimates, missing, teachers, jobs if here else None))
     return runner
 
 

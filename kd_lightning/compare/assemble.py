@@ -50,6 +50,7 @@ def assemble(
         seconds=None if results.reused else seconds,
         other_versions=other_versions(rows, str(request.output / "runs")),
         other_machines=other_machines(rows),
+        machine=settings.machine if request.study.engine == "local" else cluster(rows, request.study.engine),
     )
     data = next(row.data for row in planned if row.role == "baseline")
     return Study(request.name, settings, data.class_names, rows)
@@ -87,6 +88,14 @@ def other_machines(rows: Sequence[Row]) -> str:
         f"The runs of {counted(len(unlike), 'seed')} were made on machines that differ ({machines}): they are less "
         "alike than pairs should be, and a difference between machines can look like one between rows."
     )
+
+
+def cluster(rows: Sequence[Row], engine: str) -> str:
+    """Describe the machines of a cluster that made the runs."""
+    made = [run.made_on for row in rows for run in row.runs if run.made_on]
+    devices = "; ".join(shown(device) for device in sorted({on.get("device", "") for on in made}))
+    hosts = counted(len({on.get("host", "") for on in made}), "host")
+    return f"{devices}; {hosts} of a cluster ({engine})" if made else f"a cluster ({engine})"
 
 
 def machine(jobs: int, threads: int) -> str:
