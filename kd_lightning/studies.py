@@ -19,6 +19,7 @@ def compare(
     jobs: int | None = None,
     threads: int | None = None,
     onnx: bool | None = None,
+    engine: Literal["local", "slurm"] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> "StudyResult":
     """Run a study, or what is missing of it, and return its results; it also writes its report, as the command does.
@@ -37,6 +38,8 @@ def compare(
         jobs: Runs at once.
         threads: CPU threads of each run.
         onnx: Whether a run of each row is exported, for its size and its latency.
+        engine: What does the runs: processes here (``local``), or jobs of a cluster (``slurm``); the study's file has
+            the options of these jobs.
         options: Options of ``fit`` that every run gets, such as ``{"trainer.max_epochs": 5}``.
 
     Returns:
@@ -55,7 +58,7 @@ def compare(
 
     quieten()
     numbers = {"seeds": seeds, "first_seed": first_seed, "jobs": jobs, "threads": threads}
-    texts = {"teachers": teachers, "output": output and str(output)}
+    texts = {"teachers": teachers, "output": output and str(output), "engine": engine}
     own = numbers | texts | {"looks": looks and list(looks), "onnx": onnx}
     given = {name: value for name, value in own.items() if value is not None} | dict(options or {})
     words = [f"--{name}={value if isinstance(value, str) else as_text(value)}" for name, value in given.items()]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM save a checkpoint, so that no training is lost."""
+"""Ctrl-C, SIGTERM and SLURM's SIGUSR1 save a checkpoint, so that no training is lost."""
 
 import shlex
 import signal
@@ -27,7 +27,7 @@ class StoppedByUser(Exception):  # noqa: N818 - as KeyboardInterrupt, it is not 
 
     def __init__(self, number: int, folder: Path | None, saved: str) -> None:
         self.status = stopping.status(number)
-        super().__init__(f"Stopped by {stopping.NAMES[number]}; {what_is_saved(folder, saved)}")
+        super().__init__(stopping.sentence(number, what_is_saved(folder, saved)))
 
 
 def last_checkpoint(folder: Path) -> Path:
@@ -53,10 +53,15 @@ class SaveOnInterrupt(Callback):
     """Answer Ctrl-C and SIGTERM by saving a checkpoint after the running step and stopping there.
 
     Resumed from it, a run on one CPU gives the weights that an undisturbed run gives, bit for bit. A second signal
-    stops at once. Several processes agree after every step, so it does not matter which of them is signalled.
+    stops at once. Several processes agree after every step, so it does not matter which of them is signalled. A
+    command also answers the signal by which SLURM announces the end of a job: SLURM runs it again.
+
+    Attributes:
+        record: The file that lists the folders of a job's runs, where SLURM may run the job again.
     """
 
     def __init__(self) -> None:
+        self.record: Path | None = None
         self._requested = 0
         self._previous: dict[signal.Signals, Any] = {}
         self._folder: Path | None = None
@@ -66,6 +71,10 @@ class SaveOnInterrupt(Callback):
         if stage == "fit":
             self._requested = 0  # a fit that was stopped may have left it
             self._folder = run_folder(trainer)
+            if self.record is not None and self._folder is not None and trainer.is_global_zero:
+                self.record.parent.mkdir(parents=True, exist_ok=True)
+                with self.record.open("a", encoding="utf-8") as file:
+                    file.write(f"{self._folder.absolute()}\n")
             stopping.set_resume_hint(
                 lambda: what_is_saved(self._folder, "what was reached at the end of the last epoch is saved")
             )

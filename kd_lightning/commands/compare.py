@@ -11,6 +11,8 @@ from rich.console import Console
 
 from kd_lightning.compare.assemble import assemble, machine, protocol, versions
 from kd_lightning.compare.costs import add_costs
+from kd_lightning.compare.engines import Engine
+from kd_lightning.compare.engines.slurm import SlurmEngine, check_slurm
 from kd_lightning.compare.estimate import estimate_rows, expectation
 from kd_lightning.compare.pool import Pool
 from kd_lightning.compare.progress import Progress, print_on
@@ -33,6 +35,8 @@ from kd_lightning.training.console import quieten
 from kd_lightning.training.first import print_weights
 
 MAX_JOBS = 8
+UNLIMITED = 10_000
+"""Runs at once where the cluster decides."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -52,6 +56,8 @@ def main(args: Sequence[str]) -> int:
 def compare(request: Request, args: Sequence[str], console: Console) -> tuple[Analysis, Path]:
     """Do the missing runs and write the report to the study's folder; return its content and its page."""
     start, study = time.monotonic(), request.study
+    if study.engine == "slurm":
+        check_slurm()
     rows = plan_rows(request)
     for weights in sorted({path for row in rows for path in row.built.found.values()}):
         print_weights("Teacher", weights)
@@ -78,8 +84,8 @@ def compare(request: Request, args: Sequence[str], console: Console) -> tuple[An
 
 def jobs_at_once(rows: Sequence[PlannedRow], study: StudyConfig) -> int:
     """Return how many runs are done at once: by default one on an accelerator, or as many as the cores allow."""
-    if study.jobs:
-        return study.jobs
+    if study.jobs or study.engine != "local":
+        return study.jobs or UNLIMITED
     if torch.accelerator.is_available() and any(row.config["trainer"]["accelerator"] != "cpu" for row in rows):
         return 1
     return max(1, min(MAX_JOBS, cores() // study.threads_each))
@@ -122,20 +128,30 @@ def print_plan(rows: Sequence[PlannedRow], settings: Settings, folder: Path, con
 def _runner(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, console: Console) -> Runner:
     """Return what does the runs, after printing how many they are and how long they take."""
     study, (*earlier, seeds) = request.study, plan.stages(request.study.seeds)
-    shared, jobs, threads = study.teachers == "one", jobs_at_once(rows, study), study.threads_each
+    shared, threads = study.teachers == "one", study.threads_each
     total = len(run_names(rows, seeds, shared_teacher=shared))
+    jobs = min(total, jobs_at_once(rows, study))
     runs = f"{'up to ' if earlier else ''}{total} runs, {jobs} at once"
     print_on(console, f"{request.name}: {runs}; each is kept in {request.output}")
-    progress = Progress(total, jobs, console)
-    pool = Pool(jobs, threads)
-    runner = Runner(rows, seeds, request.output, shared_teacher=shared, pool=pool, progress=progress)
+    here = study.engine == "local"
+    progress = Progress(total, jobs if here else None, console)
+    engine = _engine(request, jobs)
+    runner = Runner(rows, seeds, request.output, shared_teacher=shared, engine=engine, progress=progress)
     missing = runner.missing()
     with console.status("timing a few steps of each row"):
-        estimates = estimate_rows([row for row in rows if row.title in missing], threads)
+        timed = [row for row in rows if row.title in missing] if here else []
+        estimates = estimate_rows(timed, threads)
     progress.expected = {name: found.run for name, found in estimates.items()}
     teachers = 1 if shared or study.teacher is None else len(seeds)
-    print_on(console, expectation(estimates, missing, teachers, jobs))
+    print_on(console, expectation(estimates, missing, teachers, jobs if here else None))
     return runner
+
+
+def _engine(request: Request, jobs: int) -> Engine:
+    study = request.study
+    if study.engine == "slurm":
+        return SlurmEngine(study.slurm, request.output, jobs=jobs, threads=study.threads_each)
+    return Pool(jobs, study.threads_each)
 
 
 def _add_costs(rows: Sequence[PlannedRow], results: Results, console: Console) -> dict[str, str]:

@@ -49,6 +49,8 @@ def assemble(
         date=datetime.fromtimestamp(max(ends), UTC).date().isoformat() if ends else "",
         seconds=None if results.reused else seconds,
         other_versions=other_versions(rows, str(request.output / "runs")),
+        other_machines=other_machines(rows),
+        machine=settings.machine if request.study.engine == "local" else cluster(rows, request.study.engine),
     )
     data = next(row.data for row in planned if row.role == "baseline")
     return Study(request.name, settings, data.class_names, rows)
@@ -70,6 +72,30 @@ def other_versions(rows: Sequence[Row], folder: str) -> str:
         f"Other versions of kd_lightning made {', '.join(others)}; this is {current}, and a difference between "
         f"versions can look like one between rows. To do all runs again with this version, remove {folder}."
     )
+
+
+def other_machines(rows: Sequence[Row]) -> str:
+    """Return a sentence on the seeds whose runs were not made on like machines; empty where there are none."""
+    kinds: dict[int, set[str]] = {}
+    for run in (run for row in rows for run in row.runs if run.made_on):
+        known = [f"{name} {value}" for name, value in run.made_on.items() if name not in ("host", "device")]
+        kinds.setdefault(run.seed, set()).add(", ".join([run.made_on.get("device", ""), *known]))
+    unlike = [found for found in kinds.values() if len(found) > 1]
+    if not unlike:
+        return ""
+    machines = "; ".join(shown(kind) for kind in sorted(set().union(*unlike)))
+    return (
+        f"The runs of {counted(len(unlike), 'seed')} were made on machines that differ ({machines}): they are less "
+        "alike than pairs should be, and a difference between machines can look like one between rows."
+    )
+
+
+def cluster(rows: Sequence[Row], engine: str) -> str:
+    """Describe the machines of a cluster that made the runs."""
+    made = [run.made_on for row in rows for run in row.runs if run.made_on]
+    devices = "; ".join(shown(device) for device in sorted({on.get("device", "") for on in made}))
+    hosts = counted(len({on.get("host", "") for on in made}), "host")
+    return f"{devices}; {hosts} of a cluster ({engine})" if made else f"a cluster ({engine})"
 
 
 def machine(jobs: int, threads: int) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
-from kd_lightning.callbacks import LogHyperparameters, LogTestPictures
+from kd_lightning.callbacks import LogHyperparameters, LogTestPictures, SaveOnInterrupt
 from kd_lightning.callbacks.curves import Curves
 from kd_lightning.compare.measure import Measure
 from kd_lightning.compare.run_key import own_callbacks
@@ -23,11 +23,13 @@ class StudyFit(TrainingCLI):
 
     Args:
         folder: The run's folder.
+        keeps_checkpoints: Whether it keeps its last epoch in that folder.
         options: Lightning's.
     """
 
-    def __init__(self, *args: Any, folder: Path, **options: Any) -> None:
+    def __init__(self, *args: Any, folder: Path, keeps_checkpoints: bool = False, **options: Any) -> None:
         self.folder = folder  # before Lightning's, which runs the command
+        self.keeps_checkpoints = keeps_checkpoints
         super().__init__(*args, **options)
 
     @staticmethod
@@ -48,14 +50,18 @@ class StudyFit(TrainingCLI):
         trainer.callbacks = [*own_callbacks(trainer.callbacks), _class(Measure)]
         self.own.files = Namespace(weights="weights.pth", onnx=None, dynamic=None, static=None)
         self.own.baseline = None  # a study has its own
-        trainer.enable_checkpointing = False
+        trainer.enable_checkpointing = self.keeps_checkpoints
         self.own.quiet, trainer.enable_progress_bar = True, False
         trainer.devices = 1
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Leave out what a study logs itself, for all its runs together, or shows on its page."""
+        """Leave out what a study logs itself, for all its runs together, or shows on its page.
+
+        A cluster decides when a run that keeps checkpoints stops.
+        """
         trainer = super().instantiate_trainer(**kwargs)
-        own = [call for call in trainer.callbacks if not isinstance(call, LogHyperparameters | LogTestPictures)]  # type: ignore[attr-defined]
+        left_out = (LogHyperparameters, LogTestPictures, *([SaveOnInterrupt] if self.keeps_checkpoints else []))
+        own = [call for call in trainer.callbacks if not isinstance(call, left_out)]  # type: ignore[attr-defined]
         trainer.callbacks[:] = own  # type: ignore[attr-defined]
         return trainer
 

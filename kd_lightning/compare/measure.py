@@ -1,5 +1,6 @@
 """Measures of a run for a comparison, taken while Lightning runs it."""
 
+import platform
 import time
 from typing import Any
 
@@ -12,9 +13,10 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from kd_lightning.compare.results import Curves, Run
 from kd_lightning.data.loader import Batch
+from kd_lightning.machine.cpu import cpu_name
 from kd_lightning.networks import Network
 from kd_lightning.networks.fusable import fused
-from kd_lightning.sources import package_version
+from kd_lightning.sources import library_version, package_version
 from kd_lightning.tasks import Task
 from kd_lightning.tasks.step import Step
 
@@ -24,6 +26,10 @@ CURVES = {  # the first of these names that a task logs: the cross-entropy can b
     "val_loss": ("val/labels", "val/loss"),
     "val_accuracy": ("val/accuracy",),
 }
+
+
+MEASURED = "measured_by_study"
+"""The key of a run's measures in its checkpoints."""
 
 
 class Measure(Callback):
@@ -40,26 +46,37 @@ class Measure(Callback):
         self._started = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the metrics of the previous epoch."""
-        if trainer.current_epoch > 0:
-            self._note(trainer)
+        """Note the metrics of the previous epoch, unless they came from a checkpoint."""
+        if trainer.current_epoch > len(self._curves):
+            self._curves.append(self._logged(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock and note the last epoch."""
-        self._seconds = time.monotonic() - self._started
-        self._note(trainer)
+        self._seconds += time.monotonic() - self._started
+        if trainer.callback_metrics:
+            self._curves.append(self._logged(trainer))
 
-    def _note(self, trainer: Trainer) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what was measured up to the end of this epoch."""
+        seconds = self._seconds + time.monotonic() - self._started
+        checkpoint[MEASURED] = {"curves": [*self._curves, self._logged(trainer)], "seconds": seconds}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on with what an interrupted run has measured."""
+        self._curves, self._seconds = list(checkpoint[MEASURED]["curves"]), checkpoint[MEASURED]["seconds"]
+
+    def _logged(self, trainer: Trainer) -> dict[str, float]:
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         found = {
             curve: next((logged[name] for name in names if name in logged), None) for curve, names in CURVES.items()
         }
-        self._curves.append({curve: value for curve, value in found.items() if value is not None})
+        return {curve: value for curve, value in found.items() if value is not None}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count parameters and multiply-adds."""
         assert isinstance(pl_module, Task)
         network = fused(pl_module.network)
+        self._measured["made_on"] = made_on(pl_module.device)
         self._measured["parameters"] = sum(values.numel() for values in network.parameters())
         self._measured["multiply_adds"] = multiply_adds(network)
 
@@ -102,6 +119,14 @@ class Measure(Callback):
         curves = {name: tuple(epoch.get(name, float("nan")) for epoch in self._curves) for name in names}
         taken = Curves(epochs, **curves)
         return Run(seed=seed, training_seconds=self._seconds, curves=taken, **self._measured)
+
+
+def made_on(device: torch.device) -> dict[str, str]:
+    """Return what a run's last digits depend on besides its config, and its host."""
+    cpu = f"{cpu_name()} ({torch.backends.cpu.get_cpu_capability()})"
+    used = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+    libraries = {name: library_version(name) for name in ("torch", "lightning")}
+    return {"host": platform.node(), "device": used, "threads": str(torch.get_num_threads()), **libraries}
 
 
 def multiply_adds(network: Network) -> int:

@@ -68,6 +68,8 @@ class Run:
         onnx_bytes: Size of the exported ONNX file.
         latency_ms: Milliseconds that ONNX Runtime takes for one image.
         made_by: The version of this package that made it, as ``package_version`` returns it.
+        made_on: The ``host`` that made it, its processor or GPU (``device``), the CPU ``threads``, and the versions of
+            libraries; empty for a run of an earlier version of this package.
     """
 
     seed: int
@@ -85,6 +87,7 @@ class Run:
     onnx_bytes: int | None = None
     latency_ms: float | None = None
     made_by: str = ""
+    made_on: dict[str, str] = field(default_factory=dict)
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -120,7 +123,8 @@ class Run:
     @classmethod
     def from_plain(cls, values: Mapping[str, Any], labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> Self:
         """Build it from what ``to_plain`` gave; ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
-        given = {item.name: values[item.name] for item in fields(cls) if item.name not in ARRAYS}
+        given = {item.name: values[item.name] for item in fields(cls) if item.name not in (*ARRAYS, "made_on")}
+        given["made_on"] = {str(name): str(value) for name, value in values.get("made_on", {}).items()}
         for name in ("seed", "parameters", "multiply_adds", "onnx_bytes"):
             given[name] = _size(values[name], int, optional=name == "onnx_bytes")
         for name in ("training_seconds", "teacher_agreement", "teacher_accuracy", "latency_ms"):
@@ -185,6 +189,7 @@ class Settings:
         date: Day of the last run, as ``2026-01-31``.
         seconds: Total time of the study, where known.
         other_versions: A sentence on runs that another version of this package made; empty where there are none.
+        other_machines: A sentence on seeds whose runs were made on machines that differ; empty where there are none.
     """
 
     data: str
@@ -200,6 +205,7 @@ class Settings:
     date: str = ""
     seconds: float | None = None
     other_versions: str = ""
+    other_machines: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from kd_lightning.compare.fit import BuiltOnly
 from kd_lightning.compare.results import Role
-from kd_lightning.compare.run_key import code_digests, fingerprint, run_key
+from kd_lightning.compare.run_key import KeyOfRow, code_digests, fingerprint
 from kd_lightning.compare.study import Request, RowConfig
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.compatibility import check_data
@@ -53,6 +53,7 @@ class PlannedRow:
 
     def __post_init__(self) -> None:
         self.data: ImageDataModule = self.built.datamodule
+        self._shared: dict[str, Any] = {}
 
     @property
     def title(self) -> str:
@@ -65,8 +66,10 @@ class PlannedRow:
 
     def key(self, seed: int, teacher: Path | None, threads: int) -> str:
         """Return the key of one run."""
-        data, code = self.fingerprint, self.code
-        return run_key(self.config, seed, data=data, teacher=teacher, threads=threads, code=code)
+        shared = {"data": self.fingerprint, "learns": teacher is not None, "threads": threads, "code": self.code}
+        if self._shared != shared:
+            self._shared, self._keys = shared, KeyOfRow(self.config, **shared)  # type: ignore[arg-type]
+        return self._keys.of(seed, teacher)
 
 
 def plan_rows(request: Request) -> list[PlannedRow]:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from pkgutil import resolve_name
@@ -45,31 +46,42 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 """The address in an object's ``repr``, such as a lambda's in a signature; it differs between processes."""
 
 
-def run_key(
-    config: dict[str, Any], seed: int, *, data: dict[str, str], teacher: Path | None, threads: int, code: str
-) -> str:
-    """Return the key of a run.
+class KeyOfRow:
+    """Gives the keys of a row's runs; what they share is prepared once, as a study may have a thousand of them.
 
     Args:
         config: The resolved config.
-        seed: The run's seed.
         data: The data's fingerprint.
-        teacher: Weights of the study's teacher, where the run learns from it.
-        threads: CPU threads of the run.
-        code: The digest of its code, from ``code_digests``.
+        learns: Whether the runs learn from the study's teacher.
+        threads: CPU threads of each run.
+        code: The digest of their code, from ``code_digests``.
     """
-    matters = relevant(config, learns=teacher is not None)
-    parts = {
-        "config": matters,
-        "seed": seed,
-        "data": data,
-        "teacher": None if teacher is None else weights_hash(teacher),
-        "files": {text: file_digest(Path(text)) for text in _files(matters)},
-        "code": code,
-        "device": [*_devices(), threads, [os.environ.get(name) for name in SETTINGS]],
-    }
-    text = yaml.safe_dump(parts, sort_keys=True)  # unlike JSON, it also takes dates and NaN
-    return digest(ADDRESS.sub("", text).encode("utf-8", "surrogatepass"), size=16)
+
+    def __init__(self, config: dict[str, Any], *, data: dict[str, str], learns: bool, threads: int, code: str) -> None:
+        matters = relevant(config, learns=learns)
+        device = [*_devices(), threads, [os.environ.get(name) for name in SETTINGS]]
+        self._files = _files(matters)
+        self._shared = _as_yaml({"config": matters, "data": data, "code": code, "device": device})
+
+    def of(self, seed: int, teacher: Path | None) -> str:
+        """Return the key of one run.
+
+        Args:
+            seed: The run's seed.
+            teacher: Weights of the study's teacher, where the run learns from it.
+        """
+        parts = {
+            "files": {text: file_digest(Path(text)) for text in self._files},
+            "seed": seed,
+            "teacher": None if teacher is None else weights_hash(teacher),
+        }
+        text = self._shared + _as_yaml(parts)  # sorted by name: all that is shared comes before the files
+        return digest(text.encode("utf-8", "surrogatepass"), size=16)
+
+
+def _as_yaml(parts: dict[str, Any]) -> str:
+    """Return values as text; unlike JSON, YAML also takes dates and NaN."""
+    return ADDRESS.sub("", yaml.safe_dump(parts, sort_keys=True))
 
 
 def _devices() -> list[str]:
@@ -126,7 +138,13 @@ def fingerprint(data: ImageDataModule) -> dict[str, str]:
 
 
 def weights_hash(path: Path) -> str:
-    """Return a hash of a file's weights without its metadata."""
+    """Return a hash of a file's weights without its metadata; a file that has not changed is read once."""
+    state = path.stat() if path.exists() else None
+    return _weights_hash(path, None if state is None else (state.st_mtime_ns, state.st_size, state.st_ino))
+
+
+@lru_cache(maxsize=64)
+def _weights_hash(path: Path, state: Any) -> str:
     weights, _ = read_weights(path)
     return _hash(*(weights[name] for name in sorted(weights)))
 

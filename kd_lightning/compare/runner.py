@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from kd_lightning.compare.engines import Engine
 from kd_lightning.compare.hyperparameters import hyperparameters
-from kd_lightning.compare.pool import Pool
 from kd_lightning.compare.progress import Progress
 from kd_lightning.compare.results import Run
 from kd_lightning.compare.rows import PlannedRow
 from kd_lightning.compare.run_key import relevant
-from kd_lightning.compare.store import finished_run, weights_file
+from kd_lightning.compare.store import ended_run, finished_run, weights_file
 from kd_lightning.compare.worker import Job
 from kd_lightning.sources import package_version
 from kd_lightning.wording import duration, shown
@@ -48,7 +48,7 @@ class Runner:
         seeds: Its seeds.
         folder: The study's folder.
         shared_teacher: Whether the first seed's teacher teaches all seeds.
-        pool: The processes that run them.
+        engine: What does the runs.
         progress: Prints how far it is.
     """
 
@@ -59,7 +59,7 @@ class Runner:
         folder: Path,
         *,
         shared_teacher: bool,
-        pool: Pool,
+        engine: Engine,
         progress: Progress,
     ) -> None:
         self.rows = {row.title: row for row in rows}
@@ -67,12 +67,13 @@ class Runner:
             {name: relevant(row.config, learns=row.learns) for name, row in self.rows.items()}
         )
         self.folder = folder
-        self.pool = pool
+        self.engine = engine
         self.progress = progress
         self.results = Results()
         self._teacher = next((row.title for row in rows if row.role == "teacher"), "")
         self._only_teacher = seeds[0] if shared_teacher else None
         self._files: dict[RunName, Path] = {}
+        self._running: set[Path] = set()
         self._waiting = run_names(rows, seeds, shared_teacher=shared_teacher)
 
     def missing(self) -> list[str]:
@@ -90,32 +91,40 @@ class Runner:
         """Run the missing runs of some seeds; one that fails does not end the others."""
         later = [name for name in self._waiting if name.seed not in seeds]
         self._waiting = [name for name in self._waiting if name.seed in seeds]
-        with self.progress.status, closing(self.pool):
-            while self._waiting or self.pool.running:
-                for name in list(self._waiting):
-                    self._start(name)
-                for job, failure in self.pool.wait(seconds=1.0):
+        ended: list[tuple[Job, str | None]] = []
+        with self.progress.status, closing(self.engine):
+            while self._waiting or self.engine.running or ended:
+                self._start_more()  # before what has ended is read, so that no process waits for that
+                for job, failure in ended:
                     self._ended(job, failure)
                 self.progress.show(self._rows_waiting())
+                ended = self.engine.wait(seconds=0.0 if ended else 1.0)
         self._waiting = later
         return self.results
 
+    def _start_more(self) -> None:
+        for name in list(self._waiting):
+            if not self.engine.has_room:
+                break
+            self._start(name)
+
     def _start(self, name: RunName) -> None:
-        """Start a run if its teacher is ready and there is room, or reuse its results if it is finished."""
+        """Start a run if its teacher is ready, or reuse its results if it is finished."""
         teacher = self._teacher_of(name)
         if teacher in self.results.failures:
             self._waiting.remove(name)
             self._fail(name, f"its teacher (seed {teacher.seed}) failed")
         elif teacher is not None and teacher not in self.results.files:
             return
-        elif any(job.result == self._result(name) for job in self.pool.running):
+        elif self._result(name) in self._running:
             return  # a row with the same config runs already
         elif (found := finished_run(self._result(name))) is not None:
             self._waiting.remove(name)
             self._reuse(name, found)
-        elif self.pool.has_room:
+        else:
             self._waiting.remove(name)
-            self.pool.start(self._job(name))
+            self._running.add(self._result(name))
+            self.engine.start(self._job(name))
             self.progress.started(*name)
 
     def _teacher_of(self, name: RunName) -> RunName | None:
@@ -131,7 +140,7 @@ class Runner:
     def _result(self, name: RunName) -> Path:
         """Return the file of a run's results, named by the key of all that it depends on."""
         if name not in self._files:
-            key = self.rows[name.row].key(name.seed, self._weights(name), self.pool.threads)
+            key = self.rows[name.row].key(name.seed, self._weights(name), self.engine.threads)
             self._files[name] = self.folder / "runs" / f"{key}.json"
         return self._files[name]
 
@@ -142,7 +151,8 @@ class Runner:
         return Job(*name, row.run_args(name.seed, self._weights(name)), folder, self._result(name), hparams)
 
     def _ended(self, job: Job, failure: str | None) -> None:
-        name, found = RunName(job.row, job.seed), finished_run(job.result)
+        self._running.discard(job.result)
+        name, found = RunName(job.row, job.seed), ended_run(job.result)
         if failure is None and found is not None:
             self.results.files[name] = job.result
             self._print(name, f"{100 * found.test_accuracy:.2f} % after {duration(found.training_seconds)} of training")

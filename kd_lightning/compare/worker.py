@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from kd_lightning.callbacks import SaveWeights
+from kd_lightning.callbacks.interrupt import last_checkpoint
+from kd_lightning.callbacks.run_folder import KINDS
 from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.compare.fit import StudyFit
 from kd_lightning.compare.measure import Measure
@@ -28,6 +31,7 @@ from kd_lightning.training.console import quieten
 from kd_lightning.wording import shown
 
 PRINTED = "output.txt"
+KEY = "key.txt"
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class Job:
     result: Path
     hyperparameters: dict[str, Any]
 
+    @property
+    def key(self) -> str:
+        """The key of all that the run depends on."""
+        return self.result.stem
+
 
 def worker_loop(connection: Connection, threads: int) -> None:
     """Run one job after another until the connection is closed; send ``None`` or the failure of each.
@@ -67,7 +76,7 @@ def worker_loop(connection: Connection, threads: int) -> None:
             job = connection.recv()
         except EOFError:
             return
-        connection.send(_attempt(job))
+        connection.send(attempt(job))
 
 
 def _end_with_parent() -> None:
@@ -77,21 +86,35 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _attempt(job: Job) -> str | None:
-    """Run a job; what it prints goes to a file in its folder."""
+def attempt(job: Job, *, resumes: bool = False) -> str | None:
+    """Run a job and return its failure, or ``None``; what it prints goes to a file in its folder.
+
+    Args:
+        job: The run.
+        resumes: Whether it keeps checkpoints, and goes on from the one that an earlier attempt has left.
+    """
     try:
-        clear(job.folder)
+        checkpoint = checkpoint_of(job) if resumes else None
+        if checkpoint is None:
+            clear(job.folder)
         _print_to(job.folder / PRINTED)
-        run_job(job)
+        run_job(job, checkpoint, keeps_checkpoints=resumes)
     except UserError as error:
         return shown(" ".join(str(error).split()))
     except BaseException as error:  # anything that the user's network or data source raises
+        if resumes and _ends_attempt(error):
+            raise SystemExit from error
         if (full := disk_full_message(error)) is not None:
             return shown(full)
         traceback.print_exc()
         reason = shown(" ".join(str(error).split()))
         return f"{type(error).__name__}: {reason[:300]} (all of it is in {job.folder / PRINTED})"
     return None
+
+
+def _ends_attempt(error: BaseException) -> bool:
+    """Return whether a cluster ends this attempt to make another, which may kill the command that asks for it."""
+    return isinstance(error, SystemExit) or (isinstance(error, CalledProcessError) and error.cmd[0] == "scontrol")
 
 
 def clear(folder: Path) -> None:
@@ -110,23 +133,46 @@ def clear(folder: Path) -> None:
 
 
 def _print_to(path: Path) -> None:
-    """Send what this process prints, libraries in C included, to a file."""
+    """Append what this process prints, libraries in C included, to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
-    with path.open("wb") as file:
+    with path.open("ab") as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
 
 
-def run_job(job: Job) -> None:
-    """Fit and test; write the weights, and last the results."""
-    done = run(job.args, StudyFit, folder=job.folder)
+def checkpoint_of(job: Job) -> Path | None:
+    """Return the checkpoint of a job that was begun; remove what would keep its folder from being used again."""
+    checkpoint, key = last_checkpoint(job.folder), job.folder / KEY
+    if not checkpoint.is_file() or not key.is_file() or key.read_text(encoding="utf-8") != job.key:
+        return None
+    for path in job.folder.iterdir():
+        if path.suffix in KINDS and not path.is_dir():
+            path.unlink()
+    return checkpoint
+
+
+def run_job(job: Job, checkpoint: Path | None = None, *, keeps_checkpoints: bool = False) -> None:
+    """Fit and test; write the weights, and last the results.
+
+    Args:
+        job: The run.
+        checkpoint: Where it goes on from.
+        keeps_checkpoints: Whether it keeps its last epoch until it is finished.
+    """
+    args = [*job.args, *([f"--ckpt_path={checkpoint}"] if checkpoint else [])]
+    if keeps_checkpoints:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / KEY).write_text(job.key, encoding="utf-8")
+    done = run(args, StudyFit, folder=job.folder, keeps_checkpoints=keeps_checkpoints)
     measured = callbacks_of(done.trainer, Measure)[0].run(job.seed)
     _log_hyperparameters(done, job.hyperparameters, measured)
     saved = callbacks_of(done.trainer, SaveWeights)[0]
     with atomic_write(weights_file(job.result)) as temporary:
         shutil.copyfile(saved.files[0], temporary)
     write_run(measured, job.result)
+    if keeps_checkpoints:
+        shutil.rmtree(last_checkpoint(job.folder).parent, ignore_errors=True)
 
 
 def _log_hyperparameters(done: TrainingCLI, hyperparameters: dict[str, Any], measured: Run) -> None:

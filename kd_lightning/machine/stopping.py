@@ -24,8 +24,12 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from kd_lightning.machine import slurm
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NAMES = {int(signal.SIGINT): "Ctrl-C", int(signal.SIGTERM): "SIGTERM"}
+OF_SLURM = getattr(signal, "SIGUSR1", None)
+"""What SLURM sends before the time of a job is over, where the job asks for it by ``--signal=USR1@90``."""
 AGAIN = "unfinished work is not kept; the same command starts again."
 MAIN = "KD_LIGHTNING_MAIN"
 """The process id of the first process, for those that Lightning starts beside it."""
@@ -65,8 +69,8 @@ def stoppable() -> Iterator[None]:
         end_with(parent)
     else:
         os.environ[MAIN] = str(os.getpid())
-    handlers, before = {number: signal.getsignal(number) for number in SIGNALS}, _running
-    _running = _Command(os.getpid(), lambda: AGAIN)
+    before, _running = _running, _Command(os.getpid(), lambda: AGAIN)
+    handlers = {number: signal.getsignal(number) for number in _signals()}
     reinstall_handlers()
     try:
         with _second_signal_ends():
@@ -102,9 +106,14 @@ def is_command() -> bool:
     return bool(_running.process)
 
 
+def _signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that end a command; in a user's own program Lightning answers SLURM's."""
+    return (*SIGNALS, OF_SLURM) if OF_SLURM and is_command() and slurm.job_id() else SIGNALS
+
+
 def listened_to() -> list[signal.Signals]:
     """Return the signals that this process does not ignore, as a background process ignores Ctrl-C."""
-    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    return [number for number in _signals() if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def set_resume_hint(hint: ResumeHint) -> None:
@@ -130,6 +139,22 @@ def resume_hint() -> str:
     return _running.resume_hint()
 
 
+def sentence(number: int, kept: str) -> str:
+    """Return how a stopped command ends; on SLURM's signal the first process lets SLURM run the job again.
+
+    Args:
+        number: The signal.
+        kept: What is kept of it, and how to resume it.
+    """
+    if number != OF_SLURM:
+        return f"Stopped by {NAMES[number]}; {kept}"
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # with which SLURM ends the job that it runs again
+    job = slurm.job_id()
+    if job is not None and is_rank_zero() and slurm.requeue(job):
+        return f"Stopped by SLURM, which runs job {job} again: it goes on from what is saved."
+    return f"Stopped by SLURM; {kept}"
+
+
 def status(number: int) -> int:
     """Return the exit status of a command that a signal stopped."""
     return 128 + number
@@ -150,7 +175,7 @@ def _end(number: int) -> NoReturn:
         for folder in list(unfinished):
             shutil.rmtree(folder, ignore_errors=True)
         if is_rank_zero():
-            write(f"Stopped by {NAMES[number]}; {resume_hint()}")
+            write(sentence(number, resume_hint()))
     os._exit(status(number))
 
 

@@ -63,8 +63,9 @@ def trial(seeds: int) -> str:
 
 
 def cautions(study: Study) -> list[str]:
-    """Return what a reader must know before the numbers: runs of other versions of this package, and bad teachers."""
-    return [*filter(None, [study.settings.other_versions]), *worse_teachers(study)]
+    """Return what a reader must know before the numbers: runs of other versions or machines, and bad teachers."""
+    others = (study.settings.other_versions, study.settings.other_machines)
+    return [*filter(None, others), *worse_teachers(study)]
 
 
 def worse_teachers(study: Study) -> list[str]:

@@ -24,6 +24,7 @@ from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.errors import UserError
 from kd_lightning.export import GateError
+from kd_lightning.machine import slurm
 from kd_lightning.machine.terminal import PROGRAM, quiet_restored, set_quiet
 from kd_lightning.networks.read_back import ReadBackError
 from kd_lightning.tasks import Task
@@ -35,7 +36,8 @@ from kd_lightning.training.dry_run import EndAtFirstStep, dry_run
 from kd_lightning.training.first import BASELINE_HELP, HELP, find_or_train, require_teachers
 from kd_lightning.training.mistakes import explained
 from kd_lightning.training.next_steps import next_steps
-from kd_lightning.training.parser import Parser
+from kd_lightning.training.parser import Parser, plain
+from kd_lightning.training.requeued import checkpoint_to_resume, record_of, refuse_foreign
 from kd_lightning.training.run_files import RunFiles
 from kd_lightning.training.save_config import SaveConfig
 from kd_lightning.training.suggest import FROM_DATA
@@ -50,6 +52,7 @@ class TrainingCLI(LightningCLI):
     datamodule: ImageDataModule
     model: Task
     baseline: Path | None = None
+    record: Path | None = None
     is_first_run = False
     has_own_options = False
 
@@ -105,6 +108,7 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check the config, and set the files of the checkpoint, the teacher and the baseline."""
         set_quiet(self.own.quiet)
+        self.find_own_checkpoint()
         self.measured_weights = choose_checkpoint(self.own, str(self.subcommand), self.runs)
         check_config(self.own, str(self.subcommand))
         if self.subcommand != "fit" or self.own.ckpt_path is not None:  # a checkpoint's teacher exists
@@ -115,6 +119,14 @@ class TrainingCLI(LightningCLI):
             for part in teachers_of(self.own):
                 part.settings.weights = str(found[part.name]) if part.name in found else part.settings.weights
             self.baseline = found.get("Baseline")
+
+    def find_own_checkpoint(self) -> None:
+        """Go on from this run's own checkpoint, where SLURM runs its job again."""
+        refuse_foreign(Path(self.own.trainer.default_root_dir or "."))
+        if self.subcommand == "fit" and slurm.job_id() is not None and self.own.ckpt_path is None:
+            self.record = record_of(self.logs, plain(self._parser("fit"), self.own))
+            found = checkpoint_to_resume(self.record)
+            self.own.ckpt_path = None if found is None else str(found)
 
     def check_first_step(self) -> None:
         """Raise what this run would raise up to its first step, before another run is trained for it.
@@ -156,6 +168,8 @@ class TrainingCLI(LightningCLI):
         kwargs |= with_sync(vars(trainer))
         kwargs |= with_epoch_lines(kwargs["callbacks"], own, trainer.enable_progress_bar is not False, self.own.quiet)
         built = super().instantiate_trainer(**kwargs)
+        for callback in callbacks_of(built, SaveOnInterrupt):
+            callback.record = self.record
         folder.give_versions(built.loggers)
         write_atomic_checkpoints(built)
         return built

@@ -79,6 +79,7 @@ def quieten() -> None:
         "lightning.pytorch.utilities.rank_zero",
         "lightning.fabric.utilities.rank_zero",
         "lightning.fabric.utilities.seed",
+        "lightning.pytorch.trainer.connectors.signal_connector",
     ):
         logging.getLogger(name).addFilter(_is_about_the_run)
 
@@ -102,5 +103,6 @@ def _is_about_the_run(record: logging.LogRecord) -> bool:
             "Restored all states",
             "Restoring states",
             "Running in `fast_dev_run`",
+            "SLURM auto-requeueing enabled",  # our own handler comes first
         )
     )

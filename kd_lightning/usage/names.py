@@ -15,7 +15,19 @@ TRAINER = "pytorch/trainer/trainer.py"
 
 EVERYWHERE = ("help",)
 OF_CONFIGS = ("config", "print_config", "seed_everything", "trainer", "model", "data", "files", "baseline", "quiet")
-STUDY_ONLY = ("compared", "options", "teachers", "seeds", "first_seed", "looks", "jobs", "threads", "onnx")
+STUDY_ONLY = (
+    "compared",
+    "options",
+    "teachers",
+    "seeds",
+    "first_seed",
+    "looks",
+    "jobs",
+    "threads",
+    "onnx",
+    "engine",
+    "slurm",
+)
 """Options of ``compare`` that no other command has."""
 
 TOP: dict[str, tuple[str, ...]] = {

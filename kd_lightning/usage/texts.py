@@ -83,6 +83,8 @@ options:
   --jobs N                  runs at once (default: as many as there is room for)
   --threads N               CPU threads of each run
   --onnx false              no ONNX file, so no size and latency
+  --engine NAME             local, or slurm: each run is a job of a cluster
+  --slurm.OPTION VALUE      partition, time, gpus, cpus, memory, setup of a job
   --trainer.OPTION VALUE    an option of `fit` for every run; --model and
                             --data, too, as in --trainer.max_epochs 5
 

@@ -1,5 +1,6 @@
 """When two runs of a study are the same, and the counts and times beside them."""
 
+import os
 import sys
 import time
 from importlib import import_module
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 from tiny import TinyDataModule
 
@@ -14,6 +16,7 @@ from kd_lightning.compare import run_key
 from kd_lightning.compare.hyperparameters import hyperparameters
 from kd_lightning.compare.measure import multiply_adds
 from kd_lightning.compare.progress import Progress
+from kd_lightning.digest import digest
 from kd_lightning.networks import DeepNN, LightNN
 
 
@@ -69,12 +72,13 @@ def test_the_key_has_all_that_numbers_depend_on_and_no_path(tmp_path: Path, monk
 
     def key(seed: int = 0, threads: int = 1, data: str = "x", code: str = "1", **changed: Any) -> str:
         parts = {name: {**part, **changed.get(name, {})} for name, part in config.items()}
-        return run_key.run_key(parts, seed, data={"train": data}, teacher=None, threads=threads, code=code)
+        row = run_key.KeyOfRow(parts, data={"train": data}, learns=False, threads=threads, code=code)
+        return row.of(seed, None)
 
     assert key() == key(trainer={"enable_progress_bar": False, "logger": True})
     elsewhere = {"init_args": {"root": "b", "batch_size": 2}}
     moved = {**config, "data": {**config["data"], **elsewhere}}
-    assert run_key.run_key(moved, 0, data={"train": "x"}, teacher=None, threads=1, code="1") == key()
+    assert run_key.KeyOfRow(moved, data={"train": "x"}, learns=False, threads=1, code="1").of(0, None) == key()
     others = [key(seed=1), key(threads=2), key(data="y"), key(trainer={"max_epochs": 2}), key(model={"init_args": 1})]
     assert len({key(), key(code="2"), *others}) == 7
     values = [{"init_args": {"f": f"<function <lambda> at 0x7f{address}>"}} for address in ("01ab", "12cd")]
@@ -87,6 +91,10 @@ def test_the_key_has_all_that_numbers_depend_on_and_no_path(tmp_path: Path, monk
     Path("own.pth").write_bytes(b"others.")
     assert len({before, first, key(model=named)}) == 3
     without = key()
+    device = [*run_key._devices(), 1, [os.environ.get(name) for name in run_key.SETTINGS]]
+    whole = {"config": run_key.relevant(config, learns=False), "seed": 0, "data": {"train": "x"}, "teacher": None}
+    text = yaml.safe_dump({**whole, "files": {}, "code": "1", "device": device})
+    assert without == digest(text.encode(), size=16)  # studies on disk have these keys
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     assert key() != without
 
