@@ -75,7 +75,7 @@ class SimKDStudent(Network):
         image_size: Height and width of an image in pixels.
         student: The other network with its options, such as ``ResNet(depth=8, width=4)``.
         layer: Its last layer that gives a map, after its ReLU.
-        classifier: Its layer that the teacher's last one replaces: from there on, all of it.
+        classifier: Its layer that makes logits of the pooled map, which the teacher's last layer replaces.
         channels: Channels of the teacher's last map, which its last layer takes.
         factor: The projector has ``channels / factor`` channels between its convolutions; 1, 2, 4 or 8.
 
