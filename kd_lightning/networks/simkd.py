@@ -19,6 +19,7 @@ from kd_lightning.networks.trial import evaluate, trial_images
 from kd_lightning.networks.tutorial import DeepNN, LightNN
 from kd_lightning.networks.vgg import VGG
 from kd_lightning.networks.wide_resnet import WideResNet
+from kd_lightning.wording import shortened
 
 KINDS: tuple[type[Network], ...] = (
     *(ResNet, ResNet9, WideResNet, VGG, MobileNetV2, ShuffleNetV1, ShuffleNetV2),
@@ -187,7 +188,7 @@ def _built(text: str, num_classes: int, in_channels: int, image_size: int) -> Ne
     Raises:
         UserError: There is no such network, or it does not take the options.
     """
-    problem = f"--model.network.student is {text!r}"
+    problem = f"--model.network.student is {shortened(repr(text), 100)}"
     try:
         call = ast.parse(text, mode="eval").body
         name, given = (call.func, call.keywords) if isinstance(call, ast.Call) and not call.args else (call, [])
