@@ -19,9 +19,9 @@ class SimKD(LayerLoss):
     Chen et al., "Knowledge Distillation with the Reused Teacher Classifier" (CVPR 2022,
     https://arxiv.org/abs/2203.14001): ``mean (p(f_s) - f_t)^2``, where f are the last maps before pooling and p is a
     projector that stays in the student. The network is a ``SimKDStudent``, which ends in p, a mean over the map, and
-    the teacher's last layer: before training, this loss copies that layer's weights and freezes them. Predicted,
-    measured and exported is that whole network. It helps where some more parameters are allowed: it needs no labels,
-    and there is nothing to tune.
+    the teacher's last layer: before training, this loss copies that layer's weights and freezes them. That whole
+    network is measured, saved and exported. It helps where some more parameters are allowed: it needs no labels, and
+    there is nothing to tune.
 
     A weight of 1 without any other loss is the authors' setting for 100 classes and for ImageNet. The teacher cache
     holds the map. The larger map is averaged down to the smaller one (the authors average a larger student's map before
@@ -30,7 +30,7 @@ class SimKD(LayerLoss):
 
     Args:
         student: The projector of the student, ``layer3.projector`` where the network's ``layer`` is ``layer3``.
-        teacher: The teacher's last map before pooling, such as ``layer3``.
+        teacher: The teacher's last map before pooling; by default the name before ``.projector``.
 
     Raises:
         UserError: The network is not a ``SimKDStudent``, or the layers do not fit.
@@ -39,8 +39,8 @@ class SimKD(LayerLoss):
     short = "simkd"
     want = "pooled"
 
-    def __init__(self, student: str, teacher: str, weight: float = 1.0, warm_up: int = 0) -> None:
-        super().__init__(student, teacher, weight, warm_up)
+    def __init__(self, student: str, teacher: str | None = None, weight: float = 1.0, warm_up: int = 0) -> None:
+        super().__init__(student, student.removesuffix(".projector") if teacher is None else teacher, weight, warm_up)
 
     def connect(self, pairs: Sequence[tuple[Shape, Shape]]) -> None:
         """Check that the projector has the teacher's channels."""

@@ -19,6 +19,7 @@ from kd_lightning.networks.trial import evaluate, trial_images
 from kd_lightning.networks.tutorial import DeepNN, LightNN
 from kd_lightning.networks.vgg import VGG
 from kd_lightning.networks.wide_resnet import WideResNet
+from kd_lightning.wording import shortened
 
 KINDS: tuple[type[Network], ...] = (
     *(ResNet, ResNet9, WideResNet, VGG, MobileNetV2, ShuffleNetV1, ShuffleNetV2),
@@ -75,7 +76,7 @@ class SimKDStudent(Network):
         image_size: Height and width of an image in pixels.
         student: The other network with its options, such as ``ResNet(depth=8, width=4)``.
         layer: Its last layer that gives a map, after its ReLU.
-        classifier: Its layer that the teacher's last one replaces: from there on, all of it.
+        classifier: Its layer that makes logits of the pooled map, which the teacher's last layer replaces.
         channels: Channels of the teacher's last map, which its last layer takes.
         factor: The projector has ``channels / factor`` channels between its convolutions; 1, 2, 4 or 8.
 
@@ -187,7 +188,7 @@ def _built(text: str, num_classes: int, in_channels: int, image_size: int) -> Ne
     Raises:
         UserError: There is no such network, or it does not take the options.
     """
-    problem = f"--model.network.student is {text!r}"
+    problem = f"--model.network.student is {shortened(repr(text), 100)}"
     try:
         call = ast.parse(text, mode="eval").body
         name, given = (call.func, call.keywords) if isinstance(call, ast.Call) and not call.args else (call, [])

@@ -44,7 +44,7 @@ def task(loss: Loss, network: Network, fast: bool = False, cache_teacher: bool =
 
 
 def simkd(fast: bool, cache_teacher: bool = False) -> Distill:
-    return task(SimKD("layer3.projector", "layer3"), student(), fast, cache_teacher)
+    return task(SimKD("layer3.projector"), student(), fast, cache_teacher)
 
 
 def test_a_simkd_student_learns_without_labels_keeps_the_teachers_last_layer_and_is_saved_whole(
@@ -73,7 +73,7 @@ def test_a_simkd_student_is_the_same_on_the_fast_path_with_a_cached_teacher() ->
 
 def test_a_teacher_with_its_classes_in_another_order_gives_its_last_layer_in_the_datas() -> None:
     network, last, order = student(), nn.Linear(64, 4), torch.tensor([2, 0, 3, 1])
-    loss = SimKD("layer3.projector", "layer3")
+    loss = SimKD("layer3.projector")
     given = teacher()
     given.fc = last
     loss.attach(network, given, order)
@@ -105,7 +105,7 @@ def test_simkd_refuses_another_network_and_a_teacher_of_another_size() -> None:
     with pytest.raises(UserError, match=r"the loss 'it': SimKD trains a SimKDStudent, .* not ResNet"):
         train(lambda fast: task(SimKD("layer3", "layer3"), teacher(), fast), False)
     with pytest.raises(UserError, match=r"teacher's 64 channels, but 'layer3.projector' gives 32; .*channels to 64"):
-        task(SimKD("layer3.projector", "layer3"), student(channels=32))
+        task(SimKD("layer3.projector"), student(channels=32))
     with pytest.raises(UserError, match=r"last layer takes 32 channels, but --model.network.channels is 64; set it"):
         student().take(nn.Linear(32, 4), None)
     with pytest.raises(UserError, match="SimKDStudent has a BatchNorm2d"):
