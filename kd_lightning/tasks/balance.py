@@ -63,8 +63,8 @@ class Balance:
                     f"model.losses, such as `{example}`, or leave the option out."
                 )
 
-    def run(self, task: "Task") -> str:
-        """Set the weights: a checkpoint's, or those that are measured now; return a line with them.
+    def run(self, task: "Task") -> list[str]:
+        """Set the weights: a checkpoint's, or those that are measured now; return lines with them, as options.
 
         Neither the network nor any random state changes.
 
@@ -76,8 +76,8 @@ class Balance:
             self.weights = {name: self._weight(name, pull) for name, pull in pulls.items()}
         set_weights(task, self.weights)
         task.losses.set_epoch(task.trainer.current_epoch)
-        options = " ".join(f"--model.losses.{name}.weight {weight:g}" for name, weight in self.weights.items())
-        return f"each loss on the teacher pulls {self.ratio:g} times as hard as the labels, by {options}"
+        title = f"Balance: each loss on the teacher pulls {self.ratio:g} times as hard as the labels, by"
+        return [title, *(f"  --model.losses.{name}.weight {weight:g}" for name, weight in self.weights.items())]
 
     def save(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
