@@ -28,9 +28,8 @@ class Balance:
     """Sets the weights of the losses on a teacher by how hard they pull at the student in comparison with the labels.
 
     Each loss's gradient is made ``ratio`` times as long as that of the labels' losses together, with respect to the
-    student's parameters that both reach. That is measured once, on the untrained student: the ratios stay in the same
-    order of magnitude while it is trained, so that the same weights can be written into a config. A loss of weight 0,
-    which is only logged, keeps it.
+    student's parameters that both reach. That is measured once, on the student before its first step, so that the
+    objective stays the same and a config can hold its weights. A loss of weight 0, which is only logged, keeps it.
 
     Args:
         ratio: Above 0.
@@ -98,15 +97,15 @@ class Balance:
         task.compiled = False  # a compiled graph allows only one backward pass
         try:
             with in_mode(task, training=True):
-                found = [self._pulls(task, raw.to(task.device)) for raw in islice(loader, BATCHES)]
+                batches = map(trainer.strategy.batch_to_device, islice(loader, BATCHES))
+                found = [self._pulls(task, batch) for batch in batches]
         finally:
             task.compiled = compiled
         mean = trainer.strategy.reduce(torch.stack(found).log().mean(0), reduce_op="mean")
         return dict(zip(self.balanced, map(exp, mean.tolist()), strict=True))
 
-    def _pulls(self, task: "Task", raw: Any) -> Tensor:
+    def _pulls(self, task: "Task", batch: Batch) -> Tensor:
         """Return how hard each loss pulls in a batch, (losses,)."""
-        batch: Batch = task.data.on_after_batch_transfer(raw, 0)
         precision = task.trainer.precision_plugin
         with precision.train_step_context():
             values = task.step(batch).losses
