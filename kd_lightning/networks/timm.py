@@ -53,7 +53,7 @@ class TimmNetwork(WrappedNetwork):
         self.resize = resize
         build = partial(_build, name, pretrained, num_classes, in_channels, resize or image_size)
         self.build_body(f"{name} of timm", build, pretrained)
-        given = self.body.pretrained_cfg if pretrained else {}
+        given: Any = self.body.pretrained_cfg if pretrained else {}
         if len(given.get("mean", ())) == in_channels:
             self.normalization = Normalization(tuple(given["mean"]), tuple(given["std"]))
         if hasattr(self.body, "distilled_training"):  # DeiT's distillation token
@@ -65,7 +65,7 @@ class TimmNetwork(WrappedNetwork):
             large = functional.interpolate(images.float(), size=(self.resize, self.resize), mode="bilinear")
             images = large.to(images.dtype)
         if self.distillation_head is not None:
-            self.body.distilled_training = self.separate_heads
+            self.body.distilled_training = self.separate_heads  # type: ignore[assignment]
         output = self.body(images)
         return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
 
