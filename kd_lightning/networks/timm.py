@@ -18,7 +18,8 @@ from kd_lightning.networks.libraries import WrappedNetwork
 class TimmNetwork(WrappedNetwork):
     """A classifier of timm, such as ``mobilenetv4_conv_small``, untrained or pretrained; needs ``pip install timm``.
 
-    Its layers have timm's names (``layer1``, ``blocks.3``).
+    Its layers have timm's names (``layer1``, ``blocks.3``). The distillation token of those that have one learns from a
+    teacher's logits, as that of ``ViT`` does.
 
     Args:
         num_classes: Number of classes, 2 or more.
@@ -52,16 +53,21 @@ class TimmNetwork(WrappedNetwork):
         self.resize = resize
         build = partial(_build, name, pretrained, num_classes, in_channels, resize or image_size)
         self.build_body(f"{name} of timm", build, pretrained)
-        given = self.body.pretrained_cfg if pretrained else {}
+        given: Any = self.body.pretrained_cfg if pretrained else {}
         if len(given.get("mean", ())) == in_channels:
             self.normalization = Normalization(tuple(given["mean"]), tuple(given["std"]))
+        if hasattr(self.body, "distilled_training"):  # DeiT's distillation token
+            self.distillation_head = "head_dist"
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, num_classes), of normalized images (B, in_channels, S, S)."""
         if self.resize:  # a CPU cannot interpolate in half precision
             large = functional.interpolate(images.float(), size=(self.resize, self.resize), mode="bilinear")
             images = large.to(images.dtype)
-        return self.body(images)  # type: ignore[no-any-return]
+        if self.distillation_head is not None:
+            self.body.distilled_training = self.separate_heads  # type: ignore[assignment]
+        output = self.body(images)
+        return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
 
 
 def _build(name: str, pretrained: bool, num_classes: int, in_channels: int, image_size: int) -> nn.Module:

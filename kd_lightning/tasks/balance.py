@@ -28,9 +28,8 @@ class Balance:
     """Sets the weights of the losses on a teacher by how hard they pull at the student in comparison with the labels.
 
     Each loss's gradient is made ``ratio`` times as long as that of the labels' losses together, with respect to the
-    student's parameters that both reach. That is measured once, on the untrained student: the ratios stay in the same
-    order of magnitude while it is trained, so that the same weights can be written into a config. A loss of weight 0,
-    which is only logged, keeps it.
+    student's parameters that both reach. That is measured once, on the student before its first step, so that the
+    objective stays the same and a config can hold its weights. A loss of weight 0, which is only logged, keeps it.
 
     Args:
         ratio: Above 0.
@@ -63,8 +62,8 @@ class Balance:
                     f"model.losses, such as `{example}`, or leave the option out."
                 )
 
-    def run(self, task: "Task") -> str:
-        """Set the weights: a checkpoint's, or those that are measured now; return a line with them.
+    def run(self, task: "Task") -> list[str]:
+        """Set the weights: a checkpoint's, or those that are measured now; return lines with them, as options.
 
         Neither the network nor any random state changes.
 
@@ -76,8 +75,8 @@ class Balance:
             self.weights = {name: self._weight(name, pull) for name, pull in pulls.items()}
         set_weights(task, self.weights)
         task.losses.set_epoch(task.trainer.current_epoch)
-        options = " ".join(f"--model.losses.{name}.weight {weight:g}" for name, weight in self.weights.items())
-        return f"each loss on the teacher pulls {self.ratio:g} times as hard as the labels, by {options}"
+        title = f"Balance: each loss on the teacher pulls {self.ratio:g} times as hard as the labels, by"
+        return [title, *(f"  --model.losses.{name}.weight {weight:g}" for name, weight in self.weights.items())]
 
     def save(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
@@ -98,15 +97,15 @@ class Balance:
         task.compiled = False  # a compiled graph allows only one backward pass
         try:
             with in_mode(task, training=True):
-                found = [self._pulls(task, raw.to(task.device)) for raw in islice(loader, BATCHES)]
+                batches = map(trainer.strategy.batch_to_device, islice(loader, BATCHES))
+                found = [self._pulls(task, batch) for batch in batches]
         finally:
             task.compiled = compiled
         mean = trainer.strategy.reduce(torch.stack(found).log().mean(0), reduce_op="mean")
         return dict(zip(self.balanced, map(exp, mean.tolist()), strict=True))
 
-    def _pulls(self, task: "Task", raw: Any) -> Tensor:
+    def _pulls(self, task: "Task", batch: Batch) -> Tensor:
         """Return how hard each loss pulls in a batch, (losses,)."""
-        batch: Batch = task.data.on_after_batch_transfer(raw, 0)
         precision = task.trainer.precision_plugin
         with precision.train_step_context():
             values = task.step(batch).losses

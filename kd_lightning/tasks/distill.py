@@ -116,7 +116,7 @@ class Distill(Task):
         else:
             self.teacher_cache = self.caching().run()
         if self.balance is not None:
-            self.print(f"Balance: {self.balance.run(self)}.")
+            self.print("\n".join(self.balance.run(self)))
 
     def on_train_end(self) -> None:
         """Drop the cached targets."""

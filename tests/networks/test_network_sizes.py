@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from kd_lightning.networks import VGG, MobileNetV2, Network, ResNet, ResNet9, ShuffleNetV1, ShuffleNetV2, WideResNet
+from kd_lightning.networks import (
+    VGG,
+    MobileNetV2,
+    Network,
+    ResNet,
+    ResNet9,
+    ShuffleNetV1,
+    ShuffleNetV2,
+    ViT,
+    WideResNet,
+)
 from kd_lightning.networks.weights import load_weights
 
 
@@ -50,7 +60,7 @@ def test_networks_have_the_parameters_of_their_papers(
     assert count(ten) == published - 90 * (features + 1)
 
 
-@pytest.mark.parametrize("kind", [ResNet9, ResNet, WideResNet, VGG, MobileNetV2, ShuffleNetV1, ShuffleNetV2])
+@pytest.mark.parametrize("kind", [ResNet9, ResNet, WideResNet, VGG, MobileNetV2, ShuffleNetV1, ShuffleNetV2, ViT])
 def test_the_first_line_of_a_networks_help_has_its_parameters_for_cifar10(kind: type[Network]) -> None:
     with torch.device("meta"):
         network = kind(10, 3, 32)

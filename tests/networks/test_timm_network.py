@@ -12,13 +12,15 @@ from tiny import TinyDataModule
 from torch.nn import functional
 from weights_example import info_of
 
+from kd_lightning.data.loader import Batch
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
-from kd_lightning.networks import TimmNetwork
+from kd_lightning.losses import CrossEntropy, HardTargets, Loss
+from kd_lightning.networks import LightNN, TimmNetwork
 from kd_lightning.networks.layers import FeatureExtractor
 from kd_lightning.networks.weights import load_model, save_weights
-from kd_lightning.tasks import Classifier
+from kd_lightning.tasks import Classifier, Distill
 from kd_lightning.teacher import Teacher
 
 
@@ -127,3 +129,16 @@ def test_a_pretrained_teacher_without_a_file_sees_images_as_its_weights_were_tra
     torch.testing.assert_close(teacher(data.normalization.apply(pixels)), network(large), rtol=1e-4, atol=1e-5)
     Classifier(network)
     assert network.normalization is None
+
+
+def test_the_distillation_token_of_a_network_of_timm_learns_from_the_teacher() -> None:
+    network, heads = TimmNetwork(5, 3, 32, "deit_tiny_distilled_patch16_224"), dict[str, torch.Tensor]()
+    losses: dict[str, Loss] = {"labels": CrossEntropy(), "hard": HardTargets()}
+    task = Distill(network, Teacher(LightNN(5, 3, 32)), losses)
+    for name in ("head", "head_dist"):
+        network.body.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: heads.update({name: out}))
+    images = torch.randn(2, 3, 32, 32)
+    step = task.step(Batch(images, torch.tensor([0, 3]), torch.arange(2)))
+    assert torch.equal(step.logits, heads["head"])
+    assert step.losses["hard"] == functional.cross_entropy(heads["head_dist"], task.teacher(images).argmax(1))
+    assert torch.equal(network.eval()(images), (heads["head"] + heads["head_dist"]) / 2)

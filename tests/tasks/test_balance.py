@@ -1,7 +1,6 @@
 """Weights by which losses on a teacher pull as hard as the labels."""
 
 from functools import partial
-from itertools import pairwise
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -95,13 +94,8 @@ def test_a_run_with_the_printed_weights_is_the_same_run(
 ) -> None:
     data = {**DATA, "count": 96, "views": 2}
     _, balanced = train(lambda fast: distill(fast, cache_teacher=cached), fast, data, **options)
-    [line] = [line for line in " ".join(capsys.readouterr().out.split()).split(". ") if line.startswith("Balance: ")]
-    words = line.removesuffix(".").split()
-    printed = {
-        word.split(".")[2]: float(value.rstrip("."))
-        for word, value in pairwise(words)
-        if word.startswith("--model.losses.")
-    }
+    lines = map(str.split, capsys.readouterr().out.splitlines())
+    printed = {line[0].split(".")[2]: float(line[1]) for line in lines if line[0].startswith("--model.losses.")}
     assert printed == {name: weights_of(balanced)[name] for name in ("kd", "maps", "memory")}
     _, given = train(lambda fast: distill(fast, None, printed, cache_teacher=cached), fast, data, **options)
     for name, values in balanced.state_dict().items():
