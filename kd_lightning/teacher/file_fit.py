@@ -9,7 +9,7 @@ from kd_lightning.data.base import ImageDataModule
 from kd_lightning.digest import digest
 from kd_lightning.errors import UserError
 from kd_lightning.teacher.outputs_file import OutputsFile, in_common_folder
-from kd_lightning.wording import counted, shown
+from kd_lightning.wording import counted, shortened, shown
 
 MAX_ROUNDING = 0.05
 """Largest difference of a sum of probabilities from 1: those of many classes are rounded."""
@@ -29,7 +29,8 @@ def columns_in_order(file: OutputsFile, path: str, data: ImageDataModule) -> Ten
     known = {shown(name): column for column, name in enumerate(file.classes)}
     missing = [name for name in names if name not in known]
     if missing or len(known) != columns:
-        raise UserError(f"{path} is for the classes {', '.join(known)}, but the data has {', '.join(names)}.")
+        theirs, ours = (shortened(", ".join(found), 200) for found in (known, names))
+        raise UserError(f"{path} is for the classes {theirs}, but the data has {ours}.")
     return torch.tensor([known[name] for name in names])
 
 
@@ -93,5 +94,5 @@ def likeliest(path: str, kind: str, parts: Iterable[Tensor], *, said: bool) -> T
         look_alike &= is_share
         found.append(part.argmax(1))
     if kind == "logits" and look_alike:
-        raise UserError(f"{path} holds probabilities, which add up to 1; set --model.teacher.values probabilities.")
+        raise UserError(f"{path} holds probabilities, which add up to 1; set --model.teacher.outputs probabilities.")
     return torch.cat(found)

@@ -40,7 +40,7 @@ class FileTeacher(AnyTeacher):
 
     Args:
         path: The file: ``.npz``, ``.npy`` or ``.csv``.
-        values: Whether it holds ``logits`` or ``probabilities``, whose logarithms are then the logits (below 1e-7 they
+        outputs: Whether it holds ``logits`` or ``probabilities``, whose logarithms are then the logits (below 1e-7 they
             count as 1e-7). A ``.npz`` and the ``.csv`` of ``predict`` say it themselves; others hold logits by default.
         augmented: Whether a student may also learn from it with augmentation. All views of an image then have the
             target of the image as it is, which is known to be worse than the teacher's outputs for each view (Beyer et
@@ -51,19 +51,19 @@ class FileTeacher(AnyTeacher):
     """
 
     def __init__(
-        self, path: str, values: Literal["logits", "probabilities"] | None = None, augmented: bool = False
+        self, path: str, outputs: Literal["logits", "probabilities"] | None = None, augmented: bool = False
     ) -> None:
         super().__init__()
         self.path = str(path)
         self.augmented = augmented
         self.file = read_outputs(Path(self.path))
-        if None not in (values, self.file.kind) and values != self.file.kind:
+        if None not in (outputs, self.file.kind) and outputs != self.file.kind:
             raise UserError(
-                f"--model.teacher.values is {values}, but {path} says that it holds {self.file.kind}; leave it out."
+                f"--model.teacher.outputs is {outputs}, but {path} says that it holds {self.file.kind}; leave it out."
             )
-        self.values = self.file.kind or values or "logits"
+        self.outputs = self.file.kind or outputs or "logits"
         self.weights = self.path
-        self.digest = digest(self.values, *self._parts())
+        self.digest = digest(self.outputs, *self._parts())
         self.data: ImageDataModule | None = None
         self._rows = self._columns = torch.empty(0, dtype=torch.int64)
 
@@ -120,7 +120,7 @@ class FileTeacher(AnyTeacher):
             self._check_augmentation(data)
         self._columns, self._rows = (find(self.file, self.path, data) for find in (columns_in_order, rows_in_order))
         labels, said = data.split("train").labels.cpu(), self.file.kind is not None
-        best = likeliest(self.path, self.values, self._parts(), said=said)[self._rows]
+        best = likeliest(self.path, self.outputs, self._parts(), said=said)[self._rows]
         is_right = (best == self._columns[labels.clamp_min(0)])[labels >= 0]  # -1 is no label
         share = float(is_right.double().mean()) if len(is_right) else 1.0
         caution = ", no better than chance: check the order of its rows" if share * data.num_classes < 1.2 else ""
@@ -152,7 +152,7 @@ class FileTeacher(AnyTeacher):
     def logits(self, rows: Tensor) -> Tensor:
         """Return the logits of training images by their rows, (B,) -> (B, num_classes), float32."""
         found = self._part(self._rows[rows.cpu()].numpy()).index_select(1, self._columns)
-        return found.clamp_min(MIN_PROBABILITY).log() if self.values == "probabilities" else found
+        return found.clamp_min(MIN_PROBABILITY).log() if self.outputs == "probabilities" else found
 
     def _part(self, rows: Any) -> Tensor:
         return torch.from_numpy(np.array(self.file.values[rows], np.float32))

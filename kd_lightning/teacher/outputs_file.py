@@ -16,7 +16,7 @@ from torch import Tensor
 from kd_lightning.digest import bytes_of
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write
-from kd_lightning.wording import shown
+from kd_lightning.wording import shortened, shown
 
 Array = np.ndarray[Any, Any]
 
@@ -66,7 +66,7 @@ def read_outputs(path: Path) -> OutputsFile:
     try:
         found = readers[path.suffix.lower()](path)
     except Exception as error:  # on damaged files zipfile, NumPy and csv raise nearly anything
-        reason = shown(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
+        reason = shortened(shown(" ".join(str(error).split()).rstrip(".")), 300) or type(error).__name__
         raise UserError(f"the teacher's outputs {path} cannot be read ({reason}); write the file again.") from error
     if found.values.ndim != 2 or not found.values.dtype.isnative or found.values.dtype not in ("f2", "f4", "f8"):
         raise UserError(

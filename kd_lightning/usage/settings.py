@@ -157,7 +157,8 @@ class ClassPlace(Place):
         if source is None and self.kind in KINDS and own_only and self.is_no_class(given):
             raise UserError(unknown_class(f"--{at}", given, self.meant(given), f"kd-lightning list {self.kind}"))
         self.known, self.owner = names.options_of(source), source.name if source else ""
-        inside = {name: kind for name, kind in INSIDE.items() if name in (self.known or ())}
+        own = self.known if self.known and self.kind != "losses" else ()  # the teacher of a loss is a layer
+        inside = {name: kind for name, kind in INSIDE.items() if name in own}
         kept = {name: self.parts[name] for name in inside if name in self.parts}
         several = {"losses": Losses(), "members": Named(kind="teachers")}
         self.parts = {name: several.get(name) or ClassPlace(kind=kind) for name, kind in inside.items()}

@@ -101,7 +101,6 @@ examples:
   kd-lightning export --model weights.pth
   kd-lightning export --model weights.pth --data CIFAR10DataModule
   kd-lightning export --model weights.pth --data ShapesDataModule --web page
-  kd-lightning export --model weights.pth --data ShapesDataModule --logits t.npz
 
 options:
   --model FILE              the model, a .pth or .ckpt of a run

@@ -149,7 +149,7 @@ def test_unreadable_parts_of_a_class_are_shown_unchanged(own_losses: None, capsy
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["lossse"], "(did you mean losses?); choose one of losses, networks, tasks,"),
+        (["lossse"], "(did you mean losses?); choose one of losses, networks, teachers,"),
         (["quickstart"], "(did you mean `list configs quickstart`?)"),
         (["losses", "SoftTargts"], "there is no 'SoftTargts' in losses (did you mean SoftTargets?)"),
         (["losses", "x\x1b[2J"], r"there is no 'x\x1b[2J' in losses; `list losses` shows all"),

@@ -21,6 +21,7 @@ from kd_lightning.listing.snippet import snippet
 from kd_lightning.losses import Loss
 from kd_lightning.networks import Network
 from kd_lightning.tasks import Task
+from kd_lightning.teacher import AnyTeacher
 from kd_lightning.training.suggest import FROM_DATA
 
 ALL = [entry for kind in KINDS.values() for entry in entries(kind)]
@@ -28,6 +29,7 @@ LOSSES = entries(KINDS["losses"])
 TYPES: dict[str, Any] = {
     "Loss": dict[str, Loss],
     "Network": Network,
+    "AnyTeacher": AnyTeacher,
     "Task": Task,
     "ImageDataModule": ImageDataModule,
     "Augmentation": list[Augmentation],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.lib import format as npy
+from recorded_graph import Captures
 from task_example import quick_trainer
 from tiny import TinyDataModule, TinyNetwork
 from torch import Tensor
@@ -17,6 +18,7 @@ from training_example import NO_EXPORT, TINY, fit
 from kd_lightning.cli import main
 from kd_lightning.data.augment import HorizontalFlip, Mixup
 from kd_lightning.errors import UserError
+from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses import DIST, CrossEntropy, FeatureRegression, SoftTargets
 from kd_lightning.networks.layers import LOGITS
@@ -46,7 +48,7 @@ def logits(temp_folder: Path) -> np.ndarray[Any, Any]:
 def trained(of: Any, data: TinyDataModule | None = None, **options: Any) -> Distill:
     torch.manual_seed(0)
     task = Distill(TinyNetwork(), of, {"labels": CrossEntropy(), "kd": SoftTargets(), "dist": DIST()}, **options)
-    quick_trainer(1).fit(task, datamodule=data or TinyDataModule())
+    quick_trainer(1, callbacks=[TrainAhead()]).fit(task, datamodule=data or TinyDataModule())
     return task
 
 
@@ -65,6 +67,16 @@ def test_a_file_of_a_teachers_logits_is_that_teacher_bit_for_bit(
     assert task.teacher_cache.storage is storage
     task.trainer.test(task, datamodule=TinyDataModule(), verbose=False)  # whose images are not in the file
     assert task.trainer.callback_metrics.keys() == {"test/accuracy", "test/labels"}
+
+
+@pytest.mark.usefixtures("logits")
+@pytest.mark.parametrize("storage", [Storage.MEMORY, Storage.DISK])
+def test_only_a_file_that_is_on_the_device_is_read_in_a_cuda_graph(
+    storage: Storage, captured_on_cpu: Captures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_teacher, "choose_storage", lambda *_: storage)
+    trained(FileTeacher("teacher.npz"), TinyDataModule(batch_size=8), fast="auto")
+    assert bool(captured_on_cpu.replays) is (storage is Storage.MEMORY)
 
 
 def rows_of(of: FileTeacher, data: TinyDataModule, count: int = 8) -> Tensor:
@@ -127,7 +139,7 @@ class Brighter(TinyDataModule):
         return None if found is None else found._replace(images=found.images + 1)
 
 
-FLIPS = {"augment": [HorizontalFlip()]}
+FLIPS: dict[str, Any] = {"augment": [HorizontalFlip()]}
 
 
 @pytest.mark.usefixtures("logits")
@@ -175,7 +187,7 @@ def huge(logits: np.ndarray[Any, Any]) -> None:
         (changed(lambda logits: logits[:, :, None]), r"shape \(120, 4, 1\)"),
         (changed(lambda logits: logits.astype(int)), "the type int64, but must be a table of floating-point numbers"),
         (changed(lambda logits: np.where(logits == logits[3, 1], np.nan, logits)), "values that are not finite"),
-        (changed(lambda logits: np.full_like(logits, 0.25)), "add up to 1; set --model.teacher.values probabilities"),
+        (changed(lambda logits: np.full_like(logits, 0.25)), "add up to 1; set --model.teacher.outputs probabilities"),
         (lambda logits: np.save("bad.npy", np.array([{}], object)), "Python objects, which are never unpickled"),
         (huge, r"an array of shape \(1000000000000, 10\) does not fit its 128 bytes"),
         (lambda logits: Path("bad.npy").write_bytes(b"\x93NUMPY\x01\x00"), "cannot be read"),
@@ -200,7 +212,7 @@ def test_an_archive_that_is_compressed_or_says_otherwise_is_refused(logits: np.n
     np.savez_compressed("bad.npz", logits=logits)
     with pytest.raises(UserError, match=r"it is compressed: write it by numpy.savez"):
         FileTeacher("bad.npz")
-    with pytest.raises(UserError, match=r"values is probabilities, but teacher.npz says that it holds logits"):
+    with pytest.raises(UserError, match=r"outputs is probabilities, but teacher.npz says that it holds logits"):
         FileTeacher("teacher.npz", "probabilities")
     with pytest.raises(UserError, match=r"'maps' reads layers of the teacher, but teacher.npz holds only its outputs"):
         Distill(TinyNetwork(), FileTeacher("teacher.npz"), {"maps": FeatureRegression("features")})

@@ -48,6 +48,7 @@ def test_the_help_of_a_group_is_its_options(group: str) -> None:
         "model": "--model.losses.kd.temperature",
         "losses": "SoftTargets",
         "networks": "ResNet9",
+        "teachers": "FileTeacher",
         "tasks": "CosineDistill",
         "data": "ShapesDataModule",
         "augmentations": "HorizontalFlip",
