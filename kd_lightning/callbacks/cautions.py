@@ -26,7 +26,8 @@ CERTAIN, NEARLY_ALL = 0.999, 0.99
 """Probability from which a teacher is certain of an image, and the share of such images that is too large."""
 
 WEAKEST, STRONGEST = 0.01, 20.0
-"""The least and the largest length of a loss's gradient, relative to that of the labels'."""
+"""The least and the largest length of a loss's gradient, relative to that of the labels'. A loss on logits may be as
+strong as it likes: what it says of an image replaces the label."""
 
 
 class Cautions(Callback):
@@ -124,7 +125,8 @@ def of_pulls(losses: LossSum, values: Mapping[str, Tensor], parameters: list[tor
     reference = torch.stack(labels).sum()
     for name in taught:
         pull = float(relative_pull(weighted[name], reference, parameters))
-        if WEAKEST <= pull <= STRONGEST or not 0 < pull < torch.inf:
+        strongest = torch.inf if isinstance(losses.named[name], LogitLoss) else STRONGEST
+        if WEAKEST <= pull <= strongest or not 0 < pull < torch.inf:
             continue
         times, who = (f"{100 * pull:.2g} %", "it") if pull < WEAKEST else (f"{pull:,.0f} times", "the labels")
         weight = losses.named[name].full_weight

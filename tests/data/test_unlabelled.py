@@ -160,3 +160,12 @@ def test_a_share_that_is_none_is_refused(share: float) -> None:
 def test_a_batch_of_one_image_cannot_hold_both() -> None:
     with pytest.raises(UserError, match="batch_size is 1, which has no room"):
         PartlyLabelled(batch_size=1).train_dataloader()
+
+
+def test_runs_with_and_without_unlabelled_images_keep_a_cache_each(tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos", "train", "test")
+    for _ in range(2):
+        folder(root, val_size=0).setup("fit")
+        with pytest.warns(UserWarning, match="is not used"):
+            folder(root, unlabelled=None, val_size=0).setup("fit")
+        assert len(list((tmp_path / "cache").rglob("*.npy"))) == 2
