@@ -1,7 +1,7 @@
 """Cautions when training starts: where a teacher can hardly help, and what to set."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -93,10 +93,10 @@ def of_certainty(losses: Mapping[str, Loss], targets: Mapping[str, Targets]) -> 
         targets: What each needs of the teacher, for a batch.
     """
     for name, loss in losses.items():
-        temperature: Any = getattr(loss, "temperature", None)
-        if not isinstance(loss, LogitLoss) or loss.standardize or temperature is None:
+        logits, temperature = targets.get(name, {}).get(LOGITS), getattr(loss, "temperature", None)
+        if not isinstance(loss, LogitLoss) or loss.standardize or logits is None or temperature is None:
             continue
-        certain = (targets[name][LOGITS].float() / temperature).softmax(1).amax(1) > CERTAIN
+        certain = (logits.float() / temperature).softmax(1).amax(1) > CERTAIN
         if float(share := certain.float().mean()) >= NEARLY_ALL:
             yield (
                 f"the teacher is certain of {100 * float(share):.0f} % of the first batch's images at the temperature "
@@ -119,7 +119,7 @@ def of_pulls(losses: LossSum, values: Mapping[str, Tensor], parameters: list[tor
         if loss.full_weight and values[name].requires_grad
     }
     taught = [name for name in weighted if type(losses.named[name]).teacher_target is not Loss.teacher_target]
-    labels = [weighted[name] for name in weighted.keys() - set(taught)]
+    labels = [value for name, value in weighted.items() if name not in taught]
     if not labels:
         return
     reference = torch.stack(labels).sum()
