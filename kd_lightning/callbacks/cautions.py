@@ -1,7 +1,7 @@
 """Cautions when training starts: where a teacher can hardly help, and what to set."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -26,7 +26,8 @@ CERTAIN, NEARLY_ALL = 0.999, 0.99
 """Probability from which a teacher is certain of an image, and the share of such images that is too large."""
 
 WEAKEST, STRONGEST = 0.01, 20.0
-"""The least and the largest length of a loss's gradient, relative to that of the labels'."""
+"""The least and the largest length of a loss's gradient, relative to that of the labels'. A loss on logits may be as
+strong as it likes: what it says of an image replaces the label."""
 
 
 class Cautions(Callback):
@@ -92,10 +93,10 @@ def of_certainty(losses: Mapping[str, Loss], targets: Mapping[str, Targets]) -> 
         targets: What each needs of the teacher, for a batch.
     """
     for name, loss in losses.items():
-        temperature: Any = getattr(loss, "temperature", None)
-        if not isinstance(loss, LogitLoss) or loss.standardize or temperature is None:
+        logits, temperature = targets.get(name, {}).get(LOGITS), getattr(loss, "temperature", None)
+        if not isinstance(loss, LogitLoss) or loss.standardize or logits is None or temperature is None:
             continue
-        certain = (targets[name][LOGITS].float() / temperature).softmax(1).amax(1) > CERTAIN
+        certain = (logits.float() / temperature).softmax(1).amax(1) > CERTAIN
         if float(share := certain.float().mean()) >= NEARLY_ALL:
             yield (
                 f"the teacher is certain of {100 * float(share):.0f} % of the first batch's images at the temperature "
@@ -118,13 +119,14 @@ def of_pulls(losses: LossSum, values: Mapping[str, Tensor], parameters: list[tor
         if loss.full_weight and values[name].requires_grad
     }
     taught = [name for name in weighted if type(losses.named[name]).teacher_target is not Loss.teacher_target]
-    labels = [weighted[name] for name in weighted.keys() - set(taught)]
+    labels = [value for name, value in weighted.items() if name not in taught]
     if not labels:
         return
     reference = torch.stack(labels).sum()
     for name in taught:
         pull = float(relative_pull(weighted[name], reference, parameters))
-        if WEAKEST <= pull <= STRONGEST or not 0 < pull < torch.inf:
+        strongest = torch.inf if isinstance(losses.named[name], LogitLoss) else STRONGEST
+        if WEAKEST <= pull <= strongest or not 0 < pull < torch.inf:
             continue
         times, who = (f"{100 * pull:.2g} %", "it") if pull < WEAKEST else (f"{pull:,.0f} times", "the labels")
         weight = losses.named[name].full_weight

@@ -136,7 +136,7 @@ class DecodedDataModule(ImageDataModule):
             self._names,
             self.image_size,
             self.in_channels,
-            root=self.root,
+            root=self.unlabelled or self.root,  # a run on the labelled images alone keeps its own cache
             on_broken=self.on_broken,
             cache_dir=self.cache_dir,
             pixel_range=self._given_range,

@@ -20,6 +20,8 @@ SPELLINGS: dict[Split, re.Pattern[str]] = {
     "test": re.compile(r"test(ing)?([ _-]?(set|data|images))?", re.IGNORECASE),
 }
 """Usual names of a split's folder."""
+OF_UNLABELLED = re.compile(r"un[ _-]?labell?ed([ _-]?(set|data|images))?", re.IGNORECASE)
+"""Usual names of a folder of images without labels."""
 OUR_OWN = {"lightning_logs/"}
 """Folders that runs write in the working directory, which may hold the images."""
 
@@ -31,28 +33,28 @@ class Layout(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def find_layout(root: Path, unlabelled: Path | None = None) -> Layout:
+def find_layout(root: Path, *, with_unlabelled: bool = False) -> Layout:
     """Find splits and classes.
 
     Args:
         root: Holds ``train/CLASS``, and ``val/CLASS`` and ``test/CLASS`` where there are such images, each in any usual
             spelling; or only ``CLASS``.
-        unlabelled: The folder of training images without labels, which may lie in ``root``. With it ``train`` may be
-            missing; the classes are then those of ``test``.
+        with_unlabelled: Whether there are training images without labels. Then ``train`` may be missing, and the
+            classes are those of ``test``.
 
     Raises:
         UserError: It holds something else, or images that would be ignored.
     """
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; give the folder of your images with --data.root.")
-    folders = _split_folders(root, unlabelled)
+    folders = _split_folders(root, with_unlabelled)
     first = folders.get("train") or folders["test"]
-    names = _folders_in(first, unlabelled)
+    names = _labelled_in(root) if first == root else _folders_in(first)
     if len(names) < 2 or all(map(split_of, names)):  # the second: splits in train/
         raise UserError(_expected(root))
     check_class_names(names)
     for folder in folders.values():
-        _check_classes(folder, names, first, unlabelled)
+        _check_classes(folder, names, first)
     return Layout(folders, tuple(names))
 
 
@@ -88,11 +90,16 @@ def check_level(classes: Mapping[Path, Sequence[str]]) -> None:
         )
 
 
-def _split_folders(root: Path, unlabelled: Path | None) -> dict[Split, Path]:
+def _labelled_in(root: Path) -> list[str]:
+    """Return the names of the folders in the root, without one of unlabelled images."""
+    return [name for name in _folders_in(root) if not OF_UNLABELLED.fullmatch(name)]
+
+
+def _split_folders(root: Path, with_unlabelled: bool) -> dict[Split, Path]:
     """Return the folder of each split that is there; a folder of class folders is ``train``."""
     found: dict[Split, str] = {}
     others = []
-    for name in _folders_in(root, unlabelled):
+    for name in _labelled_in(root):
         split = split_of(name)
         if split is None:
             others.append(name)
@@ -100,7 +107,9 @@ def _split_folders(root: Path, unlabelled: Path | None) -> dict[Split, Path]:
             raise UserError(f"{root} holds {found[split]} and {name}, which both mean {split}; keep one of them.")
         else:
             found[split] = name
-    if "train" not in found and (unlabelled is None or "test" not in found):
+    if not with_unlabelled and (unused := set(_folders_in(root)) - set(_labelled_in(root))):
+        rank_zero_warn(f"{shown(root / min(unused))} is not used; --data.unlabelled trains on its images, too.")
+    if "train" not in found and not (with_unlabelled and "test" in found):
         if found:
             raise UserError(_expected(root))
         _look_beside(root)
@@ -108,8 +117,8 @@ def _split_folders(root: Path, unlabelled: Path | None) -> dict[Split, Path]:
     beside = found.get("train") or found["test"]
     if others:
         raise UserError(
-            f"{root} holds {_listed(others)} beside {beside}, which would not be seen; name splits train, val and "
-            "test, and take other folders away."
+            f"{root} holds {_listed(others)} beside {beside}, which would not be seen; name splits train, val, test "
+            "and unlabelled, and take other folders away."
         )
     if images := _images_in(root):
         rank_zero_warn(f"{shown(root)} holds {_listed(images)} beside {beside}; images there are not used.")
@@ -131,11 +140,11 @@ def _look_beside(root: Path) -> None:
         )
 
 
-def _check_classes(folder: Path, names: Sequence[str], first: Path, unlabelled: Path | None) -> None:
+def _check_classes(folder: Path, names: Sequence[str], first: Path) -> None:
     """Raise if a split holds images that belong to no class, or a class without training images."""
     if images := _images_in(folder):
         raise UserError(f"{folder} holds {_listed(images)} in no class folder; move images into class folders or away.")
-    unknown = sorted(set(_folders_in(folder, unlabelled)) - set(names))
+    unknown = [] if folder == first else sorted(set(_folders_in(folder)) - set(names))
     if unknown:
         raise UserError(
             f"{folder} holds {_listed(unknown)}, but {first} has no class of that name; "
@@ -147,10 +156,8 @@ def _images_in(folder: Path) -> list[str]:
     return [name for name in _entries(folder) if not name.endswith("/") and is_image(f"{folder.as_posix()}/{name}")]
 
 
-def _folders_in(folder: Path, but: Path | None = None) -> list[str]:
-    """Return the names of the folders in a folder, without our own and, where it is given, another one."""
-    names = [name.removesuffix("/") for name in _entries(folder) if name.endswith("/") and name not in OUR_OWN]
-    return names if but is None else [name for name in names if (folder / name).resolve() != but.resolve()]
+def _folders_in(folder: Path) -> list[str]:
+    return [name.removesuffix("/") for name in _entries(folder) if name.endswith("/") and name not in OUR_OWN]
 
 
 def _entries(folder: Path) -> list[str]:

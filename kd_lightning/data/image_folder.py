@@ -18,9 +18,9 @@ class ImageFolderDataModule(DecodedDataModule):
     ``test`` a part of the training images becomes the test images, the same part every time. A folder that holds the
     class folders themselves counts as ``train``. A class folder holds images itself; folders in it are searched, and
     links followed. Folders that would be ignored, or would count for two classes or splits, are refused; files that
-    cannot be read as images are counted. Training images without labels come from ``unlabelled``, a folder that may lie
-    beside ``train`` and ``test``; without ``train`` no training image has a label, and the classes are those of
-    ``test``.
+    cannot be read as images are counted. Training images without labels come from the folder of the option
+    ``unlabelled``, which may lie beside ``train`` and ``test`` under that name; without ``train`` no training image has
+    a label, and the classes are those of ``test``.
 
     Images are decoded before training starts, on all cores, and cached on disk; the next start reads the cache
     until a file changes.
@@ -40,7 +40,7 @@ class ImageFolderDataModule(DecodedDataModule):
     def __init__(self, root: str, image_size: int = 32, **kwargs: Any) -> None:
         super().__init__(Path(root), image_size, **kwargs)
         self.name = shown(self.root.resolve().name)
-        self._folders, self.class_names = find_layout(self.root, self.unlabelled)
+        self._folders, self.class_names = find_layout(self.root, with_unlabelled=self.unlabelled is not None)
 
     @property
     def has_val(self) -> bool:

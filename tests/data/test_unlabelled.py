@@ -98,13 +98,13 @@ def photos(root: Path, *splits: str) -> Path:
     for place, split in enumerate(splits):
         for label, name in enumerate(("ant", "bee")):
             write_images(root / split / name, 3, 10 * place + label)
-    write_images(root / "more" / "a" / "b", 4, 100)
-    write_images(root / "more" / "c", 5, 101)
+    write_images(root / "unlabelled" / "a" / "b", 4, 100)
+    write_images(root / "unlabelled" / "c", 5, 101)
     return root
 
 
 def folder(root: Path, **options: object) -> ImageFolderDataModule:
-    return ImageFolderDataModule(str(root), image_size=8, **{"unlabelled": str(root / "more"), **options})
+    return ImageFolderDataModule(str(root), image_size=8, **{"unlabelled": str(root / "unlabelled"), **options})
 
 
 @pytest.mark.parametrize("splits", [("train", "test"), ("train",), ("",)], ids=["test", "no test", "classes alone"])
@@ -116,6 +116,8 @@ def test_images_of_any_tree_train_without_labels(splits: tuple[str, ...], tmp_pa
     assert sorted(unlabelled[:, :2].tolist()) == [[100, n] for n in range(4)] + [[101, n] for n in range(5)]
     assert len(rows) == (15 if len(splits) > 1 else 13)
     assert len(data.test_rows()[1]) == (6 if len(splits) > 1 else 2)
+    with pytest.warns(UserWarning, match=r"unlabelled is not used; --data\.unlabelled trains on its images, too\.$"):
+        assert folder(tmp_path / "photos", unlabelled=None).class_names == ("ant", "bee")
     assert any(line.split() == ["unlabelled", "9", "0"] for line in describe(data))
 
 
@@ -128,7 +130,7 @@ def test_without_any_label_the_classes_are_those_of_the_test_images(tmp_path: Pa
 
 def test_a_broken_unlabelled_image_is_skipped_or_stops_as_any_other(tmp_path: Path) -> None:
     root = photos(tmp_path / "photos", "train", "test")
-    (root / "more" / "c" / "0.png").write_bytes(b"")
+    (root / "unlabelled" / "c" / "0.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"c/0\.png"):
         folder(root).setup("fit")
     data = folder(root, on_broken="skip", val_size=0)
@@ -158,3 +160,12 @@ def test_a_share_that_is_none_is_refused(share: float) -> None:
 def test_a_batch_of_one_image_cannot_hold_both() -> None:
     with pytest.raises(UserError, match="batch_size is 1, which has no room"):
         PartlyLabelled(batch_size=1).train_dataloader()
+
+
+def test_runs_with_and_without_unlabelled_images_keep_a_cache_each(tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos", "train", "test")
+    for _ in range(2):
+        folder(root, val_size=0).setup("fit")
+        with pytest.warns(UserWarning, match="is not used"):
+            folder(root, unlabelled=None, val_size=0).setup("fit")
+        assert len(list((tmp_path / "cache").rglob("*.npy"))) == 2
