@@ -37,6 +37,7 @@ class Loop:
         time: Runs it under a watch and returns the seconds of all its measured steps.
         caches: Whether teacher outputs are cached before training.
         fast: Whether one call does many steps.
+        processes: Processes that train together, each on a batch of its own.
         seconds: Of a step, in each round.
         parts: Seconds of the parts of a step, from a round of its own; empty where it is fast and has none to measure.
     """
@@ -45,6 +46,7 @@ class Loop:
     time: Callable[[Watch], float]
     caches: bool = False
     fast: bool = False
+    processes: int = 1
     seconds: list[float] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
 
@@ -54,8 +56,9 @@ class Loop:
         return median(self.seconds)
 
     def speedups(self, other: "Loop") -> list[float]:
-        """Return how many times faster than another loop this one is in each round."""
-        return [theirs / own for own, theirs in zip(self.seconds, other.seconds, strict=True)]
+        """Return how many times faster than another loop this one is in each round, image for image."""
+        more = self.processes / other.processes
+        return [more * theirs / own for own, theirs in zip(self.seconds, other.seconds, strict=True)]
 
 
 @dataclass
@@ -64,7 +67,7 @@ class Measured:
 
     Attributes:
         loops: The usual loop first, then ours: plain, with teacher outputs cached where that is possible, and fast
-            where the config's run is; the last one is that run's.
+            where the config's run is, or in several processes; the last one is that run's.
         floor: The bare step; ``None`` with a teacher.
         live: Why the teacher runs in every step; ``None`` where it is cached, or where there is none.
         slow: Why the config's run does its steps one by one; ``None`` where it does many in one call.
@@ -94,6 +97,8 @@ class Bench:
         epochs: Epochs of the whole run; ``None`` where they have no limit.
         steps: Steps a round.
         workers: Processes that load images for the usual loop.
+        several: The trainer's options with which the config's run has several processes.
+        processes: The processes of that run.
     """
 
     name: str
@@ -105,11 +110,13 @@ class Bench:
     epochs: int | None
     steps: int
     workers: int
+    several: dict[str, Any] = field(default_factory=dict)
+    processes: int = 1
 
     @cached_property
     def noise(self) -> Noise:
         """The images."""
-        noise = Noise(self.data, WARMUP + self.steps + SPARE, self.val_images)
+        noise = Noise(self.data, (WARMUP + self.steps + SPARE) * self.processes, self.val_images)
         noise.setup("fit")
         return noise
 
@@ -131,6 +138,11 @@ class Bench:
     def ours(self, watch: Watch, *, cache: bool, fast: Fast) -> float:
         """Return the seconds of our steps."""
         return self.fit(watch, cache=cache, fast=fast, limit_train_batches=self.steps).seconds
+
+    def together(self, *, cache: bool) -> float:
+        """Return the seconds of our steps in several processes."""
+        watch = Watch(self.device, on=False)
+        return self.fit(watch, cache=cache, fast=False, limit_train_batches=self.steps, **self.several).seconds
 
     def validation(self, *, cache: bool, fast: Fast) -> float:
         """Return the seconds of a validation between two epochs."""
@@ -168,12 +180,26 @@ def measure(bench: Bench, rounds: int) -> Measured:
     found.cache = bench.task.teacher_cache if isinstance(bench.task, Distill) and cache else None
     for loop in loops:
         loop.parts = {} if loop.fast else _parts(loop, bench)
+    if bench.processes > 1:  # last: this process then stays connected to the others
+        threads = torch.get_num_threads()
+        loops.append(measure_processes(bench, rounds))
+        torch.set_num_threads(threads)  # Lightning gives each process its share of the cores
     return found
+
+
+def measure_processes(bench: Bench, rounds: int) -> Loop:
+    """Time our loop in several processes; each of them calls this."""
+    cache = isinstance(bench.task, Distill) and _why_live(bench.noise) is None
+    seconds = [bench.together(cache=cache) / bench.steps for _ in range(rounds)]
+    name = f"ours, {bench.processes} processes"
+    return Loop(name, lambda _: bench.together(cache=cache), cache, processes=bench.processes, seconds=seconds)
 
 
 def _why_plain(bench: Bench) -> str | None:
     """Return why the config's run does its steps one by one; ``None`` where it does many in one call."""
     option = bench.task.fast
+    if bench.processes > 1:
+        return "several processes train together"
     if option is False:
         return "--model.fast is false"
     if not is_wanted(option, bench.device):

@@ -31,6 +31,7 @@ def to_plain(bench: Bench, found: Measured) -> dict[str, Any]:
         "tables": _tables(bench, found),
         "usual_loop_leaves_out": usual_transforms(bench.data)[1],
         "steps_one_by_one": found.slow,
+        "times_one_process": _times_one_process(found),
         "machine": _machine(bench.device),
         "loops": [_loop(bench, loop, found) for loop in found.loops],
         "val_images": bench.val_images,
@@ -47,7 +48,8 @@ def to_plain(bench: Bench, found: Measured) -> dict[str, Any]:
 
 def _loop(bench: Bench, loop: Loop, found: Measured) -> dict[str, Any]:
     usual, plain = found.loops[:2]
-    batch, epoch = bench.data.batch_size, loop.step * bench.images / bench.data.batch_size
+    batch = bench.data.batch_size * loop.processes
+    epoch = loop.step * bench.images / batch
     once = _teacher_images(bench) * plain.parts["teacher"] / batch if loop.caches else 0.0
     if loop is usual or not found.validation:
         validation = sum(usual.parts[name] for name in ("data", "teacher", "student")) * bench.val_images / batch
@@ -55,6 +57,7 @@ def _loop(bench: Bench, loop: Loop, found: Measured) -> dict[str, Any]:
         validation = median(found.validation)
     return {
         "name": loop.name,
+        "processes": loop.processes,
         "seconds_a_step": loop.seconds,
         "images_a_second": batch / loop.step,
         "seconds_an_epoch": epoch,
@@ -63,6 +66,12 @@ def _loop(bench: Bench, loop: Loop, found: Measured) -> dict[str, Any]:
         "seconds_once": once,
         "seconds_full_run": None if bench.epochs is None else once + bench.epochs * (epoch + validation),
     }
+
+
+def _times_one_process(found: Measured) -> dict[str, float] | None:
+    """Return how many times faster than one process several are; ``None`` where the config's run has only one."""
+    *_, one, last = found.loops
+    return _spread(last.speedups(one)) if last.processes > 1 else None
 
 
 def _teacher_images(bench: Bench) -> int:
@@ -140,6 +149,10 @@ def _sentences(result: dict[str, Any]) -> list[str]:
         lines.append(f"The bare step without Lightning takes {epoch}; {ours['name']}, {times} that.")
     if result["steps_one_by_one"]:
         lines.append(f"The run does its steps one by one: {result['steps_one_by_one']}.")
+    if result["times_one_process"]:
+        together = f"{ours['processes']} processes, {counted(result['batch_size'], 'image')} each, train"
+        times = _spread_text(result["times_one_process"], 2)
+        lines.append(f"{together} {times} times as fast as one, image for image, measured after it.")
     if result["teacher_not_cached"]:
         lines.append(f"The teacher runs in every step: {result['teacher_not_cached']}.")
     if result["usual_loop_leaves_out"]:

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.cli import LightningArgumentParser
 
-from kd_lightning.benchmark.measure import Bench, measure
+from kd_lightning.benchmark.measure import Bench, measure, measure_processes
 from kd_lightning.benchmark.report import to_plain, to_text
 from kd_lightning.errors import UserError
 from kd_lightning.fast.callback import TrainAhead
 from kd_lightning.files import atomic_write
+from kd_lightning.machine import stopping
 from kd_lightning.machine.cpu import use_own_cores
 from kd_lightning.strict_json import strict_json
 from kd_lightning.training.checks import teacher_settings
@@ -46,23 +47,24 @@ class BenchmarkCLI(TrainingCLI):
         if teacher is not None:
             teacher.weights = None
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build a trainer on one device that prints and writes nothing."""
+    def instantiate_trainer(self, callbacks: Sequence[Callback] = (), **kwargs: Any) -> Trainer:
+        """Build a trainer, on one device unless ``devices`` is given, that prints and writes nothing."""
         settings = self.config_init.trainer
         with explained():
             return Trainer(
                 **{name: settings[name] for name in KEPT},
-                devices=1,
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
-                **{"limit_val_batches": 0, **kwargs, "callbacks": [TrainAhead(), *kwargs.get("callbacks", ())]},
+                callbacks=[TrainAhead(), *callbacks],
+                **{"devices": 1, "limit_val_batches": 0, **kwargs},
             )
 
     def bench(self) -> Bench:
         """Return the config's run, to measure."""
         options, data, epochs = self.config, self.datamodule, self.config.trainer.max_epochs
+        several = {name: options.trainer[name] for name in ("devices", "strategy")}
         on_gpu = isinstance(self.trainer.accelerator, CUDAAccelerator)
         return Bench(
             name=self.name,
@@ -74,6 +76,8 @@ class BenchmarkCLI(TrainingCLI):
             epochs=None if epochs == -1 else epochs,
             steps=options.steps or (400 if on_gpu else 20),
             workers=options.workers,
+            several=several,
+            processes=self.instantiate_trainer(**several).world_size,
         )
 
 
@@ -84,6 +88,9 @@ def main(args: Sequence[str]) -> int:
     cli = run(args[1:], BenchmarkCLI, run=False)
     assert isinstance(cli, BenchmarkCLI)
     bench = cli.bench()
+    if not stopping.is_rank_zero():  # Lightning started it beside the first process, which measures the rest
+        measure_processes(bench, cli.config.rounds)
+        return 0
     result = to_plain(bench, measure(bench, cli.config.rounds))
     print(to_text(result))
     if cli.config.output is not None:

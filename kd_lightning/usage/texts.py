@@ -136,6 +136,7 @@ options:
   --model.fast true              many steps in one call of Lightning's
   --trainer.accelerator NAME     cpu, gpu or auto (default: auto)
   --trainer.precision NAME       as in bf16-mixed
+  --trainer.devices N            also in N processes, compared with one
 
 more:
   --help GROUP   one of model, losses, networks, data, augmentations, trainer

@@ -158,3 +158,5 @@ def test_noise_serves_as_many_batches_as_requested_and_loads_nothing() -> None:
 def test_speedups_compare_the_loops_round_by_round() -> None:
     slow, fast = (Loop("", lambda watch: 0, seconds=seconds) for seconds in ([4.0, 9.0], [2.0, 3.0]))
     assert fast.speedups(slow) == [2, 3]
+    fast.processes = 2  # a step has twice the images
+    assert fast.speedups(slow) == [4, 6]
