@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.published import local_file
@@ -23,6 +24,9 @@ LAUNCHERS = {
     "OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE",
 }
 """Environment variables of ``torchrun``, ``srun`` and ``mpirun``, and the variable with the number of processes."""
+
+SPLITS_NETWORKS = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
+"""Strategies whose processes have a part of a network each."""
 
 NO_WORK = {
     "fit": ("max_epochs", "max_steps", "limit_train_batches"),
@@ -132,7 +136,12 @@ def print_dropped_settings(own: Namespace) -> None:
 
 
 def check_processes(trainer: Trainer) -> None:
-    """Refuse processes of a launcher that are not connected: each would be a run of its own."""
+    """Refuse processes of a launcher that are not connected, each of which would be a run of its own; and FSDP."""
+    if isinstance(trainer.strategy, SPLITS_NETWORKS):
+        raise UserError(
+            f"{type(trainer.strategy).__name__} splits a network over several GPUs, but teacher caches, files and "
+            "export need whole ones; leave --trainer.strategy out, or set it to ddp."
+        )
     for mark, number in LAUNCHERS.items():
         processes = os.environ.get(number, "1")
         if trainer.world_size == 1 and mark in os.environ and processes != "1":

@@ -4,12 +4,15 @@ import torch
 
 from kd_lightning.machine import stopping
 
-LOST = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
+LOST = (
+    *("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Application timeout caused pair"),
+    "NCCL communicator was aborted",
+)
 """Texts in errors of the libraries that connect processes."""
 
 
 class ProcessLost(Exception):  # noqa: N818 - an event, not a mistake
-    """Another process of this run has ended; the message names what is saved and how to resume.
+    """Another process of this run has ended or does not answer; the message says what is saved and how to resume.
 
     Args:
         reason: The error of the connection to it.
@@ -17,8 +20,8 @@ class ProcessLost(Exception):  # noqa: N818 - an event, not a mistake
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"another process of this run has ended ({reason}): see its output, and whether it was killed because "
-            f"memory ran out; {stopping.resume_hint()}"
+            f"another process of this run has ended or does not answer ({reason}): see its output, whether it was "
+            f"killed because memory ran out, and the network between the machines; {stopping.resume_hint()}"
         )
 
 

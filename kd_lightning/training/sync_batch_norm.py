@@ -3,9 +3,8 @@
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
+from lightning.pytorch.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kd_lightning.losses.base import to_float32
@@ -42,6 +41,8 @@ class Synchronized(_BatchNorm):
 
 def across_processes(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return each channel's mean and variance in all processes, (C,) each, of values (B, C, ...)."""
+    from torch.distributed.nn.functional import all_reduce  # some builds of torch lack it
+
     over = [0, *range(2, values.ndim)]
     own = torch.stack([values.mean(over), values.var(over, correction=0)])  # (2, C)
     parts = own.new_zeros(process_count(), *own.shape)
@@ -51,16 +52,17 @@ def across_processes(values: Tensor) -> tuple[Tensor, Tensor]:
     return mean, variances.mean(0) + (means - mean).square().mean(0)
 
 
-class SyncBatchNorm(TorchSyncBatchNorm):
+class SyncBatchNorm(LayerSync):
     """What Lightning's ``sync_batchnorm`` does on GPUs; on CPUs, the same by ``Synchronized``."""
 
     def __init__(self) -> None:
+        self._of_gpus = TorchSyncBatchNorm()
         self._kinds: list[tuple[nn.Module, type[nn.Module]]] = []
 
     def apply(self, model: Any) -> nn.Module:
         """Synchronize the BatchNorm layers of a task."""
         if model.trainer.strategy.root_device.type != "cpu":
-            return super().apply(model)
+            return self._of_gpus.apply(model)
         self._kinds = [(layer, type(layer)) for layer in model.modules() if isinstance(layer, _BatchNorm)]
         for layer, kind in self._kinds:
             layer.__class__ = type(kind.__name__, (Synchronized, kind), {})
@@ -69,7 +71,7 @@ class SyncBatchNorm(TorchSyncBatchNorm):
     def revert(self, model: Any) -> nn.Module:
         """Restore the layers."""
         if model.trainer.strategy.root_device.type != "cpu":
-            return super().revert(model)
+            return self._of_gpus.revert(model)
         for layer, kind in self._kinds:
             layer.__class__ = kind
         return model  # type: ignore[no-any-return]
