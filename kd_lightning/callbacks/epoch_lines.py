@@ -52,6 +52,8 @@ class EpochLines(ProgressBar):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what is trained."""
         self._print(start_line(cast("Task", pl_module)))
+        if trainer.world_size > 1:
+            self._print(processes_line(trainer))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; an epoch that is resumed in its middle has no start of its own."""
@@ -168,6 +170,13 @@ def start_line(task: "Task") -> str:
         f"{learner}: {type(network).__name__} ({size}) learns {losses}{of_teacher} on {data.name} "
         f"({data.num_classes} classes, {images})"
     )
+
+
+def processes_line(trainer: Trainer) -> str:
+    """Return how many processes train, and the images of a step, as ``2 processes, 128 images each, 256 a step``."""
+    batches, size = trainer.accumulate_grad_batches, cast("Task", trainer.lightning_module).data.batch_size
+    each = f"{counted(size, 'image')} each" if batches == 1 else f"{batches} batches of {counted(size, 'image')} each"
+    return f"Training: {trainer.world_size} processes, {each}, {trainer.world_size * batches * size:,} a step."
 
 
 def _ends_after(trainer: Trainer) -> float | None:

@@ -196,4 +196,5 @@ def _device(trainer: Trainer) -> str:
     root = trainer.strategy.root_device
     if root.type == "cuda":
         return f"{trainer.world_size} x {torch.cuda.get_device_name(root)}"
-    return f"{root.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+    count = "" if trainer.world_size == 1 else f"{trainer.world_size} processes, each on "
+    return f"{count}{root.type} ({platform.machine()}, {torch.get_num_threads()} threads)"

@@ -102,7 +102,7 @@ def cache_outputs(
 
 def _agreed_storage(storage: Storage | None, device: torch.device) -> Storage | None:
     """Return the slowest storage that one of the processes needs; ``None`` where one has no room."""
-    kinds = [*Storage, None]
+    kinds: list[Storage | None] = [*Storage, None]
     return kinds[largest(kinds.index(storage), device)]
 
 

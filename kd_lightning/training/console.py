@@ -1,6 +1,7 @@
 """What the training commands print."""
 
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,9 @@ QUIET_WARNINGS = (
     r"The dirpath has changed from",  # a resumed run is a run of its own
     r"You're using the WeightAveraging callback, but loading",  # the average is measured, as intended
 )
+
+RANK = re.compile(r"^\[rank: \d+\] ")
+"""What Lightning writes before a message of one of several processes."""
 
 
 @rank_zero_only
@@ -75,18 +79,21 @@ def quieten() -> None:
         "lightning.pytorch.utilities.rank_zero",
         "lightning.fabric.utilities.rank_zero",
         "lightning.fabric.utilities.seed",
+        "lightning.fabric.utilities.distributed",
     ):
         logging.getLogger(name).addFilter(_is_about_the_run)
 
 
 def _is_about_the_run(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
+    message = RANK.sub("", record.getMessage())
     return not message.startswith(
         (
             "GPU available",
             "TPU available",
             "HPU available",
             "Seed set",
+            "Initializing distributed",
+            "distributed_backend",
             "Loading `train_dataloader`",
             "💡 Tip",
             "-----",
