@@ -80,6 +80,7 @@ def quieten() -> None:
         "lightning.fabric.utilities.rank_zero",
         "lightning.fabric.utilities.seed",
         "lightning.pytorch.trainer.connectors.signal_connector",
+        "lightning.fabric.utilities.distributed",
     ):
         logging.getLogger(name).addFilter(_is_about_the_run)
 
