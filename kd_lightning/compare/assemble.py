@@ -50,6 +50,7 @@ def assemble(
         seconds=None if results.reused else seconds,
         other_versions=other_versions(rows, str(request.output / "runs")),
         other_machines=other_machines(rows),
+        machine=settings.machine if request.study.engine == "local" else machines(rows),
     )
     data = next(row.data for row in planned if row.role == "baseline")
     return Study(request.name, settings, data.class_names, rows)
@@ -87,6 +88,12 @@ def other_machines(rows: Sequence[Row]) -> str:
         f"The runs of {counted(len(unlike), 'seed')} were made on machines that differ ({machines}): they are less "
         "alike than pairs should be, and a difference between machines can look like one between rows."
     )
+
+
+def machines(rows: Sequence[Row]) -> str:
+    """Describe the machines of a cluster that made the runs."""
+    devices = Counter(run.made_on.get("device", "unknown") for row in rows for run in row.runs)
+    return ", ".join(f"{shown(name)} ({counted(count, 'run')})" for name, count in devices.most_common())
 
 
 def machine(jobs: int, threads: int) -> str:
