@@ -133,17 +133,17 @@ def _runner(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, conso
     jobs = min(total, jobs_at_once(rows, study))
     runs = f"{'up to ' if earlier else ''}{total} runs, {jobs} at once"
     print_on(console, f"{request.name}: {runs}; each is kept in {request.output}")
-    here = study.engine == "local"
-    progress = Progress(total, jobs if here else None, console)
+    known = None if study.engine == "slurm" else jobs
+    progress = Progress(total, known, console)
     engine = _engine(request, jobs)
     runner = Runner(rows, seeds, request.output, shared_teacher=shared, engine=engine, progress=progress)
     missing = runner.missing()
     with console.status("timing a few steps of each row"):
-        timed = [row for row in rows if row.title in missing] if here else []
+        timed = [row for row in rows if row.title in missing] if study.engine == "local" else []
         estimates = estimate_rows(timed, threads)
     progress.expected = {name: found.run for name, found in estimates.items()}
     teachers = 1 if shared or study.teacher is None else len(seeds)
-    print_on(console, expectation(estimates, missing, teachers, jobs if here else None))
+    print_on(console, expectation(estimates, missing, teachers, known))
     return runner
 
 
