@@ -138,7 +138,8 @@ def _runner(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, conso
     jobs = min(total, engine.jobs)
     runs = f"{'up to ' if earlier else ''}{total} runs, {jobs} at once"
     print_on(console, f"{request.name}: {runs}; each is kept in {request.output}")
-    progress = Progress(total, jobs, console)
+    known = None if study.engine == "slurm" else jobs
+    progress = Progress(total, known, console)
     runner = Runner(rows, seeds, request.output, shared_teacher=shared, engine=engine, progress=progress)
     missing = runner.missing()
     with console.status("timing a few steps of each row"):
@@ -146,7 +147,7 @@ def _runner(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, conso
         estimates = estimate_rows(timed, threads)
     progress.expected = {name: found.run for name, found in estimates.items()}
     teachers = 1 if shared or study.teacher is None else len(seeds)
-    print_on(console, expectation(estimates, missing, teachers, jobs))
+    print_on(console, expectation(estimates, missing, teachers, known))
     return runner
 
 

@@ -50,7 +50,7 @@ def assemble(
         seconds=None if results.reused else seconds,
         other_versions=other_versions(rows, str(request.output / "runs")),
         other_machines=other_machines(rows),
-        machine=settings.machine if request.study.engine == "local" else machines(rows),
+        machine=settings.machine if request.study.engine == "local" else cluster(rows, request.study.engine),
     )
     data = next(row.data for row in planned if row.role == "baseline")
     return Study(request.name, settings, data.class_names, rows)
@@ -90,10 +90,12 @@ def other_machines(rows: Sequence[Row]) -> str:
     )
 
 
-def machines(rows: Sequence[Row]) -> str:
+def cluster(rows: Sequence[Row], engine: str) -> str:
     """Describe the machines of a cluster that made the runs."""
-    devices = Counter(run.made_on.get("device", "unknown") for row in rows for run in row.runs)
-    return ", ".join(f"{shown(name)} ({counted(count, 'run')})" for name, count in devices.most_common())
+    made = [run.made_on for row in rows for run in row.runs if run.made_on]
+    devices = "; ".join(shown(device) for device in sorted({on.get("device", "") for on in made}))
+    hosts = counted(len({on.get("host", "") for on in made}), "host")
+    return f"{devices}; {hosts} of a cluster ({engine})" if made else f"a cluster ({engine})"
 
 
 def machine(jobs: int, threads: int) -> str:

@@ -112,18 +112,20 @@ def _now(device: torch.device) -> float:
     return perf_counter()
 
 
-def expectation(estimates: Mapping[str, Estimate], missing: Sequence[str], teachers: int, jobs: int) -> str:
+def expectation(estimates: Mapping[str, Estimate], missing: Sequence[str], teachers: int, jobs: int | None) -> str:
     """Return how long the missing runs of a study take, in words.
 
     Args:
         estimates: By the row's name, without the rows that could not be timed.
         missing: The rows of the missing runs, a name for each run.
         teachers: Number of teachers; the outputs of each are cached once.
-        jobs: Runs at once.
+        jobs: Runs at once; ``None`` where a cluster decides.
     """
     if not missing:
         return "All runs are finished."
     runs = counted(len(missing), "run")
+    if jobs is None:
+        return f"{runs} to do."
     known = [estimates[name] for name in missing if name in estimates]
     if not known:
         return f"{runs} to do; time left unknown until the first one ends."

@@ -21,7 +21,7 @@ class Progress:
 
     Args:
         total: Runs of the study.
-        jobs: Runs at once.
+        jobs: Runs at once; ``None`` where a cluster decides, so that no time left can be told.
         console: Where to print.
 
     Attributes:
@@ -29,7 +29,7 @@ class Progress:
         expected: Seconds that a run of a row is expected to take, by the row's name, until one is done.
     """
 
-    def __init__(self, total: int, jobs: int, console: Console) -> None:
+    def __init__(self, total: int, jobs: int | None, console: Console) -> None:
         self.total = total
         self.jobs = jobs
         self.done = 0
@@ -57,16 +57,19 @@ class Progress:
         if start is not None:
             self._seconds.setdefault(row, []).append(time.monotonic() - start)
         place = f"{self.done:>{len(str(self.total))}}/{self.total}"
-        left = f"; {self.left(waiting)}" if self._started else ""
+        left = _appended(self.left(waiting)) if self._started else ""
         print_on(self.console, f"[{place}] {row}, seed {seed}: {text}{left}")
 
     def show(self, waiting: Sequence[str]) -> None:
         """Show what runs and the time left, in a terminal."""
         running = ", ".join(f"{row} (seed {seed})" for row, seed in self._started) or "none"
-        self.status.update(escape(f"{self.done} of {self.total} runs done; running: {running}; {self.left(waiting)}"))
+        left = _appended(self.left(waiting))
+        self.status.update(escape(f"{self.done} of {self.total} runs done; running: {running}{left}"))
 
     def left(self, waiting: Sequence[str]) -> str:
         """Return the time left in words; a row is expected to take as long as its runs so far."""
+        if self.jobs is None:
+            return ""
         expected = {**self.expected, **{row: median(seconds) for row, seconds in self._seconds.items()}}
         if not expected:
             return "time left unknown until the first run ends"
@@ -75,3 +78,7 @@ class Progress:
         running = sum(max(0.0, expected.get(row, typical) - now + start) for (row, _), start in self._started.items())
         seconds = (running + sum(expected.get(row, typical) for row in waiting)) / self.jobs
         return f"about {duration(seconds)} left"
+
+
+def _appended(text: str) -> str:
+    return f"; {text}" if text else ""

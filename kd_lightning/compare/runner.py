@@ -12,7 +12,7 @@ from kd_lightning.compare.progress import Progress
 from kd_lightning.compare.results import Run
 from kd_lightning.compare.rows import PlannedRow
 from kd_lightning.compare.run_key import relevant
-from kd_lightning.compare.store import finished_run, weights_file
+from kd_lightning.compare.store import ended_run, finished_run, weights_file
 from kd_lightning.compare.worker import Job
 from kd_lightning.sources import package_version
 from kd_lightning.wording import duration, shown
@@ -152,7 +152,7 @@ class Runner:
 
     def _ended(self, job: Job, failure: str | None) -> None:
         self._running.discard(job.result)
-        name, found = RunName(job.row, job.seed), finished_run(job.result)
+        name, found = RunName(job.row, job.seed), ended_run(job.result)
         if failure is None and found is not None:
             self.results.files[name] = job.result
             self._print(name, f"{100 * found.test_accuracy:.2f} % after {duration(found.training_seconds)} of training")

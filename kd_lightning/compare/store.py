@@ -76,6 +76,14 @@ def finished_run(result: Path) -> Run | None:
         return None
 
 
+def ended_run(result: Path) -> Run | None:
+    """Return a run that has just ended; ``None`` where it left no results. Its weights are read when they are used."""
+    try:
+        return read_run(result) if weights_file(result).is_file() else None
+    except UserError:
+        return None
+
+
 def classes_file(result: Path) -> Path:
     """Return the file with the true and the predicted class of each test image of a run."""
     return result.with_suffix(".npy")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 import torch
@@ -100,17 +101,20 @@ def attempt(job: Job, *, resumes: bool = False) -> str | None:
         run_job(job, checkpoint, keeps_checkpoints=resumes)
     except UserError as error:
         return shown(" ".join(str(error).split()))
-    except SystemExit:
-        if resumes:
-            raise  # the cluster ends this attempt, and makes another
-        return "SystemExit"
     except BaseException as error:  # anything that the user's network or data source raises
+        if resumes and _ends_attempt(error):
+            raise SystemExit from error
         if (full := disk_full_message(error)) is not None:
             return shown(full)
         traceback.print_exc()
         reason = shown(" ".join(str(error).split()))
         return f"{type(error).__name__}: {reason[:300]} (all of it is in {job.folder / PRINTED})"
     return None
+
+
+def _ends_attempt(error: BaseException) -> bool:
+    """Return whether a cluster ends this attempt to make another, which may kill the command that asks for it."""
+    return isinstance(error, SystemExit) or (isinstance(error, CalledProcessError) and error.cmd[0] == "scontrol")
 
 
 def clear(folder: Path) -> None:

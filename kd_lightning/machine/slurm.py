@@ -22,9 +22,9 @@ def is_restarted() -> bool:
 
 
 def requeue(job: str) -> bool:
-    """Put a job back into the queue, which ends it; return whether SLURM does that."""
+    """Put a job back into the queue, which ends it, often with ``scontrol`` itself; return whether SLURM does that."""
     try:
-        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
+        done = subprocess.run(["scontrol", "requeue", job], check=False, capture_output=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
         return False
-    return True
+    return done.returncode <= 0

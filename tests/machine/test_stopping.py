@@ -46,6 +46,31 @@ with stopping.stoppable():
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("array", "job"), [({}, "12"), ({"SLURM_ARRAY_JOB_ID": "10", "SLURM_ARRAY_TASK_ID": "2"}, "10_2")]
+)
+def test_slurms_signal_ends_a_command_and_runs_its_job_again(
+    array: dict[str, str], job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho $* >{tmp_path}/asked\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    program = """
+with stopping.stoppable():
+    stopping.set_resume_hint(lambda: "all of it is kept.")
+    signal.raise_signal(signal.SIGUSR1)
+"""
+    assert python(program).returncode == -signal.SIGUSR1  # outside of SLURM nobody sends it
+    for name, value in {"SLURM_JOB_ID": "12", **array}.items():
+        monkeypatch.setenv(name, value)
+    done = python(program)
+    assert done.returncode == 128 + signal.SIGUSR1
+    assert done.stderr == f"Stopped by SLURM, which runs job {job} again: it goes on from what is saved.\n"
+    assert (tmp_path / "asked").read_text() == f"requeue {job}\n"
+    (tmp_path / "scontrol").write_text("#!/bin/sh\nexit 1\n")
+    assert python(program).stderr == "Stopped by SLURM; all of it is kept.\n"
+
+
 def test_forks_are_stopped_silently_without_their_parent_and_ignored_signals_stay_ignored() -> None:
     program = """
 signal.signal(signal.SIGINT, signal.SIG_IGN)
