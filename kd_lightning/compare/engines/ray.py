@@ -14,7 +14,7 @@ from kd_lightning.compare.worker import Job, attempt
 from kd_lightning.errors import UserError
 from kd_lightning.machine import stopping
 from kd_lightning.machine.cpu import cores
-from kd_lightning.wording import shown
+from kd_lightning.wording import counted, shown
 
 RETRIES = 2
 """How often a run is done again after its process or its machine has died; one that fails by itself is not."""
@@ -167,5 +167,5 @@ def _not_reached(address: str | None, error: Exception) -> str:
 
 
 def _no_room(threads: int, gpus: float) -> str:
-    gpu = f" and {gpus:g} of a GPU" if gpus else ""
-    return f"no machine of Ray has {threads} CPUs{gpu} for a run; change --threads or --ray.gpus."
+    gpu = f" and {gpus:g} GPU" if gpus else ""
+    return f"no machine of Ray has {counted(threads, 'CPU')}{gpu} for a run; change --threads or --ray.gpus."
