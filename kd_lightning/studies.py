@@ -19,7 +19,7 @@ def compare(
     jobs: int | None = None,
     threads: int | None = None,
     onnx: bool | None = None,
-    engine: Literal["local", "slurm"] | None = None,
+    engine: Literal["local", "slurm", "ray"] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> "StudyResult":
     """Run a study, or what is missing of it, and return its results; it also writes its report, as the command does.
@@ -38,8 +38,8 @@ def compare(
         jobs: Runs at once.
         threads: CPU threads of each run.
         onnx: Whether a run of each row is exported, for its size and its latency.
-        engine: What does the runs: processes here (``local``), or jobs of a cluster (``slurm``); the study's file has
-            the options of these jobs.
+        engine: What does the runs: processes here (``local``), SLURM's jobs (``slurm``), or Ray's tasks (``ray``); the
+            study's file has their options.
         options: Options of ``fit`` that every run gets, such as ``{"trainer.max_epochs": 5}``.
 
     Returns:

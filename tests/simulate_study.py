@@ -1,6 +1,7 @@
 """What a study of many runs costs besides training, measured with runs that sleep instead.
 
 ``python tests/simulate_study.py 1000`` does a study of 1,000 runs of 50 ms, two at once, and prints its time.
+With ``ray`` as a second argument, Ray does it.
 """
 
 import os
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +21,8 @@ from rich.console import Console
 from tiny import TinyDataModule
 
 from kd_lightning.commands import compare as command
+from kd_lightning.compare.engines.ray import RayEngine
+from kd_lightning.compare.results import Run
 from kd_lightning.compare.runner import Results, Runner
 from kd_lightning.compare.store import weights_file, write_run
 from kd_lightning.compare.study import read_request
@@ -33,22 +37,32 @@ WEIGHTS = Path("weights.pth")
 
 
 def simulated_loop(connection: Connection, threads: int) -> None:
-    """Answer each job as a worker does: a sleep, weights, and drawn results for CIFAR-10's 10,000 test images."""
-    runs = [replace(example_run(seed, 0.8, images=10_000, epochs=50), class_count=10) for seed in range(10)]
+    """Answer each job as a worker does."""
+    drawn_runs()
     while True:
         try:
             job = connection.recv()
         except EOFError:
             return
-        time.sleep(SECONDS)
-        write_results(job, replace(runs[(job.seed + len(job.row)) % 10], seed=job.seed))
+        simulate(job)
         connection.send(None)
 
 
-def write_results(job: Job, run: object) -> None:
+def simulate(job: Job) -> None:
+    """Sleep, and leave weights and drawn results for CIFAR-10's 10,000 test images."""
+    time.sleep(SECONDS)
+    write_results(job, replace(drawn_runs()[(job.seed + len(job.row)) % 10], seed=job.seed))
+
+
+@cache
+def drawn_runs() -> list[Run]:
+    return [replace(example_run(seed, 0.8, images=10_000, epochs=50), class_count=10) for seed in range(10)]
+
+
+def write_results(job: Job, run: Run) -> None:
     with atomic_write(weights_file(job.result)) as temporary:
         temporary.write_bytes(WEIGHTS.read_bytes())
-    write_run(run, job.result)  # type: ignore[arg-type]
+    write_run(run, job.result)
 
 
 def write_study() -> None:
@@ -78,14 +92,16 @@ def timed_run(runner: Runner, seeds: Sequence[int]) -> Results:
 original = Runner.run
 
 
-def main(runs: int) -> None:
+def main(runs: int, engine: str) -> None:
     import simulate_study  # worker processes import it by its name
 
     write_study()
     args = ["--config=study.yaml", f"--seeds={runs // 4}", "--output=out", "--jobs=2", "--threads=1"]
+    args.append(f"--engine={engine}")
     request = read_request([*args, "--data=tiny.TinyDataModule", "--data.classes=10", "--trainer.accelerator=cpu"])
     with (
         mock.patch("kd_lightning.compare.pool.worker_loop", simulate_study.simulated_loop),
+        mock.patch.object(command, "RayEngine", partial(RayEngine, work=simulate_study.simulate)),
         mock.patch.object(Runner, "run", timed_run),
         Path("printed.txt").open("w") as printed,
     ):
@@ -97,4 +113,4 @@ def main(runs: int) -> None:
 if __name__ == "__main__":
     with TemporaryDirectory() as folder:
         os.chdir(folder)
-        main(int(sys.argv[1]))
+        main(int(sys.argv[1]), *(sys.argv[2:] or ["local"]))

@@ -12,6 +12,7 @@ from rich.console import Console
 from kd_lightning.compare.assemble import assemble, machine, protocol, versions
 from kd_lightning.compare.costs import add_costs
 from kd_lightning.compare.engines import Engine
+from kd_lightning.compare.engines.ray import RayEngine, check_ray
 from kd_lightning.compare.engines.slurm import SlurmEngine, check_slurm
 from kd_lightning.compare.estimate import estimate_rows, expectation
 from kd_lightning.compare.pool import Pool
@@ -58,6 +59,8 @@ def compare(request: Request, args: Sequence[str], console: Console) -> tuple[An
     start, study = time.monotonic(), request.study
     if study.engine == "slurm":
         check_slurm()
+    elif study.engine == "ray":
+        check_ray()
     rows = plan_rows(request)
     for weights in sorted({path for row in rows for path in row.built.found.values()}):
         print_weights("Teacher", weights)
@@ -70,6 +73,7 @@ def compare(request: Request, args: Sequence[str], console: Console) -> tuple[An
         settings = _settings(request, rows, plan, args)
         print_plan(rows, settings, request.output, console)
         runner = _runner(request, rows, plan, console)
+        settings = replace(settings, machine=machine(runner.engine.jobs, study.threads_each))
         for seeds in plan.stages(study.seeds):
             results = runner.run(seeds)
             no_costs = _add_costs(rows, results, console) if study.onnx else {}
@@ -101,7 +105,7 @@ def _settings(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, arg
         epochs=0,
         seeds=(),
         plan=plan,
-        machine=machine(jobs_at_once(rows, study), study.threads_each),
+        machine="",
         versions=versions(),
         command=shlex.join([PROGRAM, *args]),
         new_study=new_study_command(args, plan, request.output),
@@ -130,20 +134,20 @@ def _runner(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, conso
     study, (*earlier, seeds) = request.study, plan.stages(request.study.seeds)
     shared, threads = study.teachers == "one", study.threads_each
     total = len(run_names(rows, seeds, shared_teacher=shared))
-    jobs = min(total, jobs_at_once(rows, study))
+    engine = _engine(request, min(total, jobs_at_once(rows, study)))
+    jobs = min(total, engine.jobs)
     runs = f"{'up to ' if earlier else ''}{total} runs, {jobs} at once"
     print_on(console, f"{request.name}: {runs}; each is kept in {request.output}")
-    here = study.engine == "local"
-    progress = Progress(total, jobs if here else None, console)
-    engine = _engine(request, jobs)
+    known = None if study.engine == "slurm" else jobs
+    progress = Progress(total, known, console)
     runner = Runner(rows, seeds, request.output, shared_teacher=shared, engine=engine, progress=progress)
     missing = runner.missing()
     with console.status("timing a few steps of each row"):
-        timed = [row for row in rows if row.title in missing] if here else []
+        timed = [row for row in rows if row.title in missing] if study.engine == "local" else []
         estimates = estimate_rows(timed, threads)
     progress.expected = {name: found.run for name, found in estimates.items()}
     teachers = 1 if shared or study.teacher is None else len(seeds)
-    print_on(console, expectation(estimates, missing, teachers, jobs if here else None))
+    print_on(console, expectation(estimates, missing, teachers, known))
     return runner
 
 
@@ -151,6 +155,8 @@ def _engine(request: Request, jobs: int) -> Engine:
     study = request.study
     if study.engine == "slurm":
         return SlurmEngine(study.slurm, request.output, jobs=jobs, threads=study.threads_each)
+    if study.engine == "ray":
+        return RayEngine(study.ray, jobs=study.jobs, threads=study.threads_each)
     return Pool(jobs, study.threads_each)
 
 

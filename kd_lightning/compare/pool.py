@@ -24,12 +24,12 @@ class Pool:
     """Runs jobs in worker processes, which start when they are needed and run one job after another.
 
     Args:
-        size: Largest number of processes.
+        jobs: Largest number of processes.
         threads: CPU threads of each.
     """
 
-    def __init__(self, size: int, threads: int) -> None:
-        self.size = size
+    def __init__(self, jobs: int, threads: int) -> None:
+        self.jobs = jobs
         self.threads = threads
         self._workers: list[_Worker] = []
 
@@ -49,7 +49,7 @@ class Pool:
     @property
     def has_room(self) -> bool:
         """Whether another job can be started."""
-        return len(self.running) < self.size
+        return len(self.running) < self.jobs
 
     def start(self, job: Job) -> None:
         """Run a job in an idle process, or in a new one."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from kd_lightning.compare.engines.options import SlurmOptions
+from kd_lightning.compare.engines.options import RayOptions, SlurmOptions
 from kd_lightning.errors import UserError
 from kd_lightning.files import LONGEST_NAME
 from kd_lightning.machine.cpu import cores
@@ -94,8 +94,9 @@ class StudyConfig:
         threads: CPU threads of each run; defaults to an eighth of the cores, but at least one. The last digits of the
             results depend on it; they never depend on ``jobs``.
         onnx: Export a run of each row to ONNX at the end, for its size and its latency on this machine.
-        engine: What does the runs: processes here (``local``), or jobs of a cluster (``slurm``).
+        engine: What does the runs: processes here (``local``), SLURM's jobs (``slurm``), or Ray's tasks (``ray``).
         slurm: What each job of ``--engine slurm`` gets.
+        ray: Where ``--engine ray`` does the runs.
 
     Raises:
         UserError: A number is too small, the looks do not rise, or two rows have the same name.
@@ -113,8 +114,9 @@ class StudyConfig:
     jobs: int | None = None
     threads: int | None = None
     onnx: bool = True
-    engine: Literal["local", "slurm"] = "local"
+    engine: Literal["local", "slurm", "ray"] = "local"
     slurm: SlurmOptions = field(default_factory=SlurmOptions)
+    ray: RayOptions = field(default_factory=RayOptions)
 
     def __post_init__(self) -> None:
         for name, least in {"seeds": 1, "jobs": 1, "threads": 1, "first_seed": 0}.items():
@@ -195,7 +197,7 @@ def read_request(args: Sequence[str]) -> Request:
     parsed = parser.parse_args(own)
     values = {item.name: parsed[item.name] for item in fields(StudyConfig)}  # jsonargparse would build what rows name
     rows = {name: values[name] and RowConfig(**vars(values[name])) for name in ("teacher", "baseline")}
-    values["slurm"] = SlurmOptions(**vars(values["slurm"]))
+    values |= {"slurm": SlurmOptions(**vars(values["slurm"])), "ray": RayOptions(**vars(values["ray"]))}
     study = StudyConfig(**{**values, **rows, "compared": [RowConfig(**vars(row)) for row in values["compared"]]})
     return Request(Path(parsed.config[0].relative).stem, study, (*_as_args(study.options, "the study"), *each_run))
 

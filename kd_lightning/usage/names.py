@@ -27,6 +27,7 @@ STUDY_ONLY = (
     "onnx",
     "engine",
     "slurm",
+    "ray",
 )
 """Options of ``compare`` that no other command has."""
 

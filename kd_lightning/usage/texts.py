@@ -83,8 +83,9 @@ options:
   --jobs N                  runs at once (default: as many as there is room for)
   --threads N               CPU threads of each run
   --onnx false              no ONNX file, so no size and latency
-  --engine NAME             local, or slurm: each run is a job of a cluster
+  --engine NAME             local, slurm or ray: each run is a job of a cluster
   --slurm.OPTION VALUE      partition, time, gpus, cpus, memory, setup of a job
+  --ray.OPTION VALUE        address of a cluster, gpus of a run, as in 0.25
   --trainer.OPTION VALUE    an option of `fit` for every run; --model and
                             --data, too, as in --trainer.max_epochs 5
 

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kd_lightning.commands.compare import main
+from kd_lightning.compare import worker
 from kd_lightning.compare.engines import slurm, squeue
 from kd_lightning.compare.engines.node import OnNode, failure_file
 from kd_lightning.compare.engines.options import SlurmOptions
@@ -17,7 +20,7 @@ from kd_lightning.compare.engines.slurm import SlurmEngine
 from kd_lightning.compare.engines.squeue import Listed, Place
 from kd_lightning.compare.measure import made_on
 from kd_lightning.compare.store import classes_file, read_run, weights_file
-from kd_lightning.compare.worker import Job, checkpoint_of, run_job
+from kd_lightning.compare.worker import Job, attempt, checkpoint_of, run_job
 from kd_lightning.errors import UserError
 from kd_lightning.networks.weights import read_weights
 
@@ -175,3 +178,15 @@ def test_a_machine_without_slurm_is_told_so(temp_folder: Path, monkeypatch: pyte
     monkeypatch.setenv("PATH", str(temp_folder))
     with pytest.raises(UserError, match="there is no srun here; start the study on a login node"):
         main(["compare", "--config=quickstart_compare.yaml", "--engine=slurm"])
+
+
+def test_an_attempt_that_the_cluster_ends_is_no_failure(temp_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job("row", 0, [], Path("logs/row/seed_0"), Path("runs/key.json"), {})
+    monkeypatch.setattr(worker, "_print_to", lambda path: None)
+    killed = CalledProcessError(-15, ["scontrol", "requeue", "12"])  # by SLURM, with all of the job
+    for error in (SystemExit(-1), killed):
+        monkeypatch.setattr(worker, "run_job", Mock(side_effect=error))
+        with pytest.raises(SystemExit):
+            attempt(job, resumes=True)
+    monkeypatch.setattr(worker, "run_job", Mock(side_effect=CalledProcessError(1, ["other"])))
+    assert str(attempt(job, resumes=True)).startswith("CalledProcessError: Command '['other']'")

@@ -14,9 +14,11 @@ class Engine(Protocol):
     may be called for a run that an earlier process of the study has started: the engine then goes on waiting for it.
 
     Attributes:
+        jobs: Runs at once.
         threads: CPU threads of each run, on which the last digits of its numbers depend.
     """
 
+    jobs: int
     threads: int
 
     @property

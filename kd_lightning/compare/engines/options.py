@@ -38,3 +38,24 @@ class SlurmOptions:
                 raise UserError(f"--slurm.{name} is {value}, but it must be {minimum} or more.")
         if self.memory is not None and not 0 < self.memory < float("inf"):
             raise UserError(f"--slurm.memory is {self.memory:g}, but it must be a number of GB above 0.")
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Where ``--engine ray`` does runs.
+
+    Args:
+        address: A Ray cluster's, such as ``10.0.0.1:6379``; by default Ray is started on this machine for the study.
+        gpus: Part of a GPU that each run takes, from 0 to 1, as in ``0.25`` for four runs on one; defaults to 1 where
+            there are GPUs.
+
+    Raises:
+        UserError: ``gpus`` is not from 0 to 1.
+    """
+
+    address: str | None = None
+    gpus: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.gpus is not None and not 0 <= self.gpus <= 1:
+            raise UserError(f"--ray.gpus is {self.gpus}, but it must be from 0 to 1: a run trains on one GPU.")
