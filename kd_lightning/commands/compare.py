@@ -5,26 +5,31 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from kd_lightning.compare.assemble import assemble, machine, protocol, versions
+from kd_lightning.compare.choice import tuning_seeds
 from kd_lightning.compare.costs import add_costs
+from kd_lightning.compare.digests import row_digests, setting_digests
 from kd_lightning.compare.estimate import estimate_rows, expectation
 from kd_lightning.compare.pool import Pool
 from kd_lightning.compare.progress import Progress, print_on
 from kd_lightning.compare.results import Settings
-from kd_lightning.compare.rows import PlannedRow, plan_rows, read_data, row_digests
+from kd_lightning.compare.rows import PlannedRow, plan_rows, read_data
 from kd_lightning.compare.runner import Results, Runner, run_names
 from kd_lightning.compare.store import claimed
 from kd_lightning.compare.study import Request, StudyConfig, read_request
 from kd_lightning.compare.study_plan import FILE as PLAN
-from kd_lightning.compare.study_plan import StudyPlan, ensure_plan, new_study_command
+from kd_lightning.compare.study_plan import StudyPlan, add_choices, ensure_plan, new_study_command
+from kd_lightning.compare.tuning import Tuning
 from kd_lightning.machine import stopping
 from kd_lightning.machine.cpu import cores
 from kd_lightning.machine.terminal import PROGRAM
 from kd_lightning.report.analysis import Analysis, analyse
+from kd_lightning.report.choices import choice_sentence
 from kd_lightning.report.error_control import TYPICAL, new_study, seeds_in_words, trial
 from kd_lightning.report.outputs import write_report
 from kd_lightning.report.statistics import MIN_RUNS
@@ -56,13 +61,15 @@ def compare(request: Request, args: Sequence[str], console: Console) -> tuple[An
     for weights in sorted({row.built.found for row in rows if row.built.found is not None}):
         print_weights("Teacher", weights)
     read_data(rows)
-    digests = row_digests(rows, study.teachers, study.threads_each)
+    digests = row_digests(rows, study)
     with claimed(request.output):
-        plan = ensure_plan(study, digests, request.output)
+        plan = ensure_plan(study, digests, request.output, setting_digests(rows, study))
         for row in rows:
             row.exploratory = plan.reason(row.title, digests[row.title]) if row.role == "student" else ""
         settings = _settings(request, rows, plan, args)
         print_plan(rows, settings, request.output, console)
+        rows, plan = _choose_settings(request, rows, plan, console)
+        settings = replace(settings, plan=plan)
         runner = _runner(request, rows, plan, console)
         for seeds in plan.stages(study.seeds):
             results = runner.run(seeds)
@@ -119,21 +126,43 @@ def print_plan(rows: Sequence[PlannedRow], settings: Settings, folder: Path, con
     print_on(console, "\n".join(lines))
 
 
-def _runner(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, console: Console) -> Runner:
-    """Return what does the runs, after printing how many they are and how long they take."""
-    study, (*earlier, seeds) = request.study, plan.stages(request.study.seeds)
-    shared, jobs, threads = study.teachers == "one", jobs_at_once(rows, study), study.threads_each
-    total = len(run_names(rows, seeds, shared_teacher=shared))
-    runs = f"{'up to ' if earlier else ''}{total} runs, {jobs} at once"
+def _choose_settings(
+    request: Request, rows: list[PlannedRow], plan: StudyPlan, console: Console
+) -> tuple[list[PlannedRow], StudyPlan]:
+    """Choose the settings of rows that have several; return the rows, and the plan with the choices."""
+    if not any(row.settings for row in rows):
+        return rows, plan
+    seeds = tuning_seeds(plan.first_seed, request.study.tuning_seeds)
+    teachers = [row for row in rows if row.role == "teacher"]
+
+    def run(settings: Sequence[PlannedRow]) -> Results:
+        return _runner(request, [*teachers, *settings], plan, console, seeds).run(seeds)
+
+    rows = Tuning(request, rows, seeds, run).choose(plan)
+    choices = {row.title: row.choice for row in rows if row.choice is not None}
+    print_on(console, "\n".join(choice_sentence(name, choice) for name, choice in choices.items()))
+    return rows, add_choices(plan, choices, row_digests(rows, request.study), request.output)
+
+
+def _runner(
+    request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, console: Console, tuning: Sequence[int] = ()
+) -> Runner:
+    """Return what does the runs of the study, or those of its tuning seeds, after printing how long they take."""
+    study, (*earlier, seeds) = request.study, [tuning] if tuning else plan.stages(request.study.seeds)
+    teacher, jobs, threads = study.shared_teacher(plan.first_seed), jobs_at_once(rows, study), study.threads_each
+    total = len(run_names(rows, seeds, teacher))
+    runs = f"{'up to ' if earlier else ''}{total} runs{' to choose settings' if tuning else ''}, {jobs} at once"
     print_on(console, f"{request.name}: {runs}; each is kept in {request.output}")
     progress = Progress(total, jobs, console)
     engine = Pool(jobs, threads)
-    runner = Runner(rows, seeds, request.output, shared_teacher=shared, engine=engine, progress=progress)
+    how: dict[str, Any] = {"teacher_seed": teacher, "tuning": bool(tuning)}
+    runner = Runner(rows, seeds, request.output, engine=engine, progress=progress, **how)
     missing = runner.missing()
     with console.status("timing a few steps of each row"):
-        estimates = estimate_rows([row for row in rows if row.title in missing], threads)
+        timed = {(row.row.config if tuning else row.title): row for row in rows if row.title in missing}
+        estimates = estimate_rows(list(timed.values()), threads)
     progress.expected = {name: found.run for name, found in estimates.items()}
-    teachers = 1 if shared or study.teacher is None else len(seeds)
+    teachers = 1 if teacher is not None or study.teacher is None else len(seeds)
     print_on(console, expectation(estimates, missing, teachers, jobs))
     return runner
 

@@ -108,6 +108,7 @@ def _row(planned: PlannedRow, results: Results, request: Request, no_costs: str)
         reported=None if row.reported is None else row.reported / 100,
         no_costs=no_costs,
         exploratory=planned.exploratory,
+        choice=planned.choice,
     )
 
 

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from kd_lightning.callbacks import SaveWeights
 from kd_lightning.callbacks.trainer_callbacks import callbacks_of
-from kd_lightning.compare.fit import StudyFit
+from kd_lightning.compare.fit import StudyFit, TuningFit
 from kd_lightning.compare.measure import Measure
 from kd_lightning.compare.results import Run, finite
 from kd_lightning.compare.store import weights_file, write_run
@@ -41,6 +41,7 @@ class Job:
         folder: Folder of its logs.
         result: The file of its results; its weights lie beside it.
         hyperparameters: Its hyper-parameters in TensorBoard.
+        tuning: Whether it is measured on validation images only.
     """
 
     row: str
@@ -49,6 +50,7 @@ class Job:
     folder: Path
     result: Path
     hyperparameters: dict[str, Any]
+    tuning: bool = False
 
 
 def worker_loop(connection: Connection, threads: int) -> None:
@@ -120,7 +122,7 @@ def _print_to(path: Path) -> None:
 
 def run_job(job: Job) -> None:
     """Fit and test; write the weights, and last the results."""
-    done = run(job.args, StudyFit, folder=job.folder)
+    done = run(job.args, TuningFit if job.tuning else StudyFit, folder=job.folder)
     measured = callbacks_of(done.trainer, Measure)[0].run(job.seed)
     _log_hyperparameters(done, job.hyperparameters, measured)
     saved = callbacks_of(done.trainer, SaveWeights)[0]
