@@ -63,6 +63,7 @@ def compare(request: Request, args: Sequence[str], console: Console) -> tuple[An
     read_data(rows)
     digests = row_digests(rows, study)
     with claimed(request.output):
+        resumed = any(request.output.glob("runs/*.json"))
         plan = ensure_plan(study, digests, request.output, setting_digests(rows, study))
         for row in rows:
             row.exploratory = plan.reason(row.title, digests[row.title]) if row.role == "student" else ""
@@ -75,7 +76,8 @@ def compare(request: Request, args: Sequence[str], console: Console) -> tuple[An
             results = runner.run(seeds)
             no_costs = _add_costs(rows, results, console) if study.onnx else {}
             settings = replace(settings, seeds=tuple(seeds))
-            done = assemble(request, rows, results, settings, no_costs, time.monotonic() - start)
+            seconds = None if resumed else time.monotonic() - start
+            done = assemble(request, rows, results, settings, no_costs, seconds)
             analysis = analyse(done)
             page, *_ = write_report(analysis, request.output)
             if not analysis.goes_on:

@@ -110,7 +110,8 @@ def runs_to_csv(analysis: Analysis) -> str:
 
 def choices_to_csv(analysis: Analysis) -> str:
     """Return one line a setting that was tried; empty where none were."""
-    return _csv(choices_to_lines(analysis.study))
+    lines = choices_to_lines(analysis.study)
+    return _csv(lines) if lines else ""
 
 
 def to_json(analysis: Analysis) -> str:

@@ -15,7 +15,18 @@ TRAINER = "pytorch/trainer/trainer.py"
 
 EVERYWHERE = ("help",)
 OF_CONFIGS = ("config", "print_config", "seed_everything", "trainer", "model", "data", "files", "baseline", "quiet")
-STUDY_ONLY = ("compared", "options", "teachers", "seeds", "first_seed", "looks", "jobs", "threads", "onnx")
+STUDY_ONLY = (
+    "compared",
+    "options",
+    "teachers",
+    "seeds",
+    "first_seed",
+    "tuning_seeds",
+    "looks",
+    "jobs",
+    "threads",
+    "onnx",
+)
 """Options of ``compare`` that no other command has."""
 
 TOP: dict[str, tuple[str, ...]] = {
