@@ -110,8 +110,8 @@ def plan_setting(
         UserError: The setting is wrong, or does not fit the teacher.
     """
     found = _plan(planned.row.at(setting, number), planned.role, request, teacher)
-    codes = code_digests({found.title: found.config}, ())
-    found.code = next((of.code for of in planned.settings if of.config == found.config), "") or codes[found.title]
+    same = next((of for of in planned.settings if of.config == found.config), None)
+    found.code = same.code if same else code_digests({found.title: found.config}, ())[found.title]
     read_data([found], planned.settings)
     _check_validation([*planned.settings, found])
     return found

@@ -26,6 +26,7 @@ from kd_lightning.compare.row_config import RowConfig, Search, setting_text
 from kd_lightning.compare.store import read_run, weights_file, write_run
 from kd_lightning.compare.worker import Job, run_job
 from kd_lightning.errors import UserError
+from kd_lightning.report import figures
 from kd_lightning.report.analysis import NOTHING, Analysis, analyse
 from kd_lightning.report.latex import to_latex
 from kd_lightning.report.looks import give_verdicts
@@ -97,6 +98,9 @@ def jobs(temp_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     monkeypatch.setattr(command, "Pool", MadeUp)
     monkeypatch.setattr(command, "estimate_rows", lambda *_: {})
     monkeypatch.setattr(rows, "run", built)
+    monkeypatch.setattr(rows, "code_digests", lambda configs, _: dict.fromkeys(configs, ""))
+    for name, plot in figures.PLOTS.items():  # these have tests of their own
+        monkeypatch.setitem(figures.PLOTS, name, replace(plot, panels=lambda _: []))
     monkeypatch.setattr(command, "write_report", keep)
     return MadeUp.started
 
