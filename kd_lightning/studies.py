@@ -14,6 +14,7 @@ def compare(
     seeds: int | None = None,
     first_seed: int | None = None,
     looks: Sequence[int] | None = None,
+    tuning_seeds: int | None = None,
     teachers: Literal["one", "per_seed"] | None = None,
     output: str | Path | None = None,
     jobs: int | None = None,
@@ -33,6 +34,7 @@ def compare(
             at which verdicts are given.
         first_seed: The first seed; a new study on the same question takes new seeds.
         looks: Numbers of seeds at which verdicts are given, such as ``[5, 10, 20]``.
+        tuning_seeds: Number of other seeds with which each setting of a row's ``grid`` or ``search`` is tried.
         teachers: Whether all seeds share ``one`` teacher, or each has its own (``per_seed``).
         output: Folder of the report, the finished runs and the logs; ``lightning_logs/STUDY`` by default.
         jobs: Runs at once.
@@ -52,12 +54,13 @@ def compare(
     from rich.console import Console
 
     from kd_lightning.commands.compare import compare
-    from kd_lightning.compare.study import as_text, read_request
+    from kd_lightning.compare.row_config import as_text
+    from kd_lightning.compare.study import read_request
     from kd_lightning.report.result import StudyResult
     from kd_lightning.training.console import quieten
 
     quieten()
-    numbers = {"seeds": seeds, "first_seed": first_seed, "jobs": jobs, "threads": threads}
+    numbers = {"seeds": seeds, "first_seed": first_seed, "tuning_seeds": tuning_seeds, "jobs": jobs, "threads": threads}
     texts = {"teachers": teachers, "output": output and str(output), "engine": engine}
     own = numbers | texts | {"looks": looks and list(looks), "onnx": onnx}
     given = {name: value for name, value in own.items() if value is not None} | dict(options or {})

@@ -5,12 +5,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from kd_lightning.compare.assemble import assemble, machine, protocol, versions
+from kd_lightning.compare.choice import tuning_seeds
 from kd_lightning.compare.costs import add_costs
+from kd_lightning.compare.digests import row_digests, setting_digests
 from kd_lightning.compare.engines import Engine
 from kd_lightning.compare.engines.ray import RayEngine, check_ray
 from kd_lightning.compare.engines.slurm import SlurmEngine, check_slurm
@@ -18,16 +21,18 @@ from kd_lightning.compare.estimate import estimate_rows, expectation
 from kd_lightning.compare.pool import Pool
 from kd_lightning.compare.progress import Progress, print_on
 from kd_lightning.compare.results import Settings
-from kd_lightning.compare.rows import PlannedRow, plan_rows, read_data, row_digests
+from kd_lightning.compare.rows import PlannedRow, plan_rows, read_data
 from kd_lightning.compare.runner import Results, Runner, run_names
 from kd_lightning.compare.store import claimed
 from kd_lightning.compare.study import Request, StudyConfig, read_request
 from kd_lightning.compare.study_plan import FILE as PLAN
-from kd_lightning.compare.study_plan import StudyPlan, ensure_plan, new_study_command
+from kd_lightning.compare.study_plan import StudyPlan, add_choices, ensure_plan, new_study_command
+from kd_lightning.compare.tuning import Tuning
 from kd_lightning.machine import stopping
 from kd_lightning.machine.cpu import cores
 from kd_lightning.machine.terminal import PROGRAM
 from kd_lightning.report.analysis import Analysis, analyse
+from kd_lightning.report.choices import choice_sentence
 from kd_lightning.report.error_control import TYPICAL, new_study, seeds_in_words, trial
 from kd_lightning.report.outputs import write_report
 from kd_lightning.report.statistics import MIN_RUNS
@@ -65,20 +70,24 @@ def compare(request: Request, args: Sequence[str], console: Console) -> tuple[An
     for weights in sorted({path for row in rows for path in row.built.found.values()}):
         print_weights("Teacher", weights)
     read_data(rows)
-    digests = row_digests(rows, study.teachers, study.threads_each)
+    digests = row_digests(rows, study)
     with claimed(request.output):
-        plan = ensure_plan(study, digests, request.output)
+        resumed = any(request.output.glob("runs/*.json"))
+        plan = ensure_plan(study, digests, request.output, setting_digests(rows, study))
         for row in rows:
             row.exploratory = plan.reason(row.title, digests[row.title]) if row.role == "student" else ""
         settings = _settings(request, rows, plan, args)
         print_plan(rows, settings, request.output, console)
+        rows, plan = _choose_settings(request, rows, plan, console)
+        settings = replace(settings, plan=plan)
         runner = _runner(request, rows, plan, console)
         settings = replace(settings, machine=machine(runner.engine.jobs, study.threads_each))
         for seeds in plan.stages(study.seeds):
             results = runner.run(seeds)
             no_costs = _add_costs(rows, results, console) if study.onnx else {}
             settings = replace(settings, seeds=tuple(seeds))
-            done = assemble(request, rows, results, settings, no_costs, time.monotonic() - start)
+            seconds = None if resumed else time.monotonic() - start
+            done = assemble(request, rows, results, settings, no_costs, seconds)
             analysis = analyse(done)
             page, *_ = write_report(analysis, request.output)
             if not analysis.goes_on:
@@ -129,24 +138,45 @@ def print_plan(rows: Sequence[PlannedRow], settings: Settings, folder: Path, con
     print_on(console, "\n".join(lines))
 
 
-def _runner(request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, console: Console) -> Runner:
-    """Return what does the runs, after printing how many they are and how long they take."""
-    study, (*earlier, seeds) = request.study, plan.stages(request.study.seeds)
-    shared, threads = study.teachers == "one", study.threads_each
-    total = len(run_names(rows, seeds, shared_teacher=shared))
+def _choose_settings(
+    request: Request, rows: list[PlannedRow], plan: StudyPlan, console: Console
+) -> tuple[list[PlannedRow], StudyPlan]:
+    """Choose the settings of rows that have several; return the rows, and the plan with the choices."""
+    if not any(row.settings for row in rows):
+        return rows, plan
+    seeds = tuning_seeds(plan.first_seed, request.study.tuning_seeds)
+    teachers = [row for row in rows if row.role == "teacher"]
+
+    def run(settings: Sequence[PlannedRow]) -> Results:
+        return _runner(request, [*teachers, *settings], plan, console, seeds).run(seeds)
+
+    rows = Tuning(request, rows, seeds, run).choose(plan)
+    choices = {row.title: row.choice for row in rows if row.choice is not None}
+    print_on(console, "\n".join(choice_sentence(name, choice) for name, choice in choices.items()))
+    return rows, add_choices(plan, choices, row_digests(rows, request.study), request.output)
+
+
+def _runner(
+    request: Request, rows: Sequence[PlannedRow], plan: StudyPlan, console: Console, tuning: Sequence[int] = ()
+) -> Runner:
+    """Return what does the runs of the study, or those of its tuning seeds, after printing how long they take."""
+    study, (*earlier, seeds) = request.study, [tuning] if tuning else plan.stages(request.study.seeds)
+    teacher, threads = study.shared_teacher(plan.first_seed), study.threads_each
+    total = len(run_names(rows, seeds, teacher))
     engine = _engine(request, min(total, jobs_at_once(rows, study)))
     jobs = min(total, engine.jobs)
-    runs = f"{'up to ' if earlier else ''}{total} runs, {jobs} at once"
+    runs = f"{'up to ' if earlier else ''}{total} runs{' to choose settings' if tuning else ''}, {jobs} at once"
     print_on(console, f"{request.name}: {runs}; each is kept in {request.output}")
     known = None if study.engine == "slurm" else jobs
     progress = Progress(total, known, console)
-    runner = Runner(rows, seeds, request.output, shared_teacher=shared, engine=engine, progress=progress)
+    how: dict[str, Any] = {"teacher_seed": teacher, "tuning": bool(tuning)}
+    runner = Runner(rows, seeds, request.output, engine=engine, progress=progress, **how)
     missing = runner.missing()
     with console.status("timing a few steps of each row"):
-        timed = [row for row in rows if row.title in missing] if study.engine == "local" else []
-        estimates = estimate_rows(timed, threads)
+        timed = {(row.row.config if tuning else row.title): row for row in rows if row.title in missing}
+        estimates = estimate_rows(list(timed.values()) if study.engine == "local" else [], threads)
     progress.expected = {name: found.run for name, found in estimates.items()}
-    teachers = 1 if shared or study.teacher is None else len(seeds)
+    teachers = 1 if teacher is not None or study.teacher is None else len(seeds)
     print_on(console, expectation(estimates, missing, teachers, known))
     return runner
 

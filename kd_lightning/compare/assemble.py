@@ -28,7 +28,7 @@ def assemble(
     results: Results,
     settings: Settings,
     no_costs: Mapping[str, str],
-    seconds: float,
+    seconds: float | None,
 ) -> Study:
     """Return the study with all its results.
 
@@ -38,7 +38,7 @@ def assemble(
         results: The outcome of the runs.
         settings: How it was run, without what only its runs show.
         no_costs: Why rows have no ONNX size and latency, by their names.
-        seconds: Time since it was started.
+        seconds: Time since it was started; ``None`` where it was resumed.
     """
     rows = tuple(_row(row, results, request, no_costs.get(row.title, "")) for row in planned)
     epochs = [len(run.curves.epochs) for row in rows if row.role == "baseline" for run in row.runs]
@@ -135,6 +135,7 @@ def _row(planned: PlannedRow, results: Results, request: Request, no_costs: str)
         reported=None if row.reported is None else row.reported / 100,
         no_costs=no_costs,
         exploratory=planned.exploratory,
+        choice=planned.choice,
     )
 
 

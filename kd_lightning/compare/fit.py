@@ -8,10 +8,12 @@ from lightning.pytorch import Trainer
 
 from kd_lightning.callbacks import LogHyperparameters, LogTestPictures, SaveOnInterrupt
 from kd_lightning.callbacks.curves import Curves
+from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.compare.measure import Measure
 from kd_lightning.compare.run_key import own_callbacks
 from kd_lightning.data import ImageDataModule
 from kd_lightning.errors import UserError
+from kd_lightning.tasks import Task
 from kd_lightning.training.checks import TeacherPart, check_trainer, teachers_of
 from kd_lightning.training.cli import TrainingCLI
 from kd_lightning.training.first import find, teacher_run
@@ -64,6 +66,16 @@ class StudyFit(TrainingCLI):
         own = [call for call in trainer.callbacks if not isinstance(call, left_out)]  # type: ignore[attr-defined]
         trainer.callbacks[:] = own  # type: ignore[attr-defined]
         return trainer
+
+
+class TuningFit(StudyFit):
+    """A run that helps to choose a setting: it is measured on the validation images, and not on the test images."""
+
+    def fit(self, model: Task, **kwargs: Any) -> None:
+        """Train, then evaluate the validation split once more: the end of training may have changed the weights."""
+        self.trainer.fit(model, weights_only=True, **kwargs)
+        self.trainer.validate(model, datamodule=self.datamodule, verbose=False)
+        callbacks_of(self.trainer, Measure)[0].take_validation(self.trainer, self.datamodule.num_classes)
 
 
 class BuiltOnly(StudyFit):

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from kd_lightning.compare.choice import Choice
 from kd_lightning.compare.study_plan import StudyPlan
 
 Role = Literal["teacher", "baseline", "student"]
@@ -50,7 +51,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run, evaluated once on the test split at its last epoch.
+    """One finished run, evaluated once on the test split at its last epoch; a tuning run has no test images.
 
     Attributes:
         seed: Seed of the run; runs of different rows with the same seed are paired.
@@ -104,7 +105,7 @@ class Run:
     @property
     def test_accuracy(self) -> float:
         """Share of test images classified correctly, in [0, 1]."""
-        return float(self.correct.mean())
+        return float(self.correct.mean()) if len(self.labels) else math.nan
 
     @property
     def class_accuracy(self) -> tuple[float, ...]:
@@ -116,7 +117,7 @@ class Run:
         plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ARRAYS}
         plain["curves"], plain["confusion"] = self.curves.to_plain(), self.confusion
         plain["test_loss"], plain["calibration_error"] = finite(self.test_loss), finite(self.calibration_error)
-        plain["test_accuracy"] = self.test_accuracy
+        plain["test_accuracy"] = finite(self.test_accuracy)
         plain["class_accuracy"] = [finite(value) for value in self.class_accuracy]
         return plain
 
@@ -159,6 +160,7 @@ class Row:
         reported: Test accuracy in [0, 1] that others reported for this row.
         no_costs: Why its network has no ONNX size and latency; empty where it has, or where none are requested.
         exploratory: Why the study's plan leaves it out, so that it has no verdict; empty where the plan has it.
+        choice: How its setting was chosen, where several were tried.
     """
 
     name: str
@@ -169,6 +171,7 @@ class Row:
     reported: float | None = None
     no_costs: str = ""
     exploratory: str = ""
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True)
@@ -227,8 +230,10 @@ class Study:
         rows = [{**vars(row), "runs": [run.to_plain() for run in row.runs]} for row in self.rows]
         for row in rows:
             row["failures"] = [asdict(failure) for failure in row["failures"]]
+            row["choice"] = row["choice"] and row["choice"].to_plain()
+        settings = {**asdict(self.settings), "plan": self.settings.plan.to_plain()}
         names = {"name": self.name, "class_names": list(self.class_names)}
-        return {**names, "settings": asdict(self.settings), "rows": rows}
+        return {**names, "settings": settings, "rows": rows}
 
 
 def finite(value: float | None) -> float | None:

@@ -1,19 +1,19 @@
 """The rows of a study before any run starts: their arguments, configs and data."""
 
-import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kd_lightning.compare.choice import Choice
 from kd_lightning.compare.fit import BuiltOnly
 from kd_lightning.compare.results import Role
+from kd_lightning.compare.row_config import RowConfig, Setting
 from kd_lightning.compare.run_key import KeyOfRow, code_digests, fingerprint
-from kd_lightning.compare.study import Request, RowConfig
+from kd_lightning.compare.study import Request
 from kd_lightning.data import ImageDataModule
 from kd_lightning.data.compatibility import check_data
-from kd_lightning.digest import digest
 from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.networks import Network
@@ -39,6 +39,9 @@ class PlannedRow:
         data: Its data, which rows with the same config of data share; set by ``read_data``.
         fingerprint: That of its data; set by ``read_data``.
         exploratory: Why the study's plan leaves it out; empty where the plan has it, and for teacher and baseline.
+        settings: Where its setting is to be chosen, a row for each one (of a search, for the ends of its space); it is
+            itself the first of them until then.
+        choice: How its setting was chosen.
     """
 
     row: RowConfig
@@ -50,6 +53,8 @@ class PlannedRow:
     code: str = ""
     fingerprint: dict[str, str] = field(default_factory=dict)
     exploratory: str = ""
+    settings: "list[PlannedRow]" = field(default_factory=list)
+    choice: Choice | None = None
 
     def __post_init__(self) -> None:
         self.data: ImageDataModule = self.built.datamodule
@@ -82,16 +87,42 @@ def plan_rows(request: Request) -> list[PlannedRow]:
     planned: list[PlannedRow] = []
     for row in study.rows:
         role: Role = "teacher" if row is study.teacher else "baseline" if row is study.baseline else "student"
-        planned.append(_plan(row, role, request, learns=study.teacher is not None and role != "teacher"))
-        if planned[-1].learns:
-            _check_teacher(row, planned[-1].built.model, planned[0].built.model.network)
-    codes = code_digests({row.title: row.config for row in planned}, sys.modules.keys() - before)
-    for found in planned:
+        of_row = [
+            _plan(config, role, request, planned[0] if study.teacher is not None and planned else None)
+            for config in ([row.at(setting, number) for number, setting in enumerate(row.settings, 1)] or [row])
+        ]
+        planned.append(replace(of_row[0], row=row, settings=of_row) if row.is_chosen else of_row[0])
+    built = with_settings(planned)
+    codes = code_digests({row.title: row.config for row in built}, sys.modules.keys() - before)
+    for found in built:
         found.code = codes[found.title]
     return planned
 
 
-def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> PlannedRow:
+def with_settings(rows: Iterable[PlannedRow]) -> list[PlannedRow]:
+    """Return the rows and, after each, its settings."""
+    return [found for row in rows for found in (row, *row.settings)]
+
+
+def plan_setting(
+    planned: PlannedRow, request: Request, teacher: PlannedRow | None, setting: Setting, number: int | None = None
+) -> PlannedRow:
+    """Plan a row with one of its settings, as one of several where it has a ``number``.
+
+    Raises:
+        UserError: The setting is wrong, or does not fit the teacher.
+    """
+    found = _plan(planned.row.at(setting, number), planned.role, request, teacher)
+    same = next((of for of in planned.settings if of.config == found.config), None)
+    found.code = same.code if same else code_digests({found.title: found.config}, ())[found.title]
+    read_data([found], planned.settings)
+    _check_validation([*planned.settings, found])
+    return found
+
+
+def _plan(row: RowConfig, role: Role, request: Request, teacher: PlannedRow | None) -> PlannedRow:
+    """Plan a row that learns from the study's teacher, where there is one."""
+    learns = teacher is not None
     args = ("fit", "--config", str(find_config(row.config)), *request.each_run, *row.args)
     try:
         built = run(args, BuiltOnly, folder=request.output / "logs" / row.folder / "planned", learns=learns)
@@ -107,6 +138,8 @@ def _plan(row: RowConfig, role: Role, request: Request, *, learns: bool) -> Plan
                 "file, for rows with one teacher."
             )
     args += tuple(f"{option}={found}" for option, found in built.found.items())
+    if teacher is not None and built.learns:
+        _check_teacher(row, built.model, teacher.built.model.network)
     return PlannedRow(row, role, args, built.parsed, built, built.learns)
 
 
@@ -144,14 +177,19 @@ def _named(network: Network) -> str:
     return f"{type(network).__name__}({arguments})"
 
 
-def read_data(rows: Sequence[PlannedRow]) -> None:
-    """Read the data, which downloads and decodes it where that is needed, before any run needs it.
+def read_data(rows: Sequence[PlannedRow], known: Sequence[PlannedRow] = ()) -> None:
+    """Read the data of rows and their settings, which downloads and decodes it, before any run needs it.
+
+    Args:
+        rows: The rows.
+        known: Rows whose data are read.
 
     Raises:
-        UserError: Two rows have different test images, or a row's data differ from its teacher's.
+        UserError: Two rows have different test images, the settings of a row have not the same validation images, or a
+            row's data differ from its teacher's.
     """
-    read: list[PlannedRow] = []
-    for row in rows:
+    read = list(known)
+    for row in with_settings(rows):
         same = next((other for other in read if other.config["data"] == row.config["data"]), None)
         if same is None:
             row.data.prepare_data()
@@ -161,8 +199,25 @@ def read_data(rows: Sequence[PlannedRow]) -> None:
             row.data, row.fingerprint = same.data, same.fingerprint
     if len({(row.fingerprint["test"], row.fingerprint["classes"]) for row in read}) > 1:
         raise UserError("the rows of a study must be tested on the same images; give all its configs the same data.")
+    for row in rows:
+        _check_validation(row.settings)
     if rows[0].role == "teacher":
         _check_teachers_data(rows[0].data, [row for row in rows if row.learns])
+
+
+def _check_validation(settings: Sequence[PlannedRow]) -> None:
+    """Refuse settings among which the same validation images cannot choose."""
+    for one in settings:
+        if "val" not in one.fingerprint or one.config["trainer"]["limit_val_batches"] == 0:
+            raise UserError(
+                f"'{one.title}' is one of several settings, which are compared on validation images, but it has none; "
+                "set data.val_size above 0 and leave trainer.limit_val_batches out."
+            )
+        if one.fingerprint["val"] != settings[0].fingerprint["val"]:
+            raise UserError(
+                f"'{one.title}' has other validation images than '{settings[0].title}', but settings are compared on "
+                "the same ones; leave data.val_size out of them."
+            )
 
 
 def _check_teachers_data(data: ImageDataModule, learn: Sequence[PlannedRow]) -> None:
@@ -171,22 +226,3 @@ def _check_teachers_data(data: ImageDataModule, learn: Sequence[PlannedRow]) -> 
     info = ModelInfo("", {}, data.class_names, seen.mean, seen.std, size, data.name, pixel_range=pixels)
     for row in learn:
         check_data(f"the teacher of the row '{row.title}'", info, row.data)
-
-
-def row_digests(rows: Sequence[PlannedRow], teachers: str, threads: int) -> dict[str, str]:
-    """Return a digest of all that each compared row's difference to the baseline depends on, except the seed.
-
-    Args:
-        rows: The rows of the study.
-        teachers: Whether all seeds share one teacher.
-        threads: CPU threads of a run.
-    """
-    key_of = {row.title: row.key(0, None, threads) for row in rows}
-    shared = [key_of[row.title] for row in rows if row.role == "baseline"]
-    taught = [teachers, *(key_of[row.title] for row in rows if row.role == "teacher")]
-    parts = {
-        row.title: [key_of[row.title], *shared, *(taught if row.learns else [])]
-        for row in rows
-        if row.role == "student"
-    }
-    return {name: digest(json.dumps(part).encode(), size=16) for name, part in parts.items()}

@@ -47,9 +47,10 @@ class Runner:
         rows: Its rows, the teacher first.
         seeds: Its seeds.
         folder: The study's folder.
-        shared_teacher: Whether the first seed's teacher teaches all seeds.
+        teacher_seed: The seed of the one teacher of all runs; ``None`` where each seed has its own.
         engine: What does the runs.
         progress: Prints how far it is.
+        tuning: Whether the runs are measured on validation images only, to choose among their rows.
     """
 
     def __init__(
@@ -58,9 +59,10 @@ class Runner:
         seeds: Sequence[int],
         folder: Path,
         *,
-        shared_teacher: bool,
+        teacher_seed: int | None,
         engine: Engine,
         progress: Progress,
+        tuning: bool = False,
     ) -> None:
         self.rows = {row.title: row for row in rows}
         self._shown = hyperparameters(
@@ -71,10 +73,11 @@ class Runner:
         self.progress = progress
         self.results = Results()
         self._teacher = next((row.title for row in rows if row.role == "teacher"), "")
-        self._only_teacher = seeds[0] if shared_teacher else None
+        self._only_teacher = teacher_seed
+        self._tuning = tuning
         self._files: dict[RunName, Path] = {}
         self._running: set[Path] = set()
-        self._waiting = run_names(rows, seeds, shared_teacher=shared_teacher)
+        self._waiting = run_names(rows, seeds, teacher_seed)
 
     def missing(self) -> list[str]:
         """Return the rows of the missing runs, a name for each run."""
@@ -88,9 +91,10 @@ class Runner:
         return [name.row for name in found.values()]
 
     def run(self, seeds: Sequence[int]) -> Results:
-        """Run the missing runs of some seeds; one that fails does not end the others."""
-        later = [name for name in self._waiting if name.seed not in seeds]
-        self._waiting = [name for name in self._waiting if name.seed in seeds]
+        """Run the missing runs of some seeds, and the one teacher; one that fails does not end the others."""
+        now = {*seeds, self._only_teacher}
+        later = [name for name in self._waiting if name.seed not in now]
+        self._waiting = [name for name in self._waiting if name.seed in now]
         ended: list[tuple[Job, str | None]] = []
         with self.progress.status, closing(self.engine):
             while self._waiting or self.engine.running or ended:
@@ -141,21 +145,26 @@ class Runner:
         """Return the file of a run's results, named by the key of all that it depends on."""
         if name not in self._files:
             key = self.rows[name.row].key(name.seed, self._weights(name), self.engine.threads)
-            self._files[name] = self.folder / "runs" / f"{key}.json"
+            self._files[name] = self.folder / "runs" / f"{'tuning_' if self._tunes(name) else ''}{key}.json"
         return self._files[name]
+
+    def _tunes(self, name: RunName) -> bool:
+        """Whether a run is measured on validation images only; a teacher is not, and chooses nothing."""
+        return self._tuning and name.row != self._teacher
 
     def _job(self, name: RunName) -> Job:
         row = self.rows[name.row]
         folder = self.folder / "logs" / row.row.folder / f"seed_{name.seed}"
         hparams = {**name._asdict(), **self._shown[name.row]}
-        return Job(*name, row.run_args(name.seed, self._weights(name)), folder, self._result(name), hparams)
+        args = row.run_args(name.seed, self._weights(name))
+        return Job(*name, args, folder, self._result(name), hparams, tuning=self._tunes(name))
 
     def _ended(self, job: Job, failure: str | None) -> None:
         self._running.discard(job.result)
         name, found = RunName(job.row, job.seed), ended_run(job.result)
         if failure is None and found is not None:
             self.results.files[name] = job.result
-            self._print(name, f"{100 * found.test_accuracy:.2f} % after {duration(found.training_seconds)} of training")
+            self._print(name, f"{_accuracy(found)} after {duration(found.training_seconds)} of training")
         else:
             self._fail(name, failure or "it left no results")
 
@@ -163,7 +172,7 @@ class Runner:
         self.results.files[name] = self._result(name)
         self.results.reused += 1
         other = "" if found.made_by == package_version() else f", made by kd_lightning {shown(found.made_by)}"
-        self._print(name, f"{100 * found.test_accuracy:.2f} %, reused{other}")
+        self._print(name, f"{_accuracy(found)}, reused{other}")
 
     def _fail(self, name: RunName, reason: str) -> None:
         self.results.failures[name] = reason
@@ -176,9 +185,18 @@ class Runner:
         return [name.row for name in self._waiting]
 
 
-def run_names(rows: Sequence[PlannedRow], seeds: Sequence[int], *, shared_teacher: bool) -> list[RunName]:
+def _accuracy(run: Run) -> str:
+    """Return the accuracy on the test images, or of a tuning run on the validation images."""
+    if len(run.labels):
+        return f"{100 * run.test_accuracy:.2f} %"
+    return f"{100 * run.curves.val_accuracy[-1]:.2f} % of the validation images"
+
+
+def run_names(rows: Sequence[PlannedRow], seeds: Sequence[int], teacher_seed: int | None) -> list[RunName]:
     """Return the runs of a study, the teachers first, then seed by seed, so that pairs are complete early."""
     teachers = [row.title for row in rows if row.role == "teacher"]
     others = [row.title for row in rows if row.role != "teacher"]
-    of_teachers = [RunName(name, seed) for name in teachers for seed in (seeds[:1] if shared_teacher else seeds)]
+    of_teachers = [
+        RunName(name, seed) for name in teachers for seed in (seeds if teacher_seed is None else [teacher_seed])
+    ]
     return of_teachers + [RunName(name, seed) for seed in seeds for name in others]

@@ -1,9 +1,5 @@
 """A study: a small config that names the runs to compare, and the options that override it."""
 
-import json
-import math
-import os
-import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -11,66 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kd_lightning.compare.engines.options import RayOptions, SlurmOptions
+from kd_lightning.compare.row_config import EACH_RUN, RowConfig, Search, as_args, as_plain
 from kd_lightning.errors import UserError
-from kd_lightning.files import LONGEST_NAME
 from kd_lightning.machine.cpu import cores
 from kd_lightning.training.config_files import ConfigFile, find_config
 from kd_lightning.training.parser import Parser
 from kd_lightning.training.yaml_check import read_yaml
-from kd_lightning.wording import shown
-
-EACH_RUN = ("--data", "--model", "--trainer")
-"""Options that every run of a study gets; they are those of ``fit``."""
 
 DESCRIPTION = """Run a study and report which of its rows help. Options that begin with --data, --model or --trainer
 reach every run, as in --trainer.max_epochs 5."""
-
-
-@dataclass(frozen=True)
-class RowConfig:
-    """A row of a study.
-
-    Args:
-        config: A config of ``fit``.
-        name: Name of the row in reports; defaults to the config's name.
-        reported: Test accuracy in per cent that others report for it.
-        options: Options of ``fit`` that override the row's config, as in ``model.ce_loss_weight: 0.5``.
-
-    Raises:
-        UserError: The name cannot be shown, or is too long.
-    """
-
-    config: str
-    name: str | None = None
-    reported: float | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if shown(self.title) != self.title:
-            raise UserError(
-                f"a row of the study is called '{shown(self.title)}', with characters that no table can show; "
-                "give it another `name`."
-            )
-        if len(os.fsencode(self.folder)) > LONGEST_NAME:
-            raise UserError(
-                f"a row of the study is called '{self.title[:40]}...', {len(self.title)} characters in all, but its "
-                f"logs need a folder of that name; give it a `name` of at most {LONGEST_NAME} bytes."
-            )
-
-    @property
-    def args(self) -> tuple[str, ...]:
-        """The options as a command line has them."""
-        return _as_args(self.options, f"the row '{self.title}'")
-
-    @property
-    def title(self) -> str:
-        """Name of the row in reports."""
-        return self.name or Path(self.config).stem
-
-    @property
-    def folder(self) -> str:
-        """Name of the folder of the row's logs."""
-        return re.sub(r"[^\w.-]+", "_", self.title).lstrip(".") or "_"
 
 
 @dataclass(frozen=True)
@@ -87,6 +32,8 @@ class StudyConfig:
         seeds: Number of seeds; every row runs once with each. Defaults to the last of ``looks``, or 5. The first start
             of a study makes it the planned number, at which verdicts are given. More seeds later are exploratory.
         first_seed: The first seed; defaults to 0. A new study on the same question takes new seeds.
+        tuning_seeds: Number of seeds with which each setting of a row's ``grid`` or ``search`` is tried, on validation
+            images only. They are other seeds than those of the study.
         looks: Numbers of seeds at which verdicts are given, as in ``[5, 10, 20]``, to stop as soon as each row has one;
             defaults to one look, at the number of seeds.
         output: Folder of the report, the finished runs and the logs; defaults to ``lightning_logs/STUDY``.
@@ -109,6 +56,7 @@ class StudyConfig:
     teachers: Literal["one", "per_seed"] = "per_seed"
     seeds: int | None = None
     first_seed: int | None = None
+    tuning_seeds: int = 2
     looks: list[int] | None = None
     output: str | None = None
     jobs: int | None = None
@@ -119,7 +67,7 @@ class StudyConfig:
     ray: RayOptions = field(default_factory=RayOptions)
 
     def __post_init__(self) -> None:
-        for name, least in {"seeds": 1, "jobs": 1, "threads": 1, "first_seed": 0}.items():
+        for name, least in {"seeds": 1, "jobs": 1, "threads": 1, "first_seed": 0, "tuning_seeds": 1}.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"--{name} is {value}, but it must be {least} or more.")
@@ -129,6 +77,8 @@ class StudyConfig:
         twice = next((row.title for row in self.rows if folders.count(row.folder.lower()) > 1), None)
         if twice is not None:
             raise UserError(f"two rows of the study are called '{twice}'; give one of them another `name`.")
+        if self.teacher is not None and self.teacher.is_chosen:
+            raise UserError("the study's teacher has a grid or a search; tune it in a study of its own.")
 
     @property
     def rows(self) -> list[RowConfig]:
@@ -150,6 +100,10 @@ class StudyConfig:
                 "stops at the first look at which each row has its verdict."
             )
         return tuple(self.looks)
+
+    def shared_teacher(self, first_seed: int) -> int | None:
+        """Return the seed of the one teacher; ``None`` where each seed has its own."""
+        return first_seed if self.teachers == "one" else None
 
     @property
     def threads_each(self) -> int:
@@ -196,10 +150,10 @@ def read_request(args: Sequence[str]) -> Request:
         raise UserError("compare needs a study: give --config notebook_table.yaml, or one of your own like it.")
     parsed = parser.parse_args(own)
     values = {item.name: parsed[item.name] for item in fields(StudyConfig)}  # jsonargparse would build what rows name
-    rows = {name: values[name] and RowConfig(**vars(values[name])) for name in ("teacher", "baseline")}
+    rows = {name: values[name] and _row(values[name]) for name in ("teacher", "baseline")}
     values |= {"slurm": SlurmOptions(**vars(values["slurm"])), "ray": RayOptions(**vars(values["ray"]))}
-    study = StudyConfig(**{**values, **rows, "compared": [RowConfig(**vars(row)) for row in values["compared"]]})
-    return Request(Path(parsed.config[0].relative).stem, study, (*_as_args(study.options, "the study"), *each_run))
+    study = StudyConfig(**{**values, **rows, "compared": [_row(row) for row in values["compared"]]})
+    return Request(Path(parsed.config[0].relative).stem, study, (*as_args(study.options, "the study"), *each_run))
 
 
 def split_options(args: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
@@ -214,33 +168,10 @@ def split_options(args: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     return own, tuple(each_run)
 
 
-def _as_args(options: dict[str, Any], owner: str) -> tuple[str, ...]:
-    for name in options:
-        if not f"--{name}".startswith(EACH_RUN):
-            raise UserError(
-                f"{owner} has the option '{name}', but `options` change data, model or trainer; write it as in "
-                "`model.ce_loss_weight: 0.5`."
-            )
-    return tuple(f"--{name}={value if isinstance(value, str) else as_text(value)}" for name, value in options.items())
-
-
-def as_text(value: Any) -> str:
-    """Return a value of YAML as text in one line that is read as the same value.
-
-    Raises:
-        UserError: No option can have it, such as a set.
-    """
-    if isinstance(value, Namespace):  # jsonargparse's form of a config of a class
-        return as_text(vars(value))
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{as_text(name)}: {as_text(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(as_text, value)) + "]"
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{value:+}".replace("inf", ".inf").replace("+nan", ".nan")
-    if value is None or isinstance(value, bool | int | float | str):
-        return json.dumps(value, ensure_ascii=False)  # YAML does not know JSON's pairs of surrogates
-    raise UserError(f"an option is {value!r}, but it must be a number, a text, a list or a mapping.")
+def _row(values: Namespace) -> RowConfig:
+    """Build a row from what the parser read; a grid's classes become plain values, as files have them."""
+    given = {**vars(values), "grid": as_plain(values.grid), "search": values.search and as_plain(values.search)}
+    return RowConfig(**{**given, "search": given["search"] and Search(**given["search"])})
 
 
 class StudyFile(ConfigFile):

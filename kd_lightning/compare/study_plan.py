@@ -6,12 +6,13 @@ above the test's level. So verdicts are given at the planned numbers of seeds an
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
+from kd_lightning.compare.choice import Choice
 from kd_lightning.compare.study import StudyConfig
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write
@@ -32,6 +33,8 @@ class StudyPlan:
         rows: Each compared row's name, and a digest of all that its difference to the baseline depends on.
         started: Number of seeds requested so far; it may be more than planned.
         exploratory: Why it gives no verdict at all; empty where it does.
+        choices: How the setting of each row that has several was chosen, by its name; none before that.
+        chosen: Digest of each compared row as chosen, by its name.
     """
 
     first_seed: int
@@ -39,6 +42,19 @@ class StudyPlan:
     rows: dict[str, str]
     started: int = 0
     exploratory: str = ""
+    choices: dict[str, Choice] = field(default_factory=dict)
+    chosen: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def used_seeds(self) -> set[int]:
+        """All seeds of its runs, those that chose settings included."""
+        own = range(self.first_seed, self.first_seed + self.started)
+        return {*own, *(seed for choice in self.choices.values() for seed in choice.seeds)}
+
+    @property
+    def digests(self) -> set[str]:
+        """The digests of its rows, as planned and as chosen."""
+        return {*self.rows.values(), *self.chosen.values()}
 
     @property
     def seeds(self) -> range:
@@ -66,12 +82,24 @@ class StudyPlan:
         rows = {str(name): str(digest) for name, digest in values["rows"].items()}
         if values["format"] != FORMAT or not looks or sorted({0, *looks}) != [0, *looks]:
             raise ValueError
-        whole = {name: int(values[name]) for name in ("first_seed", "started")}
-        return cls(looks=looks, rows=rows, exploratory=str(values["exploratory"]), **whole)
+        first_seed, started = (int(values[name]) for name in ("first_seed", "started"))
+        choices = {str(name): Choice.from_plain(choice) for name, choice in values.get("choices", {}).items()}
+        chosen = {str(name): str(digest) for name, digest in values.get("chosen", {}).items()}
+        return cls(first_seed, looks, rows, started, str(values["exploratory"]), choices, chosen)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return values that JSON accepts."""
+        return {**asdict(self), "choices": {name: choice.to_plain() for name, choice in self.choices.items()}}
 
 
-def ensure_plan(study: StudyConfig, digests: dict[str, str], folder: Path) -> StudyPlan:
+def ensure_plan(study: StudyConfig, digests: dict[str, str], folder: Path, settings: Collection[str] = ()) -> StudyPlan:
     """Read the plan of a study's folder, or make it before the first run is finished; note the requested seeds.
+
+    Args:
+        study: The study.
+        digests: Each compared row's digest.
+        folder: The study's folder.
+        settings: The digests that its rows can have when their settings are chosen.
 
     Raises:
         UserError: The options contradict the plan, or its file is damaged.
@@ -81,10 +109,19 @@ def ensure_plan(study: StudyConfig, digests: dict[str, str], folder: Path) -> St
         plan = _checked(read_plan(path), study, folder)
     else:
         plan = StudyPlan(study.first_seed or 0, study.planned_looks, digests)
-        plan = replace(plan, exploratory=_seen_before(plan, folder, begun))
-    plan = replace(plan, started=max(plan.started, study.seeds or plan.looks[-1]))
-    with atomic_write(path) as temporary:
-        text = json.dumps({"format": FORMAT, **asdict(plan)}, indent=1, ensure_ascii=False)
+        plan = replace(plan, exploratory=_seen_before(plan, folder, begun, settings))
+    return _write(replace(plan, started=max(plan.started, study.seeds or plan.looks[-1])), folder)
+
+
+def add_choices(plan: StudyPlan, choices: Mapping[str, Choice], chosen: Mapping[str, str], folder: Path) -> StudyPlan:
+    """Note how settings were chosen, before a run with them; the choices that the plan has stay."""
+    added = replace(plan, choices={**choices, **plan.choices}, chosen={**chosen, **plan.chosen})
+    return plan if added == plan else _write(added, folder)
+
+
+def _write(plan: StudyPlan, folder: Path) -> StudyPlan:
+    with atomic_write(folder / FILE) as temporary:
+        text = json.dumps({"format": FORMAT, **plan.to_plain()}, indent=1, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
     return plan
 
@@ -144,20 +181,21 @@ def _checked(plan: StudyPlan, study: StudyConfig, folder: Path) -> StudyPlan:
     return plan
 
 
-def _seen_before(plan: StudyPlan, folder: Path, begun: bool) -> str:
+def _seen_before(plan: StudyPlan, folder: Path, begun: bool, settings: Collection[str]) -> str:
     """Return why a new plan gives no verdict: some of its results are older than the plan; empty where it does."""
     if begun:
         return "its folder held finished runs before there was a plan"
-    related = list(_related(plan, folder))
-    if any(replace(other, started=plan.started, exploratory="") == plan for _, other in related):
+    related = list(_related(plan, folder, settings))
+    fresh: dict[str, Any] = {"started": plan.started, "exploratory": "", "choices": {}, "chosen": {}}
+    if any(replace(other, **fresh) == plan for _, other in related):
         return ""  # the same study again
     for path, other in related:
-        if set(plan.seeds) & set(range(other.first_seed, other.first_seed + other.started)):
+        if set(plan.seeds) & other.used_seeds:
             return f"some of its results were there before its plan, in {path}"
     return ""
 
 
-def _related(plan: StudyPlan, folder: Path) -> Iterator[tuple[Path, StudyPlan]]:
+def _related(plan: StudyPlan, folder: Path, settings: Collection[str] = ()) -> Iterator[tuple[Path, StudyPlan]]:
     """Give the studies beside this one that have finished runs, and a row of this one with the same baseline."""
     for path in sorted(folder.parent.glob(f"*/{FILE}")):
         if path.parent.name == folder.name or not _begun(path.parent):
@@ -166,5 +204,5 @@ def _related(plan: StudyPlan, folder: Path) -> Iterator[tuple[Path, StudyPlan]]:
             other = read_plan(path)
         except UserError:
             continue
-        if set(other.rows.values()) & set(plan.rows.values()):
+        if other.digests & {*plan.digests, *settings}:
             yield path.parent, other

@@ -20,7 +20,7 @@ from kd_lightning.callbacks import SaveWeights
 from kd_lightning.callbacks.interrupt import last_checkpoint
 from kd_lightning.callbacks.run_folder import KINDS
 from kd_lightning.callbacks.trainer_callbacks import callbacks_of
-from kd_lightning.compare.fit import StudyFit
+from kd_lightning.compare.fit import StudyFit, TuningFit
 from kd_lightning.compare.measure import Measure
 from kd_lightning.compare.results import Run, finite
 from kd_lightning.compare.store import weights_file, write_run
@@ -45,6 +45,7 @@ class Job:
         folder: Folder of its logs.
         result: The file of its results; its weights lie beside it.
         hyperparameters: Its hyper-parameters in TensorBoard.
+        tuning: Whether it is measured on validation images only.
     """
 
     row: str
@@ -53,6 +54,7 @@ class Job:
     folder: Path
     result: Path
     hyperparameters: dict[str, Any]
+    tuning: bool = False
 
     @property
     def key(self) -> str:
@@ -164,7 +166,7 @@ def run_job(job: Job, checkpoint: Path | None = None, *, keeps_checkpoints: bool
     if keeps_checkpoints:
         job.folder.mkdir(parents=True, exist_ok=True)
         (job.folder / KEY).write_text(job.key, encoding="utf-8")
-    done = run(args, StudyFit, folder=job.folder, keeps_checkpoints=keeps_checkpoints)
+    done = run(args, TuningFit if job.tuning else StudyFit, folder=job.folder, keeps_checkpoints=keeps_checkpoints)
     measured = callbacks_of(done.trainer, Measure)[0].run(job.seed)
     _log_hyperparameters(done, job.hyperparameters, measured)
     saved = callbacks_of(done.trainer, SaveWeights)[0]

@@ -63,9 +63,9 @@ def trial(seeds: int) -> str:
 
 
 def cautions(study: Study) -> list[str]:
-    """Return what a reader must know before the numbers: runs of other versions or machines, and bad teachers."""
+    """Return what a reader must know before the numbers: other versions or machines, bad teachers, unequal tuning."""
     others = (study.settings.other_versions, study.settings.other_machines)
-    return [*filter(None, others), *worse_teachers(study)]
+    return [*filter(None, others), *worse_teachers(study), *uneven_effort(study)]
 
 
 def worse_teachers(study: Study) -> list[str]:
@@ -78,6 +78,19 @@ def worse_teachers(study: Study) -> list[str]:
         f"({study.baseline.name}, {100 * baseline:.2f} %): train a better one first."
         for name, accuracy in _teachers(study)
         if accuracy < baseline
+    ]
+
+
+def uneven_effort(study: Study) -> list[str]:
+    """Return a sentence where a compared row was tuned over more settings than the baseline."""
+    ours = len(study.baseline.choice.tried) if study.baseline.choice else 1
+    more = [(row.name, len(row.choice.tried)) for row in study.rows if row.role == "student" and row.choice]
+    return [
+        f"{name} is the best of {counted(number, 'setting')}, but the baseline ({study.baseline.name}) "
+        f"{'has only one' if ours == 1 else f'of only {ours}'}: a part of the difference may be that of the tuning, so "
+        "tune the baseline as much."
+        for name, number in more
+        if number > ours
     ]
 
 

@@ -3,6 +3,7 @@
 import re
 
 from kd_lightning.report.analysis import ACCURACY, NOTHING, Analysis
+from kd_lightning.report.choices import choice_lines
 from kd_lightning.report.tables import headline, results_table
 from kd_lightning.wording import counted, shown
 
@@ -64,7 +65,7 @@ def _caption(analysis: Analysis) -> str:
     runs = counted(len(study.baseline.runs), "run")
     text = escape_latex(
         f"Test accuracy on {study.settings.data} after {counted(study.settings.epochs, 'epoch')}, mean ± standard "
-        f"deviation over {runs}. {headline(analysis)}"
+        f"deviation over {runs}. {' '.join([headline(analysis), *choice_lines(study)])}"
     )
     baseline = escape_latex(study.baseline.name)
     tested = rf" $\Delta$: difference to {baseline} in points, paired by seed; interval: Student's $t$; $p$: Holm."

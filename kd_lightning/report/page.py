@@ -9,6 +9,7 @@ from html import escape
 from kd_lightning import pages
 from kd_lightning.compare.results import Row
 from kd_lightning.report.analysis import ACCURACY, NOTHING, Analysis
+from kd_lightning.report.choices import choice_lines, choices_table
 from kd_lightning.report.comparison import Comparison, interval_text, p_text, points
 from kd_lightning.report.error_control import cautions, new_study, no_verdict, plan_sentence
 from kd_lightning.report.figures import PLOTS, legend, panels
@@ -16,6 +17,7 @@ from kd_lightning.report.latex import to_latex
 from kd_lightning.report.panel import PALETTE, Panel, to_svg
 from kd_lightning.report.statistics import Verdict
 from kd_lightning.report.tables import (
+    CHOSEN,
     Table,
     classes_table,
     cost_notes,
@@ -55,6 +57,7 @@ def to_page(analysis: Analysis) -> str:
         results=_table(results_table(analysis)),
         answers=_answers(analysis),
         copies=_copies(analysis),
+        choices=_choices(analysis),
         next=_new_study(analysis),
         plots="".join(_plot(analysis, name, below.get(name, "")) for name in PLOTS if name not in FIRST),
         runs=_table(runs_table(analysis)),
@@ -110,6 +113,16 @@ def _copies(analysis: Analysis) -> str:
         f'<pre tabindex="0">{escape(text)}</pre></details>'
         for name, text in forms.items()
     )
+
+
+def _choices(analysis: Analysis) -> str:
+    """Return how settings were chosen, where they were."""
+    table, lines = choices_table(analysis), choice_lines(analysis.study)
+    if not lines:
+        return ""
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    every = f"<details><summary>Every setting</summary>{_table(table)}</details>"
+    return _section(table.title, CHOSEN, f'<ul class="method">{items}</ul>{every}')
 
 
 def _new_study(analysis: Analysis) -> str:

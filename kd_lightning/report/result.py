@@ -1,13 +1,14 @@
 """A study's results for Python and Jupyter."""
 
 import html
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from kd_lightning.errors import UserError
 from kd_lightning.report.analysis import ACCURACY, Analysis, RowAnalysis
+from kd_lightning.report.choices import choice_lines
 from kd_lightning.report.error_control import cautions
 from kd_lightning.report.tables import Table, headline, results_table
 
@@ -28,6 +29,7 @@ class StudyRow:
             undefined.
         p: P-value of the difference, corrected for the study's rows and looks; ``None`` without a verdict.
         verdict: ``helps``, ``hurts``, ``inconclusive`` or ``no verdict``.
+        setting: The options that were chosen for it on validation images; empty where nothing was.
     """
 
     name: str
@@ -39,6 +41,7 @@ class StudyRow:
     interval: tuple[float, float] | None
     p: float | None
     verdict: str | None
+    setting: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,7 +85,8 @@ class StudyResult:
         return pandas.DataFrame(lines, columns=columns).set_index("name")
 
     def __repr__(self) -> str:
-        lines = [self.headline, *cautions(self.analysis.study), *map(_line, self.analysis.rows)]
+        study = self.analysis.study
+        lines = [self.headline, *cautions(study), *map(_line, self.analysis.rows), *choice_lines(study)]
         return "\n".join([*lines, f"Report: {self.page}"])
 
     def _repr_html_(self) -> str:
@@ -94,11 +98,13 @@ class StudyResult:
 def _row(found: RowAnalysis) -> StudyRow:
     row, by, accuracy = found.row, found.comparison, found.measures[ACCURACY.name]
     mean, sd = (accuracy.mean, accuracy.std) if accuracy else (None, None)
+    setting = row.choice.best.setting if row.choice else {}
     if by is None:
-        return StudyRow(row.name, row.role, len(row.runs), mean, sd, None, None, None, None)
+        return StudyRow(row.name, row.role, len(row.runs), mean, sd, None, None, None, None, setting)
     test, verdict = by.test, str(by.verdict)
     difference = test.difference if test.runs else None
-    return StudyRow(row.name, row.role, len(row.runs), mean, sd, difference, test.interval, by.adjusted_p, verdict)
+    of_test = (difference, test.interval, by.adjusted_p, verdict)
+    return StudyRow(row.name, row.role, len(row.runs), mean, sd, *of_test, setting)
 
 
 def _line(found: RowAnalysis) -> str:

@@ -7,6 +7,11 @@ from kd_lightning.report.comparison import interval_text, joined, p_text, points
 from kd_lightning.report.error_control import error_sentence
 from kd_lightning.report.statistics import POWER, Verdict
 
+CHOSEN = (
+    "Settings are chosen on validation images of seeds that are not compared. The runs that are compared, and the test "
+    "images, have no part in the choice, so that p and intervals need no correction for it."
+)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -138,6 +143,7 @@ def method(analysis: Analysis) -> tuple[str, ...]:
         "± is one standard deviation over runs.",
         f"Differences to {baseline} are paired by seed: same starting weights, same batches in the same order.",
         error_sentence(study),
+        *([CHOSEN] if any(row.choice for row in study.rows) else []),
         "Interval and p are Student's paired t-test's on the planned seeds; p (Holm) is corrected for the rows"
         f"{of_looks if len(looks) > 1 else ''}, the interval is not corrected for rows. What is exploratory has no "
         "verdict.",

@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from kd_lightning.report.analysis import MEASURES, Analysis, RowAnalysis
+from kd_lightning.report.choices import choice_lines, choices_table, choices_to_lines
 from kd_lightning.report.error_control import cautions, error_sentence, new_study, worse_teachers
 from kd_lightning.report.statistics import Verdict
 from kd_lightning.report.tables import (
@@ -52,6 +53,7 @@ def to_terminal(analysis: Analysis) -> Group:
         Text(headline(analysis), "bold"),
         *(Text(line, "bold yellow") for line in cautions(study)),
         *verdicts,
+        *map(Text, choice_lines(study)),
         *(Text(line, "red") for line in failure_lines(analysis)),
         Text(error_sentence(study)),
         "",
@@ -77,9 +79,10 @@ def to_markdown(analysis: Analysis) -> str:
     parts.append("\n".join(f"- **{in_markdown(row.name)}** {by.sentence()}" for row, by in analysis.compared))
     parts.append("\n".join(f"- {in_markdown(line)}" for line in failure_lines(analysis)))
     parts += [in_markdown(line) for line in (error_sentence(study), *new_study(study, analysis.compared))]
-    for table in (results_table, measures_table, classes_table):
+    parts += ["\n".join(f"- {in_markdown(line)}" for line in choice_lines(study))]
+    for table in (results_table, choices_table, measures_table, classes_table):
         shown = table(analysis)
-        parts += [f"## {shown.title}", markdown_table(shown)] if len(shown.columns) > 1 else []
+        parts += [f"## {shown.title}", markdown_table(shown)] if len(shown.columns) > 1 and shown.rows else []
         parts += map(in_markdown, cost_notes(analysis)) if table is measures_table else []
     lines = (f"- {name}: {in_markdown(value)}" for name, value in settings.rows)
     parts += [f"## {settings.title}", "\n".join(lines)]
@@ -105,6 +108,12 @@ def runs_to_csv(analysis: Analysis) -> str:
     return _csv(lines)
 
 
+def choices_to_csv(analysis: Analysis) -> str:
+    """Return one line a setting that was tried; empty where none were."""
+    lines = choices_to_lines(analysis.study)
+    return _csv(lines) if lines else ""
+
+
 def to_json(analysis: Analysis) -> str:
     """Return the study with all its runs and statistics."""
     study = analysis.study
@@ -112,6 +121,7 @@ def to_json(analysis: Analysis) -> str:
         "headline": headline(analysis),
         "worse_teachers": worse_teachers(study),
         "error_control": error_sentence(study),
+        "choices": choice_lines(study),
         "new_study": new_study(study, analysis.compared),
         "rows": [_to_plain(found) for found in analysis.rows],
         "study": study.to_plain(),
@@ -152,6 +162,8 @@ def _flat(found: RowAnalysis) -> dict[str, Any]:
         "p_value_holm": by and by.adjusted_p,
         "verdict": by and str(by.verdict),
         "exploratory": row.exploratory or None,
+        "setting": row.choice and row.choice.best.text,
+        "settings_tried": row.choice and len(row.choice.tried),
         "new_seeds": by and by.new_seeds,
     }
 

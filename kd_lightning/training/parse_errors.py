@@ -17,7 +17,18 @@ from kd_lightning.wording import did_you_mean
 EXAMPLES = {"save_dir": "lightning_logs", "root": "photos", "monitor": "val/loss", "step_size": "10"}
 """Values of options that must be given."""
 
-STUDY = ("baseline", "compared", "teacher", "options", "teachers", "seeds", "first_seed", "looks", "onnx")
+STUDY = (
+    "baseline",
+    "compared",
+    "teacher",
+    "options",
+    "teachers",
+    "seeds",
+    "first_seed",
+    "tuning_seeds",
+    "looks",
+    "onnx",
+)
 """Keys that only a study has; of runs, ``baseline`` names a config and is text."""
 
 NO_OPTIONS: dict[type[Any], tuple[str, ...]] = {

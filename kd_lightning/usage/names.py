@@ -21,6 +21,7 @@ STUDY_ONLY = (
     "teachers",
     "seeds",
     "first_seed",
+    "tuning_seeds",
     "looks",
     "jobs",
     "threads",

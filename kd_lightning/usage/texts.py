@@ -78,6 +78,8 @@ options:
   --seeds N                 seeds of each row, planned at the first start
                             (default: 5)
   --first_seed N            the first seed (default: 0)
+  --tuning_seeds N          other seeds, with which the settings of a row's grid
+                            or search are tried (default: 2)
   --looks LIST              verdicts at several numbers of seeds, as in [5, 10]
   --output FOLDER           of report and runs (default: lightning_logs/STUDY)
   --jobs N                  runs at once (default: as many as there is room for)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from compare_example import example_run
 
+from kd_lightning.compare.row_config import RowConfig
 from kd_lightning.compare.store import claimed, classes_file, finished_run, weights_file, write_run
-from kd_lightning.compare.study import RowConfig
 from kd_lightning.compare.worker import clear
 from kd_lightning.errors import UserError
 

@@ -24,10 +24,12 @@ import kd_lightning
 from kd_lightning.cli import main
 from kd_lightning.commands import compare as command
 from kd_lightning.compare import measure
+from kd_lightning.compare.digests import row_digests
 from kd_lightning.compare.pool import Pool
 from kd_lightning.compare.results import Row, Study
-from kd_lightning.compare.rows import plan_rows, row_digests
-from kd_lightning.compare.study import RowConfig, as_text, read_request
+from kd_lightning.compare.row_config import RowConfig, as_text
+from kd_lightning.compare.rows import plan_rows
+from kd_lightning.compare.study import read_request
 from kd_lightning.compare.worker import Job, run_job
 from kd_lightning.errors import UserError
 from kd_lightning.networks import DeepNN, Network
@@ -525,8 +527,9 @@ def test_options_of_the_study_are_those_of_each_row_and_give_the_same_runs(temp_
         teacher, *rows = ({"config": f"{name}.yaml", "options": options[name]} for name in options)
         study = {"teacher": teacher, "baseline": rows[0], "compared": rows[1:], "options": shared}
         Path("study.yaml").write_text(yaml.safe_dump(study))
-        planned = plan_rows(read_request(["--config=study.yaml", "--data=tiny.TinyDataModule", *args]))
-        return [row.key(0, None, 1) for row in planned], row_digests(planned, "one", 1)
+        request = read_request(["--config=study.yaml", "--data=tiny.TinyDataModule", "--teachers=one", *args])
+        planned = plan_rows(request)
+        return [row.key(0, None, 1) for row in planned], row_digests(planned, request.study)
 
     values: dict[str, Any] = {"trainer.max_epochs": 3, "data.batch_size": 32, "data.views": None}
     assert digests(values, {}) == digests({}, values)
@@ -556,7 +559,7 @@ def test_a_study_without_a_teacher_takes_the_newest_that_fit_has_trained(
 
 def test_the_shipped_studies_can_be_planned(temp_folder: Path) -> None:
     studies = [path.name for path in CONFIGS.glob("*.yaml") if "compared" in yaml.safe_load(path.read_text())]
-    names = ("levers", "losses", "notebook_table", "quickstart_compare", "variants", "views")
+    names = ("levers", "losses", "notebook_table", "quickstart_compare", "temperature", "variants", "views")
     assert sorted(studies) == [f"{name}.yaml" for name in names]
     for name in studies:
         request = read_request([f"--config={name}", *TINY])

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kd_lightning.compare.study import RowConfig, StudyConfig, read_request
+from kd_lightning.compare.row_config import RowConfig
+from kd_lightning.compare.study import StudyConfig, read_request
 from kd_lightning.compare.study_plan import StudyPlan, ensure_plan, new_study_command, next_study
 from kd_lightning.errors import UserError
 

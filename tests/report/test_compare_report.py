@@ -19,8 +19,8 @@ from rich.console import Console
 from scipy import stats
 
 from kd_lightning.compare.results import Curves, Row, Run, Study
+from kd_lightning.compare.row_config import RowConfig
 from kd_lightning.compare.store import read_run, write_run
-from kd_lightning.compare.study import RowConfig
 from kd_lightning.data.class_names import CIFAR10_CLASSES
 from kd_lightning.errors import UserError
 from kd_lightning.report.analysis import Analysis, analyse
