@@ -44,6 +44,9 @@ class StudyFit(TrainingCLI):
         self.apply_study_settings()
         super().before_instantiate_classes()
 
+    def find_own_checkpoint(self) -> None:
+        """Begin where the study says."""
+
     def apply_study_settings(self) -> None:
         """Set what a study decides for its runs, as config values: a command line could parse the text differently."""
         trainer = self.own.trainer

@@ -108,6 +108,7 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check the config, and set the files of the checkpoint, the teacher and the baseline."""
         set_quiet(self.own.quiet)
+        refuse_foreign(Path(self.own.trainer.default_root_dir or "."))
         self.find_own_checkpoint()
         self.measured_weights = choose_checkpoint(self.own, str(self.subcommand), self.runs)
         check_config(self.own, str(self.subcommand))
@@ -122,7 +123,6 @@ class TrainingCLI(LightningCLI):
 
     def find_own_checkpoint(self) -> None:
         """Go on from this run's own checkpoint, where SLURM runs its job again."""
-        refuse_foreign(Path(self.own.trainer.default_root_dir or "."))
         if self.subcommand == "fit" and slurm.job_id() is not None and self.own.ckpt_path is None:
             self.record = record_of(self.logs, plain(self._parser("fit"), self.own))
             found = checkpoint_to_resume(self.record)

@@ -101,8 +101,7 @@ def test_a_stopped_study_says_what_happens_to_its_jobs(cluster: Cluster) -> None
     engine = started("one")
     assert engine._hint() == "every finished run is kept, and the same command resumes."
     engine.wait(0)
-    (place,) = cluster.listed
-    assert engine._hint().endswith(f"which are found then. To cancel them: scancel --name {place.array}")
+    assert engine._hint().endswith("which are found then. To cancel them: scancel 10")
 
 
 def test_squeue_is_read(temp_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

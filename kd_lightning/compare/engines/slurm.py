@@ -180,10 +180,12 @@ class SlurmEngine:
     def _hint(self) -> str:
         """Return what is kept of a stopped study."""
         kept = "every finished run is kept, and the same command resumes"
-        arrays = sorted({place.array for place in [*self._submitted, *self._found.values()]})
-        if not arrays:
+        places = {*self._submitted, *self._found.values()}
+        listed = (listed_jobs() or {}) if places else {}
+        numbers = {job.number.partition("_")[0] for place, job in listed.items() if place in places and job.is_alive}
+        if not numbers:
             return f"{kept}."
-        cancel = shlex.join(["scancel", "--name", ",".join(arrays)])
+        cancel = shlex.join(["scancel", *sorted(numbers, key=int)])
         return f"{kept}: SLURM goes on with the jobs that it has, which are found then. To cancel them: {cancel}"
 
 
