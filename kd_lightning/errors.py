@@ -8,7 +8,7 @@ class UserError(Exception):
     """
 
 
-def require_object(name: str, value: object, kind: type, call: str) -> None:
+def require_object(name: str, value: object, kind: type, call: str, known_as: str = "") -> None:
     """Refuse a class, a name or a dict where an object is wanted, in Python.
 
     Args:
@@ -16,6 +16,7 @@ def require_object(name: str, value: object, kind: type, call: str) -> None:
         value: Its value.
         kind: What it must be an object of.
         call: An example of the right call.
+        known_as: What a user calls such an object; the name of ``kind`` by default.
 
     Raises:
         UserError: It is of another kind.
@@ -23,5 +24,6 @@ def require_object(name: str, value: object, kind: type, call: str) -> None:
     if isinstance(value, kind):
         return
     given = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
-    article = "an" if kind.__name__[0] in "AEIOU" else "a"
-    raise UserError(f"{name} is {given}, but it must be {article} {kind.__name__} object: {call}.")
+    wanted = known_as or kind.__name__
+    article = "an" if wanted[0] in "AEIOU" else "a"
+    raise UserError(f"{name} is {given}, but it must be {article} {wanted} object: {call}.")

@@ -159,11 +159,17 @@ def test_the_data_source_of_the_page_on_extending_is_described_and_trained_on(
     assert "Arrays: 2 classes of 8x8 images, 3 channel(s)" in capsys.readouterr().out
 
 
-def test_the_study_of_the_page_on_comparing_is_one(own_files: None) -> None:
-    (block,) = (block for block in blocks("docs/compare.md", "yaml") if "compared:" in block)
-    Path("own.yaml").write_text(block)
-    request = read_request(["--config", "own.yaml"])
-    assert [row.title for row in request.study.rows] == ["teacher", "student", "cosine", "cosine, half of the loss"]
+def test_the_studies_of_the_page_on_comparing_are_some(own_files: None) -> None:
+    studies = [block for block in blocks("docs/compare.md", "yaml") if "compared:" in block]
+    found = []
+    for block in studies:
+        Path("own.yaml").write_text(block if "baseline:" in block else f"baseline: {{config: student.yaml}}\n{block}")
+        found.append([row.title for row in read_request(["--config", "own.yaml"]).study.rows])
+    assert found == [
+        ["student", "cosine"],
+        ["student", "cosine"],
+        ["teacher", "student", "cosine", "cosine, half of the loss"],
+    ]
 
 
 def test_the_stages_of_review_kd_are_layers_of_the_standard_pair(own_files: None) -> None:

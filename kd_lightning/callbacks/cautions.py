@@ -94,7 +94,9 @@ def of_certainty(losses: Mapping[str, Loss], targets: Mapping[str, Targets]) -> 
     """
     for name, loss in losses.items():
         logits, temperature = targets.get(name, {}).get(LOGITS), getattr(loss, "temperature", None)
-        if not isinstance(loss, LogitLoss) or loss.standardize or logits is None or temperature is None:
+        if not isinstance(loss, LogitLoss) or loss.standardize or logits is None:
+            continue
+        if not isinstance(temperature, int | float):
             continue
         certain = (logits.float() / temperature).softmax(1).amax(1) > CERTAIN
         if float(share := certain.float().mean()) >= NEARLY_ALL:

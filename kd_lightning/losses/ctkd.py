@@ -63,7 +63,7 @@ class CTKD(LogitLoss):
             share = min(1.0, (epoch + 1) / self.curriculum) if self.curriculum else 1.0
             self.reversal.fill_((1 - cos(pi * share)) / 2)
 
-    def temperature(self) -> Tensor:
+    def current_temperature(self) -> Tensor:
         """Return T, a scalar, whose gradient is reversed."""
         raw = to_float32(self.raw)
         fixed = raw.detach()
@@ -72,6 +72,6 @@ class CTKD(LogitLoss):
     def compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """Return the mean over the batch, a scalar."""
         own, other = to_float32(student), to_float32(teacher)
-        temperature = self.temperature().to(own)
+        temperature = self.current_temperature().to(own)
         logs = (log_probabilities(logits / temperature) for logits in (own, other))
         return temperature**2 * divergences(*logs).mean()

@@ -53,7 +53,7 @@ class Distill(Task):
     ) -> None:
         if isinstance(teacher, list | tuple):
             teacher = Teachers({f"teacher_{number}": one for number, one in enumerate(teacher, 1)})
-        require_object("teacher", teacher, AnyTeacher, 'Teacher(DeepNN(), weights="teacher.pth")')
+        require_object("teacher", teacher, AnyTeacher, 'Teacher(DeepNN(), weights="teacher.pth")', "Teacher")
         check_losses(losses)
         targets = teacher.targets(losses)
         super().__init__(network, losses, targets.shapes_of, **options)

@@ -148,7 +148,7 @@ def test_the_temperature_of_ctkd_is_trained_against_the_student_as_far_as_its_cu
     before = of_logits(loss, student, teacher).item()
     loss.raw.data -= 0.1 * pulls[-1]
     assert of_logits(loss, student, teacher).item() > before
-    assert CTKD().temperature().item() == pytest.approx(15.62, abs=0.005)
+    assert CTKD().current_temperature().item() == pytest.approx(15.62, abs=0.005)
 
 
 @pytest.mark.parametrize("kind", [DKD, NKD, RLD])

@@ -65,6 +65,7 @@ def test_every_loss_sees_the_labelled_images_of_a_batch_or_reads_no_label() -> N
     torch.manual_seed(0)
     images, rows = torch.randn(6, 3, 8, 8), torch.arange(6)
     task = distill(False, False)
+    task.losses.attach(task.network, task.teacher.network_of)
     task.start_losses(16, LABELS)
     task.eval()
     labels = LABELS[:4]
