@@ -44,7 +44,7 @@ def distill(student: str, teacher: str, losses: dict[str, Loss]) -> Distill:
 
 
 @pytest.mark.parametrize(("student", "teacher"), [("light", "timm"), ("timm", "light"), ("vit", "deit")])
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "class_attention"])  # for CNNs that end in a mean
 def test_gradients_of_every_loss_reach_the_student(name: str, student: str, teacher: str) -> None:
     task = distill(student, teacher, {"it": LOSSES[name]()})
     task.start_losses(8, torch.arange(8) % 5)
