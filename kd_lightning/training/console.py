@@ -14,7 +14,7 @@ from kd_lightning.machine.terminal import print_fitted
 from kd_lightning.wording import shown_lines
 
 QUIET_WARNINGS = (
-    r"Grad strides do not match bucket view strides",  # 1x1 convolutions in the memory order of CPUs; torch: "not an error"
+    r"Grad strides do not match bucket view strides",  # "not an error": 1x1 convolutions on CPUs
     r"LightningCLI's args parameter",  # our front end passes the arguments on
     r"The `srun` command is available",
     r"You defined a `validation_step` but have no `val_dataloader`",  # val_size: 0
