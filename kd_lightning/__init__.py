@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         MNISTDataModule,
         ShapesDataModule,
         SVHNDataModule,
+        TinyImageNetDataModule,
     )
     from kd_lightning.errors import UserError
     from kd_lightning.networks import (
@@ -74,6 +75,7 @@ __all__ = [
     "Task",
     "Teacher",
     "TimmNetwork",
+    "TinyImageNetDataModule",
     "TorchvisionNetwork",
     "UserError",
     "WideResNet",
