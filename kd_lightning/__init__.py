@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         MNISTDataModule,
         ShapesDataModule,
         SVHNDataModule,
+        TinyImageNetDataModule,
     )
     from kd_lightning.errors import UserError
     from kd_lightning.networks import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         Network,
         ResNet,
         ResNet9,
+        ResNet50,
         ShuffleNetV1,
         ShuffleNetV2,
         SimKDStudent,
@@ -67,6 +69,7 @@ __all__ = [
     "OneCycle",
     "ResNet",
     "ResNet9",
+    "ResNet50",
     "SVHNDataModule",
     "ShapesDataModule",
     "ShuffleNetV1",
@@ -76,6 +79,7 @@ __all__ = [
     "Teacher",
     "Teachers",
     "TimmNetwork",
+    "TinyImageNetDataModule",
     "TorchvisionNetwork",
     "UserError",
     "WideResNet",

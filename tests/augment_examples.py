@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from kd_lightning.data.augment import (
+    AlternatingFlip,
     Augmentation,
     ColorJitter,
     CutMix,
@@ -11,8 +12,10 @@ from kd_lightning.data.augment import (
     HorizontalFlip,
     Mixup,
     Pipeline,
+    RandAugment,
     RandomCrop,
     RandomTranslate,
+    TrivialAugment,
 )
 
 CLASSES, BATCH, HEIGHT, WIDTH, EPOCH = 5, 24, 12, 14, 3
@@ -23,6 +26,9 @@ ALL: list[Augmentation] = [
     HorizontalFlip(),
     Cutout(size=5),
     ColorJitter(brightness=0.5, contrast=0.6, saturation=0.7, hue=0.3),
+    AlternatingFlip(),
+    TrivialAugment(),
+    RandAugment(num_ops=3, magnitude=21),
     Mixup(alpha=0.7),
     CutMix(),
 ]

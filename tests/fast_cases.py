@@ -17,14 +17,17 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.optim import SGD, Adam, lr_scheduler
 
 from kd_lightning.data.augment import (
+    AlternatingFlip,
     Augmentation,
     ColorJitter,
     CutMix,
     Cutout,
     HorizontalFlip,
     Mixup,
+    RandAugment,
     RandomCrop,
     RandomTranslate,
+    TrivialAugment,
 )
 from kd_lightning.data.loader import Batch
 from kd_lightning.networks import DeepNN
@@ -195,6 +198,7 @@ CASES: dict[str, Case] = {
     ),
     "bf16 throughout": Case(trainer={"precision": "bf16-true"}),
     "moves": Case(data={"augment": [RandomCrop(2), HorizontalFlip(), RandomTranslate(), ColorJitter(), Cutout(2)]}),
+    "operations": Case(data={"augment": [AlternatingFlip(), TrivialAugment(), RandAugment()]}),
     "mixed labels": Case(data={"augment": [CutMix(), Mixup()]}),
     "an augmentation of a user's own": Case(data={"augment": [Shift()]}, uncaptured=f"Shift {NO_MARK}"),
     "a marked augmentation": Case(data={"augment": [MarkedShift()]}),

@@ -17,7 +17,15 @@ from torchvision import transforms
 
 from kd_lightning.benchmark.watch import Watch, wait_for
 from kd_lightning.data import ImageDataModule
-from kd_lightning.data.augment import Augmentation, ColorJitter, HorizontalFlip, RandomCrop, RandomTranslate
+from kd_lightning.data.augment import (
+    Augmentation,
+    ColorJitter,
+    HorizontalFlip,
+    RandAugment,
+    RandomCrop,
+    RandomTranslate,
+    TrivialAugment,
+)
 from kd_lightning.data.loader import Batch, resident
 from kd_lightning.fast.graph import capture_cuda, warm_up_stream
 from kd_lightning.machine.host_memory import freed_memory_kept, return_freed_memory
@@ -43,6 +51,10 @@ def _transform(step: Augmentation, size: int) -> Callable[[Any], Any] | None:
             return transforms.RandomAffine(0, translate=(fraction, fraction))  # type: ignore[no-any-return]
         case ColorJitter(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue):
             return transforms.ColorJitter(brightness, contrast, saturation, hue)  # type: ignore[no-any-return]
+        case TrivialAugment():
+            return transforms.TrivialAugmentWide()  # type: ignore[no-any-return]
+        case RandAugment(num_ops=num_ops, magnitude=magnitude):
+            return transforms.RandAugment(num_ops, magnitude)  # type: ignore[no-any-return]
     return None
 
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from kd_lightning.data.hugging_face import HuggingFaceDataModule
     from kd_lightning.data.image_folder import ImageFolderDataModule
     from kd_lightning.data.shapes import ShapesDataModule
+    from kd_lightning.data.tiny_imagenet import TinyImageNetDataModule
     from kd_lightning.data.torchvision_sets import (
         CIFAR10DataModule,
         CIFAR100DataModule,
@@ -26,9 +27,10 @@ __all__ = [
     "MNISTDataModule",
     "SVHNDataModule",
     "ShapesDataModule",
+    "TinyImageNetDataModule",
 ]
 
-MODULES = ("base", "hugging_face", "image_folder", "shapes", "torchvision_sets")
+MODULES = ("base", "hugging_face", "image_folder", "shapes", "tiny_imagenet", "torchvision_sets")
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,9 @@ from torch import Tensor
 EPOCH, ROW, COLUMN = -0x61C8864680B583EB, 0x2545F4914F6CDD1D, -0x2ECBDABC217D106B
 FIRST, SECOND = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
+EPOCHS = 2**32
+"""Factor of the run's seed, to which the epoch is added."""
+
 
 def bits(rows: Tensor, epoch: int | Tensor, seed: int, count: int, stream: str = "") -> Tensor:
     """Return ``(B, count)`` int64 with 64 random bits each.

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from kd_lightning.data import counter_rng
 from kd_lightning.data.augment import Pipeline
-
-EPOCHS = 2**32
-"""Factor of the run's seed, to which the epoch is added."""
+from kd_lightning.data.counter_rng import EPOCHS
 
 
 class Views:

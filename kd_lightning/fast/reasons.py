@@ -21,6 +21,7 @@ from kd_lightning.fast.known import (
     unknown,
 )
 from kd_lightning.tasks import Distill, Task
+from kd_lightning.tasks.sam import SAM
 
 BEFORE_STEPS = frozenset(
     {
@@ -75,6 +76,8 @@ def _of_loader(task: Task) -> Iterator[str]:
 def _of_optimizer(task: Task) -> Iterator[str]:
     optimizer = task.trainer.optimizers[0]
     yield from unknown(optimizer, OPTIMIZERS)
+    if isinstance(optimizer, SAM):
+        yield "SAM computes the gradients twice in a step"
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         yield f"a hook on {type(optimizer).__name__} {UNKNOWN}"
 

@@ -5,6 +5,7 @@ from kd_lightning.networks.mobilenet import MobileNetV2
 from kd_lightning.networks.module import ModuleNetwork
 from kd_lightning.networks.resnet import ResNet
 from kd_lightning.networks.resnet9 import ResNet9
+from kd_lightning.networks.resnet50 import ResNet50
 from kd_lightning.networks.shufflenet import ShuffleNetV1, ShuffleNetV2
 from kd_lightning.networks.simkd import SimKDStudent
 from kd_lightning.networks.timm import TimmNetwork
@@ -23,6 +24,7 @@ __all__ = [
     "Network",
     "ResNet",
     "ResNet9",
+    "ResNet50",
     "ShuffleNetV1",
     "ShuffleNetV2",
     "SimKDStudent",

@@ -27,12 +27,14 @@ class EpochMetrics(nn.Module):
 
     Attributes:
         loss_names: Names of the losses, and ``loss`` for their weighted sum.
+        paused: Whether steps are not added now, as in a second pass over a batch.
         note: Called with the losses of every training step; ``None`` calls nothing.
     """
 
     def __init__(self, losses: Iterable[str], num_classes: int, with_teacher: bool) -> None:
         super().__init__()
         self.loss_names = (*losses, "loss")
+        self.paused = False
         self.note: Callable[[dict[str, Tensor]], None] | None = None
         accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
         of_teacher = OF_TEACHER if with_teacher else ()
@@ -53,6 +55,8 @@ class EpochMetrics(nn.Module):
 
     def add(self, stage: Stage, step: Step) -> Step:
         """Add a step, and return it."""
+        if self.paused:
+            return step
         logits, loss, losses, labels, teacher_logits = step.map(Tensor.detach)
         metrics = self.of(stage)
         losses = {**losses, "loss": loss} if len(losses) + 1 == len(self.loss_names) else losses

@@ -9,6 +9,8 @@ from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLR
 
 from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.errors import UserError
+from kd_lightning.tasks.muon import MuonAdamW
+from kd_lightning.tasks.sam import SAM
 from kd_lightning.tasks.schedules import OneCycle
 
 Interval = Literal["auto", "epoch", "step"]
@@ -46,7 +48,8 @@ def _described(value: object) -> str:
 
 def flattens_weights(optimizer: Optimizer, trainer: Trainer) -> bool:
     """Return whether something calls ``view`` on weights or gradients, which only contiguous memory allows."""
-    elementwise = type(optimizer).__module__.startswith("torch.optim.") and not isinstance(optimizer, LBFGS)
+    known = type(optimizer).__module__.startswith("torch.optim.") or type(optimizer) in (MuonAdamW, SAM)
+    elementwise = known and not isinstance(optimizer, LBFGS)
     return not elementwise or bool(callbacks_of(trainer, ModelPruning))
 
 

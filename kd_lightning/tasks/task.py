@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -28,6 +29,7 @@ from kd_lightning.tasks.optimization import (
     notebook_optimizer,
     schedule_entry,
 )
+from kd_lightning.tasks.sam import SAM, check_for_sam, second_pass
 from kd_lightning.tasks.step import Step
 from kd_lightning.wording import shown_lines
 
@@ -136,6 +138,9 @@ class Task(LightningModule):
     def configure_optimizers(self) -> Any:
         """Create the optimizer of the trained parameters, and its schedule."""
         optimizer = self.optimizer(self.trained_parameters())
+        if isinstance(optimizer, SAM):
+            check_for_sam(self.trainer)
+            optimizer.second_pass = partial(second_pass, self)
         if flattens_weights(optimizer, self.trainer):
             self.network.to(memory_format=torch.contiguous_format)
         if self.lr_scheduler is None:

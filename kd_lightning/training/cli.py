@@ -13,6 +13,8 @@ import kd_lightning.callbacks
 import kd_lightning.data.augment
 import kd_lightning.losses
 import kd_lightning.networks
+import kd_lightning.tasks.muon
+import kd_lightning.tasks.sam
 import kd_lightning.tasks.schedules
 import kd_lightning.teacher  # noqa: F401  bare class names are those of imported classes
 from kd_lightning.callbacks import RunSummary, SaveOnInterrupt, SaveWeights

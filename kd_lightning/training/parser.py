@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 import kd_lightning.data.hugging_face
 import kd_lightning.data.image_folder
 import kd_lightning.data.shapes
+import kd_lightning.data.tiny_imagenet
 import kd_lightning.data.torchvision_sets  # noqa: F401  bare class names are those of imported classes
 from kd_lightning.errors import UserError
 from kd_lightning.training.class_change import as_settings, drop_replaced

@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from kd_lightning.data.augment import (
+    AlternatingFlip,
     Augmentation,
     ColorJitter,
     CutMix,
@@ -16,9 +17,11 @@ from kd_lightning.data.augment import (
     HorizontalFlip,
     Pipeline,
     PixelMove,
+    RandAugment,
     RandomCrop,
     RandomTranslate,
 )
+from kd_lightning.data.counter_rng import EPOCHS
 from kd_lightning.errors import UserError
 
 
@@ -155,6 +158,16 @@ def test_steps_run_in_the_order_of_the_config() -> None:
     assert torch.equal(mixed, wanted)
 
 
+def test_flips_alternate_from_a_random_first_one_and_by_the_run() -> None:
+    rows = torch.arange(1000)
+    flip = AlternatingFlip()
+    first = flip.draw(rows, 5 * EPOCHS)
+    assert 400 < first.sum() < 600
+    for epoch in range(1, 5):
+        assert torch.equal(flip.draw(rows, 5 * EPOCHS + epoch), first ^ bool(epoch % 2))
+    assert not torch.equal(flip.draw(rows, 6 * EPOCHS), first)
+
+
 def test_a_pipeline_of_flips_returns_which_images_are_mirrored() -> None:
     images, labels, rows = make_batch()
     pipeline = Pipeline([HorizontalFlip(), HorizontalFlip(0.4, seed=1)], CLASSES)
@@ -173,6 +186,8 @@ def test_a_pipeline_of_flips_returns_which_images_are_mirrored() -> None:
         lambda: Cutout(size=0),
         lambda: ColorJitter(hue=0.6),
         lambda: CutMix(alpha=float("nan")),
+        lambda: RandAugment(num_ops=0),
+        lambda: RandAugment(magnitude=31),
         lambda: Pipeline([RandomCrop(2), RandomCrop(3)], CLASSES),
     ],
 )

@@ -18,10 +18,13 @@ from kd_lightning.data.augment import (
     HorizontalFlip,
     Mixup,
     PixelMove,
+    RandAugment,
     RandomCrop,
     RandomTranslate,
+    TrivialAugment,
 )
 from kd_lightning.data.augment.mixing import symmetric_beta
+from kd_lightning.data.augment.operations import NAMES, Operations
 
 
 def crop_by_torchvision(step: RandomCrop, images: Tensor, rows: Tensor) -> Tensor:
@@ -64,6 +67,29 @@ def jitter_by_torchvision(step: ColorJitter, images: Tensor, rows: Tensor) -> Te
     return torch.stack(results) * 255
 
 
+def operate_by_torchvision(step: TrivialAugment | RandAugment, images: Tensor, rows: Tensor) -> Tensor:
+    if isinstance(step, TrivialAugment):
+        draws, transform = [step.draw(rows, EPOCH)], tv.TrivialAugmentWide()
+    else:
+        draws, transform = step.draw(rows, EPOCH), tv.RandAugment(1, step.magnitude)
+    for draw in draws:
+        images = torch.stack([change_by_torchvision(transform, x, draw, at) for at, x in enumerate(images)])
+    return images
+
+
+def change_by_torchvision(
+    transform: tv.TrivialAugmentWide | tv.RandAugment, image: Tensor, draw: Operations, at: int
+) -> Tensor:
+    """Apply one operation of torchvision's own table, at a drawn strength."""
+    kind, level = NAMES[draw.kinds[at]], int(draw.levels[at])
+    values, signed = transform._AUGMENTATION_SPACE[kind]
+    strengths = values(31, *image.shape[1:])
+    strength = 0.0 if strengths is None else float(strengths[level // 2]) * (-1 if signed and level % 2 else 1)
+    nearest, black = tvf.InterpolationMode.NEAREST, {Tensor: 0}
+    changed: Tensor = transform._apply_image_or_video_transform(image, kind, strength, nearest, black)
+    return changed
+
+
 REPLAYS: list[tuple[Augmentation, Callable[..., Tensor]]] = [
     (ALL[0], crop_by_torchvision),
     (ALL[1], crop_by_torchvision),
@@ -71,6 +97,9 @@ REPLAYS: list[tuple[Augmentation, Callable[..., Tensor]]] = [
     (ALL[3], flip_by_torchvision),
     (ALL[4], cutout_by_torchvision),
     (ALL[5], jitter_by_torchvision),
+    (ALL[6], flip_by_torchvision),
+    (ALL[7], operate_by_torchvision),
+    (ALL[8], operate_by_torchvision),
 ]
 
 
@@ -84,9 +113,34 @@ def test_an_image_equals_torchvisions_for_the_same_draw(
     wanted = replay(step, images, rows)
     if isinstance(step, ColorJitter):
         torch.testing.assert_close(result, wanted, rtol=0, atol=1e-3)  # of 255
+    elif isinstance(step, RandAugment | TrivialAugment):
+        torch.testing.assert_close(result, wanted, rtol=0, atol=1)  # colours are cut to whole numbers
     else:
         assert torch.equal(result, wanted)
     assert torch.equal(result_labels, labels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("step", [TrivialAugment(), RandAugment(1)], ids=["trivial", "rand"])
+def test_an_operation_equals_torchvisions_at_every_strength(
+    monkeypatch: pytest.MonkeyPatch, step: TrivialAugment | RandAugment, name: str
+) -> None:
+    levels = torch.arange(62)
+    images, labels, rows = make_batch(3, len(levels))
+    draw = Operations(torch.full_like(levels, NAMES.index(name)), levels)
+    trivial = isinstance(step, TrivialAugment)
+    monkeypatch.setattr(type(step), "draw", lambda *_: draw if trivial else [draw])
+    transform = tv.TrivialAugmentWide() if trivial else tv.RandAugment()
+    result = run(step, images, labels, rows)[0]
+    wanted = torch.stack([change_by_torchvision(transform, image, draw, at) for at, image in enumerate(images)])
+    if name in ("Color", "Sharpness"):  # rounding before the cut to whole numbers
+        torch.testing.assert_close(result, wanted, rtol=0, atol=1)
+        assert (result != wanted).float().mean() < 0.01
+    elif name.startswith("Shear") and not trivial:  # at three strengths a source lies between two pixels
+        same = (result == wanted).flatten(1).all(1)
+        assert (~same).sum() <= 6
+    else:
+        assert torch.equal(result, wanted)
 
 
 def test_float_images_move_as_uint8_images_do() -> None:

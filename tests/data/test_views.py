@@ -1,12 +1,21 @@
 import torch
 
-from kd_lightning.data.augment import CutMix, HorizontalFlip, Pipeline, RandomCrop
-from kd_lightning.data.views import EPOCHS, Views
+from kd_lightning.data.augment import (
+    AlternatingFlip,
+    Augmentation,
+    CutMix,
+    HorizontalFlip,
+    Pipeline,
+    RandAugment,
+    RandomCrop,
+)
+from kd_lightning.data.counter_rng import EPOCHS
+from kd_lightning.data.views import Views
 
 ROWS = torch.arange(200)
 
 
-def views(count: int | None, *steps: RandomCrop | HorizontalFlip | CutMix) -> Views:
+def views(count: int | None, *steps: Augmentation) -> Views:
     return Views(Pipeline(steps, 4), count)
 
 
@@ -42,7 +51,8 @@ def test_images_of_one_epoch_are_seen_in_different_views_and_runs_take_them_in_a
 def test_a_view_of_a_number_is_the_one_that_training_shows_in_any_run() -> None:
     images = torch.randint(0, 255, (200, 3, 8, 8), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(200, dtype=torch.int64)
-    for of in (views(3, RandomCrop(padding=2), HorizontalFlip()), views(None, HorizontalFlip()), views(None)):
+    steps = AlternatingFlip(), RandAugment()
+    for of in (views(3, RandomCrop(2), HorizontalFlip()), views(4, *steps), views(None, steps[0]), views(None)):
         for epoch in (0, 4, 7 * EPOCHS + 2):
             drawn = of.drawn(ROWS, epoch)
             seen, _ = of.pipeline(images, labels, ROWS, epoch, drawn)

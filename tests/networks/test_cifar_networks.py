@@ -17,6 +17,7 @@ from kd_lightning.networks import (
     Network,
     ResNet,
     ResNet9,
+    ResNet50,
     ShuffleNetV1,
     ShuffleNetV2,
     TorchvisionNetwork,
@@ -28,6 +29,7 @@ SMALL: dict[str, Callable[..., Network]] = {
     "ResNet9": partial(ResNet9, width=4),
     "ResNet": partial(ResNet, depth=8),
     "ResNet x4": partial(ResNet, depth=8, width=4),
+    "ResNet50": partial(ResNet50, width=4),
     "WideResNet": partial(WideResNet, depth=10, width=1),
     "VGG": partial(VGG, depth=8),
     "MobileNetV2": partial(MobileNetV2, width=0.25),
@@ -40,6 +42,7 @@ STAGES: dict[str, dict[str, tuple[int, int]]] = {
     "ResNet9": {"stem": (4, 32), "layer1": (8, 16), "layer2": (16, 8), "layer3": (32, 4)},
     "ResNet": {"relu": (16, 32), "layer1": (16, 32), "layer2": (32, 16), "layer3": (64, 8)},
     "ResNet x4": {"relu": (32, 32), "layer1": (64, 32), "layer2": (128, 16), "layer3": (256, 8)},
+    "ResNet50": {"relu": (4, 32), "layer1": (16, 32), "layer2": (32, 16), "layer3": (64, 8), "layer4": (128, 4)},
     "WideResNet": {"conv1": (16, 32), "block1": (16, 32), "block2": (32, 16), "block3": (64, 8), "relu": (64, 8)},
     "VGG": {"block0": (64, 32), "block1": (128, 16), "block2": (256, 8), "block3": (512, 4), "block4": (512, 4)},
     "MobileNetV2": {
@@ -121,6 +124,8 @@ def test_pool_gives_the_vectors_that_the_last_layer_sees(family: str) -> None:
     ("family", "layer", "signed"),
     [
         ("ResNet", "layer2", False),
+        ("ResNet50", "layer3", False),
+        ("ResNet50", "layer3.5.preact", True),
         ("WideResNet", "block2", True),
         ("WideResNet", "relu", False),
         ("VGG", "block2", False),

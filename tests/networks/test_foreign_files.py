@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd_lightning.errors import UserError
-from kd_lightning.networks import MobileNetV2, Network, ResNet, ShuffleNetV1, ShuffleNetV2
+from kd_lightning.networks import MobileNetV2, Network, ResNet, ResNet50, ShuffleNetV1, ShuffleNetV2
 from kd_lightning.networks.weights import load_weights
 
 State = dict[str, Tensor]
@@ -85,8 +85,22 @@ def shufflenet_v2(layers: Layers, x: Tensor) -> Tensor:
     return layers.linear(layers.normalized(x, "conv2", "bn2").relu(), "linear")
 
 
+def resnet50(layers: Layers, x: Tensor) -> Tensor:
+    x = layers.normalized(x, "conv1", "bn1").relu()
+    for stage, blocks in enumerate((3, 4, 6, 3), start=1):
+        for block in range(blocks):
+            name, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
+            y = layers.normalized(x, f"{name}.conv1", f"{name}.bn1").relu()
+            y = layers.normalized(y, f"{name}.conv2", f"{name}.bn2", stride).relu()
+            y = layers.normalized(y, f"{name}.conv3", f"{name}.bn3")
+            x = x if block else layers.normalized(x, f"{name}.shortcut.0", f"{name}.shortcut.1", stride)
+            x = (x + y).relu()
+    return layers.linear(x, "linear")
+
+
 CASES: list[tuple[Network, Callable[[Layers, Tensor], Tensor]]] = [
     (MobileNetV2(), mobilenet),
+    (ResNet50(width=8), resnet50),
     (ShuffleNetV1(), shufflenet_v1),
     (ShuffleNetV2(), shufflenet_v2),
     (ShuffleNetV2(width=2.0), shufflenet_v2),

@@ -13,6 +13,7 @@ from kd_lightning.networks import (
     Network,
     ResNet,
     ResNet9,
+    ResNet50,
     ShuffleNetV1,
     ShuffleNetV2,
     ViT,
@@ -34,6 +35,7 @@ SIZES: list[tuple[type[Network], dict[str, Any], int, int]] = [
     (ResNet, {"depth": 110}, 64, 1_736_564),
     (ResNet, {"depth": 8, "width": 4}, 256, 1_233_540),
     (ResNet, {"depth": 32, "width": 4}, 256, 7_433_860),
+    (ResNet50, {}, 2048, 23_705_252),
     (WideResNet, {"width": 1}, 64, 180_916),
     (WideResNet, {}, 128, 703_284),
     (WideResNet, {"depth": 40}, 128, 2_255_156),
@@ -60,7 +62,9 @@ def test_networks_have_the_parameters_of_their_papers(
     assert count(ten) == published - 90 * (features + 1)
 
 
-@pytest.mark.parametrize("kind", [ResNet9, ResNet, WideResNet, VGG, MobileNetV2, ShuffleNetV1, ShuffleNetV2, ViT])
+@pytest.mark.parametrize(
+    "kind", [ResNet9, ResNet, ResNet50, WideResNet, VGG, MobileNetV2, ShuffleNetV1, ShuffleNetV2, ViT]
+)
 def test_the_first_line_of_a_networks_help_has_its_parameters_for_cifar10(kind: type[Network]) -> None:
     with torch.device("meta"):
         network = kind(10, 3, 32)

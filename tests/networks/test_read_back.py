@@ -24,6 +24,7 @@ from kd_lightning.networks.weights import load_model, read_weights, save_weights
 
 SMALL: dict[str, dict[str, Any]] = {
     "ResNet": {"depth": 8},
+    "ResNet50": {"width": 4},
     "WideResNet": {"depth": 10, "width": 1},
     "TorchvisionNetwork": {"name": "mobilenet_v2"},
     "TimmNetwork": {"name": "test_resnet"},

@@ -52,7 +52,7 @@ CLASSES = {
     "--model.losses.kd kd": "there is no class 'kd' for --model.losses.kd; did you mean SoftTargets?",
     "--model.losses.kd dist": "there is no class 'dist' for --model.losses.kd; did you mean DIST?",
     "--data CIFAR10": "there is no class 'CIFAR10' for --data; did you mean CIFAR10DataModule?",
-    "--data.augment [RandomCrop,Flip]": "there is no class 'Flip' for --data.augment; did you mean HorizontalFlip?",
+    "--data.augment [RandomCrop,Flip]": "for --data.augment; did you mean AlternatingFlip or HorizontalFlip?",
     "--model.network Transformer": "no class 'Transformer' for --model.network; `kd-lightning list networks` shows all",
 }
 TAKEN = [

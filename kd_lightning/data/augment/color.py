@@ -62,9 +62,9 @@ class ColorJitter(Augmentation):
         factors = ColorFactors(*(factor.view(-1, 1, 1, 1) for factor in self.draw(rows, epoch)))
         images = images.to(torch.float32, memory_format=torch.contiguous_format)  # channel by channel: twice as fast
         images = (images * factors.brightness).clamp_(0, 255)
-        images = _blended(images, _grey(images).mean(dim=(2, 3), keepdim=True), factors.contrast)
+        images = _blended(images, grey(images).mean(dim=(2, 3), keepdim=True), factors.contrast)
         if images.shape[1] == 3:
-            images = _blended(images, _grey(images), factors.saturation)
+            images = _blended(images, grey(images), factors.saturation)
             images = _rotate_hue(images, factors.hue)
         return images.contiguous(memory_format=torch.channels_last), labels
 
@@ -74,7 +74,7 @@ def _factor(draw: Tensor, change: float) -> Tensor:
     return lowest + draw * (1 + change - lowest)
 
 
-def _grey(images: Tensor) -> Tensor:
+def grey(images: Tensor) -> Tensor:
     """Return the brightness of each pixel, ``(B, 1, H, W)``."""
     if images.shape[1] == 1:
         return images

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kd_lightning.data.augment.base import Augmentation
-from kd_lightning.data.counter_rng import integers
+from kd_lightning.data.counter_rng import EPOCHS, integers
 
 
 class Sources(NamedTuple):
@@ -124,6 +124,25 @@ class HorizontalFlip(PixelMove):
         """Count the columns from the right where the image is mirrored."""
         mirrored = self.draw(rows, epoch).unsqueeze(1)
         return Sources(at.ys, torch.where(mirrored, size[1] - 1 - at.xs, at.xs))
+
+
+@dataclass(frozen=True)
+class AlternatingFlip(HorizontalFlip):
+    """Mirror the image left to right in every second epoch; at random in the first one.
+
+    Jordan, 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU": https://arxiv.org/abs/2404.00498. Two epochs in a
+    row show both sides of every image. With ``--data.views`` the views of an image alternate, an even number of them
+    in equal shares.
+
+    Args:
+        probability: Probability that an image is mirrored in the first epoch, in [0, 1].
+        seed: Any integer.
+    """
+
+    def draw(self, rows: Tensor, epoch: int | Tensor) -> Tensor:
+        """Return which images are mirrored, ``(B,)`` bool."""
+        number = epoch % EPOCHS
+        return super().draw(rows, epoch - number) ^ (number % 2 == 1)
 
 
 def move_pixels(images: Tensor, moves: Sequence[PixelMove], rows: Tensor, epoch: int | Tensor) -> Tensor:
