@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from inspect import getsource
 from math import prod
 from pathlib import Path
@@ -25,6 +25,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write, cache_folder, file_state
 from kd_lightning.inference import images
 from kd_lightning.inference.images import BrokenImageError, EncodedImage, ImageFile, PixelRange, Pixels
+from kd_lightning.machine.progress import with_progress
 from kd_lightning.wording import shown
 
 CODECS = ("jpg", "libjpeg_turbo", "webp", "libtiff", "zlib", "avif")
@@ -223,7 +224,8 @@ def checksum(path: Path) -> int:
     """Return the CRC-32 of a file: a byte that a disk has changed would be a wrong pixel without a word."""
     found = 0
     with path.open("rb") as file:
-        while part := file.read(2**20):
+        parts = iter(partial(file.read, 2**20), b"")
+        for part in with_progress(parts, "Checking bytes of decoded images", path.stat().st_size, len):
             found = crc32(part, found)
     return found
 

@@ -15,9 +15,10 @@ from torch import Tensor
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.data.decode import Decoded, decode_images
 from kd_lightning.data.folder_files import Files, part, with_unlabelled
-from kd_lightning.data.loader import LabelledImages
+from kd_lightning.data.loader import BatchLoader, LabelledImages
 from kd_lightning.data.normalize import Normalization
 from kd_lightning.data.pixel_range import check_range
+from kd_lightning.data.read_ahead import row_reader
 from kd_lightning.data.source import Split
 from kd_lightning.data.split import lacking, repeated
 from kd_lightning.data.unlabelled import UNLABELLED
@@ -116,6 +117,13 @@ class DecodedDataModule(ImageDataModule):
     def load(self, split: Split) -> LabelledImages | None:
         """Return a split; ``None`` for ``val`` where there is none."""
         return self._splits.get(split)
+
+    def train_dataloader(self) -> BatchLoader:
+        """Serve the training images, shuffled; each batch is requested from the cache's file before it is read."""
+        loader = super().train_dataloader()
+        if loader.data is self.split("train"):  # and not a copy on the GPU
+            loader.read_ahead = row_reader(self._decoded.images)  # the training images are its first
+        return loader
 
     @cached_property
     def _files(self) -> dict[Split, Files]:

@@ -136,6 +136,7 @@ class BatchLoader:
     Attributes:
         train_ahead: Called before a batch is served, with the epoch's remaining batches (rows, ``(B,)`` each, on the
             data's device). It trains on the first of them and returns on how many; never on all.
+        read_ahead: Requests a batch's rows from the disk, where the images are a memory map of a file.
     """
 
     batch_sampler = None  # Lightning looks for one beside a sampler, as in a DataLoader
@@ -151,6 +152,7 @@ class BatchLoader:
                 "set --data.drop_last false or a smaller --data.batch_size."
             )
         self.train_ahead: Callable[[Sequence[Tensor]], int] | None = None
+        self.read_ahead: Callable[[Tensor], None] | None = None
         self._served = 0
         self._resume = {"epoch": -1}
 
@@ -193,6 +195,8 @@ class BatchLoader:
 
     def gather(self, rows: Tensor) -> RawBatch:
         """Return the raw images and the labels of these rows, which are on the data's device."""
+        if self.read_ahead is not None:
+            self.read_ahead(rows)
         return RawBatch(self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows), rows)
 
     def state_dict(self) -> dict[str, int]:

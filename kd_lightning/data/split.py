@@ -38,8 +38,8 @@ def stratified_split(labels: Tensor, size: float, seed: int) -> tuple[Tensor, Te
     generator = torch.Generator().manual_seed(seed)
     first, second = [], []
     seen = 0
-    for label in labels.unique(sorted=True):
-        rows = (labels == label).nonzero().flatten()
+    counts = labels.unique(return_counts=True)[1].tolist()
+    for rows in labels.argsort(stable=True).split(counts):  # of each class, ascending
         wanted = round((seen + len(rows)) * share) - round(seen * share)
         seen += len(rows)
         count = min(wanted, len(rows) - 1)  # no other class makes up for a class of one image

@@ -23,6 +23,9 @@ SECONDS = 0.5
 LONG = 10
 """Seconds from which work is mentioned in a file."""
 
+SETTLED = 2
+"""Seconds of work from which the time left is printed: the first parts wait for processes to start."""
+
 
 class Bar:
     """A bar of one row with a text; where there is no terminal, nothing is drawn.
@@ -83,19 +86,21 @@ def with_progress(parts: Iterable[Part], what: str, total: int, size: Callable[[
         total: The size of all parts.
         size: Returns the size of a part.
     """
-    bar, begin, done, printed = Bar(sys.stderr), time.monotonic(), 0, False
+    bar, begin, done, first, printed = Bar(sys.stderr), time.monotonic(), 0, 0, False
     is_shown = not is_quiet() and getattr(rank_zero_only, "rank", 0) == 0
     try:
         for part in parts:
             done += size(part)
             seconds = time.monotonic() - begin
-            left = seconds * (total - done) / max(1, done)
+            left = seconds * (total - done) / max(1, done - first)
             text = f"{what}: {done:,} of {total:,}, {duration(left)} left"
             if is_shown and sys.stderr.isatty() and seconds > 1 and bar.is_due:
                 bar.show(text, done, total)
-            elif is_shown and not sys.stderr.isatty() and left > LONG and not printed:
+            elif is_shown and not sys.stderr.isatty() and seconds > SETTLED and left > LONG and not printed:
                 print(text, file=sys.stderr, flush=True)
                 printed = True
+            if not first:  # its time is no measure: processes started in it
+                begin, first = begin + seconds, done
             yield part
     finally:
         bar.hide()

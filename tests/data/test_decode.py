@@ -1,3 +1,4 @@
+import mmap
 import os
 import signal
 import subprocess
@@ -15,9 +16,10 @@ from difficult_images import SIZE, picture, write_difficult_images
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from kd_lightning.data import decode, decode_parallel
+from kd_lightning.data import decode, decode_parallel, read_ahead
 from kd_lightning.data.decode import Decoded, decode_images
 from kd_lightning.data.decode_parallel import Part, decode_in_order, worker_count
+from kd_lightning.data.read_ahead import row_reader
 from kd_lightning.errors import UserError
 from kd_lightning.inference.images import FULL_RANGE, BrokenImageError, Pixels, read_image
 from kd_lightning.machine import progress
@@ -275,3 +277,32 @@ def test_progress_is_shown_by_the_first_process_where_decoding_takes_long(
     output = capsys.readouterr()
     assert output.err == ("Decoding images: 1 of 3, 2 min left\n" if shown else "")
     assert output.out == ""
+
+
+def test_the_time_left_does_not_count_the_start_of_processes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter([0, 2, 3, 4, 5])  # two seconds until the first image, then one a second
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    list(progress.with_progress([1, 1, 1, 1], "Decoding images", 64, int))
+    assert capsys.readouterr().err == "Decoding images: 4 of 64, 60 s left\n"
+
+
+def test_only_a_batchs_rows_are_requested_from_a_large_memory_map(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = source.decode().images
+    assert isinstance(images, np.memmap)
+    assert row_reader(images) is None  # it stays in memory
+    monkeypatch.setattr(read_ahead, "SMALL", 0)
+    assert row_reader(np.array(images)) is None
+    requested: list[range] = []
+    note = SimpleNamespace(madvise=lambda _, start, length: requested.append(range(start, start + length)))
+    monkeypatch.setattr(images, "_mmap", note)
+    request = row_reader(images)
+    assert request is not None
+    request(torch.tensor([4, 0]))
+    for row, place in zip((4, 0), requested, strict=True):
+        begin = images.offset + row * SIZE * SIZE * 3
+        assert place.start == begin - begin % mmap.PAGESIZE
+        assert place.stop == begin + SIZE * SIZE * 3

@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from kd_lightning.data import read_ahead
 from kd_lightning.data.image_folder import ImageFolderDataModule
 from kd_lightning.data.loader import LabelledImages
 from kd_lightning.data.normalize import channel_statistics
@@ -336,3 +337,18 @@ def test_real_digits_written_as_pngs_train_in_grey(tmp_path: Path) -> None:
     )
     trainer.fit(task, datamodule=data)
     assert trainer.test(task, datamodule=data, verbose=False)[0]["test/accuracy"] > 0.7
+
+
+def test_training_reads_the_cache_row_by_row_and_copies_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_split(tmp_path / "data", {"ant": 20, "bee": 20})
+    monkeypatch.setattr(read_ahead, "SMALL", 0)
+    data = module(tmp_path / "data", batch_size=8)
+    loader = data.train_dataloader()
+    first = data.split("train").images
+    assert loader.data.images.data_ptr() == first.data_ptr() == data._decoded.images.ctypes.data
+    assert isinstance(data._decoded.images, np.memmap)
+    requested: list[list[int]] = []
+    monkeypatch.setattr(loader, "read_ahead", lambda rows: requested.append(rows.tolist()))
+    assert [batch.rows.tolist() for batch in loader] == requested
