@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         SimKDStudent,
         TimmNetwork,
         TorchvisionNetwork,
+        ViT,
         WideResNet,
     )
     from kd_lightning.prediction.one_image import predict_image
@@ -82,6 +83,7 @@ __all__ = [
     "TinyImageNetDataModule",
     "TorchvisionNetwork",
     "UserError",
+    "ViT",
     "WideResNet",
     "callbacks",
     "compare",

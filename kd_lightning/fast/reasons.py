@@ -26,7 +26,7 @@ from kd_lightning.tasks.sam import SAM
 BEFORE_STEPS = frozenset(
     {
         *("__init__", "class_names", "in_channels", "image_size", "num_classes", "load", "has_val", "split"),
-        *("broken", "pixel_range"),
+        *("broken", "file_names", "pixel_range"),
         *("prepare_data", "setup", "teardown", "on_exception", "state_dict", "load_state_dict"),
         *("train_rows", "val_rows", "test_rows", "train_dataloader", "val_dataloader", "test_dataloader"),
     }

@@ -60,7 +60,8 @@ def test_a_card_has_the_numbers_of_the_run_and_its_commands_work(
 def test_a_card_of_a_distilled_resumed_and_partly_tested_run_claims_no_more_than_it_measured(temp_folder: Path) -> None:
     info = replace(info_of(TinyNetwork()), class_names=TinyDataModule().class_names)
     save_weights("teacher.pth", TinyNetwork(), info)
-    distill = ["--model=Distill", "--model.losses={kd: SoftTargets}", "--model.teacher.network=tiny.TinyNetwork"]
+    distill = ["--model=Distill", "--model.losses={kd: SoftTargets}", "--model.teacher=Teacher"]
+    distill += ["--model.teacher.network=tiny.TinyNetwork"]
     options = [*FIT, *distill, "--model.teacher.weights=teacher.pth", "--files.weights=model.safetensors"]
     options += ["--data.val_size=0"]
     assert main(options) == 0

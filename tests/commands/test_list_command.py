@@ -151,7 +151,7 @@ def test_unreadable_parts_of_a_class_are_shown_unchanged(own_losses: None, capsy
     [
         (["lossse"], "(did you mean losses?); choose one of losses, networks, teachers,"),
         (["quickstart"], "(did you mean `list configs quickstart`?)"),
-        (["losses", "SoftTargts"], "there is no 'SoftTargts' in losses (did you mean SoftTargets?)"),
+        (["losses", "SoftTargts"], "there is no 'SoftTargts' in losses (did you mean SoftTargets or HardTargets?)"),
         (["losses", "x\x1b[2J"], r"there is no 'x\x1b[2J' in losses; `list losses` shows all"),
         (["losses", "listed_losses.None"], "there is no class listed_losses.None"),
         (["losses", "listed_losses.Linear"], "listed_losses.Linear is not a subclass of Loss"),

@@ -72,7 +72,11 @@ def test_a_published_teacher_teaches_and_the_run_names_its_address(
 ) -> None:
     tiny = ["--data=tiny.TinyDataModule", "--data.count=64", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
     tiny += ["--trainer.enable_progress_bar=false", "--model.network=tiny.TinyNetwork", "--files.onnx=null"]
-    teacher = ["--model.teacher.network=tiny.TinyNetwork", f"--model.teacher.weights={address(server)}"]
+    teacher = [
+        "--model.teacher=Teacher",
+        "--model.teacher.network=tiny.TinyNetwork",
+        f"--model.teacher.weights={address(server)}",
+    ]
     names = ["--data.normalize.mean=[0.1,0.1,0.1]", "--data.normalize.std=[0.2,0.2,0.2]"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tiny.TinyDataModule.class_names", info_of(TinyNetwork()).class_names)

@@ -83,7 +83,11 @@ def test_a_run_can_write_it_and_a_student_and_a_test_take_it(
     assert main(["fit", "--config=student.yaml", *tiny, "--files.weights=model.safetensors"]) == 0
     written = Path("lightning_logs/student/version_0/model.safetensors")
     assert f"  {written.name}\n" in capsys.readouterr().out
-    teacher = [f"--model.teacher.weights={written}", "--model.teacher.network=tiny.TinyNetwork"]
+    teacher = [
+        "--model.teacher=Teacher",
+        f"--model.teacher.weights={written}",
+        "--model.teacher.network=tiny.TinyNetwork",
+    ]
     assert main(["fit", "--model=Distill", "--model.losses={kd: SoftTargets}", *tiny, *teacher]) == 0
     assert f"Teacher: {written} (TinyNetwork trained on Tiny for 1 epoch" in capsys.readouterr().out
     measure = [

@@ -33,6 +33,7 @@ def test_a_mapping_of_losses_keeps_nothing_of_the_config(capsys: pytest.CaptureF
         "beta": 2,
         "gamma": 1,
         "standardize": False,
+        "gather": False,
         "weight": 2,
         "warm_up": 0,
     }

@@ -73,7 +73,7 @@ OF_LOSSES = {
     "--model.losses.kdd.temperature=2": "--model.losses.kdd.temperature has no class yet; fix its name, or give its ",
     "model: {init_args: {losses: {kdd: {init_args: {weight: 3}}}}}": "--model.losses.kdd is {'init_args': {'weight': ",
     "--model.losses.more=SpatialCosine": "student must be given in --model.losses.more, as in --",
-    "--model.loses.kd.weight=2": "there is no option --model.loses.kd.weight; Distill has losses, cache_teacher, ",
+    "--model.loses.kd.weight=2": "there is no option --model.loses.kd.weight; Distill has losses, balance, cache_",
     "--model.teacher.weigts=x": "there is no option --model.teacher.weigts; Teacher has weights, config, network, ",
 }
 
