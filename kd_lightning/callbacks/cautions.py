@@ -120,7 +120,7 @@ def of_pulls(losses: LossSum, values: Mapping[str, Tensor], parameters: list[tor
         for name, loss in losses.named.items()
         if loss.full_weight and values[name].requires_grad
     }
-    taught = [name for name in weighted if type(losses.named[name]).teacher_target is not Loss.teacher_target]
+    taught = [name for name in weighted if losses.named[name].learns_from_teacher]
     labels = [value for name, value in weighted.items() if name not in taught]
     if not labels:
         return

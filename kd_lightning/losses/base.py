@@ -116,6 +116,11 @@ class Loss(nn.Module, ABC):
         return {}
 
     @property
+    def learns_from_teacher(self) -> bool:
+        """Whether it compares the student with a teacher."""
+        return type(self).teacher_target is not Loss.teacher_target
+
+    @property
     def sees_labelled(self) -> bool:
         """Whether it sees only the labelled images of a batch."""
         return self.needs_labels or self.needs_hard_labels

@@ -47,7 +47,7 @@ class Balance:
             raise UserError(
                 f"--model.balance is {ratio:g}, but it must be above 0; without it the config's weights count."
             )
-        counted = {name: _learns_from_teacher(loss) for name, loss in losses.items() if loss.full_weight}
+        counted = {name: loss.learns_from_teacher for name, loss in losses.items() if loss.full_weight}
         self.ratio = ratio
         self.balanced = [name for name, on_teacher in counted.items() if on_teacher]
         self.labels = [name for name, on_teacher in counted.items() if not on_teacher]
@@ -143,7 +143,3 @@ def set_weights(task: "Task", weights: Mapping[str, float]) -> None:
 
 def _shown(ratio: float | None) -> str:
     return "null" if ratio is None else f"{ratio:g}"
-
-
-def _learns_from_teacher(loss: Loss) -> bool:
-    return type(loss).teacher_target is not Loss.teacher_target

@@ -7,6 +7,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from kd_lightning.data.base import ImageDataModule
+from kd_lightning.errors import UserError
 from kd_lightning.inference.model_info import ModelInfo
 from kd_lightning.losses.base import Loss
 from kd_lightning.networks import Network
@@ -67,13 +68,16 @@ class AnyTeacher(nn.Module, ABC):
     def identity(self, data: ImageDataModule) -> tuple[object, ...]:
         """Return names and tensors that its outputs depend on, besides images, views and the data's normalization."""
 
-    @abstractmethod
     def network_of(self, loss: str) -> tuple[Network, Tensor | None]:
         """Return the network whose layers a loss reads, and the places of the data's classes in its outputs.
 
         Args:
             loss: The loss's name.
+
+        Raises:
+            UserError: It has no network.
         """
+        raise UserError(f"the loss '{loss}' reads layers of the teacher, but {self.title} has none.")
 
     def files(self) -> dict[str, tuple[str | None, str]]:
         """Return the file and the digest of each of its parts, by the option that names the file."""

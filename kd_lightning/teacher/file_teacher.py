@@ -80,10 +80,6 @@ class FileTeacher(AnyTeacher):
         """Return nothing: no network runs."""
         return {}
 
-    def network_of(self, loss: str) -> tuple[Network, Tensor | None]:
-        """Not called: ``targets`` refuses losses that read layers."""
-        raise NotImplementedError
-
     def files(self) -> dict[str, tuple[str | None, str]]:
         """Return the file and its digest."""
         return {"--model.teacher.path": (self.path, self.digest)}
@@ -182,7 +178,8 @@ class FileTargets(TeacherTargets):
     def __call__(self, batch: Batch) -> TeacherOutput:
         """Return the targets of a batch; ``UNKNOWN`` for losses that need some of images that are not in the file."""
         if not self.teacher.covers_stage:
-            return TeacherOutput({name: UNKNOWN if _learns(loss) else {} for name, loss in self.losses.items()})
+            losses = self.losses.items()
+            return TeacherOutput({name: UNKNOWN if loss.learns_from_teacher else {} for name, loss in losses})
         table = self.tables.get(TABLE)
         rows = batch.rows if table is None else batch.rows.to(table.device)
         logits = self.teacher.logits(rows) if table is None else table.index_select(0, rows)
@@ -208,7 +205,3 @@ class FileTargets(TeacherTargets):
                 table[rows[0] : rows[-1] + 1] = self.teacher.logits(rows)
             self.tables = {TABLE: table}
         return TeacherCache(images, images * classes * 4, storage)
-
-
-def _learns(loss: Loss) -> bool:
-    return type(loss).teacher_target is not Loss.teacher_target

@@ -50,6 +50,9 @@ LIBRARIES: dict[str, ModuleType] = {
 }
 """Modules whose classes a key takes by their bare names."""
 
+OURS = {"optimizer": ("MuonAdamW", "SAM"), "lr_scheduler": ("OneCycle",)}
+"""Classes of this package beside those of a library."""
+
 
 def choices(option: str, words: list[str], value: str) -> str:
     """Return a clause with the names that were probably meant, or where all are."""
@@ -70,9 +73,9 @@ def choices(option: str, words: list[str], value: str) -> str:
 
 
 def _of_library(key: str) -> list[str]:
-    """Return the names of a library's classes that an option takes."""
-    module = LIBRARIES.get(key)
-    return [] if module is None else [name for name, value in vars(module).items() if isinstance(value, type)]
+    """Return the names of a library's classes that an option takes, after those of ours beside them."""
+    classes = {} if (module := LIBRARIES.get(key)) is None else vars(module)
+    return [*OURS.get(key, ()), *(name for name, value in classes.items() if isinstance(value, type))]
 
 
 def _concrete(kind: type[Any]) -> Iterator[type[Any]]:

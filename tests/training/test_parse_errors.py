@@ -40,6 +40,7 @@ MISTAKES = {
     "--trainer.logger=CSVLogger": "save_dir must be given in --trainer.logger, as in --trainer.logger.save_dir light",
     "--trainer.logger=CsvLogger": "there is no 'CsvLogger' for --trainer.logger; did you mean CSVLogger?",
     "--trainer.callbacks=EarlyStop": "there is no 'EarlyStop' for --trainer.callbacks; did you mean EarlyStopping",
+    "--model.optimizer=MuonAdamw": "there is no 'MuonAdamw' for --model.optimizer; did you mean MuonAdamW?",
     "--model.optimizer=adamw": "there is no 'adamw' for --model.optimizer; did you mean AdamW?",
     "--model.network=wideresnet": "there is no 'wideresnet' for --model.network; did you mean WideResNet?",
     "--data.normalize=x": "there is no 'x' for --data.normalize; choose one of imagenet, auto, or ",
