@@ -1,15 +1,18 @@
 """Code: the user's own modules that Python has imported, the libraries beside them, and this package's version."""
 
 import sys
+import sysconfig
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 from pathlib import Path
 from types import ModuleType
 
 from kd_lightning.digest import digest
 
 PACKAGE = Path(__file__).parent
+INSTALLED = {"site-packages", "dist-packages"}
+"""Folders into which libraries are installed."""
 
 
 @cache
@@ -29,9 +32,29 @@ def own_file(module: str) -> Path | None:
     file, top = getattr(sys.modules.get(module), "__file__", None), module.partition(".")[0]
     if file is None or top == PACKAGE.name or top in sys.stdlib_module_names:
         return None
-    path = Path(file)  # an editable install is the user's own
-    is_installed = top in _distributions() and {"site-packages", "dist-packages"} & {*path.parts}
-    return path if path.is_file() and not is_installed else None
+    path = Path(file)
+    return path if path.is_file() and not (_is_pythons(path) or _is_installed(path, top)) else None
+
+
+def _is_pythons(path: Path) -> bool:
+    """Whether a file is of Python itself: below its library, but not installed there."""
+    return path.is_relative_to(sysconfig.get_path("stdlib")) and not INSTALLED & {*path.parts}
+
+
+def _is_installed(path: Path, top: str) -> bool:
+    """Whether a distribution has brought a module's file; an editable install is the user's own."""
+    if any((folder := parent).name in INSTALLED for parent in path.parents):
+        first = path.relative_to(folder).parts[0]  # some libraries import their inner files by name alone
+        return first.removesuffix(".py") in _distributions() or first.startswith("__editable__")
+    return any(path.is_relative_to(root) for name in _distributions().get(top, ()) if (root := _target(name)))
+
+
+@cache
+def _target(name: str) -> Path | None:
+    """Return the folder into which ``pip install --target`` has put a distribution, or where else its files lie."""
+    found = distribution(name)
+    is_wheel = found.read_text("RECORD") is not None  # a project's own egg-info has none
+    return Path(str(found.locate_file(""))) if is_wheel else None
 
 
 def used_by(modules: Iterable[str]) -> tuple[set[str], set[str]]:

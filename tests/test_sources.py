@@ -1,6 +1,7 @@
 """Whose code is whose: a distribution's, or the user's, whose changes repeat runs."""
 
 import sys
+import sysconfig
 from importlib import import_module
 from pathlib import Path
 
@@ -18,25 +19,36 @@ def write(path: Path, text: str = "") -> Path:
 def test_what_is_installed_is_a_library_and_what_lies_beside_it_is_the_users_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed, project = tmp_path / "site-packages", tmp_path / "project"
-    for file in ("one_lib/__init__.py", "one_lib/part.py", "dropped.py"):
+    installed, target, project = (tmp_path / name for name in ("site-packages", "target", "project"))
+    for file in ("one_lib/__init__.py", "one_lib/part.py", "one_lib/inner/by_name.py", "dropped.py"):
         write(installed / file)
-    for name, files in {"one_lib": "one_lib/part.py,,\n", "edited": "__editable__.edited.pth,,\n"}.items():
-        folder = installed / f"{name}-1.0.dist-info"
+    write(installed / "__editable___edited_finder.py")
+    write(target / "aimed.py")
+    for root, name, files in (
+        (installed, "one_lib", "one_lib/part.py,,\n"),
+        (installed, "edited", "__editable__.edited.pth,,\n"),
+        (target, "aimed", "aimed.py,,\n"),
+    ):
+        folder = root / f"{name}-1.0.dist-info"
         write(folder / "METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         write(folder / "RECORD", files)
+    write(project / "project.egg-info" / "PKG-INFO", "Metadata-Version: 2.1\nName: project\nVersion: 1.0\n")
+    write(project / "project.egg-info" / "top_level.txt", "built\n")
+    write(project / "built.py")
     write(installed / "edited-1.0.dist-info" / "top_level.txt", "edited\n")
     write(project / "edited" / "__init__.py", "import one_lib.part, json")
-    for folder in (installed, project):
+    for folder in (installed, installed / "one_lib" / "inner", target, project):
         monkeypatch.syspath_prepend(folder)
     sources._distributions.cache_clear()
-    names = ("one_lib", "one_lib.part", "dropped", "edited")
+    others = ["by_name", "__editable___edited_finder", "aimed", sysconfig._get_sysconfigdata_name()]
+    names = ["one_lib", "one_lib.part", "dropped", "edited", "built", *others]
     for name in names:
         import_module(name)
     own = sources.own_modules()
     assert own["dropped"] == installed / "dropped.py"
     assert own["edited"] == project / "edited" / "__init__.py"  # an editable install
-    assert not {"one_lib", "one_lib.part", "torch", "numpy", "json", "kd_lightning.sources"} & own.keys()
+    assert own["built"] == project / "built.py"  # its metadata lie beside it, as after a build
+    assert not {"one_lib", "one_lib.part", *others, "torch", "numpy", "json", "kd_lightning.sources"} & own.keys()
     assert sources.used_by(["edited"]) == ({"edited"}, {"one_lib"})
     assert sources.library_version("one_lib") == "1.0"
     for name in names:

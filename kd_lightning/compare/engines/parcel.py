@@ -100,7 +100,7 @@ def copy_own_modules(folder: Path) -> None:
     for name, path in own_modules().items():
         inner = Path(*name.split("."))
         target = folder / (inner / path.name if path.name == "__init__.py" else inner.with_suffix(".py"))
-        if name != "__main__" and path.suffix == ".py":
+        if name not in ("__main__", "__mp_main__") and path.suffix == ".py":
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
 
