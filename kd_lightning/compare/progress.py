@@ -1,8 +1,8 @@
 """Progress of a study: a line for each run that ends, and the time left."""
 
 import time
-from collections.abc import Sequence
-from statistics import mean, median
+from collections import Counter
+from statistics import median
 
 from rich.console import Console
 from rich.markup import escape
@@ -43,14 +43,14 @@ class Progress:
         """Note that a run has been started."""
         self._started[row, seed] = time.monotonic()
 
-    def ended(self, row: str, seed: int, text: str, waiting: Sequence[str]) -> None:
+    def ended(self, row: str, seed: int, text: str, waiting: Counter[str]) -> None:
         """Print the outcome of a run and the time left.
 
         Args:
             row: Its row.
             seed: Its seed.
             text: Its outcome.
-            waiting: The rows of the runs that have not been started.
+            waiting: How many runs of each row have not been started.
         """
         self.done += 1
         start = self._started.pop((row, seed), None)
@@ -60,23 +60,26 @@ class Progress:
         left = _appended(self.left(waiting)) if self._started else ""
         print_on(self.console, f"[{place}] {row}, seed {seed}: {text}{left}")
 
-    def show(self, waiting: Sequence[str]) -> None:
+    def show(self, waiting: Counter[str]) -> None:
         """Show what runs and the time left, in a terminal."""
+        if not self.console.is_terminal:
+            return
         running = ", ".join(f"{row} (seed {seed})" for row, seed in self._started) or "none"
         left = _appended(self.left(waiting))
         self.status.update(escape(f"{self.done} of {self.total} runs done; running: {running}{left}"))
 
-    def left(self, waiting: Sequence[str]) -> str:
+    def left(self, waiting: Counter[str]) -> str:
         """Return the time left in words; a row is expected to take as long as its runs so far."""
         if self.jobs is None:
             return ""
         expected = {**self.expected, **{row: median(seconds) for row, seconds in self._seconds.items()}}
         if not expected:
             return "time left unknown until the first run ends"
-        typical = mean(expected.values())
+        typical = sum(expected.values()) / len(expected)
         now = time.monotonic()
         running = sum(max(0.0, expected.get(row, typical) - now + start) for (row, _), start in self._started.items())
-        seconds = (running + sum(expected.get(row, typical) for row in waiting)) / self.jobs
+        later = sum(count * expected.get(row, typical) for row, count in waiting.items())
+        seconds = (running + later) / self.jobs
         return f"about {duration(seconds)} left"
 
 

@@ -1,5 +1,6 @@
 """Runs the missing runs of a study, teachers first."""
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -181,8 +182,8 @@ class Runner:
     def _print(self, name: RunName, text: str) -> None:
         self.progress.ended(*name, text, self._rows_waiting())
 
-    def _rows_waiting(self) -> list[str]:
-        return [name.row for name in self._waiting]
+    def _rows_waiting(self) -> Counter[str]:
+        return Counter(name.row for name in self._waiting)
 
 
 def _accuracy(run: Run) -> str:

@@ -24,6 +24,8 @@ Labels = npt.NDArray[np.int64]
 PARITY_BATCHES = (1, 7, 128)
 BATCH = 256
 CALIBRATION_BATCH = 64
+PIXELS_AT_ONCE = 2**20
+"""Pixels of a batch, which bound the memory of its maps: 256 images of 64 x 64, 20 of 224 x 224."""
 FP16_DROP = 0.1
 """Largest allowed loss of accuracy of an fp16 file, in percentage points."""
 
@@ -89,7 +91,8 @@ def measure(path: Path, reference: Reference) -> Measured:
     predictor = OnnxPredictor(path)
     expected = softmax(reference.logits) if predictor.inside else reference.logits
     images = reference.images
-    parity = [np.abs(predictor.outputs(images[:size]) - expected[:size]).max() for size in PARITY_BATCHES]
+    sizes = [_at_once(images, size) for size in PARITY_BATCHES]
+    parity = [np.abs(predictor.outputs(images[:size]) - expected[:size]).max() for size in sizes]
     outputs = np.concatenate([predictor.outputs(part) for part in batches(images)])
     difference = float(np.max([*parity, np.abs(outputs - expected).max()]))
     same = agreement(outputs, expected)
@@ -146,15 +149,22 @@ def _parity_failure(measured: Measured, limit: float) -> str | None:
 
 
 def batches(images: Pixels) -> list[Pixels]:
-    """Split images into parts of at most 256."""
-    return [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    """Split images (N, S, S, C) into parts of at most 256, and of fewer where they are larger than 64 pixels."""
+    size = _at_once(images, BATCH)
+    return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def normalized_batches(images: Pixels, info: ModelInfo) -> list[Floats]:
     """Return images (N, S, S, C), uint8, as the network sees them: batches (B, C, S, S), float32."""
     normalization = Normalization(info.mean, info.std)
     channels_first = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-    return [normalization.apply(part).contiguous().numpy() for part in torch.split(channels_first, CALIBRATION_BATCH)]
+    parts = torch.split(channels_first, _at_once(images, CALIBRATION_BATCH))
+    return [normalization.apply(part).contiguous().numpy() for part in parts]
+
+
+def _at_once(images: Pixels, most: int) -> int:
+    height, width = images.shape[1:3]
+    return max(1, min(most, PIXELS_AT_ONCE // (height * width)))
 
 
 def agreement(outputs: Floats, expected: Floats) -> float:

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -137,13 +138,14 @@ def test_time_left_is_estimated_from_the_runs_of_each_row(monkeypatch: pytest.Mo
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     progress = Progress(total=6, jobs=2, console=Console(quiet=True))
-    assert progress.left(["teacher"]) == "time left unknown until the first run ends"
+    assert progress.left(Counter(teacher=1)) == "time left unknown until the first run ends"
     progress.expected = {"teacher": 40.0, "student": 80.0}
-    assert progress.left(["teacher", "teacher"]) == "about 40 s left"
+    assert progress.left(Counter(teacher=2)) == "about 40 s left"
     progress.started("teacher", 0)
     now[0] = 100.0
-    progress.ended("teacher", 0, "done", [])
-    progress.ended("student", 0, "reused", [])
+    progress.ended("teacher", 0, "done", Counter())
+    progress.ended("student", 0, "reused", Counter())
     progress.started("teacher", 1)
     now[0] = 130.0  # 70 of its 100 seconds are left; a row without an estimate takes as long as the others do
-    assert progress.left(["student", "student", "teacher", "cosine"]) == "about 4 min left"  # (70 + 160 + 100 + 90) / 2
+    waiting = Counter(student=2, teacher=1, cosine=1)
+    assert progress.left(waiting) == "about 4 min left"  # (70 + 160 + 100 + 90) / 2
