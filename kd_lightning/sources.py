@@ -30,15 +30,18 @@ def own_modules() -> dict[str, Path]:
 def own_file(module: str) -> Path | None:
     """Return the file of an imported module that is neither Python's, nor installed, nor of this package."""
     file, top = getattr(sys.modules.get(module), "__file__", None), module.partition(".")[0]
-    if file is None or top == PACKAGE.name or top in sys.stdlib_module_names:
+    if file is None or top == PACKAGE.name or top in sys.stdlib_module_names or _is_a_librarys(file, top):
         return None
     path = Path(file)
-    return path if path.is_file() and not (_is_pythons(path) or _is_installed(path, top)) else None
+    return path if path.is_file() else None
 
 
-def _is_pythons(path: Path) -> bool:
-    """Whether a file is of Python itself: below its library, but not installed there."""
-    return path.is_relative_to(sysconfig.get_path("stdlib")) and not INSTALLED & {*path.parts}
+@cache
+def _is_a_librarys(file: str, top: str) -> bool:
+    """Whether a module's file is Python's own, or installed."""
+    path = Path(file)
+    is_pythons = path.is_relative_to(sysconfig.get_path("stdlib")) and not INSTALLED & {*path.parts}
+    return is_pythons or _is_installed(path, top)
 
 
 def _is_installed(path: Path, top: str) -> bool:
