@@ -83,17 +83,19 @@ def mistakes_picture(mistakes: Sequence[Mistake], title: str) -> Picture:
     """
     width, height = COLUMNS * (TILE + GAP) + GAP, -(-len(mistakes) // COLUMNS) * (TILE + CAPTION) + HEAD
     figure = Figure(figsize=(width, height))
-    figure.text(GAP / width, 1 - HEAD / 2 / height, title, fontsize=11, va="center", parse_math=False)
+    axes = figure.add_axes((0, 0, 1, 1))  # in inches; axes for each image would take most of the time
+    axes.text(GAP, height - HEAD / 2, title, fontsize=11, va="center", parse_math=False)
     for number, mistake in enumerate(mistakes):
         row, column = divmod(number, COLUMNS)
         left, top = GAP + column * (TILE + GAP), height - HEAD - row * (TILE + CAPTION)
-        axes = figure.add_axes((left / width, (top - TILE) / height, TILE / width, TILE / height))
         image = mistake.image.expand(-1, -1, 3).numpy()
-        axes.imshow(image, interpolation="nearest" if len(image) < 128 else "antialiased")
-        axes.axis("off")
+        interpolation = "nearest" if len(image) < 128 else "antialiased"
+        axes.imshow(image, extent=(left, left + TILE, top - TILE, top), interpolation=interpolation)
         for line, (text, colour) in enumerate(_caption(mistake)):
             below = top - TILE - 0.06 - line * 0.16
-            figure.text(left / width, below / height, text, color=colour, fontsize=8, va="top", parse_math=False)
+            axes.text(left, below, text, color=colour, fontsize=8, va="top", parse_math=False)
+    axes.set(xlim=(0, width), ylim=(0, height))
+    axes.axis("off")
     return _pixels(figure)
 
 
