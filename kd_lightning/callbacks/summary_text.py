@@ -44,6 +44,7 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     training, total = (exact_duration(summary["seconds"][name]) for name in ("training", "total"))
     return [
         ("trained", f"{_network(summary['network'])} by {summary['task']} for {trained}"),
+        ("weights", "" if summary["balance"] is None else _weights(summary["balance"])),
         ("data", f"{data['name']}: {len(data['classes'])} classes, {images}"),
         ("views", _views(data["views"], teacher)),
         ("accuracy", f"{_percent(metrics.get('test/accuracy'))} on the test images"),
@@ -55,6 +56,12 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("time", f"{training} of training, {total} in all"),
         ("device", summary["device"]),
     ]
+
+
+def _weights(balance: dict[str, Any]) -> str:
+    """Return the weights that were found, and by what."""
+    found = ", ".join(f"{name} {weight:.3g}" for name, weight in balance["weights"].items())
+    return f"{found}: each pulled {balance['ratio']:g} times as hard as the labels at the start"
 
 
 def _views(count: int | None, teacher: dict[str, Any] | None) -> str:

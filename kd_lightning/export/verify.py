@@ -164,7 +164,7 @@ def normalized_batches(images: Pixels, info: ModelInfo) -> list[Floats]:
 
 def _at_once(images: Pixels, most: int) -> int:
     height, width = images.shape[1:3]
-    return max(1, min(most, PIXELS_AT_ONCE // (height * width)))
+    return max(1, min(most, PIXELS_AT_ONCE // int(height * width)))
 
 
 def agreement(outputs: Floats, expected: Floats) -> float:

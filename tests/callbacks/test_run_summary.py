@@ -17,7 +17,7 @@ from kd_lightning.cli import main
 from kd_lightning.data.augment import RandomCrop
 from kd_lightning.export import ExportReport, GateError, Row
 from kd_lightning.export.verify import Measured
-from kd_lightning.losses import SoftTargets
+from kd_lightning.losses import CrossEntropy, Loss, SoftTargets
 from kd_lightning.networks.weights import load_model
 from kd_lightning.tasks import Classifier, Distill
 from kd_lightning.teacher import Teacher
@@ -117,17 +117,23 @@ def test_an_untrained_network_is_not_written_from_python_either(
 
 
 @pytest.mark.parametrize(
-    ("views", "cache_teacher", "line", "kept"),
+    ("views", "cache_teacher", "line", "kept", "balance"),
     [
-        (2, True, "2 of each training image, teacher outputs cached (0.0 MB in memory)", (360, 4 * 4 * 360)),
-        (None, "auto", "a new one in every epoch, teacher outputs computed in every step", None),
+        (2, True, "2 of each training image, teacher outputs cached (0.0 MB in memory)", (360, 4 * 4 * 360), None),
+        (None, "auto", "a new one in every epoch, teacher outputs computed in every step", None, 2.0),
     ],
 )
-def test_the_summary_shows_the_views_and_whether_teacher_outputs_are_cached(
-    views: int | None, cache_teacher: Any, line: str, kept: tuple[int, int] | None, temp_folder: Path
+def test_the_summary_shows_views_whether_teacher_outputs_are_cached_and_weights_that_were_found(
+    views: int | None,
+    cache_teacher: Any,
+    line: str,
+    kept: tuple[int, int] | None,
+    balance: float | None,
+    temp_folder: Path,
 ) -> None:
     data = TinyDataModule(augment=[RandomCrop(padding=1)], views=views, val_size=20)
-    task = Distill(TinyNetwork(), Teacher(TinyNetwork()), {"kd": SoftTargets()}, cache_teacher=cache_teacher)
+    losses: dict[str, Loss] = {"labels": CrossEntropy(), "kd": SoftTargets()}
+    task = Distill(TinyNetwork(), Teacher(TinyNetwork()), losses, cache_teacher=cache_teacher, balance=balance)
     options: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(max_epochs=1, callbacks=[RunSummary("run")], **options)
     trainer.fit(task, datamodule=data)
@@ -137,6 +143,10 @@ def test_the_summary_shows_the_views_and_whether_teacher_outputs_are_cached(
     assert content["data"]["views"] == views
     found = content["teacher"]["cached"]
     assert kept == (None if found is None else (found["rows"], found["bytes"]))
+    weight = task.losses.named["kd"].full_weight
+    assert content["balance"] == (None if balance is None else {"ratio": 2.0, "weights": {"kd": weight}})
+    words = f"  weights   kd {weight:.3g}: each pulled 2 times as hard as the labels at the start\n"
+    assert (words in text) == (balance is not None)
 
 
 @pytest.mark.parametrize(("teacher", "caution"), [(0.4333, "(43.33 %)"), (0.75, ""), (0.9, "")])
