@@ -15,4 +15,4 @@ class SaveConfig(SaveConfigCallback):
         folder = run_folder(trainer)
         if folder is not None:
             with atomic_write(folder / self.config_filename) as path:
-                path.write_text(self.parser.dump(self.config, skip_unset=False), encoding="utf-8")
+                path.write_text(self.parser.dump(self.config, skip_unset=False, skip_validation=True), encoding="utf-8")
