@@ -12,6 +12,9 @@ from kd_lightning.losses.logits import LogitLoss, log_probabilities, require_pos
 from kd_lightning.losses.soft_targets import soft_target_loss
 from kd_lightning.networks.layers import LOGITS, Outputs
 
+IMAGES, CLASSES = 64, 100
+"""The authors' batch and number of classes, for which the factors are."""
+
 
 def relations_loss(
     student: Tensor, teacher: Tensor, temperature: float, batch_factor: float, class_factor: float
@@ -53,12 +56,14 @@ class MLKD(LogitLoss):
     4, so that 2 counts twice.
 
     It has no parameters. The teacher cache holds ``num_classes`` numbers per image. It works with mixed images and a
-    batch of one. The second part grows with the batch and the third with its square; the authors have 64 images.
+    batch of one. The second part grows with the batch B, and the third with ``(B / C)^2``: 256 images of 10 classes
+    make it 1,600 times as large as the authors' 64 images of 100 classes. So b is multiplied by ``64 / B`` and c by
+    ``(64 / B * C / 100)^2``, which are 1 for theirs.
 
     Args:
         temperatures: The temperatures, above 0; one that is named twice counts twice.
-        batch_factor: Factor b of the part over pairs of images.
-        class_factor: Factor c of the part over pairs of classes.
+        batch_factor: Factor b of the part over pairs of images, for 64 of them.
+        class_factor: Factor c of the part over pairs of classes, for 64 images of 100 classes.
         standardize: Whether the logits of the first part are standardized, as in ``SoftTargets``; the other parts keep
             the logits as they are, as in the authors' code.
 
@@ -86,7 +91,9 @@ class MLKD(LogitLoss):
     def forward(self, student: Outputs, target: Targets, batch: Batch) -> Tensor:
         """Return the sum of all parts over the temperatures, a scalar."""
         logits = student.logits, target[LOGITS]
-        factors = self.batch_factor, self.class_factor
+        images, classes = student.logits.shape
+        share = IMAGES / images
+        factors = self.batch_factor * share, self.class_factor * (share * classes / CLASSES) ** 2
         parts = [relations_loss(*logits, each, *factors) for each in self.temperatures]
         return super().forward(student, target, batch) + torch.stack(parts).sum()
 

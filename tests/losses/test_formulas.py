@@ -119,7 +119,9 @@ def mlkd(temperatures: list[float], b: float, c: float, standardize: bool = Fals
             p, q = (softmax(given, each) for given in logits)
             images = torch.einsum("ic,jc->ij", p, p) - torch.einsum("ic,jc->ij", q, q)
             classes = torch.einsum("bi,bj->ij", p, p) - torch.einsum("bi,bj->ij", q, q)
-            total = total + first + b * (images**2).sum() / len(p) + c * (classes**2).sum() / p.shape[1]
+            rows, columns = 64 / len(p), p.shape[1] / 100  # the factors are for 64 images of 100 classes
+            total = total + first + b * rows * (images**2).sum() / len(p)
+            total = total + c * (rows * columns) ** 2 * (classes**2).sum() / p.shape[1]
         return total
 
     return formula
