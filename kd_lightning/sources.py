@@ -30,14 +30,14 @@ def own_modules() -> dict[str, Path]:
 def own_file(module: str) -> Path | None:
     """Return the file of an imported module that is neither Python's, nor installed, nor of this package."""
     file, top = getattr(sys.modules.get(module), "__file__", None), module.partition(".")[0]
-    if file is None or top == PACKAGE.name or top in sys.stdlib_module_names or _is_a_librarys(file, top):
+    if file is None or top == PACKAGE.name or top in sys.stdlib_module_names or _is_of_a_library(file, top):
         return None
     path = Path(file)
     return path if path.is_file() else None
 
 
 @cache
-def _is_a_librarys(file: str, top: str) -> bool:
+def _is_of_a_library(file: str, top: str) -> bool:
     """Whether a module's file is Python's own, or installed."""
     path = Path(file)
     is_pythons = path.is_relative_to(sysconfig.get_path("stdlib")) and not INSTALLED & {*path.parts}
@@ -46,18 +46,12 @@ def _is_a_librarys(file: str, top: str) -> bool:
 
 def _is_installed(path: Path, top: str) -> bool:
     """Whether a distribution has brought a module's file; an editable install is the user's own."""
-    if any((folder := parent).name in INSTALLED for parent in path.parents):
+    folder = next((parent for parent in path.parents if parent.name in INSTALLED), None)
+    if folder is not None:
         first = path.relative_to(folder).parts[0]  # some libraries import their inner files by name alone
-        return first.removesuffix(".py") in _distributions() or first.startswith("__editable__")
-    return any(path.is_relative_to(root) for name in _distributions().get(top, ()) if (root := _target(name)))
-
-
-@cache
-def _target(name: str) -> Path | None:
-    """Return the folder into which ``pip install --target`` has put a distribution, or where else its files lie."""
-    found = distribution(name)
-    is_wheel = found.read_text("RECORD") is not None  # a project's own egg-info has none
-    return Path(str(found.locate_file(""))) if is_wheel else None
+        return bool({top, first} & _distributions().keys()) or first.startswith("__editable__")
+    found = map(distribution, _distributions().get(top, ()))  # ``pip install --target`` leaves a RECORD, a build none
+    return any(each.read_text("RECORD") and path.is_relative_to(str(each.locate_file(""))) for each in found)
 
 
 def used_by(modules: Iterable[str]) -> tuple[set[str], set[str]]:

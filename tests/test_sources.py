@@ -4,6 +4,7 @@ import sys
 import sysconfig
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -36,6 +37,7 @@ def test_what_is_installed_is_a_library_and_what_lies_beside_it_is_the_users_own
     write(project / "project.egg-info" / "top_level.txt", "built\n")
     write(project / "built.py")
     write(installed / "edited-1.0.dist-info" / "top_level.txt", "edited\n")
+    write(installed / "one_lib-1.0.dist-info" / "top_level.txt", "native\none_lib\n")
     write(project / "edited" / "__init__.py", "import one_lib.part, json")
     for folder in (installed, installed / "one_lib" / "inner", target, project):
         monkeypatch.syspath_prepend(folder)
@@ -46,11 +48,15 @@ def test_what_is_installed_is_a_library_and_what_lies_beside_it_is_the_users_own
     names = ["one_lib", "one_lib.part", "dropped", "edited", "built", *others]
     for name in names:
         import_module(name)
+    native = ModuleType("native")
+    native.__file__ = str(write(installed / "native.abi3.so"))
+    monkeypatch.setitem(sys.modules, "native", native)
     own = sources.own_modules()
     assert own["dropped"] == installed / "dropped.py"
     assert own["edited"] == project / "edited" / "__init__.py"  # an editable install
     assert own["built"] == project / "built.py"  # its metadata lie beside it, as after a build
-    assert not {"one_lib", "one_lib.part", *others, "torch", "numpy", "json", "kd_lightning.sources"} & own.keys()
+    libraries = {"one_lib", "one_lib.part", "native", *others, "torch", "numpy", "json", "kd_lightning.sources"}
+    assert not libraries & own.keys()
     assert sources.used_by(["edited"]) == ({"edited"}, {"one_lib"})
     assert sources.library_version("one_lib") == "1.0"
     for name in names:

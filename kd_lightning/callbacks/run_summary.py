@@ -129,7 +129,7 @@ class RunSummary(Callback):
             "baseline": _baseline(trainer, metrics),
             "no_gain": self._no_gain(trainer, task),
             "losses": {name: type(loss).__name__ for name, loss in getattr(task, "losses", {}).items()},
-            "balance": _balance(task),
+            "balance": task.found_weights(),
             "data": {
                 "name": data.name,
                 "hub_name": data.hub_name,
@@ -160,12 +160,6 @@ class RunSummary(Callback):
         if infos and task.data.num_unlabelled:
             return UNEQUAL_STEPS
         return next((no_gain_reason(own, info) for info in infos if info is not None), "")
-
-
-def _balance(task: "Task") -> dict[str, Any] | None:
-    """Return the weights that ``balance`` has found, of a task that has it."""
-    balance = getattr(task, "balance", None)
-    return None if balance is None else {"ratio": balance.ratio, "weights": balance.weights}
 
 
 def _report(trainer: Trainer) -> Any:

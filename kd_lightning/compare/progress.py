@@ -61,8 +61,8 @@ class Progress:
         print_on(self.console, f"[{place}] {row}, seed {seed}: {text}{left}")
 
     def show(self, waiting: Counter[str]) -> None:
-        """Show what runs and the time left, in a terminal."""
-        if not self.console.is_terminal:
+        """Show what runs and the time left, in a terminal or a notebook."""
+        if not (self.console.is_terminal or self.console.is_jupyter):
             return
         running = ", ".join(f"{row} (seed {seed})" for row, seed in self._started) or "none"
         left = _appended(self.left(waiting))

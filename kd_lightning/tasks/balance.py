@@ -78,10 +78,6 @@ class Balance:
         title = f"Balance: each loss on the teacher pulls {self.ratio:g} times as hard as the labels, by"
         return [title, *(f"  --model.losses.{name}.weight {weight:g}" for name, weight in self.weights.items())]
 
-    def save(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {"ratio": self.ratio, "weights": self.weights}
-
     def _weight(self, name: str, pull: float) -> float:
         if not 0 < pull < inf:
             raise UserError(

@@ -118,6 +118,10 @@ class Distill(Task):
         if self.balance is not None:
             self.print("\n".join(self.balance.run(self)))
 
+    def found_weights(self) -> dict[str, Any] | None:
+        """Return the weights that ``balance`` has found, as checkpoints and the summary have them."""
+        return None if self.balance is None else {"ratio": self.balance.ratio, "weights": self.balance.weights}
+
     def on_train_end(self) -> None:
         """Drop the cached targets."""
         self.targets.drop_tables()
@@ -126,7 +130,7 @@ class Distill(Task):
         """Save the files of the teacher, or teachers, and the digests of their weights."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[TEACHER_KEY] = teacher_record(self.teacher)
-        checkpoint[BALANCE_KEY] = None if self.balance is None else self.balance.save()
+        checkpoint[BALANCE_KEY] = self.found_weights()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse also a checkpoint that learned from another teacher."""

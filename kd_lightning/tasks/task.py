@@ -202,6 +202,10 @@ class Task(LightningModule):
         while self._when_ready:
             self._when_ready.pop(0)()
 
+    def found_weights(self) -> dict[str, Any] | None:
+        """Return the weights of losses that ``balance`` has found, and its ratio; ``None`` without it."""
+        return None
+
     def prepare(self) -> None:
         """Prepare once, before the first step."""
 

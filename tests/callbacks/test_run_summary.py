@@ -149,6 +149,20 @@ def test_the_summary_shows_views_whether_teacher_outputs_are_cached_and_weights_
     assert (words in text) == (balance is not None)
 
 
+def test_a_task_may_have_an_attribute_named_balance_of_its_own(temp_folder: Path) -> None:
+    class Own(Classifier):
+        balance = 0.5  # such as of its classes
+
+    task = Own(TinyNetwork())
+    options: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(max_epochs=1, callbacks=[RunSummary("run")], **options)
+    trainer.fit(task, datamodule=TinyDataModule())
+    trainer.test(task, datamodule=TinyDataModule(), verbose=False)
+    content, text = summary(Path("lightning_logs/version_0"))
+    assert content["balance"] is None
+    assert "weights" not in text
+
+
 @pytest.mark.parametrize(("teacher", "caution"), [(0.4333, "(43.33 %)"), (0.75, ""), (0.9, "")])
 def test_a_teacher_that_is_worse_than_the_student_without_it_is_named(teacher: float, caution: str) -> None:
     found = worse_teacher({"test_accuracy": teacher}, {"test_accuracy": 0.75})
