@@ -211,11 +211,10 @@ class Settings:
         try:
             self.root.add(given, "", own_only)
         except UnknownOptionError as wrong:
-            path = ".".join(filter(None, (wrong.place, wrong.name)))
+            path = "--" + ".".join(filter(None, (wrong.place, wrong.name)))
+            option = "" if path.startswith(f"{option}.") else option  # the name is in the option's value
             all_of = f"kd-lightning {self.command} --help all"
-            sentence = unknown_option(
-                option or f"--{path}", self.meant(wrong, option), wrong.owner, wrong.known, all_of
-            )
+            sentence = unknown_option(option or path, self.meant(wrong, option), wrong.owner, wrong.known, all_of)
             raise UserError(f"{before}{sentence}") from wrong
 
     def meant(self, wrong: UnknownOptionError, option: str) -> list[str]:

@@ -41,6 +41,9 @@ MISTAKES = {
     f"{QUICK} --model.losses.kd DIST --model.losses.kd.temprature 3": "did you mean --model.losses.kd.temperature?",
     f"{QUICK} --modle.network LightNN": "there is no option --modle.network; did you mean --model.network?",
     f"{QUICK} --model.network.depth 3": "there is no option --model.network.depth; LightNN has dropout.",
+    f'{QUICK} --model.teacher={{"class_path":"Teacher","init_args":{{"weihts":1}}}}': (
+        "there is no option --model.teacher.weihts; did you mean --model.teacher.weights?"
+    ),
     f"{QUICK} --model.network VGG --model.network.dropout 0": "there is no option --model.network.dropout; VGG has",
     f"{QUICK} --model.teacher ResNet9": "ResNet9 is the teacher's network: write --model.teacher.network ResNet9.",
     f"{QUICK} --model.losses [CrossEntropy,SoftTargets]": "needs a name of your choice, as in '{labels: CrossEntropy,",
