@@ -25,7 +25,20 @@ def kept_random_state() -> Iterator[None]:
 def fresh_random_state() -> Iterator[None]:
     """Seed a block with fresh entropy, and restore the random states after it."""
     with kept_random_state():
-        torch.seed()
+        _seed(torch.Generator().seed())
         random.seed()
         np.random.seed()
         yield
+
+
+@contextmanager
+def seeded_random_state(seed: int) -> Iterator[None]:
+    """Seed torch for a block, and restore the random states after it."""
+    with kept_random_state():
+        _seed(seed)
+        yield
+
+
+def _seed(seed: int) -> None:
+    """Seed torch; CUDA only once it is in use, for before that it would begin with the seed when the block has ended."""
+    (torch.manual_seed if torch.cuda.is_initialized() else torch.default_generator.manual_seed)(seed)

@@ -7,11 +7,12 @@ from typing import cast
 import torch
 from torch import nn
 
+from kd_lightning.digest import digest
 from kd_lightning.errors import UserError
 from kd_lightning.networks.base import Network
 from kd_lightning.networks.fusable import FactoredWeight, FusableLayer, Plain, fused, replace_layers
 from kd_lightning.networks.libraries import reason
-from kd_lightning.networks.random_state import fresh_random_state
+from kd_lightning.networks.random_state import fresh_random_state, seeded_random_state
 from kd_lightning.networks.trial import evaluate, trial_images
 
 TOLERANCE = 1e-4
@@ -39,18 +40,24 @@ def reparameterize_network(network: Network, factor: int) -> Network:
         )
     layers = _plain_layers(network)
     last, given = _last_run(network, layers), _given(network)
-    forms = {
-        layer: FusableLayer(layer, factor, layer not in (last, *given) and layer.bias is not None, layer in given)
-        for layer in _changeable(layers)
-    }
-    replace_layers(network, forms)
-    _check(network)
+    with seeded_random_state(_seed_of(network)):
+        forms = {
+            layer: FusableLayer(layer, factor, layer not in (last, *given) and layer.bias is not None, layer in given)
+            for layer in _changeable(layers)
+        }
+        replace_layers(network, forms)
+        _check(network)
     if not any(form.norm is not None or isinstance(form.weight, FactoredWeight) for form in forms.values()):
         raise UserError(
             f"--model.reparameterize {factor} changes nothing in {type(network).__name__}: its layers are frozen, "
             "share their weights or began with weights, and so get no BatchNorm; set it to 2 or more, or 0."
         )
     return network
+
+
+def _seed_of(network: Network) -> int:
+    """Return a seed from the run's and the weights: students of one seed begin alike, with any teacher or none."""
+    return int(digest(torch.initial_seed(), *network.state_dict().values(), size=8), 16)
 
 
 def _plain_layers(network: Network) -> list[Plain]:

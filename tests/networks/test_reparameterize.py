@@ -161,6 +161,30 @@ def test_a_checkpoint_gives_the_plain_network(tmp_path: Path) -> None:
     assert torch.allclose(loaded(images), task.eval()(images), atol=1e-5)
 
 
+def first_weights(draws: int, networks: int = 1) -> list[dict[str, Tensor]]:
+    """The first weights of networks that are re-parameterized in turn, after random draws for other things."""
+    torch.manual_seed(7)
+    built: list[Network] = [LightNN(4, 3, 8) for _ in range(networks)]
+    torch.rand(draws)
+    state = torch.get_rng_state()
+    weights = [reparameterize_network(network, 4).state_dict() for network in built]
+    assert torch.equal(torch.get_rng_state(), state)
+    return weights
+
+
+def test_students_of_one_seed_start_alike_whatever_was_drawn_between() -> None:
+    """A student with a teacher's network in its run is compared with one without, and with one of a file of outputs."""
+    (one,), (other,) = first_weights(draws=0), first_weights(draws=100)
+    assert all(torch.equal(values, other[name]) for name, values in one.items())
+
+
+def test_two_networks_of_one_run_start_differently() -> None:
+    one, other = first_weights(draws=0, networks=2)
+    factors = [name for name in one if name.endswith((".first", ".middle", ".last"))]
+    assert factors
+    assert not any(torch.equal(one[name], other[name]) for name in factors)
+
+
 @pytest.mark.parametrize(
     ("make", "factor", "message"),
     [
