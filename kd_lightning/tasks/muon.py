@@ -1,4 +1,4 @@
-"""Muon for matrices and convolutions, AdamW for the rest, as one optimizer."""
+"""Muon for matrices, convolutions and their factors, AdamW for the rest, as one optimizer."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,11 +12,12 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 class MuonAdamW(Optimizer):
-    """Train matrices and convolutions by Muon, and biases, norms and all else by AdamW.
+    """Train matrices, convolutions and their factors by Muon, and biases, norms and all else by AdamW.
 
-    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. A convolution is a matrix of a row an output
-    channel. Updates have the size of AdamW's (Liu et al. 2025, https://arxiv.org/abs/2502.16982), so one learning rate
-    serves both. A matrix's step is that of ``torch.optim.Muon`` with ``adjust_lr_fn`` ``match_rms_adamw``.
+    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. A convolution, or a factor of three dimensions, is
+    a matrix of a row an output channel; one row of three dimensions, as a position embedding, is AdamW's. Updates have
+    the size of AdamW's (Liu et al. 2025, https://arxiv.org/abs/2502.16982), so one learning rate serves both. A
+    matrix's step is that of ``torch.optim.Muon`` with ``adjust_lr_fn`` ``match_rms_adamw``.
 
     Args:
         params: Parameters of the network and the losses.
@@ -37,8 +38,8 @@ class MuonAdamW(Optimizer):
         ns_steps: int = 5,
     ) -> None:
         given = list(params)
-        matrices = [values for values in given if values.ndim in (2, 4)]
-        others = [values for values in given if values.ndim not in (2, 4)]
+        matrices = [values for values in given if _is_matrix(values)]
+        others = [values for values in given if not _is_matrix(values)]
         self._adamw = AdamW(others or [torch.zeros(0)], lr=lr, betas=betas, weight_decay=weight_decay)
         shared = {"lr": lr, "weight_decay": weight_decay}
         groups: list[dict[str, Any]] = []
@@ -79,6 +80,10 @@ class MuonAdamW(Optimizer):
             values.mul_(1 - lr * group["weight_decay"])
             update = orthogonalized(step, group["ns_steps"]).view(values.shape)
             values.add_(update, alpha=-lr * 0.2 * max(step.shape) ** 0.5)
+
+
+def _is_matrix(values: Tensor) -> bool:
+    return values.ndim in (2, 4) or (values.ndim == 3 and len(values) > 1)
 
 
 def orthogonalized(matrix: Tensor, steps: int) -> Tensor:

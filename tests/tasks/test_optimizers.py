@@ -50,6 +50,13 @@ def test_a_matrix_is_trained_as_by_torchs_muon_and_a_vector_as_by_adamw() -> Non
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
+def test_a_re_parameterized_convolutions_inner_factor_is_trained_as_a_matrix() -> None:
+    factor, matrix = drawn(8, 9, 6), nn.Parameter(drawn(8, 9, 6).detach().flatten(1))
+    descend(MuonAdamW([factor]), factor)
+    descend(MuonAdamW([matrix]), matrix)
+    assert torch.equal(factor.flatten(1), matrix)
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_a_convolution_is_trained_as_a_matrix_of_a_row_an_output_channel(memory_format: torch.memory_format) -> None:
     convolution, matrix = drawn(8, 3, 5, 5), nn.Parameter(drawn(8, 3, 5, 5).detach().flatten(1))
