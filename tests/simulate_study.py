@@ -24,6 +24,7 @@ from kd_lightning.commands import compare as command
 from kd_lightning.compare.engines.ray import RayEngine
 from kd_lightning.compare.results import Run
 from kd_lightning.compare.runner import Results, Runner
+from kd_lightning.compare.run_key import weights_hash
 from kd_lightning.compare.store import weights_file, write_run
 from kd_lightning.compare.study import read_request
 from kd_lightning.compare.worker import Job
@@ -62,7 +63,7 @@ def drawn_runs() -> list[Run]:
 def write_results(job: Job, run: Run) -> None:
     with atomic_write(weights_file(job.result)) as temporary:
         temporary.write_bytes(WEIGHTS.read_bytes())
-    write_run(run, job.result)
+    write_run(replace(run, weights=weights_hash(weights_file(job.result))), job.result)
 
 
 def write_study() -> None:

@@ -66,6 +66,8 @@ class Run:
         parameters: Trained and fixed parameters of the network.
         multiply_adds: Multiply-adds of one image's forward.
         training_seconds: Wall-clock time of ``fit``.
+        weights: The hash of its weights, as ``weights_hash`` returns it; empty for a run of an earlier version of this
+            package.
         onnx_bytes: Size of the exported ONNX file.
         latency_ms: Milliseconds that ONNX Runtime takes for one image.
         made_by: The version of this package that made it, as ``package_version`` returns it.
@@ -87,6 +89,7 @@ class Run:
     teacher_accuracy: float | None = None
     onnx_bytes: int | None = None
     latency_ms: float | None = None
+    weights: str = ""
     made_by: str = ""
     made_on: dict[str, str] = field(default_factory=dict)
 
@@ -124,7 +127,8 @@ class Run:
     @classmethod
     def from_plain(cls, values: Mapping[str, Any], labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> Self:
         """Build it from what ``to_plain`` gave; ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
-        given = {item.name: values[item.name] for item in fields(cls) if item.name not in (*ARRAYS, "made_on")}
+        given = {item.name: values[item.name] for item in fields(cls) if item.name not in (*ARRAYS, "made_on", "weights")}
+        given["weights"] = str(values.get("weights", ""))
         given["made_on"] = {str(name): str(value) for name, value in values.get("made_on", {}).items()}
         for name in ("seed", "parameters", "multiply_adds", "onnx_bytes"):
             given[name] = _size(values[name], int, optional=name == "onnx_bytes")

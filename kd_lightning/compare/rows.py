@@ -69,8 +69,8 @@ class PlannedRow:
         """Return the arguments of ``fit`` for one run."""
         return [*self.args, f"--seed_everything={seed}", *([f"--model.teacher.weights={teacher}"] if teacher else [])]
 
-    def key(self, seed: int, teacher: Path | None, threads: int) -> str:
-        """Return the key of one run."""
+    def key(self, seed: int, teacher: str | None, threads: int) -> str:
+        """Return the key of one run, which may learn from a teacher whose weights have a hash."""
         shared = {"data": self.fingerprint, "learns": teacher is not None, "threads": threads, "code": self.code}
         if self._shared != shared:
             self._shared, self._keys = shared, KeyOfRow(self.config, **shared)  # type: ignore[arg-type]

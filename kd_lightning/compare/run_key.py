@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from pkgutil import resolve_name
@@ -63,17 +62,17 @@ class KeyOfRow:
         self._files = _files(matters)
         self._shared = _as_yaml({"config": matters, "data": data, "code": code, "device": device})
 
-    def of(self, seed: int, teacher: Path | None) -> str:
+    def of(self, seed: int, teacher: str | None) -> str:
         """Return the key of one run.
 
         Args:
             seed: The run's seed.
-            teacher: Weights of the study's teacher, where the run learns from it.
+            teacher: The hash of the weights of the study's teacher, where the run learns from it.
         """
         parts = {
             "files": {text: file_digest(Path(text)) for text in self._files},
             "seed": seed,
-            "teacher": None if teacher is None else weights_hash(teacher),
+            "teacher": teacher,
         }
         text = self._shared + _as_yaml(parts)  # sorted by name: all that is shared comes before the files
         return digest(text.encode("utf-8", "surrogatepass"), size=16)
@@ -138,13 +137,7 @@ def fingerprint(data: ImageDataModule) -> dict[str, str]:
 
 
 def weights_hash(path: Path) -> str:
-    """Return a hash of a file's weights without its metadata; a file that has not changed is read once."""
-    state = path.stat() if path.exists() else None
-    return _weights_hash(path, None if state is None else (state.st_mtime_ns, state.st_size, state.st_ino))
-
-
-@lru_cache(maxsize=64)
-def _weights_hash(path: Path, state: Any) -> str:
+    """Return a hash of a file's weights without its metadata."""
     weights, _ = read_weights(path)
     return _hash(*(weights[name] for name in sorted(weights)))
 

@@ -12,8 +12,8 @@ from kd_lightning.compare.hyperparameters import hyperparameters
 from kd_lightning.compare.progress import Progress
 from kd_lightning.compare.results import Run
 from kd_lightning.compare.rows import PlannedRow
-from kd_lightning.compare.run_key import relevant
-from kd_lightning.compare.store import ended_run, finished_run, weights_file
+from kd_lightning.compare.run_key import relevant, weights_hash
+from kd_lightning.compare.store import ended_run, finished_run, read_run, weights_file
 from kd_lightning.compare.worker import Job
 from kd_lightning.sources import package_version
 from kd_lightning.wording import duration, shown
@@ -77,6 +77,7 @@ class Runner:
         self._only_teacher = teacher_seed
         self._tuning = tuning
         self._files: dict[RunName, Path] = {}
+        self._hashes: dict[RunName, str] = {}
         self._running: set[Path] = set()
         self._waiting = run_names(rows, seeds, teacher_seed)
 
@@ -142,10 +143,22 @@ class Runner:
         teacher = self._teacher_of(name)
         return None if teacher is None else weights_file(self._result(teacher))
 
+    def _hash_of_teacher(self, name: RunName) -> str | None:
+        """Return the hash of the weights of a run's teacher, which is trained."""
+        teacher = self._teacher_of(name)
+        if teacher is None:
+            return None
+        if teacher not in self._hashes:
+            self._note_teacher(teacher, read_run(self._result(teacher)))
+        return self._hashes[teacher]
+
+    def _note_teacher(self, name: RunName, found: Run) -> None:
+        self._hashes[name] = found.weights or weights_hash(weights_file(self._result(name)))
+
     def _result(self, name: RunName) -> Path:
         """Return the file of a run's results, named by the key of all that it depends on."""
         if name not in self._files:
-            key = self.rows[name.row].key(name.seed, self._weights(name), self.engine.threads)
+            key = self.rows[name.row].key(name.seed, self._hash_of_teacher(name), self.engine.threads)
             self._files[name] = self.folder / "runs" / f"{'tuning_' if self._tunes(name) else ''}{key}.json"
         return self._files[name]
 
@@ -165,6 +178,8 @@ class Runner:
         name, found = RunName(job.row, job.seed), ended_run(job.result)
         if failure is None and found is not None:
             self.results.files[name] = job.result
+            if name.row == self._teacher:
+                self._note_teacher(name, found)
             self._print(name, f"{_accuracy(found)} after {duration(found.training_seconds)} of training")
         else:
             self._fail(name, failure or "it left no results")

@@ -69,6 +69,8 @@ def read_run(path: Path) -> Run:
 
 def finished_run(result: Path) -> Run | None:
     """Return a finished run; ``None`` where it or its weights are missing or damaged."""
+    if not result.is_file():
+        return None
     try:
         read_weights(weights_file(result))
         return read_run(result)

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,6 +23,7 @@ from kd_lightning.callbacks.trainer_callbacks import callbacks_of
 from kd_lightning.compare.fit import StudyFit, TuningFit
 from kd_lightning.compare.measure import Measure
 from kd_lightning.compare.results import Run, finite
+from kd_lightning.compare.run_key import weights_hash
 from kd_lightning.compare.store import weights_file, write_run
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write, disk_full_message, writing
@@ -172,7 +173,7 @@ def run_job(job: Job, checkpoint: Path | None = None, *, keeps_checkpoints: bool
     saved = callbacks_of(done.trainer, SaveWeights)[0]
     with atomic_write(weights_file(job.result)) as temporary:
         shutil.copyfile(saved.files[0], temporary)
-    write_run(measured, job.result)
+    write_run(replace(measured, weights=weights_hash(weights_file(job.result))), job.result)
     if keeps_checkpoints:
         shutil.rmtree(last_checkpoint(job.folder).parent, ignore_errors=True)
 
