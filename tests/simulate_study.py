@@ -23,8 +23,8 @@ from tiny import TinyDataModule
 from kd_lightning.commands import compare as command
 from kd_lightning.compare.engines.ray import RayEngine
 from kd_lightning.compare.results import Run
-from kd_lightning.compare.runner import Results, Runner
 from kd_lightning.compare.run_key import weights_hash
+from kd_lightning.compare.runner import Results, Runner
 from kd_lightning.compare.store import weights_file, write_run
 from kd_lightning.compare.study import read_request
 from kd_lightning.compare.worker import Job

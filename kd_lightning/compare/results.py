@@ -127,7 +127,9 @@ class Run:
     @classmethod
     def from_plain(cls, values: Mapping[str, Any], labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> Self:
         """Build it from what ``to_plain`` gave; ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
-        given = {item.name: values[item.name] for item in fields(cls) if item.name not in (*ARRAYS, "made_on", "weights")}
+        given = {
+            item.name: values[item.name] for item in fields(cls) if item.name not in (*ARRAYS, "made_on", "weights")
+        }
         given["weights"] = str(values.get("weights", ""))
         given["made_on"] = {str(name): str(value) for name, value in values.get("made_on", {}).items()}
         for name in ("seed", "parameters", "multiply_adds", "onnx_bytes"):

@@ -40,5 +40,5 @@ def seeded_random_state(seed: int) -> Iterator[None]:
 
 
 def _seed(seed: int) -> None:
-    """Seed torch; CUDA only once it is in use, for before that it would begin with the seed when the block has ended."""
+    """Seed torch; CUDA only where it is in use, for else it would begin with the seed after the block."""
     (torch.manual_seed if torch.cuda.is_initialized() else torch.default_generator.manual_seed)(seed)

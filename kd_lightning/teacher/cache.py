@@ -2,17 +2,19 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 from typing import NamedTuple
 
 import torch
+from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.digest import ROWS_AT_ONCE, digest
 from kd_lightning.errors import UserError
+from kd_lightning.files import cache_folder
 from kd_lightning.machine.processes import largest, process_count
 from kd_lightning.machine.progress import with_progress
 from kd_lightning.teacher.cached_rows import CachedRows, CacheRequest
@@ -24,6 +26,9 @@ __all__ = ["CacheRequest", "NotCacheableError", "TeacherCache", "cache_outputs",
 
 KEPT_FROM = 10.0
 """Seconds of computation from which tables are saved for later runs."""
+
+PATIENCE = 5.0
+"""Seconds after which a run says that it waits for another."""
 
 Files = dict[tuple[str, str], TableFile]
 
@@ -81,23 +86,42 @@ def cache_outputs(
     storage = _agreed_storage(choose_storage(size, device, processes), device)
     if storage is None:
         raise NotCacheableError(f"its targets take {size / 1e9:.1f} GB, more than memory and disk have to spare")
-    known = {}
-    for key, file in files.items():
-        table = file.read()
-        lacks = table is None or not _agree(table[cached_rows.compared].to(device), first[key])
-        lacks = bool(largest(lacks, device))  # in any process: all share the pass
-        if table is not None and not lacks:
-            known[key] = table
-    missing = {key: file for key, file in files.items() if key not in known}
-    since = "it runs once and not in every step" if missing else "since an earlier run"
-    print_line(f"Teacher: cached for {cached_rows.described}, {size / 1e6:,.1f} MB {storage.value}; {since}.")
-    found = _computed(_shown(cached_rows, print_line), missing, storage, device, writes) if missing else {}
+    with _alone(files, print_line):
+        known = {}
+        for key, file in files.items():
+            table = file.read()
+            lacks = table is None or not _agree(table[cached_rows.compared].to(device), first[key])
+            lacks = bool(largest(lacks, device))  # in any process: all share the pass
+            if table is not None and not lacks:
+                known[key] = table
+        missing = {key: file for key, file in files.items() if key not in known}
+        since = "it runs once and not in every step" if missing else "since an earlier run"
+        print_line(f"Teacher: cached for {cached_rows.described}, {size / 1e6:,.1f} MB {storage.value}; {since}.")
+        found = _computed(_shown(cached_rows, print_line), missing, storage, device, writes) if missing else {}
     tables = {**known, **found}
     home = device if storage is Storage.DEVICE else torch.device("cpu")
     if storage is not Storage.DISK:  # tables of earlier runs are memory-mapped
         tables = {key: table.to(home, copy=key in known) for key, table in tables.items()}
     request.targets.use_tables(tables, cached_rows.images)
     return TeacherCache(len(cached_rows), size, storage)
+
+
+@contextmanager
+def _alone(files: Files, print_line: Callable[[str], None]) -> Iterator[None]:
+    """Let other runs on this machine, as of a study, wait for the same tables and not compute them as well."""
+    folder = cache_folder()
+    if folder is None or process_count() > 1:  # processes of one run share the pass
+        yield
+        return
+    name = digest(*(file.path.name for file in files.values()), size=1)  # few names, so that few lock files stay
+    lock = FileLock(folder / f"teacher-{name}.lock")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock.acquire(timeout=PATIENCE))
+        except Timeout:
+            print_line("Teacher: waits for another run, which computes the same outputs.")
+            stack.enter_context(lock.acquire())
+        yield
 
 
 def _agreed_storage(storage: Storage | None, device: torch.device) -> Storage | None:

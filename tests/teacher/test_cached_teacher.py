@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,6 +7,7 @@ from zlib import crc32
 
 import pytest
 import torch
+from filelock import FileLock
 from lightning.pytorch import Callback, Trainer, seed_everything
 from tiny import TinyDataModule, TinyNetwork, tiny_images
 from torch import Tensor
@@ -18,7 +20,7 @@ from kd_lightning.machine import progress
 from kd_lightning.networks import DeepNN, LightNN
 from kd_lightning.tasks import CosineDistill, FeatureRegressDistill
 from kd_lightning.tasks.distill import Distill
-from kd_lightning.teacher import Teacher, cache, cached_rows, table
+from kd_lightning.teacher import Teacher, cache, cached_rows, table, when_cached
 from kd_lightning.teacher.table import Storage, TableFile, choose_storage
 
 Kind = type[CosineDistill] | type[FeatureRegressDistill]
@@ -162,10 +164,10 @@ def test_a_table_too_large_for_memory_is_read_from_the_disk_and_gives_the_same_w
     monkeypatch: pytest.MonkeyPatch, caches: Path
 ) -> None:
     in_memory = fit(FeatureRegressDistill, True)
-    assert list(caches.iterdir()) == []  # short computations are not saved
+    assert list(caches.glob("*.bin")) == []  # short computations are not saved
     monkeypatch.setattr(cache, "choose_storage", lambda *_: Storage.DISK)
     assert_same(in_memory, fit(FeatureRegressDistill, True))
-    assert [path.stat().st_size for path in caches.iterdir()] == [120 * 2 * 2 * 32 * 4 + 4]
+    assert [path.stat().st_size for path in caches.glob("*.bin")] == [120 * 2 * 2 * 32 * 4 + 4]
 
 
 def test_without_room_anywhere_the_teacher_runs_in_every_step(
@@ -175,7 +177,7 @@ def test_without_room_anywhere_the_teacher_runs_in_every_step(
     fit(CosineDistill, "auto")
     assert "more than memory and disk have to spare" in capsys.readouterr().out
     monkeypatch.setattr(cache, "choose_storage", lambda *_: Storage.DISK)
-    caches.rmdir()
+    shutil.rmtree(caches)
     caches.write_text("a file where the folder would be")
     with pytest.raises(UserError, match="and not onto the disk: cannot write"):
         fit(CosineDistill, True)
@@ -187,20 +189,48 @@ def test_the_next_run_reads_the_saved_table_and_only_one_of_the_same_teacher_and
     monkeypatch.setattr(cache, "KEPT_FROM", 0.0)
     first = fit(CosineDistill, True)
     second = fit(CosineDistill, True)
-    (kept,) = caches.iterdir()
+    (kept,) = caches.glob("*.bin")
     assert "since an earlier run" in capsys.readouterr().out
     assert second[1].teacher.seen == 64  # which were compared
     assert_same(first, second)
 
     other = fit(CosineDistill, True, teacher_seed=6)
     assert other[1].teacher.seen == 64 + 120
-    (replaced,) = set(caches.iterdir()) - {kept}
+    (replaced,) = set(caches.glob("*.bin")) - {kept}
 
     zeros = bytes(replaced.stat().st_size - 4)
     replaced.write_bytes(zeros + crc32(zeros).to_bytes(4, "little"))  # as if the teacher's code had changed
     third = fit(CosineDistill, True, teacher_seed=6)
     assert third[1].teacher.seen == 64 + 120
     assert_same(other, third)
+
+
+def test_a_run_waits_for_another_that_computes_the_same_tables_and_reads_them(
+    monkeypatch: pytest.MonkeyPatch, caches: Path
+) -> None:
+    monkeypatch.setattr(cache, "KEPT_FROM", 0.0)
+    monkeypatch.setattr(cache, "PATIENCE", 0.0)
+    first = fit(CosineDistill, True)
+    (table_file,), (lock_file,) = caches.glob("*.bin"), caches.glob("*.lock")
+    elsewhere = table_file.rename(caches / "elsewhere")
+    lock = FileLock(lock_file)
+    lock.acquire()
+    monkeypatch.setattr(cache, "_shown", lambda *_: pytest.fail("the teacher ran again"))
+
+    def finish(line: str) -> None:
+        """The other run ends as soon as this one says that it waits."""
+        if "waits for another run, which computes the same outputs" in line:
+            elsewhere.rename(table_file)
+            lock.release()
+
+    def cache_outputs(request: cache.CacheRequest, *_: Any, **options: Any) -> cache.TeacherCache:
+        return original(request, 1, finish, **options)
+
+    original = cache.cache_outputs
+    monkeypatch.setattr(when_cached, "cache_outputs", cache_outputs)
+    second = fit(CosineDistill, True)
+    assert not lock.is_locked
+    assert_same(first, second)
 
 
 @pytest.mark.parametrize("at", [0, 4_000, 7_999, 8_003], ids=["first", "middle", "last", "checksum"])
