@@ -11,6 +11,9 @@ from types import ModuleType
 from kd_lightning.digest import digest
 
 PACKAGE = Path(__file__).parent
+PYTHON = sysconfig.get_path("stdlib")
+"""The folder of Python's own modules."""
+
 INSTALLED = {"site-packages", "dist-packages"}
 """Folders into which libraries are installed."""
 
@@ -40,7 +43,7 @@ def own_file(module: str) -> Path | None:
 def _is_of_a_library(file: str, top: str) -> bool:
     """Whether a module's file is Python's own, or installed."""
     path = Path(file)
-    is_pythons = path.is_relative_to(sysconfig.get_path("stdlib")) and not INSTALLED & {*path.parts}
+    is_pythons = path.is_relative_to(PYTHON) and not INSTALLED & {*path.parts}
     return is_pythons or _is_installed(path, top)
 
 

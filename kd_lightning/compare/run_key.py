@@ -155,14 +155,17 @@ def code_digests(configs: Mapping[str, dict[str, Any]], lazily: Collection[str])
         lazily: The modules that building the rows has imported. Those of the user's own that no row is seen to use, as
             a module of which only numbers are taken, count for each row that uses any.
     """
-    used = {name: used_by(_named_modules(config)) for name, config in configs.items()}
-    unseen = (own_modules().keys() & lazily).difference(*(own for own, _ in used.values()))
-    return {name: _code_digest(own | unseen if own else own, libraries) for name, (own, libraries) in used.items()}
+    used, files = {name: used_by(_named_modules(config)) for name, config in configs.items()}, own_modules()
+    unseen = (files.keys() & lazily).difference(*(own for own, _ in used.values()))
+    digests = {module: file_digest(files[module]) for module in unseen.union(*(own for own, _ in used.values()))}
+    return {
+        name: _code_digest({module: digests[module] for module in (own | unseen if own else own)}, libraries)
+        for name, (own, libraries) in used.items()
+    }
 
 
-def _code_digest(own: set[str], libraries: set[str]) -> str:
-    files = {name: file_digest(path) for name, path in own_modules().items() if name in own}
-    return digest(sorted(files.items()), *map(library_version, sorted({*NUMERIC, *libraries})), size=16)
+def _code_digest(own: Mapping[str, str], libraries: set[str]) -> str:
+    return digest(sorted(own.items()), *map(library_version, sorted({*NUMERIC, *libraries})), size=16)
 
 
 def _named_modules(config: dict[str, Any]) -> set[str]:
