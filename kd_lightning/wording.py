@@ -81,3 +81,8 @@ def in_markdown(text: object) -> str:
 def shortened(text: str, most: int = 1000) -> str:
     """Return a text without its middle where it is longer than ``most`` characters."""
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
+def as_hard(ratio: float) -> str:
+    """Return how hard a loss pulls, before "as the labels"."""
+    return "as hard" if ratio == 1 else f"{ratio:g} times as hard"

@@ -5,7 +5,7 @@ from typing import Any
 
 from kd_lightning.export import ExportReport
 from kd_lightning.machine.terminal import fitted
-from kd_lightning.wording import epochs_in_words, exact_duration, labels_in_words, shown, shown_lines
+from kd_lightning.wording import as_hard, epochs_in_words, exact_duration, labels_in_words, shown, shown_lines
 
 WIDTH = 10
 
@@ -61,7 +61,7 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
 def _weights(balance: dict[str, Any]) -> str:
     """Return the weights that were found, and by what."""
     found = ", ".join(f"{name} {weight:.3g}" for name, weight in balance["weights"].items())
-    return f"{found}: each pulled {balance['ratio']:g} times as hard as the labels at the start"
+    return f"{found}: each pulled {as_hard(balance['ratio'])} as the labels at the start"
 
 
 def _views(count: int | None, teacher: dict[str, Any] | None) -> str:

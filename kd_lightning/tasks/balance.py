@@ -13,6 +13,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.losses import Loss
 from kd_lightning.losses.gradients import relative_pull
 from kd_lightning.networks.trial import in_mode
+from kd_lightning.wording import as_hard
 
 if TYPE_CHECKING:
     from kd_lightning.tasks.task import Task
@@ -75,7 +76,7 @@ class Balance:
             self.weights = {name: self._weight(name, pull) for name, pull in pulls.items()}
         set_weights(task, self.weights)
         task.losses.set_epoch(task.trainer.current_epoch)
-        title = f"Balance: each loss on the teacher pulls {self.ratio:g} times as hard as the labels, by"
+        title = f"Balance: each loss on the teacher pulls {as_hard(self.ratio)} as the labels, by"
         return [title, *(f"  --model.losses.{name}.weight {weight:g}" for name, weight in self.weights.items())]
 
     def _weight(self, name: str, pull: float) -> float:

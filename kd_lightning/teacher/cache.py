@@ -20,7 +20,6 @@ from kd_lightning.machine.progress import with_progress
 from kd_lightning.teacher.cached_rows import CachedRows, CacheRequest
 from kd_lightning.teacher.table import Storage, TableFile, choose_storage
 from kd_lightning.teacher.targets import Tables
-from kd_lightning.wording import duration
 
 __all__ = ["CacheRequest", "NotCacheableError", "TeacherCache", "cache_outputs", "check_views"]
 
@@ -97,7 +96,7 @@ def cache_outputs(
         missing = {key: file for key, file in files.items() if key not in known}
         since = "it runs once and not in every step" if missing else "since an earlier run"
         print_line(f"Teacher: cached for {cached_rows.described}, {size / 1e6:,.1f} MB {storage.value}; {since}.")
-        found = _computed(_shown(cached_rows, print_line), missing, storage, device, writes) if missing else {}
+        found = _computed(cached_rows, missing, storage, device, writes) if missing else {}
     tables = {**known, **found}
     home = device if storage is Storage.DEVICE else torch.device("cpu")
     if storage is not Storage.DISK:  # tables of earlier runs are memory-mapped
@@ -151,23 +150,13 @@ def _agree(saved: Tensor, now: Tensor) -> bool:
     return bool((saved.float() - now.float()).norm() <= 1e-3 * now.float().norm())
 
 
-def _shown(cached_rows: CachedRows, print_line: Callable[[str], None]) -> Iterator[Tables]:
-    """Yield all rows in parts; where that takes long, print the expected time and show the progress."""
-    started = monotonic()
-    for number, part in enumerate(with_progress(cached_rows, "Running the teacher", len(cached_rows), _rows_in)):
-        parts = len(cached_rows) / _rows_in(part) / process_count()  # of this process
-        seconds = (monotonic() - started) * (parts - 1) if number == 0 else 0.0
-        if seconds > KEPT_FROM:
-            print_line(f"Teacher: runs on {len(cached_rows):,} images, which takes about {duration(seconds)}.")
-        yield part
-
-
 def _rows_in(part: Tables) -> int:
     return len(next(iter(part.values())))
 
 
-def _computed(parts: Iterator[Tables], files: Files, storage: Storage, device: torch.device, writes: bool) -> Tables:
+def _computed(rows: CachedRows, files: Files, storage: Storage, device: torch.device, writes: bool) -> Tables:
     """Run the teacher; write tables to files where they took long or do not fit into memory."""
+    parts = with_progress(rows, "Running the teacher", len(rows), _rows_in)
     if storage is Storage.DISK:
         return _written(parts, files, device, writes)
     home = device if storage is Storage.DEVICE else torch.device("cpu")
