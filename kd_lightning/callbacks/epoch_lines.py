@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, Timer
 
 from kd_lightning.callbacks.trainer_callbacks import callbacks_of
+from kd_lightning.losses import Loss
 from kd_lightning.machine.progress import Bar, can_draw
 from kd_lightning.machine.terminal import print_fitted
 from kd_lightning.networks.fusable import fused
@@ -160,8 +161,7 @@ class EpochLines(ProgressBar):
 def start_line(task: "Task") -> str:
     """Return what is trained: the network, its losses, its teacher and its data."""
     network, data, teacher = fused(task.network), task.data, getattr(task, "teacher", None)
-    weights = {name: f"{loss.full_weight:g} " for name, loss in task.losses.named.items() if loss.full_weight != 1}
-    losses = " + ".join(f"{weights.get(name, '')}{type(loss).__name__}" for name, loss in task.losses.named.items())
+    losses = " + ".join(_weighted(loss, task.found_weights() is not None) for loss in task.losses.named.values())
     size = counted(sum(values.numel() for values in network.parameters()), "parameter")
     count, unlabelled = len(data.train_rows()[1]), data.num_unlabelled
     images = counted(count, "training image")
@@ -173,6 +173,12 @@ def start_line(task: "Task") -> str:
         f"{learner}: {type(network).__name__} ({size}) learns {losses}{of_teacher} on {data.name} "
         f"({data.num_classes} classes, {images})"
     )
+
+
+def _weighted(loss: Loss, balances: bool) -> str:
+    """Return a loss with its weight, unless that is 1, or will be found."""
+    is_given = not (balances and loss.learns_from_teacher) or not loss.full_weight
+    return (f"{loss.full_weight:g} " if is_given and loss.full_weight != 1 else "") + type(loss).__name__
 
 
 def processes_line(trainer: Trainer) -> str:

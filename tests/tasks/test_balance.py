@@ -14,6 +14,7 @@ from tiny import TinyDataModule, TinyNetwork
 from torch import Tensor
 from torch.optim import SGD
 
+from kd_lightning.callbacks.epoch_lines import start_line
 from kd_lightning.data.augment import HorizontalFlip
 from kd_lightning.errors import UserError
 from kd_lightning.losses import CRD, CrossEntropy, FeatureRegression, LogitRegression, Loss, SoftTargets
@@ -100,6 +101,14 @@ def test_a_run_with_the_printed_weights_is_the_same_run(
     _, given = train(lambda fast: distill(fast, None, printed, cache_teacher=cached), fast, data, **options)
     for name, values in balanced.state_dict().items():
         assert torch.equal(values, given.state_dict()[name]), name
+
+
+def test_the_first_line_names_no_weight_that_is_still_to_be_found() -> None:
+    found = "learns 0.1 CrossEntropy + SoftTargets + FeatureRegression + CRD + 0 LogitRegression from"
+    given = "learns 0.1 CrossEntropy + 0.9 SoftTargets + 10 FeatureRegression + 0.8 CRD + 0 LogitRegression from"
+    for balance, words in ((2.0, found), (None, given)):
+        _, task = train(lambda fast, balance=balance: distill(fast, balance), False, DATA)
+        assert words in start_line(task)
 
 
 def test_a_resumed_run_has_the_weights_of_its_checkpoint(tmp_path: Path) -> None:
