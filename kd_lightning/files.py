@@ -5,11 +5,13 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
+
+from filelock import FileLock, Timeout
 
 from kd_lightning.errors import UserError
 from kd_lightning.machine import stopping
@@ -120,6 +122,27 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+@contextmanager
+def one_process_at_a_time(lock: Path, say: Callable[[], None], patience: float = 0.0) -> Iterator[None]:
+    """Run a block while no other process of this machine runs it with the same lock file.
+
+    Args:
+        lock: The lock file; it stays, and the system unlocks it when a process ends, however it ends.
+        say: Says that this process waits, once ``patience`` is over.
+        patience: Seconds.
+    """
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=patience)
+    except Timeout:
+        say()
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def cache_folder() -> Path | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from time import monotonic
@@ -10,12 +11,11 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from kd_lightning.errors import UserError
-from kd_lightning.files import file_digest, put_in_place
+from kd_lightning.files import file_digest, one_process_at_a_time, put_in_place
 from kd_lightning.wording import shown
 
 CHUNK_BYTES = 1 << 18
@@ -94,7 +94,7 @@ def download(
         for url in urls:
             if not url.startswith(("http://", "https://")):
                 raise UserError(f"mirror {url!r} must start with http:// or https://; correct --data.mirrors.")
-        with _one_process_at_a_time(target):
+        with one_process_at_a_time(target.with_name(f".{target.name}.lock"), partial(_say_waiting, target)):
             if not has_checksum(target, checksum):
                 _download(target, checksum, urls, limits, ways_out)
     return target
@@ -122,18 +122,8 @@ def _usable(folder: Path, remedy: str) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _one_process_at_a_time(target: Path) -> Iterator[None]:
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        Console(stderr=True).print(f"Waiting for {target.name}, which another process is downloading.", markup=False)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _say_waiting(target: Path) -> None:
+    Console(stderr=True).print(f"Waiting for {target.name}, which another process is downloading.", markup=False)
 
 
 def _download(target: Path, checksum: str, urls: Sequence[str], limits: Limits, ways_out: Sequence[str]) -> None:

@@ -3,18 +3,18 @@
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
 import torch
-from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from kd_lightning.data.base import ImageDataModule
 from kd_lightning.digest import ROWS_AT_ONCE, digest
 from kd_lightning.errors import UserError
-from kd_lightning.files import cache_folder
+from kd_lightning.files import cache_folder, one_process_at_a_time
 from kd_lightning.machine.processes import largest, process_count
 from kd_lightning.machine.progress import with_progress
 from kd_lightning.teacher.cached_rows import CachedRows, CacheRequest
@@ -113,13 +113,8 @@ def _alone(files: Files, print_line: Callable[[str], None]) -> Iterator[None]:
         yield
         return
     name = digest(*(file.path.name for file in files.values()), size=1)  # few names, so that few lock files stay
-    lock = FileLock(folder / f"teacher-{name}.lock")
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(lock.acquire(timeout=PATIENCE))
-        except Timeout:
-            print_line("Teacher: waits for another run, which computes the same outputs.")
-            stack.enter_context(lock.acquire())
+    say = partial(print_line, "Teacher: waits for another run, which computes the same outputs.")
+    with one_process_at_a_time(folder / f"teacher-{name}.lock", say, PATIENCE):
         yield
 
 

@@ -559,7 +559,16 @@ def test_a_study_without_a_teacher_takes_the_newest_that_fit_has_trained(
 
 def test_the_shipped_studies_can_be_planned(temp_folder: Path) -> None:
     studies = [path.name for path in CONFIGS.glob("*.yaml") if "compared" in yaml.safe_load(path.read_text())]
-    names = ("best_lightnn", "levers", "losses", "notebook_table", "quickstart_compare", "temperature", "variants", "views")
+    names = (
+        "best_lightnn",
+        "levers",
+        "losses",
+        "notebook_table",
+        "quickstart_compare",
+        "temperature",
+        "variants",
+        "views",
+    )
     assert sorted(studies) == [f"{name}.yaml" for name in names]
     for name in studies:
         request = read_request([f"--config={name}", *TINY])

@@ -107,7 +107,7 @@ def test_the_first_line_names_no_weight_that_is_still_to_be_found() -> None:
     found = "learns 0.1 CrossEntropy + SoftTargets + FeatureRegression + CRD + 0 LogitRegression from"
     given = "learns 0.1 CrossEntropy + 0.9 SoftTargets + 10 FeatureRegression + 0.8 CRD + 0 LogitRegression from"
     for balance, words in ((2.0, found), (None, given)):
-        _, task = train(lambda fast, balance=balance: distill(fast, balance), False, DATA)
+        _, task = train(partial(distill, balance=balance), False, DATA)
         assert words in start_line(task)
 
 
