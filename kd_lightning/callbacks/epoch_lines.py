@@ -177,8 +177,8 @@ def start_line(task: "Task") -> str:
 
 def _weighted(loss: Loss, balances: bool) -> str:
     """Return a loss with its weight, unless that is 1, or will be found."""
-    is_given = not (balances and loss.learns_from_teacher) or not loss.full_weight
-    return (f"{loss.full_weight:g} " if is_given and loss.full_weight != 1 else "") + type(loss).__name__
+    is_found = balances and loss.learns_from_teacher and loss.full_weight
+    return type(loss).__name__ if is_found or loss.full_weight == 1 else f"{loss.full_weight:g} {type(loss).__name__}"
 
 
 def processes_line(trainer: Trainer) -> str:

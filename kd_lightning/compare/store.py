@@ -9,9 +9,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from kd_lightning.compare.results import Run
+from kd_lightning.compare.run_key import weights_hash
 from kd_lightning.errors import UserError
 from kd_lightning.files import atomic_write, file_digest, writing
-from kd_lightning.networks.weights import read_weights
 from kd_lightning.wording import shown
 
 
@@ -68,14 +68,14 @@ def read_run(path: Path) -> Run:
 
 
 def finished_run(result: Path) -> Run | None:
-    """Return a finished run; ``None`` where it or its weights are missing or damaged."""
+    """Return a finished run; ``None`` where it or its weights are missing, damaged or another run's."""
     if not result.is_file():
         return None
     try:
-        read_weights(weights_file(result))
-        return read_run(result)
+        found, of_file = read_run(result), weights_hash(weights_file(result))
     except UserError:
         return None
+    return found if found.weights in ("", of_file) else None
 
 
 def ended_run(result: Path) -> Run | None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from compare_example import example_run
 
 from kd_lightning.compare.row_config import RowConfig
+from kd_lightning.compare.run_key import weights_hash
 from kd_lightning.compare.store import claimed, classes_file, finished_run, weights_file, write_run
 from kd_lightning.compare.worker import clear
 from kd_lightning.errors import UserError
@@ -73,6 +75,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "half of the results": _half(lambda result: result),
     "half of the classes": _half(classes_file),
     "half of the weights": _half(weights_file),
+    "weights of another run": lambda result: torch.save({"weight": torch.ones(3)}, weights_file(result)),
     "no weights": lambda result: weights_file(result).unlink(),
     "too many parameters": _with(parameters=10**30),
     "seconds that are not a number": _with(training_seconds=float("nan")),
@@ -89,8 +92,8 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_run_does_not_count_as_finished(damage: str, tmp_path: Path) -> None:
     result = tmp_path / "run.json"
-    write_run(example_run(0, 0.5), result)
     torch.save({"weight": torch.zeros(3)}, weights_file(result))
+    write_run(replace(example_run(0, 0.5), weights=weights_hash(weights_file(result))), result)
     assert finished_run(result) is not None
     DAMAGES[damage](result)
     assert finished_run(result) is None
